@@ -1,0 +1,1 @@
+"""What computes: one interface, and a folder for each kind of device."""

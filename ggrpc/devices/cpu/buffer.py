@@ -1,0 +1,98 @@
+"""A buffer of the cpu device: a piece of this process's memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+import numpy as np
+
+from ggrpc.devices.device import Buffer
+
+HUGE_PAGE = 2 << 20
+
+
+class CpuBuffer(Buffer):
+    """Memory that is all zeros at first, and the system's again when it is freed.
+
+    Pages are taken from the system when they are first touched.
+
+    Args:
+        size: bytes, 0 allowed.
+        changed: called with the buffer and the range of bytes, before they change,
+            once `watched` is set.
+        freed: called when it is.
+
+    Attributes:
+        memory: the bytes.
+        watched: whether anybody keeps something that was made from the bytes.
+        computed: whether a program writes into it.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        changed: Callable[[CpuBuffer, int, int], None],
+        freed: Callable[[CpuBuffer], None],
+    ) -> None:
+        self.size = size
+        self.memory = memoryview(_map(size))[:size]
+        self.watched = False
+        self.computed = False
+        self._changed = changed
+        self._freed = freed
+
+    def read(self, offset: int, size: int) -> _Window:
+        return _Window(self.memory[offset : offset + size])
+
+    def write(self, offset: int, size: int) -> _Window:
+        if self.watched:
+            self._changed(self, offset, size)
+        return _Window(self.memory[offset : offset + size])
+
+    def fill(self, offset: int, size: int, value: int) -> None:
+        with self.write(offset, size) as window:
+            np.frombuffer(window, np.uint8).fill(value)
+
+    def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        with (
+            source.read(source_offset, size) as origin,
+            self.write(offset, size) as window,
+        ):
+            window[:] = origin
+
+    def free(self) -> None:
+        # An array that a program still holds keeps the mapping until it goes too.
+        self._freed(self)
+        self.memory = memoryview(b"")
+
+
+class _Window:
+    """Some bytes as a context; a class of its own because it is entered so often."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, window: memoryview) -> None:
+        self._bytes = window
+
+    def __enter__(self) -> memoryview:
+        return self._bytes
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+
+def _map(size: int) -> mmap.mmap:
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    mapping = mmap.mmap(-1, max(size, 1), flags=private)
+    if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel built without them
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping

@@ -1,0 +1,323 @@
+"""How a graph becomes a flat list of calls without arguments.
+
+A kernel is compiled once and runs often, so everything that can be decided before the
+numbers are there is decided here: views, scratch memory, conversions, how work is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, pieces, view_of
+from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.weights import WeightCache
+from ggrpc.devices.cpu.workers import Step, Workers
+from ggrpc.devices.device import Placed, Program, place_of
+from ggrpc.errors import OutOfMemory, UnsupportedOp
+from ggrpc.graph import Graph
+from ggrpc.ops import Node, Op, contract_of
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+Kernel = Callable[[Node, "Compiler"], None]
+Accepts = Callable[[Node], bool]
+Made = TypeVar("Made")
+
+# Elements for which waking another thread costs less than it saves.
+WORTH_SHARING = 1 << 17
+SCRATCH_CHUNK = 1 << 20  # bytes
+ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
+
+PACKS = {t: codec.pack for t, codec in CODECS.items() if codec.pack is not None}
+READABLE = DTYPES.keys() | CODECS.keys()
+WRITABLE = DTYPES.keys() | PACKS.keys()
+
+
+class Entry(NamedTuple):
+    """A row of the kernel table.
+
+    Attributes:
+        compile: appends the steps that compute a node.
+        accepts: whether it can, for nodes whose types all have a codec.
+    """
+
+    compile: Kernel
+    accepts: Accepts
+
+
+KERNELS: dict[Op, Entry] = {}
+
+
+def kernel(
+    *ops: Op, accepts: Accepts = lambda node: True
+) -> Callable[[Kernel], Kernel]:
+    """Register a function as what compiles nodes of some ops."""
+
+    def register(function: Kernel) -> Kernel:
+        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))
+        return function
+
+    return register
+
+
+def is_supported(node: Node) -> bool:
+    """Whether there is a kernel for a node, and a codec for each of its types."""
+    op = node.tensor.op
+    if not contract_of(op).computes:
+        return True
+    return (
+        op in KERNELS
+        and node.tensor.type in WRITABLE
+        and all(t is None or t.type in READABLE for t in node.src)
+        and KERNELS[op].accepts(node)
+    )
+
+
+class CpuProgram(Program):
+    """Steps, one after the other; run by one thread at a time."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = tuple(steps)
+
+    def run(self) -> None:
+        try:
+            # ggml's arithmetic has inf and NaN where numpy would warn.
+            with np.errstate(all="ignore"):
+                for step in self.steps:
+                    step()
+        except MemoryError as error:
+            raise OutOfMemory(f"no memory left to run a graph: {error}") from error
+
+
+class Compiler:
+    """What kernels use to turn one graph into one program.
+
+    Args:
+        buffers: where tensors lie, by handle.
+        workers: the device's threads.
+        weights: the device's cache of unpacked weights.
+    """
+
+    def __init__(
+        self, buffers: Mapping[int, Placed], workers: Workers, weights: WeightCache
+    ) -> None:
+        self.workers = workers
+        self.weights = weights
+        self._buffers = buffers
+        self._steps: list[Step] = []
+        self._results: list[tuple[Tensor, Array, Array]] = []
+        self._scratch = _Scratch()
+        self._shared: dict[object, tuple[Any, list[_Span]]] = {}
+
+    def program(self, graph: Graph) -> CpuProgram:
+        """Compile every node.
+
+        Raises:
+            UnsupportedOp: there is no kernel for one; the message names it.
+        """
+        computed = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
+        for node in computed:
+            self.weights.computed(self.place(node.tensor)[0])
+        for node in computed:
+            self._node(node)
+        return CpuProgram(self._steps)
+
+    def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
+        """The buffer that holds a tensor, and the offset of its first byte there."""
+        buffer, offset = place_of(tensor, self._buffers)
+        return cast(CpuBuffer, buffer), offset
+
+    def view(self, tensor: Tensor) -> Array:
+        """A tensor's bytes as they are: see `arrays.view_of`."""
+        buffer, offset = self.place(tensor)
+        return view_of(tensor, buffer.memory, offset)
+
+    def f32(self, tensor: Tensor) -> Array:
+        """A tensor's values for the steps that follow.
+
+        Returns:
+            Shape ne reversed, float32: the view itself where the tensor is F32, else
+            scratch into which a step put in front unpacks it.
+        """
+        view = self.view(tensor)
+        if tensor.type is GGMLType.F32:
+            return view
+        values = self.scratch(tensor.ne[::-1])
+        self.convert(CODECS[tensor.type].unpack, view, values)
+        return values
+
+    def result(self, tensor: Tensor) -> Array:
+        """Where the steps that follow write a node's values.
+
+        Returns:
+            Shape ne reversed, float32: the view itself where the tensor is F32, else
+            scratch that is packed into it after the node's last step.
+        """
+        view = self.view(tensor)
+        if tensor.type is GGMLType.F32:
+            return view
+        values = self.scratch(tensor.ne[::-1])
+        self._results.append((tensor, values, view))
+        return values
+
+    def scratch(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+        """Memory that is this node's until its last step; contents undefined."""
+        return self._scratch.take(tuple(shape), np.dtype(dtype))
+
+    def step(self, function: Callable[..., object], *args: object) -> None:
+        """Append a call."""
+        self._steps.append(partial(function, *args) if args else function)
+
+    def parallel(self, tasks: Iterable[Step]) -> None:
+        """Append tasks that are independent of each other, to run on the workers."""
+        tasks = tuple(tasks)
+        if len(tasks) == 1 or self.workers.threads == 1:
+            self._steps.extend(tasks)
+        else:
+            self._steps.append(partial(self.workers.run, tasks))
+
+    def elementwise(
+        self,
+        ufunc: Callable[..., object],
+        inputs: Sequence[Array | np.generic | float],
+        out: Array,
+    ) -> None:
+        """Append `ufunc(*inputs, out)`, spread over the workers where it is large.
+
+        Args:
+            ufunc: a function of each element.
+            inputs: scalars, or arrays that broadcast to the shape of `out`.
+            out: where the result goes; may be one of the inputs.
+        """
+        if out.size < WORTH_SHARING or self.workers.threads == 1:
+            self.step(ufunc, *inputs, out)
+            return
+        full = [
+            np.broadcast_to(x, out.shape) if isinstance(x, np.ndarray) else x
+            for x in inputs
+        ]
+        self.parallel(
+            partial(
+                ufunc,
+                *(x[at] if isinstance(x, np.ndarray) else x for x in full),
+                out[at],
+            )
+            for at in pieces(out.shape, self.workers.threads)
+        )
+
+    def convert(self, function: Convert, source: Array, target: Array) -> None:
+        """Append a conversion row by row, spread over the workers where it is large.
+
+        Args:
+            function: one of `arrays.CODECS`.
+            source: what it reads.
+            target: what it writes; of the same shape but for the last axis.
+        """
+        large = max(source.size, target.size) >= WORTH_SHARING
+        rows = pieces((*target.shape[:-1], 1), self.workers.threads if large else 1)
+        self.parallel(partial(function, source[at], target[at]) for at in rows)
+
+    def shared(
+        self, key: object, tensors: Sequence[Tensor], make: Callable[[Compiler], Made]
+    ) -> Made:
+        """What several nodes of a graph have in common, made for the first of them.
+
+        Args:
+            key: equal for equal work.
+            tensors: what it is made from; it is made anew once a node in between wrote
+                over any of their bytes.
+            make: appends the steps, and returns what they fill. Its arrays outlive the
+                node, so they are np.empty's, not scratch.
+        """
+        found = self._shared.get(key)
+        if found is None:
+            found = make(self), [_Span.of(tensor) for tensor in tensors]
+            self._shared[key] = found
+        return cast(Made, found[0])
+
+    def _node(self, node: Node) -> None:
+        if not is_supported(node):
+            raise UnsupportedOp(_refusal(node))
+        if 0 in node.tensor.ne:
+            return
+        self._scratch.reset()
+        KERNELS[node.tensor.op].compile(node, self)
+        for tensor, values, view in self._results:
+            self.convert(PACKS[tensor.type], values, view)
+        self._results.clear()
+        self._drop_shared(_Span.of(node.tensor))
+
+    def _drop_shared(self, written: _Span) -> None:
+        stale = [
+            key
+            for key, (_, spans) in self._shared.items()
+            if any(span.overlaps(written) for span in spans)
+        ]
+        for key in stale:
+            del self._shared[key]
+
+
+def _refusal(node: Node) -> str:
+    sources = ", ".join(t.type.name for t in node.src if t is not None)
+    return (
+        f"{node.tensor}: the cpu device has no kernel for {node.tensor.op.name} of "
+        f"({sources}) to {node.tensor.type.name}"
+    )
+
+
+class _Span(NamedTuple):
+    """Addresses of one buffer."""
+
+    buffer: int
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> _Span:
+        return cls(tensor.buffer, tensor.data, tensor.data + tensor.nbytes)
+
+    def overlaps(self, other: _Span) -> bool:
+        return (
+            self.buffer == other.buffer
+            and self.start < other.stop
+            and other.start < self.stop
+        )
+
+
+class _Scratch:
+    """Memory that all nodes of a program use in turn.
+
+    It grows by chunks, each as large as all before it, since arrays that point into it
+    are already in use; so it never holds more than a few times the largest need.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[Array] = []
+        self._used: list[int] = []
+
+    def reset(self) -> None:
+        self._used = [0] * len(self._chunks)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        count = 1
+        for n in shape:
+            count *= n
+        size = -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        at = self._chunk_with(size)
+        start = self._used[at]
+        self._used[at] += size
+        return np.ndarray(shape, dtype, self._chunks[at].data, start)
+
+    def _chunk_with(self, size: int) -> int:
+        for at, chunk in enumerate(self._chunks):
+            if self._used[at] + size <= chunk.size:
+                return at
+        held = sum(chunk.size for chunk in self._chunks)
+        self._chunks.append(np.empty(max(size, held, SCRATCH_CHUNK), np.uint8))
+        self._used.append(0)
+        return len(self._chunks) - 1

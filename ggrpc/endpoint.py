@@ -1,0 +1,49 @@
+"""Where a server is: `host:port`, `[v6]:port`, or a bare host (port 50052)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.errors import ConfigError
+
+DEFAULT_PORT = 50052  # rpc-server's
+
+
+class Endpoint(NamedTuple):
+    """A host name or address, and a TCP port."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read an endpoint as an operator types it.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        host, colon, port = _split(text)
+        if not host or (colon and not _is_port(port)):
+            raise ConfigError(
+                f"'{text}' is no endpoint: write host:port, [v6]:port or host"
+            )
+        return cls(host, int(port) if colon else DEFAULT_PORT)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or rest[:1] not in ("", ":"):
+            return "", "", ""
+        return host, rest[:1], rest[1:]
+    if text.count(":") > 1:  # a bare v6 address
+        return text, "", ""
+    return text.partition(":")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536

@@ -1,0 +1,1 @@
+"""What moves: the wire, the server and its sessions, the client."""

@@ -1,0 +1,254 @@
+"""The client: one connection to a server of any make, and every command it knows.
+
+Requests without a reply are sent and forgotten, as llama.cpp does: a server that
+refuses one closes the connection, which the next reply shows.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TypeVar, cast
+
+from ggrpc.devices.device import Memory
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.deadline import Deadline
+from ggrpc.engine.transport import Stream
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.connection import ClientConnection
+from ggrpc.engine.wire.dialects import DIALECTS, Dialect, Version, spoken
+from ggrpc.engine.wire.graphs import write_graph
+from ggrpc.errors import ConnectionLost, OutOfMemory, VersionMismatch
+from ggrpc.graph import Graph
+from ggrpc.tensor import Tensor
+
+R = TypeVar("R", bound=m.Reply)
+
+
+class Client:
+    """A session on a server; a context manager. Use `connect` to get one.
+
+    Attributes:
+        endpoint: the server.
+        dialect: the protocol spoken.
+        version: the version that the server announced.
+    """
+
+    def __init__(
+        self, stream: Stream, dialect: Dialect, timeout: float | None = None
+    ) -> None:
+        self.endpoint = stream.endpoint
+        self.dialect = dialect
+        self.version = dialect.version
+        self._stream = stream
+        self._timeout = timeout
+        self._connection = ClientConnection(dialect)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session; the server frees its buffers."""
+        self._stream.close()
+
+    def hello(self) -> Version:
+        """Greet, and learn the server's version.
+
+        Raises:
+            VersionMismatch: the server speaks another version than this client.
+        """
+        welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
+        self.version = Version(welcome.major, welcome.minor, welcome.patch)
+        return self.version
+
+    def speak(self, dialect: Dialect) -> Client:
+        """Go on in the dialect that fits the server; HELLO is the same for several."""
+        self.dialect = dialect
+        self._connection = ClientConnection(dialect)
+        return self
+
+    def device_count(self) -> int:
+        """How many devices the server has."""
+        return self._ask(m.DeviceCount(), m.Count).device_count
+
+    def alignment(self, device: int = 0) -> int:
+        """What addresses of tensors on a device must be a multiple of, in bytes."""
+        return self._ask(m.GetAlignment(device=device), m.Alignment).alignment
+
+    def max_size(self, device: int = 0) -> int:
+        """The size of a device's largest buffer, in bytes."""
+        return self._ask(m.GetMaxSize(device=device), m.MaxSize).max_size
+
+    def memory(self, device: int = 0) -> Memory:
+        """A device's free and total memory, in bytes."""
+        reply = self._ask(m.GetDeviceMemory(device=device), m.DeviceMemory)
+        return Memory(reply.free, reply.total)
+
+    def allocate(self, size: int, device: int = 0) -> int:
+        """Take a buffer.
+
+        Returns:
+            Its handle.
+
+        Raises:
+            OutOfMemory: the server answers that it cannot.
+        """
+        reply = self._ask(m.AllocBuffer(device=device, size=size), m.Allocated)
+        if not reply.remote_ptr:
+            raise OutOfMemory(
+                f"{self.endpoint} has no {size} bytes on device {device}",
+                endpoint=str(self.endpoint),
+            )
+        return reply.remote_ptr
+
+    def base(self, buffer: int) -> int:
+        """The address at which a buffer begins."""
+        return self._ask(m.BufferGetBase(remote_ptr=buffer), m.Base).base_ptr
+
+    def free(self, buffer: int) -> None:
+        """Give a buffer back."""
+        self._tell(m.FreeBuffer(remote_ptr=buffer))
+
+    def clear(self, buffer: int, value: int = 0) -> None:
+        """Set all bytes of a buffer."""
+        self._tell(m.BufferClear(remote_ptr=buffer, value=value))
+
+    def alloc_size(
+        self, tensor: Tensor, srcs: tuple[Tensor | None, ...] = (), device: int = 0
+    ) -> int:
+        """The bytes to set aside for a tensor."""
+        request = m.GetAllocSize(device=device, tensor=tensor, srcs=srcs)
+        return self._ask(request, m.AllocSize).alloc_size
+
+    def init_tensor(self, tensor: Tensor) -> None:
+        """Prepare a tensor."""
+        self._tell(m.InitTensor(tensor=tensor))
+
+    def set_tensor(self, tensor: Tensor, data: m.Bytes, offset: int = 0) -> None:
+        """Write bytes into a tensor, from their place, without a copy."""
+        view = memoryview(data).cast("B")
+        self._tell(
+            m.SetTensor(tensor=tensor, offset=offset, size=len(view), data=view)
+        )
+
+    def memset_tensor(
+        self, tensor: Tensor, value: int, size: int, offset: int = 0
+    ) -> None:
+        """Set bytes of a tensor to one value (from protocol 5.0 on)."""
+        self._tell(
+            m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value)
+        )
+
+    def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
+        """Read bytes of a tensor straight into `into`, as many as it has."""
+        deadline = Deadline(self._timeout)
+        request = m.GetTensor(tensor=tensor, offset=offset, size=len(into))
+        self._stream.send(self._connection.request(request), deadline)
+        self._receive(m.TensorData, request, deadline)
+        done = self._connection.take(into)
+        self._stream.receive_exactly(into[done:], deadline)
+
+    def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
+        """Copy a tensor on the server; False where it cannot."""
+        return bool(self._ask(m.CopyTensor(src=src, dst=dst), m.Result).result)
+
+    def compute(self, graph: Graph, device: int = 0) -> None:
+        """Run a graph. A failure shows at the next request that has a reply."""
+        payload = write_graph(graph, self.dialect.table)
+        self._tell(m.GraphCompute(device=device, graph=payload))
+
+    def recompute(self, device: int = 0) -> None:
+        """Run the last graph of a device again."""
+        self._tell(m.GraphRecompute(device=device))
+
+    def _tell(self, request: m.Request) -> None:
+        """Send a request whose reply, if there is one, is empty."""
+        if self.dialect.replies.get(request.command) is None:
+            pieces = self._connection.request(request)
+            self._stream.send(pieces, Deadline(self._timeout))
+        else:
+            self._ask(request, m.Done)
+
+    def _ask(self, request: m.Request, kind: type[R]) -> R:
+        deadline = Deadline(self._timeout)
+        self._stream.send(self._connection.request(request), deadline)
+        return self._receive(kind, request, deadline)
+
+    def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
+        while (reply := self._connection.next_reply()) is None:
+            count = self._stream.receive(self._connection.space(), deadline)
+            if not count:
+                raise ConnectionLost(
+                    f"{self.endpoint} closed the connection instead of answering "
+                    f"{request.command.name}; its log says why",
+                    endpoint=str(self.endpoint),
+                    command=request.command.name,
+                )
+            self._connection.filled(count)
+        return cast(R, reply)
+
+
+def connect(
+    endpoint: Endpoint,
+    dialect: Dialect | None = None,
+    timeout: float | None = None,
+) -> Client:
+    """Connect to a server and greet it.
+
+    Args:
+        endpoint: where it is.
+        dialect: the version to speak; None finds it out: a HELLO of 4.0 and later
+            first, and where the server drops that, one of 3.x.
+        timeout: seconds for this, and for each later operation.
+
+    Raises:
+        ConnectError: nobody answers there.
+        TransportTimeout: not in time.
+        ConnectionLost: it drops every HELLO.
+        VersionMismatch: it speaks a version that ggrpc does not.
+    """
+    candidates = (dialect,) if dialect else _one_for_each_hello()
+    for candidate in candidates:
+        try:
+            return _greet(endpoint, candidate, timeout, exactly=dialect is not None)
+        except ConnectionLost:
+            if candidate is candidates[-1]:
+                raise
+    raise AssertionError("there is at least one dialect")
+
+
+def _one_for_each_hello() -> tuple[Dialect, ...]:
+    """The newest dialect for each size of HELLO, the newest first."""
+    newest = {d.hello_size: d for d in sorted(DIALECTS, key=lambda d: d.version)}
+    return tuple(sorted(newest.values(), key=lambda d: d.version, reverse=True))
+
+
+def _greet(
+    endpoint: Endpoint, dialect: Dialect, timeout: float | None, exactly: bool
+) -> Client:
+    client = Client(Stream.connect(endpoint, Deadline(timeout)), dialect, timeout)
+    try:
+        version = client.hello()
+        fitting = dialect if exactly else _fitting(version)
+        if fitting is None or fitting.version[:2] != version[:2]:
+            raise VersionMismatch(
+                f"{endpoint} speaks protocol {version}; ggrpc speaks {spoken()}",
+                endpoint=str(endpoint),
+            )
+        return client.speak(fitting)
+    except BaseException:
+        client.close()
+        raise
+
+
+def _fitting(version: Version) -> Dialect | None:
+    """The dialect of a version; the patch number only counts ops."""
+    fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
+    return fits[-1] if fits else None

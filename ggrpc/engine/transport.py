@@ -1,0 +1,211 @@
+"""TCP: the only file that touches sockets.
+
+What the operating system reports becomes an error of ours, which names the endpoint.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.deadline import NEVER, Deadline
+from ggrpc.errors import (
+    BindError,
+    ConnectError,
+    ConnectionLost,
+    TransportError,
+    TransportTimeout,
+)
+
+# One call moves at most this much: some systems refuse more, or cut it at 2 GiB.
+MOST_AT_ONCE = 1 << 30
+BACKLOG = 128
+
+T = TypeVar("T")
+
+
+class Stream:
+    """One connection. Threads may not share it, but any may `shut` it."""
+
+    def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self.endpoint = endpoint
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint, deadline: Deadline = NEVER) -> Stream:
+        """Connect to a server.
+
+        Raises:
+            ConnectError: nobody answers there.
+            TransportTimeout: not in time.
+        """
+        try:
+            sock = socket.create_connection(endpoint, deadline.left())
+        except TimeoutError:
+            raise _timed_out(endpoint, deadline, "connecting to") from None
+        except OSError as error:
+            raise ConnectError(
+                f"cannot connect to {endpoint}: {error.strerror or error}; "
+                "is the server running there, and the port right?",
+                endpoint=str(endpoint),
+            ) from error
+        return cls(sock, endpoint)
+
+    def receive(self, view: memoryview, deadline: Deadline = NEVER) -> int:
+        """Receive what is there into `view`, waiting for at least one byte.
+
+        Returns:
+            How many bytes; 0 when the peer has closed.
+
+        Raises:
+            ConnectionLost: the connection was reset.
+            TransportTimeout: nothing came in time.
+        """
+        return self._call(self._socket.recv_into, view[:MOST_AT_ONCE], deadline)
+
+    def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
+        """Fill `view`.
+
+        Raises:
+            ConnectionLost: the peer closed before it was full.
+            TransportTimeout: it was not full in time.
+        """
+        while len(view):
+            count = self.receive(view, deadline)
+            if not count:
+                raise ConnectionLost(
+                    f"{self.endpoint} closed the connection in the middle of a message",
+                    endpoint=str(self.endpoint),
+                )
+            view = view[count:]
+
+    def send(
+        self,
+        pieces: Sequence[bytes | bytearray | memoryview],
+        deadline: Deadline = NEVER,
+    ) -> None:
+        """Send all pieces, one after the other, without joining them.
+
+        Raises:
+            ConnectionLost: the peer is gone.
+            TransportTimeout: it did not take them in time.
+        """
+        views = [memoryview(piece).cast("B") for piece in pieces]
+        while views:
+            batch, room = [], MOST_AT_ONCE
+            for view in views:
+                batch.append(view[:room])
+                room -= len(batch[-1])
+            views = _after(views, self._call(self._socket.sendmsg, batch, deadline))
+
+    def shut(self) -> None:
+        """End the connection from any thread; a receive that waits returns 0."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer was faster
+
+    def close(self) -> None:
+        """Close the socket; by the thread that uses it."""
+        self._socket.close()
+
+    def _call(self, call: Callable[[T], int], argument: T, deadline: Deadline) -> int:
+        try:
+            if deadline is not NEVER:
+                self._socket.settimeout(deadline.left())
+            return call(argument)
+        except (TimeoutError, TransportTimeout):
+            raise _timed_out(self.endpoint, deadline, "waiting for") from None
+        except OSError as error:
+            raise ConnectionLost(
+                f"the connection with {self.endpoint} broke: {error.strerror or error}",
+                endpoint=str(self.endpoint),
+            ) from error
+
+
+def _after(views: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of `views` when their first `count` bytes are gone."""
+    for at, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[at + 1 :]]
+        count -= len(view)
+    return []
+
+
+def _timed_out(endpoint: Endpoint, deadline: Deadline, doing: str) -> TransportTimeout:
+    return TransportTimeout(
+        f"{doing} {endpoint} took longer than {deadline.seconds:g} s; "
+        "give it more with --timeout",
+        endpoint=str(endpoint),
+    )
+
+
+def listen(endpoint: Endpoint) -> list[socket.socket]:
+    """Listen on every address that a host name stands for.
+
+    Port 0 takes a free one, the same for all addresses.
+
+    Raises:
+        BindError: an address cannot be had; then none is kept.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        port = endpoint.port
+        for family, address in _addresses(endpoint):
+            sockets.append(_listener(family, (address[0], port, *address[2:])))
+            port = sockets[0].getsockname()[1]
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise BindError(
+            f"cannot listen on {endpoint}: {error.strerror or error}; "
+            "choose another address with --host or another port with --port",
+            endpoint=str(endpoint),
+        ) from error
+    return sockets
+
+
+def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[object, ...]]]:
+    found = socket.getaddrinfo(
+        *endpoint, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _listener(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def endpoint_of(sock: socket.socket) -> Endpoint:
+    """The address that a socket is bound to."""
+    return Endpoint(*sock.getsockname()[:2])
+
+
+def accept(listener: socket.socket) -> Stream | None:
+    """Take a waiting connection; None when it is gone already.
+
+    Raises:
+        TransportError: the system has no resources left for it.
+    """
+    try:
+        sock, address = listener.accept()
+    except (BlockingIOError, ConnectionError):
+        return None
+    except OSError as error:
+        raise TransportError(f"cannot accept: {error.strerror or error}") from error
+    sock.setblocking(True)
+    return Stream(sock, Endpoint(*address[:2]))

@@ -1,0 +1,221 @@
+"""Both sides of one conversation, without the socket.
+
+The owner receives into `space()`, says `filled(n)`, and asks for the next message until
+there is none. The data of SET_TENSOR and of GET_TENSOR's reply never pass through here:
+after such a message the owner calls `take` for what has arrived already, and receives
+the rest straight into its place.
+
+Whatever the peer sends gives a message, None (more bytes are needed) or a
+RemoteProtocolError. After an error the conversation is over.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import cast
+
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.engine.wire.inbox import Inbox
+from ggrpc.engine.wire.layouts import Layout
+from ggrpc.errors import LocalProtocolError, RemoteProtocolError
+
+REQUEST_HEAD = struct.Struct("<BQ")  # command, size
+REPLY_HEAD = struct.Struct("<Q")  # size
+
+# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000.
+MAX_GRAPH_BYTES = 256 * 1024 * 1024
+
+
+class _Side:
+    """What both sides have: the inbox, and data on its way."""
+
+    def __init__(self) -> None:
+        self._inbox = Inbox()
+        self._data_left = 0
+
+    def space(self) -> memoryview:
+        """Where the next bytes from the peer go."""
+        return self._inbox.space()
+
+    def filled(self, count: int) -> None:
+        """Say that `count` bytes were received into `space()`."""
+        self._inbox.filled(count)
+
+    def take(self, view: memoryview) -> int:
+        """Begin to read data: move what is here into `view`.
+
+        The owner receives the rest of `view` itself. Call it with as many bytes as the
+        message said, or with several pieces of them.
+
+        Returns:
+            How many bytes of `view` are filled.
+        """
+        if len(view) > self._data_left:
+            raise LocalProtocolError(f"only {self._data_left} bytes of data are left")
+        self._data_left -= len(view)
+        return self._inbox.take(view)
+
+    def _has(self, size: int) -> bool:
+        if self._data_left:
+            raise LocalProtocolError("the data of the last message was not taken")
+        if len(self._inbox) >= size:
+            return True
+        self._inbox.reserve(size)
+        return False
+
+
+class ServerConnection(_Side):
+    """A server's side: requests in, replies out.
+
+    Args:
+        dialects: what HELLO is answered with; the first whose HELLO has the size that
+            came is the one.
+
+    Attributes:
+        dialect: the version spoken, None before HELLO.
+    """
+
+    def __init__(self, dialects: tuple[Dialect, ...]) -> None:
+        super().__init__()
+        self._dialects = dialects
+        self.dialect: Dialect | None = None
+
+    def next_request(self) -> m.Request | None:
+        """The next request, None when more bytes are needed.
+
+        Raises:
+            RemoteProtocolError: the client broke the protocol.
+        """
+        if not self._has(REQUEST_HEAD.size):
+            return None
+        command, size = REQUEST_HEAD.unpack(self._inbox.peek(0, REQUEST_HEAD.size))
+        layout = self._layout(command, size)
+        _check_size(layout, size, f"a {_name(command)} request")
+        streamed = layout.tail == "data"
+        whole = REQUEST_HEAD.size + (layout.size if streamed else size)
+        if not self._has(whole):
+            return None
+        request = self._read(layout, self._inbox.peek(REQUEST_HEAD.size, whole), size)
+        self._inbox.skip(whole)
+        return request
+
+    def reply(self, request: m.Request, reply: m.Reply) -> list[m.Bytes]:
+        """Encode a reply; nothing where the dialect has none for this command."""
+        assert self.dialect is not None, "there is no request before HELLO"
+        layout = self.dialect.replies[request.command]
+        return [] if layout is None else _framed(layout, reply)
+
+    def _layout(self, command: int, size: int) -> Layout:
+        if self.dialect is None:
+            self.dialect = self._greeted(command, size)
+        elif command == Command.HELLO:
+            raise RemoteProtocolError("HELLO came a second time")
+        layout = self.dialect.requests.get(command)
+        if layout is None:
+            raise RemoteProtocolError(
+                f"there is no {_name(command)} in protocol {self.dialect.version}"
+            )
+        return layout
+
+    def _greeted(self, command: int, size: int) -> Dialect:
+        if command != Command.HELLO:
+            raise RemoteProtocolError(f"{_name(command)} came before HELLO")
+        for dialect in self._dialects:
+            if dialect.hello_size == size:
+                return dialect
+        offered = " and ".join(str(d.version) for d in self._dialects)
+        raise RemoteProtocolError(
+            f"a HELLO of {size} bytes suits no protocol offered here ({offered})"
+        )
+
+    def _read(self, layout: Layout, payload: memoryview, size: int) -> m.Request:
+        if layout.tail == "data":
+            self._data_left = size - layout.size
+            request = layout.read(payload, size=self._data_left)
+        elif layout.tail:
+            request = layout.read(payload, **{layout.tail: bytes(payload[layout.size :])})
+        else:
+            request = layout.read(payload)
+        return cast(m.Request, request)
+
+
+class ClientConnection(_Side):
+    """A client's side: requests out, replies in, in the same order.
+
+    Args:
+        dialect: the version to speak.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self.dialect = dialect
+        self._awaited: deque[tuple[Command, Layout]] = deque()
+
+    def request(self, request: m.Request) -> list[m.Bytes]:
+        """Encode a request, as buffers of which the data is the caller's own.
+
+        Raises:
+            LocalProtocolError: the dialect has no such command, or a value does not
+                fit its field.
+        """
+        layout = self.dialect.requests.get(request.command)
+        if layout is None:
+            raise LocalProtocolError(
+                f"protocol {self.dialect.version} has no {request.command.name}"
+            )
+        head, *rest = _framed(layout, request)
+        reply = self.dialect.replies[request.command]
+        if reply is not None:
+            self._awaited.append((request.command, reply))
+        return [bytes([request.command]) + head, *rest]
+
+    def next_reply(self) -> m.Reply | None:
+        """The reply to the oldest request that has none yet; None: more bytes.
+
+        Raises:
+            RemoteProtocolError: the server sent something else.
+        """
+        command, layout = self._awaited[0]
+        if not self._has(REPLY_HEAD.size):
+            return None
+        (size,) = REPLY_HEAD.unpack(self._inbox.peek(0, REPLY_HEAD.size))
+        _check_size(layout, size, f"the reply to {command.name}")
+        whole = REPLY_HEAD.size + layout.size
+        if not self._has(whole):
+            return None
+        rest = {}
+        if layout.tail:
+            self._data_left = rest["size"] = size - layout.size
+        payload = self._inbox.peek(REPLY_HEAD.size, whole)
+        reply = cast(m.Reply, layout.read(payload, **rest))
+        self._inbox.skip(whole)
+        self._awaited.popleft()
+        return reply
+
+
+def _check_size(layout: Layout, size: int, what: str) -> None:
+    if size < layout.size or (size > layout.size and not layout.tail):
+        raise RemoteProtocolError(f"{what} of {size} bytes, where {layout.size} belong")
+    if layout.tail == "graph" and size > MAX_GRAPH_BYTES:
+        raise RemoteProtocolError(f"{what} of {size} bytes, of {MAX_GRAPH_BYTES} at most")
+
+
+def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:
+    """The size and the fields in one piece, then the tail as it is."""
+    fields = layout.write(message)
+    if layout.tail is None:
+        return [REPLY_HEAD.pack(len(fields)) + fields]
+    tail = getattr(message, layout.tail)
+    if tail is None:
+        raise LocalProtocolError(f"{type(message).__name__} has no {layout.tail}")
+    return [REPLY_HEAD.pack(len(fields) + len(tail)) + fields, tail]
+
+
+def _name(command: int) -> str:
+    try:
+        return Command(command).name
+    except ValueError:
+        return f"command {command}"

@@ -1,0 +1,55 @@
+"""The graph inside GRAPH_COMPUTE:
+
+n_nodes u32 | node ids u64[n_nodes] | n_tensors u32 | rpc_tensor[n_tensors].
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.engine.wire.tensors import TENSOR_BYTES, pack_tensors, unpack_tensors
+from ggrpc.errors import RemoteProtocolError
+from ggrpc.graph import Graph
+
+_COUNT = struct.Struct("<I")
+
+
+def read_graph(payload: bytes, table: OpTable) -> Graph:
+    """Decode a graph.
+
+    Raises:
+        RemoteProtocolError: the counts do not agree with the length, or a tensor is
+            malformed.
+        GraphError: an id is missing or taken twice.
+    """
+    tensors_at = _COUNT.size + 8 * _count(payload, 0)
+    first = tensors_at + _COUNT.size
+    if len(payload) != first + TENSOR_BYTES * _count(payload, tensors_at):
+        raise RemoteProtocolError(
+            f"a graph of {len(payload)} bytes does not hold the nodes and tensors "
+            "that it counts"
+        )
+    node_ids = np.frombuffer(payload[_COUNT.size : tensors_at], "<u8").tolist()
+    tensors = unpack_tensors(memoryview(payload)[first:], table)
+    return Graph.of(tensors, node_ids)
+
+
+def _count(payload: bytes, at: int) -> int:
+    if len(payload) < at + _COUNT.size:
+        raise RemoteProtocolError(f"a graph of {len(payload)} bytes is cut short")
+    return int(_COUNT.unpack_from(payload, at)[0])
+
+
+def write_graph(graph: Graph, table: OpTable) -> bytes:
+    """Encode a graph."""
+    return b"".join(
+        (
+            _COUNT.pack(len(graph.node_ids)),
+            np.array(graph.node_ids, "<u8").tobytes(),
+            _COUNT.pack(len(graph.tensors)),
+            pack_tensors(tuple(graph.tensors.values()), table),
+        )
+    )

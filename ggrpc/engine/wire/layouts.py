@@ -1,0 +1,159 @@
+"""How each message lies in a payload.
+
+A layout is a line of fields, `name:code`, where the code is struct's (I = u32, Q = u64,
+B = u8), T for an rpc_tensor, S for the ten sources and C for the capabilities of HELLO.
+A field marked ? is there only in dialects that list it. Every layout says how long its
+payload is, so that a length is checked before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.engine.wire.tensors import TENSOR_BYTES, pack_tensors, unpack_tensors
+from ggrpc.errors import LocalProtocolError
+from ggrpc.tensor import MAX_SRC, Tensor
+
+CAPS_BYTES = 24  # RPC_CONN_CAPS_SIZE
+
+REQUESTS: tuple[tuple[type[m.Request], str], ...] = (
+    (m.AllocBuffer, "?device:I size:Q"),
+    (m.GetAlignment, "?device:I"),
+    (m.GetMaxSize, "?device:I"),
+    (m.BufferGetBase, "remote_ptr:Q"),
+    (m.FreeBuffer, "remote_ptr:Q"),
+    (m.BufferClear, "remote_ptr:Q value:B"),
+    (m.SetTensor, "tensor:T ?cache:B offset:Q"),  # and the data
+    (m.SetTensorHash, "tensor:T offset:Q hash:Q"),
+    (m.GetTensor, "tensor:T offset:Q size:Q"),
+    (m.CopyTensor, "src:T dst:T"),
+    (m.GraphCompute, "?device:I"),  # and the graph
+    (m.GetDeviceMemory, "?device:I"),
+    (m.InitTensor, "tensor:T"),
+    (m.GetAllocSize, "?device:I tensor:T ?srcs:S"),
+    (m.Hello, "?caps:C"),
+    (m.DeviceCount, ""),
+    (m.GraphRecompute, "?device:I"),
+    (m.MemsetTensor, "tensor:T offset:Q size:Q value:B"),
+)
+
+REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
+    Command.ALLOC_BUFFER: (m.Allocated, "remote_ptr:Q remote_size:Q"),
+    Command.GET_ALIGNMENT: (m.Alignment, "alignment:Q"),
+    Command.GET_MAX_SIZE: (m.MaxSize, "max_size:Q"),
+    Command.BUFFER_GET_BASE: (m.Base, "base_ptr:Q"),
+    Command.SET_TENSOR_HASH: (m.Result, "result:B"),
+    Command.GET_TENSOR: (m.TensorData, ""),  # and the data
+    Command.COPY_TENSOR: (m.Result, "result:B"),
+    Command.GET_DEVICE_MEMORY: (m.DeviceMemory, "free:Q total:Q"),
+    Command.GET_ALLOC_SIZE: (m.AllocSize, "alloc_size:Q"),
+    Command.HELLO: (m.Welcome, "major:B minor:B patch:B ?padding:B ?caps:C"),
+    Command.DEVICE_COUNT: (m.Count, "device_count:I"),
+}
+
+# The field that takes the rest of the payload, whatever its length.
+TAILS: dict[type, str] = {
+    m.SetTensor: "data",
+    m.TensorData: "data",
+    m.GraphCompute: "graph",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """What a field's code stands for: its struct format, and a translation."""
+
+    format: str
+    read: Callable[[bytes, OpTable], Any] | None = None
+    write: Callable[[Any, OpTable], bytes] | None = None
+
+
+def _read_tensor(raw: bytes, table: OpTable) -> Tensor:
+    return unpack_tensors(raw, table)[0]
+
+
+def _write_tensor(tensor: Tensor, table: OpTable) -> bytes:
+    return pack_tensors([tensor], table)
+
+
+def _read_sources(raw: bytes, table: OpTable) -> tuple[Tensor | None, ...]:
+    return tuple(t if t.id else None for t in unpack_tensors(raw, table))
+
+
+def _write_sources(sources: tuple[Tensor | None, ...], table: OpTable) -> bytes:
+    absent = bytes(TENSOR_BYTES)
+    padded = (*sources, *(None,) * (MAX_SRC - len(sources)))
+    return b"".join(pack_tensors([t], table) if t else absent for t in padded)
+
+
+_CODES = {
+    "B": _Code("B"),
+    "I": _Code("I"),
+    "Q": _Code("Q"),
+    "T": _Code(f"{TENSOR_BYTES}s", _read_tensor, _write_tensor),
+    "S": _Code(f"{MAX_SRC * TENSOR_BYTES}s", _read_sources, _write_sources),
+    "C": _Code(f"{CAPS_BYTES}s"),
+}
+
+
+class Layout:
+    """One message in one dialect.
+
+    Attributes:
+        message: its class.
+        size: bytes of its fields; the whole payload, unless there is a tail.
+        tail: the field that takes the rest of the payload, or None.
+    """
+
+    def __init__(
+        self, message: type, fields: str, optional: frozenset[str], table: OpTable
+    ) -> None:
+        present = [
+            field.lstrip("?").split(":")
+            for field in fields.split()
+            if field[0] != "?" or field[1:].split(":")[0] in optional
+        ]
+        self.message = message
+        self._names = [name for name, _ in present]
+        self._codes = [_CODES[code] for _, code in present]
+        self._translated = [i for i, code in enumerate(self._codes) if code.read]
+        self._struct = struct.Struct("<" + "".join(c.format for c in self._codes))
+        self._table = table
+        self.size = self._struct.size
+        self.tail = TAILS.get(message)
+
+    def read(self, payload: memoryview, **rest: Any) -> Any:
+        """Decode the fields; `rest` are what the payload does not hold.
+
+        Raises:
+            RemoteProtocolError: a malformed tensor.
+        """
+        values: list[Any] = list(self._struct.unpack_from(payload))
+        for at in self._translated:
+            read = self._codes[at].read
+            assert read is not None
+            values[at] = read(values[at], self._table)
+        return self.message(**dict(zip(self._names, values)), **rest)
+
+    def write(self, message: m.Request | m.Reply) -> bytes:
+        """Encode the fields, without the tail.
+
+        Raises:
+            LocalProtocolError: a value does not fit its field.
+        """
+        values = [getattr(message, name) for name in self._names]
+        for at in self._translated:
+            write = self._codes[at].write
+            assert write is not None
+            values[at] = write(values[at], self._table)
+        try:
+            return self._struct.pack(*values)
+        except struct.error as error:
+            name = self.message.__name__
+            raise LocalProtocolError(f"{name} cannot be sent: {error}") from None

@@ -1,0 +1,167 @@
+"""`rpc_tensor`: how a tensor lies on the wire.
+
+A graph's tensors are decoded column by column, not tensor by tensor.
+Source: `struct rpc_tensor` of ggml-rpc.cpp, packed, 296 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ggrpc.engine.wire.op_tables import UNKNOWN, Numbering, OpTable
+from ggrpc.errors import LocalProtocolError, RemoteProtocolError
+from ggrpc.op import Op
+from ggrpc.tensor import MAX_DIMS, MAX_SRC, OP_PARAMS_BYTES, Tensor
+from ggrpc.types import GGMLType
+
+RPC_TENSOR = np.dtype(
+    [
+        ("id", "<u8"),
+        ("type", "<u4"),
+        ("buffer", "<u8"),
+        ("ne", "<u4", MAX_DIMS),
+        ("nb", "<u4", MAX_DIMS),
+        ("op", "<u4"),
+        ("op_params", "<i4", OP_PARAMS_BYTES // 4),
+        ("flags", "<i4"),
+        ("src", "<u8", MAX_SRC),
+        ("view_src", "<u8"),
+        ("view_offs", "<u8"),
+        ("data", "<u8"),
+        ("name", "S64"),
+        ("use_count", "<i4"),
+    ]
+)
+TENSOR_BYTES = RPC_TENSOR.itemsize
+
+Records = np.ndarray[Any, np.dtype[np.void]]
+
+_TYPES = {int(t): t for t in GGMLType}
+_OPS = list(Op)
+_BLCK_SIZE = np.zeros(max(GGMLType) + 1, np.uint64)
+_TYPE_SIZE = np.zeros_like(_BLCK_SIZE)
+for _type in GGMLType:
+    _BLCK_SIZE[_type] = _type.blck_size
+    _TYPE_SIZE[_type] = _type.type_size
+
+
+def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> list[Tensor]:
+    """Decode a whole number of rpc_tensors.
+
+    Raises:
+        RemoteProtocolError: a type or op that does not exist.
+    """
+    records: Records = np.frombuffer(payload, RPC_TENSOR)
+    types = _known_types(records)
+    ops = _translate(records["op"], table.op.to_ours, records, "op")
+    params = _params_from_wire(records, ops, table).tobytes()
+    columns = (
+        records["id"].tolist(),
+        [_TYPES[t] for t in types.tolist()],
+        records["buffer"].tolist(),
+        map(tuple, records["ne"].tolist()),
+        map(tuple, _whole_nb(records, types).tolist()),
+        [_OPS[op] for op in ops.tolist()],
+        [
+            params[at : at + OP_PARAMS_BYTES]
+            for at in range(0, len(params), OP_PARAMS_BYTES)
+        ],
+        records["flags"].tolist(),
+        map(tuple, records["src"].tolist()),
+        records["view_src"].tolist(),
+        records["view_offs"].tolist(),
+        records["data"].tolist(),
+        records["name"].tolist(),
+        records["use_count"].tolist(),
+    )
+    return list(map(Tensor._make, zip(*columns)))
+
+
+def pack_tensors(tensors: Sequence[Tensor], table: OpTable) -> bytes:
+    """Encode tensors.
+
+    Raises:
+        LocalProtocolError: the table lacks an op.
+    """
+    records: Records = np.zeros(len(tensors), RPC_TENSOR)
+    for at, tensor in enumerate(tensors):
+        records[at] = (
+            *tensor[:4],
+            [b & 0xFFFFFFFF for b in tensor.nb],
+            tensor.op,
+            np.frombuffer(tensor.op_params, "<i4"),
+            *tensor[7:],
+        )
+    ops = records["op"].astype(np.int64)
+    for op, numbering in _sub_operations(table):
+        rows = ops == op
+        params = records["op_params"]
+        params[rows, 0] = _numbers(params[rows, 0], numbering, tensors)
+    records["op"] = _numbers(ops, table.op, tensors)
+    return records.tobytes()
+
+
+def _known_types(records: Records) -> Any:
+    types = records["type"]
+    known = types < len(_BLCK_SIZE)
+    known[known] = _BLCK_SIZE[types[known]] > 0
+    _demand(known, types, records, "type")
+    return types
+
+
+def _translate(numbers: Any, to_ours: Any, records: Records, what: str) -> Any:
+    """Wire numbers to ours, refusing what the table does not have."""
+    _demand((numbers >= 0) & (numbers < len(to_ours)), numbers, records, what)
+    return to_ours[numbers]
+
+
+def _demand(holds: Any, numbers: Any, records: Records, what: str) -> None:
+    if not holds.all():
+        at = int(np.argmin(holds))
+        name = bytes(records["name"][at]).split(b"\0")[0].decode(errors="replace")
+        raise RemoteProtocolError(
+            f"tensor '{name}': there is no {what} {int(numbers[at])} in this version"
+        )
+
+
+def _params_from_wire(records: Records, ops: Any, table: OpTable) -> Any:
+    params = np.ascontiguousarray(records["op_params"])
+    for op, numbering in _sub_operations(table):
+        rows = ops == op
+        if rows.any():
+            params[rows, 0] = _translate(
+                params[rows, 0], numbering.to_ours, records[rows], op.name
+            )
+    return params
+
+
+def _sub_operations(table: OpTable) -> tuple[tuple[Op, Numbering], ...]:
+    """The ops whose op_params[0] is a number out of a table of its own."""
+    return (Op.UNARY, table.unary), (Op.GLU, table.glu)
+
+
+def _numbers(ours: Any, numbering: Numbering, tensors: Sequence[Tensor]) -> Any:
+    numbers = numbering.to_wire[ours]
+    if (numbers == UNKNOWN).any():
+        raise LocalProtocolError("the peer's version lacks an op that the graph uses")
+    return numbers
+
+
+def _whole_nb(records: Records, types: Any) -> Any:
+    """The strides, with the upper half that 32 bits cut off put back.
+
+    ggml sends nb as u32. Where the low halves are those of a contiguous tensor, it is
+    one: no other layout of a tensor that large is in use.
+    """
+    sent = records["nb"].astype(np.uint64)
+    ne = records["ne"].astype(np.uint64)
+    nb = np.empty_like(sent)
+    nb[:, 0] = _TYPE_SIZE[types]
+    nb[:, 1] = ne[:, 0] // _BLCK_SIZE[types] * _TYPE_SIZE[types]
+    nb[:, 2] = nb[:, 1] * ne[:, 1]
+    nb[:, 3] = nb[:, 2] * ne[:, 2]
+    contiguous = ((nb & np.uint64(0xFFFFFFFF)) == sent).all(axis=1, keepdims=True)
+    return np.where(contiguous, nb, sent)

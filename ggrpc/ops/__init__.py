@@ -1,0 +1,19 @@
+"""What each op takes, gives and demands: one contract for each, one file a family."""
+
+from __future__ import annotations
+
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.ops import (  # noqa: F401  they register their contracts
+    activations,
+    arithmetic,
+    attention,
+    copies,
+    matmul,
+    norms,
+    reductions,
+    rope,
+    views,
+)
+from ggrpc.ops.contract import CONTRACTS, Contract, Node, contract_of
+
+__all__ = ["CONTRACTS", "Contract", "GluOp", "Node", "Op", "UnaryOp", "contract_of"]

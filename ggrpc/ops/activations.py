@@ -1,0 +1,73 @@
+"""UNARY, GLU: functions of each element, and a function of one half times the other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import like, same_shape, same_type
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS
+
+A, B = 0, 1
+
+
+class UnaryParams(NamedTuple):
+    """Which function; only XIELU has numbers of its own.
+
+    Attributes:
+        op: a UnaryOp.
+    """
+
+    op: int
+    alpha_n: float
+    alpha_p: float
+    beta: float
+    eps: float
+
+
+class GluParams(NamedTuple):
+    """Which function, and of which half.
+
+    Attributes:
+        op: a GluOp.
+        swapped: where there is no `b`, whether the gate is the second half of a row.
+        alpha: of SWIGLU_OAI.
+        limit: of SWIGLU_OAI and SWIGLU_CLAMP.
+    """
+
+    op: int
+    swapped: int
+    alpha: float
+    limit: float
+
+
+def _known_unary(node: Node) -> str | None:
+    op = node.params.op
+    return None if op in (*UnaryOp,) else f"there is no unary op {op}"
+
+
+def _known_glu(node: Node) -> str | None:
+    op = node.params.op
+    return None if op in (*GluOp,) else f"there is no glu op {op}"
+
+
+def _glu_ne(node: Node) -> Dims:
+    ne = node.source(A).ne
+    return ne if node.src[B] else (ne[0] // 2, *ne[1:])
+
+
+define(
+    Contract(
+        Op.UNARY, (Source("a", FLOATS),), FLOATS, like(A), UnaryParams, (_known_unary,)
+    ),
+    Contract(
+        Op.GLU,
+        (Source("a", FLOATS), Source("b", FLOATS, optional=True)),
+        FLOATS,
+        _glu_ne,
+        GluParams,
+        (_known_glu, same_shape(A, B), same_type(A, B)),
+    ),
+)

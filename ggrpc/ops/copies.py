@@ -1,0 +1,133 @@
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT: values moved to another place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Rule, Source, define
+from ggrpc.ops.rules import (
+    ANY,
+    I32,
+    RESULT,
+    equal,
+    like,
+    multiple,
+    own,
+    repeats,
+    same_elements,
+    same_type,
+)
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
+
+A, B = 0, 1
+ROWS, ROW_IDS = 0, 1  # SET_ROWS has its sources in another order than its arguments
+INDEX = frozenset({GGMLType.I32, GGMLType.I64})
+
+
+class ConcatParams(NamedTuple):
+    """Along which dimension."""
+
+    dim: int
+
+
+def _get_rows_ne(node: Node) -> Dims:
+    return node.source(A).ne[0], *node.source(B).ne[:3]
+
+
+def _get_rows_type(node: Node) -> str | None:
+    ints = node.source(A).type == GGMLType.I32
+    expected = GGMLType.I32 if ints else GGMLType.F32
+    return None if node.tensor.type == expected else f"gives {expected.name}"
+
+
+def _set_rows_ne(node: Node) -> Dims:
+    rows = node.source(ROWS).ne
+    return rows[0], node.tensor.ne[1], rows[2], rows[3]
+
+
+def _one_list(at: int) -> Rule:
+    def rule(node: Node) -> str | None:
+        return None if node.source(at).ne[3] == 1 else "the indices have 4 dimensions"
+
+    return rule
+
+
+def _concat_dim(node: Node) -> str | None:
+    dim = node.params.dim
+    return None if 0 <= dim < 4 else f"there is no dimension {dim}"
+
+
+def _concat_ne(node: Node) -> Dims:
+    a, b, dim = node.source(A).ne, node.source(B).ne, node.params.dim
+    ne = [x + y if d == dim else x for d, (x, y) in enumerate(zip(a, b, strict=True))]
+    return ne[0], ne[1], ne[2], ne[3]
+
+
+def _concat_fits(node: Node) -> str | None:
+    a, b, dim = node.source(A).ne, node.source(B).ne, node.params.dim
+    if all(x == y for d, (x, y) in enumerate(zip(a, b, strict=True)) if d != dim):
+        return None
+    return f"a and b may differ only in dimension {dim}"
+
+
+_a = Source("a", ANY)
+
+define(
+    Contract(Op.DUP, (_a,), ANY, like(A)),
+    Contract(Op.CONT, (_a,), ANY, own, rules=(same_elements(A, RESULT),)),
+    Contract(
+        Op.CPY,
+        (_a, Source("b", ANY)),
+        ANY,
+        like(B),
+        rules=(same_elements(A, B), same_type(RESULT, B)),
+    ),
+    Contract(
+        Op.GET_ROWS,
+        (
+            Source("a", FLOATS | QUANTIZED | I32),
+            Source("b", I32, index=True),
+        ),
+        frozenset({GGMLType.F32, GGMLType.I32}),
+        _get_rows_ne,
+        rules=(
+            equal((A, 2), (B, 1)),
+            equal((A, 3), (B, 2)),
+            _one_list(B),
+            _get_rows_type,
+        ),
+    ),
+    Contract(
+        Op.SET_ROWS,
+        (
+            Source("b", FLOATS),
+            Source("c", INDEX, index=True),
+            Source("a", ANY, optional=True),  # absent before 2025-09
+        ),
+        FLOATS | QUANTIZED,
+        _set_rows_ne,
+        rules=(
+            equal((ROWS, 1), (ROW_IDS, 0)),
+            multiple((ROWS, 2), (ROW_IDS, 1)),
+            multiple((ROWS, 3), (ROW_IDS, 2)),
+            _one_list(ROW_IDS),
+        ),
+    ),
+    Contract(
+        Op.CONCAT,
+        (_a, Source("b", ANY)),
+        ANY,
+        _concat_ne,
+        ConcatParams,
+        (_concat_dim, same_type(A, B), same_type(A, RESULT), _concat_fits),
+    ),
+    Contract(
+        Op.REPEAT,
+        (_a,),
+        ANY,
+        own,
+        rules=(same_type(A, RESULT), repeats(A, RESULT)),
+    ),
+)

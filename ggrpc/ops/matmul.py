@@ -1,0 +1,46 @@
+"""MUL_MAT: the rows of one tensor times the rows of another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, equal, multiple
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS, QUANTIZED
+
+A, B = 0, 1
+
+
+class MulMatParams(NamedTuple):
+    """How to compute it; neither changes what it is.
+
+    Attributes:
+        prec: 10 where the client wants float32 accumulation.
+        hint: 1 where `a` is a Hadamard matrix.
+    """
+
+    prec: int
+    hint: int
+
+
+def _ne(node: Node) -> Dims:
+    a, b = node.source(A), node.source(B)
+    return a.ne[1], *b.ne[1:]
+
+
+define(
+    Contract(
+        Op.MUL_MAT,
+        (Source("a", FLOATS | QUANTIZED), Source("b", FLOATS)),
+        F32,
+        _ne,
+        MulMatParams,
+        rules=(
+            equal((A, 0), (B, 0)),
+            multiple((B, 2), (A, 2)),
+            multiple((B, 3), (A, 3)),
+        ),
+    )
+)

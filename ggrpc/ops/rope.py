@@ -1,0 +1,119 @@
+"""ROPE: pairs of a row's elements turned by an angle that grows with the position."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, I32, like
+from ggrpc.types import FLOATS
+
+A, POS, FREQ_FACTORS = 0, 1, 2
+
+
+class RopeMode(IntEnum):
+    """Which elements make a pair, and which position turns it: `GGML_ROPE_TYPE_*`."""
+
+    NORMAL = 0
+    NEOX = 2
+    MROPE = 8
+    VISION = 24
+    IMROPE = 40
+
+
+class RopeParams(NamedTuple):
+    """Source: ggml_rope_impl; the names are those of its arguments.
+
+    Attributes:
+        n_dims: elements of a row that are turned, an even number.
+        mode: a RopeMode.
+        n_ctx_orig, ext_factor, attn_factor, beta_fast, beta_slow: YaRN's.
+        section_t, section_h, section_w, section_e: pairs that each of the four
+            positions of MROPE turns.
+        n_offs: the first element that is turned (0 before 2026-08).
+    """
+
+    n_past: int
+    n_dims: int
+    mode: int
+    n_ctx: int
+    n_ctx_orig: int
+    freq_base: float
+    freq_scale: float
+    ext_factor: float
+    attn_factor: float
+    beta_fast: float
+    beta_slow: float
+    section_t: int
+    section_h: int
+    section_w: int
+    section_e: int
+    n_offs: int
+
+    @property
+    def sections(self) -> tuple[int, int, int, int]:
+        """The pairs of each of the four positions."""
+        return self.section_t, self.section_h, self.section_w, self.section_e
+
+    @property
+    def positions(self) -> int:
+        """How many positions a token has."""
+        return 4 if self.mode & RopeMode.MROPE else 1
+
+
+def _known_mode(node: Node) -> str | None:
+    mode = node.params.mode
+    return None if mode in (*RopeMode,) else f"there is no rope mode {mode}"
+
+
+def _dims(node: Node) -> str | None:
+    p, ne0 = node.params, node.source(A).ne[0]
+    if p.n_dims < 2 or p.n_dims % 2 or p.n_offs < 0 or p.n_offs % 2:
+        return f"n_dims is {p.n_dims} and n_offs {p.n_offs}: must be even"
+    if p.n_offs + p.n_dims > ne0:
+        return f"n_offs {p.n_offs} and n_dims {p.n_dims} exceed the row's {ne0}"
+    if p.mode == RopeMode.VISION and (p.n_offs or 2 * p.n_dims != ne0):
+        return f"n_dims is {p.n_dims}, must be half of the row's {ne0}"
+    return None
+
+
+def _sections(node: Node) -> str | None:
+    p = node.params
+    if not p.mode & RopeMode.MROPE:
+        return None
+    if min(p.sections) < 0 or not 0 < sum(p.sections) <= node.source(A).ne[0]:
+        return f"the sections {list(p.sections)} do not divide the row"
+    return None
+
+
+def _positions(node: Node) -> str | None:
+    ne, tokens = node.source(POS).ne, node.source(A).ne[2]
+    expected = tokens * node.params.positions
+    if ne == (expected, 1, 1, 1):
+        return None
+    return f"pos's ne is {list(ne)}, must be {expected} for {tokens} tokens"
+
+
+def _factors(node: Node) -> str | None:
+    factors, half = node.src[FREQ_FACTORS], node.params.n_dims // 2
+    if factors is None or factors.ne[0] >= half:
+        return None
+    return f"freq_factors has {factors.ne[0]} elements, must have {half}"
+
+
+define(
+    Contract(
+        Op.ROPE,
+        (
+            Source("a", FLOATS),
+            Source("pos", I32),
+            Source("freq_factors", F32, optional=True),
+        ),
+        FLOATS,
+        like(A),
+        RopeParams,
+        (_known_mode, _dims, _sections, _positions, _factors),
+    )
+)

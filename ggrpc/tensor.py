@@ -1,0 +1,96 @@
+"""A tensor as ggml describes it, and where its bytes are.
+
+Nothing here touches those bytes: this is the description that the wire decodes into,
+validation reads and devices compile.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.types import GGMLType
+
+MAX_DIMS = 4  # GGML_MAX_DIMS
+MAX_SRC = 10  # GGML_MAX_SRC
+OP_PARAMS_BYTES = 64  # GGML_MAX_OP_PARAMS
+FLAG_COMPUTE = 16  # GGML_TENSOR_FLAG_COMPUTE
+
+Dims = tuple[int, int, int, int]
+
+
+class Tensor(NamedTuple):
+    """One tensor of a graph, or one that a command names.
+
+    Attributes:
+        id: the client's own name for it, never 0.
+        type: its element type.
+        buffer: the handle of the buffer that holds it, 0 for none.
+        ne: elements in each dimension, the fastest first.
+        nb: strides in bytes, of which nb[0] is that of a block.
+        op: the operation that computes it, NONE for data.
+        op_params: 64 bytes; `ggrpc.ops` knows their layout for each op.
+        flags: ggml's tensor flags.
+        src: ids of the sources, 0 for none, 10 entries.
+        view_src: the id of the tensor that it is a view of, 0 for none.
+        view_offs: its offset in bytes in that tensor.
+        data: its address, counted from the base address of the buffer.
+        raw_name: up to 64 bytes, as sent.
+        use_count: how many nodes read it, as far as the client says.
+    """
+
+    id: int
+    type: GGMLType
+    buffer: int
+    ne: Dims
+    nb: Dims
+    op: Op = Op.NONE
+    op_params: bytes = bytes(OP_PARAMS_BYTES)
+    flags: int = 0
+    src: tuple[int, ...] = (0,) * MAX_SRC
+    view_src: int = 0
+    view_offs: int = 0
+    data: int = 0
+    raw_name: bytes = b""
+    use_count: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name up to its end mark, for people to read."""
+        return self.raw_name.split(b"\0", 1)[0].decode(errors="replace")
+
+    def __str__(self) -> str:
+        return f"{self.op.name} '{self.name}'" if self.op else f"tensor '{self.name}'"
+
+    @property
+    def nelements(self) -> int:
+        return self.ne[0] * self.ne[1] * self.ne[2] * self.ne[3]
+
+    @property
+    def nrows(self) -> int:
+        return self.ne[1] * self.ne[2] * self.ne[3]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from the first element to the end of the last (ggml_nbytes)."""
+        if 0 in self.ne:
+            return 0
+        size = self.type.row_size(self.ne[0])
+        if not self.type.is_quantized:
+            size = self.type.type_size + (self.ne[0] - 1) * self.nb[0]
+        return size + sum((n - 1) * b for n, b in zip(self.ne[1:], self.nb[1:]))
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie one after the other, in order, without gaps."""
+        return self.nb == contiguous_nb(self.type, self.ne) or all(
+            b == c or n == 1
+            for n, b, c in zip(self.ne, self.nb, contiguous_nb(self.type, self.ne))
+        )
+
+
+def contiguous_nb(type: GGMLType, ne: Dims) -> Dims:
+    """The byte strides of a contiguous tensor (ggml_new_tensor)."""
+    nb1 = type.row_size(ne[0])
+    nb2 = nb1 * ne[1]
+    return type.type_size, nb1, nb2, nb2 * ne[2]
