@@ -14,7 +14,7 @@ import gguf.quants
 import numpy as np
 
 from ggrpc.tensor import Tensor
-from ggrpc.types import GGMLType
+from ggrpc.types import QUANTIZED, GGMLType
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Convert = Callable[[Array, Array], object]  # (from, to)
@@ -77,9 +77,11 @@ def pieces(shape: tuple[int, ...], count: int) -> Pieces:
     axis = next(long_enough, max(range(len(outer)), key=outer.__getitem__))
     length = outer[axis]
     count = min(count, length)
-    cuts = [length * i // count for i in range(count + 1)]
     before = (slice(None),) * axis
-    return [(*before, slice(a, b)) for a, b in zip(cuts, cuts[1:])]
+    return [
+        (*before, slice(length * i // count, length * (i + 1) // count))
+        for i in range(count)
+    ]
 
 
 class Codec(NamedTuple):
@@ -112,21 +114,54 @@ def _pack_bf16(x: Array, y: Array) -> None:
         np.copyto(y, (bits >> 16) | 64, where=nan, casting="unsafe")
 
 
-def _by_blocks(name: str, can_pack: bool = False) -> Codec:
-    """The codec of a quantized type out of gguf's."""
-    quant = getattr(gguf.quants, name)
-    quant.init_grid()
+def _unpack_q1_0(blocks: Array) -> Array:
+    signs = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little").view(np.int8)
+    return (2 * signs - 1) * _scale(blocks)
+
+
+def _unpack_q2_0(blocks: Array) -> Array:
+    crumbs = (blocks[:, 2:, np.newaxis] >> np.uint8([0, 2, 4, 6])) & 3
+    return (crumbs.reshape(len(blocks), -1).view(np.int8) - 1) * _scale(blocks)
+
+
+def _scale(blocks: Array) -> Array:
+    """The float16 that a block starts with."""
+    return blocks[:, :2].copy().view(np.float16).astype(np.float32)
+
+
+def _by_blocks(
+    type_size: int, unpack_blocks: Callable[[Array], Array], pack: Convert | None = None
+) -> Codec:
+    """The codec of a quantized type.
+
+    Args:
+        type_size: bytes of a block.
+        unpack_blocks: from (n, type_size) bytes to (n, blck_size) values.
+        pack: as in `Codec`.
+    """
 
     def unpack(x: Array, y: Array) -> None:
-        step = max(1, GROUP // y.shape[-1])
+        step = max(1, GROUP // max(1, y.shape[-1]))
         rows, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
         for at in range(0, len(rows), step):
-            out[at : at + step] = quant.dequantize_rows(rows[at : at + step])
+            part = out[at : at + step]
+            blocks = rows[at : at + step].reshape(-1, type_size)
+            part[...] = unpack_blocks(blocks).reshape(part.shape)
+
+    return Codec(unpack, pack)
+
+
+def _of_gguf(name: str) -> Codec:
+    quant = getattr(gguf.quants, name)
+    quant.init_grid()
 
     def pack(x: Array, y: Array) -> None:
         y[...] = quant.quantize_rows(np.ascontiguousarray(x))
 
-    return Codec(unpack, pack if can_pack else None)
+    can_pack = "quantize_blocks" in vars(quant)
+    return _by_blocks(
+        quant.type_size, quant.dequantize_blocks, pack if can_pack else None
+    )
 
 
 CODECS: dict[GGMLType, Codec] = {
@@ -134,26 +169,7 @@ CODECS: dict[GGMLType, Codec] = {
     GGMLType.F16: Codec(_cast, _cast),
     GGMLType.BF16: Codec(_unpack_bf16, _pack_bf16),
     GGMLType.F64: Codec(_cast, _cast),
-    GGMLType.Q4_0: _by_blocks("Q4_0", can_pack=True),
-    GGMLType.Q4_1: _by_blocks("Q4_1", can_pack=True),
-    GGMLType.Q5_0: _by_blocks("Q5_0", can_pack=True),
-    GGMLType.Q5_1: _by_blocks("Q5_1", can_pack=True),
-    GGMLType.Q8_0: _by_blocks("Q8_0", can_pack=True),
-    GGMLType.Q2_K: _by_blocks("Q2_K"),
-    GGMLType.Q3_K: _by_blocks("Q3_K"),
-    GGMLType.Q4_K: _by_blocks("Q4_K"),
-    GGMLType.Q5_K: _by_blocks("Q5_K"),
-    GGMLType.Q6_K: _by_blocks("Q6_K"),
-    GGMLType.IQ1_S: _by_blocks("IQ1_S"),
-    GGMLType.IQ1_M: _by_blocks("IQ1_M"),
-    GGMLType.IQ2_XXS: _by_blocks("IQ2_XXS"),
-    GGMLType.IQ2_XS: _by_blocks("IQ2_XS"),
-    GGMLType.IQ2_S: _by_blocks("IQ2_S"),
-    GGMLType.IQ3_XXS: _by_blocks("IQ3_XXS"),
-    GGMLType.IQ3_S: _by_blocks("IQ3_S"),
-    GGMLType.IQ4_NL: _by_blocks("IQ4_NL"),
-    GGMLType.IQ4_XS: _by_blocks("IQ4_XS"),
-    GGMLType.TQ1_0: _by_blocks("TQ1_0", can_pack=True),
-    GGMLType.TQ2_0: _by_blocks("TQ2_0", can_pack=True),
-    GGMLType.MXFP4: _by_blocks("MXFP4", can_pack=True),
+    GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0.type_size, _unpack_q1_0),
+    GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0.type_size, _unpack_q2_0),
+    **{t: _of_gguf(t.name) for t in QUANTIZED if hasattr(gguf.quants, t.name)},
 }

@@ -6,6 +6,7 @@ numbers are there is decided here: views, scratch memory, conversions, how work 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
@@ -13,7 +14,16 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, pieces, view_of
+from ggrpc.devices.cpu.arrays import (
+    CODECS,
+    DTYPES,
+    GROUP,
+    Array,
+    Convert,
+    Pieces,
+    pieces,
+    view_of,
+)
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
@@ -210,6 +220,36 @@ class Compiler:
             for at in pieces(out.shape, self.workers.threads)
         )
 
+    def rows(
+        self,
+        function: Callable[..., object],
+        arrays: Sequence[Array],
+        temps: Sequence[int] = (),
+    ) -> None:
+        """Append `function(*arrays, *temps)`, spread over the workers where it is large.
+
+        There it is called for blocks of rows that stay in a processor's cache.
+
+        Args:
+            function: treats each row, an array's last axis, by itself.
+            arrays: alike in all other axes.
+            temps: lengths of the rows of float32 that it wants for its work.
+        """
+        lead = arrays[0].shape[:-1]
+        size = max(array.size for array in arrays)
+        if size < WORTH_SHARING:
+            self.step(function, *arrays, *(self.scratch((*lead, n)) for n in temps))
+            return
+        threads = self.workers.threads
+        blocks = pieces((*lead, 1), max(threads, size // GROUP))
+        largest = max((arrays[0][at].shape[:-1] for at in blocks), key=math.prod)
+        tasks = []
+        for i in range(threads):
+            scratch = [self.scratch((*largest, n)) for n in temps]
+            share = blocks[len(blocks) * i // threads : len(blocks) * (i + 1) // threads]
+            tasks.append(partial(_run_blocks, function, share, arrays, scratch))
+        self.parallel(tasks)
+
     def convert(self, function: Convert, source: Array, target: Array) -> None:
         """Append a conversion row by row, spread over the workers where it is large.
 
@@ -260,6 +300,18 @@ class Compiler:
         ]
         for key in stale:
             del self._shared[key]
+
+
+def _run_blocks(
+    function: Callable[..., object],
+    blocks: Pieces,
+    arrays: Sequence[Array],
+    temps: Sequence[Array],
+) -> None:
+    for at in blocks:
+        parts = [array[at] for array in arrays]
+        fitting = tuple(map(slice, parts[0].shape[:-1]))
+        function(*parts, *(temp[fitting] for temp in temps))
 
 
 def _refusal(node: Node) -> str:

@@ -100,14 +100,20 @@ class WeightCache:
     def fill(self, weight: Weight) -> Array | None:
         """Unpack a weight and keep it, if it may be kept and there is room."""
         with self._lock:
-            if weight.buffer.computed or not self._make_room(weight.size):
+            if weight.buffer.computed or weight in self._kept:
+                return None
+            if not self._make_room(weight.size):
                 return None
             self._kept[weight] = None
             self.used += weight.size
             weight.buffer.watched = True
-        array = weight.unpack()
+        try:
+            array = weight.unpack()
+        except MemoryError:
+            self._discard(weight)
+            return None
         with self._lock:
-            if weight in self._kept:
+            if weight in self._kept:  # its bytes have not changed meanwhile
                 weight.array = array
         return array
 
@@ -151,6 +157,11 @@ class WeightCache:
                 excess -= weight.size
                 self._drop(weight)
         return True
+
+    def _discard(self, weight: Weight) -> None:
+        with self._lock:
+            if weight in self._kept:
+                self._drop(weight)
 
     def _drop(self, weight: Weight) -> None:
         del self._kept[weight]

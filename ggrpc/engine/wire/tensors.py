@@ -128,7 +128,7 @@ def _demand(holds: Any, numbers: Any, records: Records, what: str) -> None:
 
 
 def _params_from_wire(records: Records, ops: Any, table: OpTable) -> Any:
-    params = np.ascontiguousarray(records["op_params"])
+    params = records["op_params"].copy()
     for op, numbering in _sub_operations(table):
         rows = ops == op
         if rows.any():

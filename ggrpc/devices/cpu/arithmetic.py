@@ -1,0 +1,56 @@
+"""ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT in numpy."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.broadcast import repeated
+from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.arithmetic import A, B
+
+BINARY = {
+    Op.ADD: np.add,
+    Op.SUB: np.subtract,
+    Op.MUL: np.multiply,
+    Op.DIV: np.divide,
+}
+UNARY = {Op.SQR: np.square, Op.SQRT: np.sqrt}
+
+
+@kernel(*BINARY)
+def binary(node: Node, c: Compiler) -> None:
+    """b is repeated over a."""
+    a, y = c.f32(node.source(A)), c.result(node.tensor)
+    b, a, y = repeated(c.f32(node.source(B)), a, y)
+    c.elementwise(BINARY[node.tensor.op], (a, b), y)
+
+
+@kernel(*UNARY)
+def unary(node: Node, c: Compiler) -> None:
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    c.elementwise(UNARY[node.tensor.op], (x,), y)
+
+
+@kernel(Op.SCALE)
+def scale(node: Node, c: Compiler) -> None:
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    c.elementwise(np.multiply, (x, np.float32(node.params.scale)), y)
+    if node.params.bias:
+        c.elementwise(np.add, (y, np.float32(node.params.bias)), y)
+
+
+@kernel(Op.CLAMP)
+def clamp(node: Node, c: Compiler) -> None:
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    low, high = map(np.float32, node.params)
+    c.rows(partial(_clamp, low, high), (x, y))
+
+
+def _clamp(low: np.float32, high: np.float32, x: Array, y: Array) -> None:
+    np.minimum(x, high, out=y)
+    np.maximum(y, low, out=y)

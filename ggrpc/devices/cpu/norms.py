@@ -1,0 +1,78 @@
+"""NORM, RMS_NORM, L2_NORM in numpy.
+
+A row's sum of squares is its product with itself, which BLAS does in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import sqrt
+
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.norms import A
+
+
+@kernel(Op.NORM)
+def norm(node: Node, c: Compiler) -> None:
+    """(x - mean) / sqrt(variance + eps)."""
+    _rows(_norm, node, c)
+
+
+@kernel(Op.RMS_NORM)
+def rms_norm(node: Node, c: Compiler) -> None:
+    """x / sqrt(mean(x * x) + eps)."""
+    if node.tensor.nrows > 1:
+        _rows(_rms_norm, node, c)
+        return
+    x, y = c.f32(node.source(A))[0, 0, 0], c.result(node.tensor)[0, 0, 0]
+    c.step(_rms_norm_row, x.size, node.params.eps, x, y, c.scratch(()))
+
+
+@kernel(Op.L2_NORM)
+def l2_norm(node: Node, c: Compiler) -> None:
+    """x / max(sqrt(sum(x * x)), eps)."""
+    _rows(_l2_norm, node, c)
+
+
+def _rows(function: Callable[..., None], node: Node, c: Compiler) -> None:
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    c.rows(partial(function, np.float32(node.params.eps)), (x, y), temps=(1,))
+
+
+def _norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
+    np.add.reduce(x, -1, None, s, True)
+    np.divide(s, x.shape[-1], s)
+    np.subtract(x, s, y)
+    _rms_norm(eps, y, y, s)
+
+
+def _rms_norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
+    _sum_of_squares(x, s)
+    np.divide(s, x.shape[-1], s)
+    np.add(s, eps, s)
+    np.sqrt(s, s)
+    np.divide(x, s, y)
+
+
+def _l2_norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
+    _sum_of_squares(x, s)
+    np.sqrt(s, s)
+    np.maximum(s, eps, out=s)
+    np.divide(x, s, y)
+
+
+def _sum_of_squares(x: Array, s: Array) -> None:
+    np.matmul(x[..., None, :], x[..., None], s[..., None])
+
+
+def _rms_norm_row(n: int, eps: float, x: Array, y: Array, s: Array) -> None:
+    """RMS_NORM of one row, as decoding asks for it: fewer calls, for the same sum."""
+    np.dot(x, x, s)
+    s[()] = sqrt(s.item() / n + eps)
+    np.divide(x, s, y)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from ggrpc.engine.wire.dialects import V3_6_1, V7_0_0
+from ggrpc.engine.wire.tensors import (
+    RPC_TENSOR,
+    TENSOR_BYTES,
+    pack_tensors,
+    unpack_tensors,
+)
+from ggrpc.errors import LocalProtocolError, RemoteProtocolError
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+NEW, OLD = V7_0_0.table, V3_6_1.table
+PLAIN = Tensor(
+    id=1,
+    type=GGMLType.Q8_0,
+    buffer=2,
+    ne=(64, 3, 1, 1),
+    nb=contiguous_nb(GGMLType.Q8_0, (64, 3, 1, 1)),
+    op=Op.MUL_MAT,
+    op_params=bytes(range(64)),
+    flags=16,
+    src=(3, 4, 0, 0, 0, 0, 0, 0, 0, 2**64 - 1),
+    view_src=5,
+    view_offs=6,
+    data=2**63,
+    raw_name=b"blk.0 \xff name",
+    use_count=-1,
+)
+
+
+def sub_operation(op: Op, number: int) -> Tensor:
+    return PLAIN._replace(op=op, op_params=struct.pack("<i60x", number))
+
+
+def test_rpc_tensor_has_the_size_of_ggmls_struct() -> None:
+    assert TENSOR_BYTES == 296
+    assert RPC_TENSOR.fields is not None
+    assert RPC_TENSOR.fields["data"][1] == 220
+
+
+@pytest.mark.parametrize("table", [NEW, OLD], ids=["7.0.0", "3.6.1"])
+def test_tensors_survive_the_wire(table) -> None:  # type: ignore[no-untyped-def]
+    tensors = [PLAIN, sub_operation(Op.UNARY, UnaryOp.TRUNC), PLAIN._replace(id=9)]
+    assert unpack_tensors(pack_tensors(tensors, table), table) == tensors
+
+
+def test_op_numbers_follow_the_table() -> None:
+    sent = pack_tensors([sub_operation(Op.GLU, GluOp.GEGLU)], OLD)
+    assert np.frombuffer(sent, RPC_TENSOR)["op"][0] == 95  # 100 in 7.0.0
+    assert unpack_tensors(sent, OLD)[0].op is Op.GLU
+
+
+def test_op_that_the_version_lacks_cannot_be_sent() -> None:
+    for tensor in (
+        PLAIN._replace(op=Op.LIGHTNING_INDEXER),
+        sub_operation(Op.GLU, GluOp.SWIGLU_CLAMP),
+    ):
+        with pytest.raises(LocalProtocolError, match="lacks an op"):
+            pack_tensors([tensor], OLD)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("type", 4, "there is no type 4"),
+        ("type", 2**32 - 1, "there is no type 4294967295"),
+        ("op", 101, "there is no op 101"),
+    ],
+)
+def test_unknown_number_is_refused(field: str, value: int, complaint: str) -> None:
+    records = np.frombuffer(pack_tensors([PLAIN, PLAIN], NEW), RPC_TENSOR).copy()
+    records[field][1] = value
+    with pytest.raises(RemoteProtocolError, match=complaint):
+        unpack_tensors(records.tobytes(), NEW)
+
+
+@pytest.mark.parametrize("number", [-1, 22])
+def test_unknown_sub_operation_is_refused(number: int) -> None:
+    records = np.frombuffer(
+        pack_tensors([sub_operation(Op.UNARY, 0)], NEW), RPC_TENSOR
+    ).copy()
+    records["op_params"][0, 0] = number
+    with pytest.raises(RemoteProtocolError, match=f"there is no UNARY {number}"):
+        unpack_tensors(records.tobytes(), NEW)
+
+
+def test_strides_over_4_gib_come_back_whole() -> None:
+    ne = (4096, 1 << 20, 3, 1)
+    tensor = PLAIN._replace(
+        type=GGMLType.F32, ne=ne, nb=contiguous_nb(GGMLType.F32, ne)
+    )
+    assert tensor.nb[2] == 1 << 34
+    assert unpack_tensors(pack_tensors([tensor], NEW), NEW) == [tensor]
+
+
+def test_strides_of_a_permuted_tensor_are_left_alone() -> None:
+    tensor = PLAIN._replace(type=GGMLType.F32, ne=(8, 4, 2, 1), nb=(4, 64, 32, 256))
+    assert unpack_tensors(pack_tensors([tensor], NEW), NEW) == [tensor]

@@ -1,0 +1,1 @@
+"""What several tests build on; no tests in here."""

@@ -1,0 +1,171 @@
+"""Real servers and clients as processes, on loopback and free ports."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ggrpc.endpoint import Endpoint
+from tests.support.paths import peer_python, shared
+
+START_SECONDS = 30
+GENERATE_SECONDS = 120
+
+
+class Served:
+    """A `ggrpc serve` process."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ggrpc", "serve", "-p", "0", *arguments],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._listening = threading.Event()
+        self._endpoint: Endpoint | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens; waits until it does."""
+        assert self._listening.wait(START_SECONDS), self.log
+        assert self._endpoint is not None, self.log
+        return self._endpoint
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for_line(self, text: str, seconds: float = 10) -> None:
+        """Wait until the log holds a line with `text` in it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log:
+            assert time.monotonic() < deadline, f"no '{text}' in:\n{self.log}"
+            time.sleep(0.01)
+
+    def stop(self) -> int:
+        """Stop it as an operator would, and give its exit code."""
+        self.process.terminate()
+        code = self.process.wait(START_SECONDS)
+        self._reader.join(START_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = re.search(r"listening on (\S+)", line)
+            if found and self._endpoint is None:
+                self._endpoint = Endpoint.parse(found[1])
+                self._listening.set()
+        self._listening.set()
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[Served]:
+    """Run `ggrpc serve` with these flags."""
+    served = Served(arguments)
+    try:
+        yield served
+    finally:
+        code = served.stop()
+    assert code == 0, served.log
+
+
+@contextlib.contextmanager
+def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
+    """Run llama.cpp's own server, of a llama-cpp-python version."""
+    endpoint = Endpoint("127.0.0.1", free_port())
+    script = shared("peer/native_server.py")
+    process = subprocess.Popen(
+        [peer_python(version), script, str(endpoint), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_until_open(endpoint, process)
+        yield endpoint
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_client(
+    version: str, model: Path, out: Path, predict: int, *endpoints: Endpoint | str
+) -> subprocess.Popen[str]:
+    """Start llama.cpp's own client with every layer on the endpoints."""
+    return subprocess.Popen(
+        [
+            peer_python(version),
+            shared("peer/llama_client.py"),
+            model,
+            out,
+            str(predict),
+            *map(str, endpoints),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def finish_client(
+    process: subprocess.Popen[str], out: Path
+) -> tuple[list[int], np.ndarray]:
+    """Wait for a client.
+
+    Returns:
+        The tokens, and the logits of each step, float32 (steps, n_vocab).
+    """
+    stdout, stderr = process.communicate(timeout=GENERATE_SECONDS)
+    assert process.returncode == 0, stderr
+    return ast.literal_eval(stdout.strip().splitlines()[-1]), np.load(out)
+
+
+def generate(
+    version: str, model: Path, out: Path, predict: int, *endpoints: Endpoint | str
+) -> tuple[list[int], np.ndarray]:
+    """Generate with llama.cpp's own client; `local` is llama.cpp's own CPU."""
+    return finish_client(start_client(version, model, out, predict, *endpoints), out)
+
+
+def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The normalised mean squared error, as ggml's tests measure it."""
+    difference = actual.astype(np.float64) - expected
+    return float(np.sum(difference**2) / np.sum(expected.astype(np.float64) ** 2))
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _wait_until_open(endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        assert process.poll() is None, f"the native server on {endpoint} ended"
+        try:
+            socket.create_connection(endpoint, 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens on {endpoint}"
+            time.sleep(0.05)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from ggrpc.errors import GraphError
+from ggrpc.graph import Graph, Region
+from ggrpc.op import Op
+from ggrpc.tensor import FLAG_COMPUTE, Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+REGIONS = {1: Region(1000, 64)}
+NE = (4, 1, 1, 1)
+
+
+def leaf(id: int, **changes) -> Tensor:  # type: ignore[no-untyped-def]
+    tensor = Tensor(
+        id=id,
+        type=GGMLType.F32,
+        buffer=1,
+        ne=NE,
+        nb=contiguous_nb(GGMLType.F32, NE),
+        data=1000,
+        raw_name=f"t{id}".encode(),
+    )
+    return tensor._replace(**changes)
+
+
+def sqr(id: int, source: int, **changes) -> Tensor:  # type: ignore[no-untyped-def]
+    src = (source,) + (0,) * 9
+    return leaf(id, **{"op": Op.SQR, "src": src, "data": 1016, **changes})
+
+
+def refusal(*tensors: Tensor, nodes: tuple[int, ...] = (2,)) -> str:
+    with pytest.raises(GraphError) as caught:
+        Graph.of(tensors, nodes).validate(REGIONS)
+    return str(caught.value)
+
+
+def test_sound_graph_is_accepted() -> None:
+    Graph.of([leaf(1), sqr(2, 1), sqr(3, 2)], [2, 3]).validate(REGIONS)
+
+
+def test_nodes_come_with_sources_and_parameters() -> None:
+    graph = Graph.of([leaf(1), sqr(2, 1)], [0, 2])
+    (node,) = graph.nodes
+    assert node.tensor.id == 2
+    assert node.source(0).id == 1
+    assert node.src[1:] == (None,) * 9
+
+
+def test_only_flagged_nodes_are_computed_where_one_is() -> None:
+    flagged = sqr(3, 1, flags=FLAG_COMPUTE)
+    graph = Graph.of([leaf(1), sqr(2, 1), flagged], [2, 3])
+    assert [node.tensor.id for node in graph.nodes] == [3]
+
+
+def test_two_tensors_with_one_id_are_refused() -> None:
+    assert "same id" in refusal(leaf(1), leaf(1), sqr(2, 1))
+
+
+def test_missing_source_names_the_node() -> None:
+    assert refusal(sqr(2, 7)) == "SQR 't2': source 0x7 is not among the tensors"
+
+
+def test_node_before_its_source_is_refused() -> None:
+    tensors = leaf(1), sqr(2, 3), sqr(3, 1)
+    assert "computed before its SQR 't3'" in refusal(*tensors, nodes=(2, 3))
+
+
+@pytest.mark.parametrize("data", [999, 1052, 2**63])
+def test_tensor_outside_of_its_buffer_is_refused(data: int) -> None:
+    assert "do not lie inside" in refusal(leaf(1, data=data), sqr(2, 1))
+    assert "do not lie inside" in refusal(leaf(1), sqr(2, 1, data=data))
+
+
+def test_buffer_of_another_session_is_refused() -> None:
+    assert "not of this session" in refusal(leaf(1, buffer=2), sqr(2, 1))
+
+
+def test_rows_that_cut_through_blocks_are_refused() -> None:
+    quantized = leaf(1, type=GGMLType.Q8_0, ne=(16, 1, 1, 1))
+    node = sqr(2, 1, op=Op.CPY, src=(1, 3) + (0,) * 8, ne=(16, 1, 1, 1), data=1000)
+    message = refusal(quantized, leaf(3, ne=(16, 1, 1, 1)), node)
+    assert "multiple of Q8_0's block of 32" in message
+
+
+def test_op_without_a_contract_is_refused_by_name() -> None:
+    assert "MAP_CUSTOM1" in refusal(leaf(1), sqr(2, 1, op=Op.MAP_CUSTOM1))
+
+
+def test_wrong_shape_names_node_op_and_rule() -> None:
+    wrong = sqr(2, 1, ne=(2, 1, 1, 1), nb=(4, 8, 8, 8))
+    assert refusal(leaf(1), wrong).startswith("SQR 't2': ")
