@@ -107,7 +107,7 @@ def main() -> None:
                 [timed(side[name][0], repeat) for side in sides]
                 for _ in range(args.rounds)
             ]
-            a, b = (statistics.median(column) for column in zip(*rounds))
+            a, b = (statistics.median(column) for column in zip(*rounds, strict=True))
             ratios = sorted(x / y for x, y in rounds)
             print(
                 f"{name:32}{shown(a, unit):10.2f}{shown(b, unit):10.2f}  {unit:5} "

@@ -78,14 +78,16 @@ class Tensor(NamedTuple):
         size = self.type.row_size(self.ne[0])
         if not self.type.is_quantized:
             size = self.type.type_size + (self.ne[0] - 1) * self.nb[0]
-        return size + sum((n - 1) * b for n, b in zip(self.ne[1:], self.nb[1:]))
+        _, n1, n2, n3 = self.ne
+        _, b1, b2, b3 = self.nb
+        return size + (n1 - 1) * b1 + (n2 - 1) * b2 + (n3 - 1) * b3
 
     @property
     def is_contiguous(self) -> bool:
         """Whether the elements lie one after the other, in order, without gaps."""
-        return self.nb == contiguous_nb(self.type, self.ne) or all(
-            b == c or n == 1
-            for n, b, c in zip(self.ne, self.nb, contiguous_nb(self.type, self.ne))
+        whole = contiguous_nb(self.type, self.ne)
+        return self.nb == whole or all(
+            b == c or n == 1 for n, b, c in zip(self.ne, self.nb, whole, strict=True)
         )
 
 

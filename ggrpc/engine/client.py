@@ -134,17 +134,13 @@ class Client:
     def set_tensor(self, tensor: Tensor, data: m.Bytes, offset: int = 0) -> None:
         """Write bytes into a tensor, from their place, without a copy."""
         view = memoryview(data).cast("B")
-        self._tell(
-            m.SetTensor(tensor=tensor, offset=offset, size=len(view), data=view)
-        )
+        self._tell(m.SetTensor(tensor=tensor, offset=offset, size=len(view), data=view))
 
     def memset_tensor(
         self, tensor: Tensor, value: int, size: int, offset: int = 0
     ) -> None:
         """Set bytes of a tensor to one value (from protocol 5.0 on)."""
-        self._tell(
-            m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value)
-        )
+        self._tell(m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value))
 
     def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
         """Read bytes of a tensor straight into `into`, as many as it has."""

@@ -153,7 +153,9 @@ class Conversation:
         except MemoryError:
             self._log(logging.ERROR, "out of memory; the connection is closed")
         except Exception:
-            log.exception("%s: a bug in ggrpc ended this session", self._stream.endpoint)
+            log.exception(
+                "%s: a bug in ggrpc ended this session", self._stream.endpoint
+            )
         finally:
             self._close_session()
 

@@ -85,9 +85,7 @@ def test_model_split_over_ggrpc_and_native(
     served: Served, tmp_path: Path, version: str
 ) -> None:
     with native_serving(version) as native:
-        compare(
-            version, model("micro_f16"), tmp_path, 1e-6, served.endpoint, native
-        )
+        compare(version, model("micro_f16"), tmp_path, 1e-6, served.endpoint, native)
 
 
 def test_two_clients_generate_at_once_while_probes_answer(
@@ -101,7 +99,7 @@ def test_two_clients_generate_at_once_while_probes_answer(
     ]
     clients = [
         start_client(version, path, out, 60, served.endpoint)
-        for version, out in zip((NEW, OLD), outs)
+        for version, out in zip((NEW, OLD), outs, strict=True)
     ]
     slowest, probes = 0.0, 0
     while any(client.poll() is None for client in clients):
@@ -110,7 +108,7 @@ def test_two_clients_generate_at_once_while_probes_answer(
             assert client.memory().free > 0
         slowest, probes = max(slowest, time.monotonic() - start), probes + 1
         time.sleep(0.01)
-    for client, out, (tokens, reference) in zip(clients, outs, references):
+    for client, out, (tokens, reference) in zip(clients, outs, references, strict=True):
         generated, logits = finish_client(client, out)
         assert generated == tokens
         assert nmse(logits, reference) < 1e-3

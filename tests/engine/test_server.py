@@ -14,8 +14,8 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import Client, connect
 from ggrpc.engine.server import Server, ServerSettings
-from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, Dialect
+from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import (
     BindError,
     ConnectionLost,
@@ -197,9 +197,11 @@ def test_sessions_do_not_see_each_others_buffers(
 def test_many_clients_are_served_at_once(endpoint: Endpoint) -> None:
     clients = [connect(endpoint, timeout=20) for _ in range(50)]
     tensors = [placed(client, 4) for client in clients]
-    for i, (client, tensor) in enumerate(zip(clients, tensors)):
+    for i, (client, tensor) in enumerate(zip(clients, tensors, strict=True)):
         client.set_tensor(tensor, np.full(4, i, np.float32).tobytes())
-    for i, (client, tensor) in reversed(list(enumerate(zip(clients, tensors)))):
+    for i, (client, tensor) in enumerate(zip(clients, tensors, strict=True)):
+        list(enumerate(zip(clients, tensors, strict=True)))
+    ):
         assert got(client, tensor).tolist() == [i] * 4
         client.close()
 

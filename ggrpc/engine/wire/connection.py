@@ -136,7 +136,9 @@ class ServerConnection(_Side):
             self._data_left = size - layout.size
             request = layout.read(payload, size=self._data_left)
         elif layout.tail:
-            request = layout.read(payload, **{layout.tail: bytes(payload[layout.size :])})
+            request = layout.read(
+                payload, **{layout.tail: bytes(payload[layout.size :])}
+            )
         else:
             request = layout.read(payload)
         return cast(m.Request, request)
@@ -200,7 +202,9 @@ def _check_size(layout: Layout, size: int, what: str) -> None:
     if size < layout.size or (size > layout.size and not layout.tail):
         raise RemoteProtocolError(f"{what} of {size} bytes, where {layout.size} belong")
     if layout.tail == "graph" and size > MAX_GRAPH_BYTES:
-        raise RemoteProtocolError(f"{what} of {size} bytes, of {MAX_GRAPH_BYTES} at most")
+        raise RemoteProtocolError(
+            f"{what} of {size} bytes, of {MAX_GRAPH_BYTES} at most"
+        )
 
 
 def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:

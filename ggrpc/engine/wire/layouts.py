@@ -16,7 +16,12 @@ from typing import Any
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.op_tables import OpTable
-from ggrpc.engine.wire.tensors import TENSOR_BYTES, pack_tensors, unpack_tensors
+from ggrpc.engine.wire.tensors import (
+    TENSOR_BYTES,
+    pack_tensors,
+    unpack_tensor,
+    unpack_tensors,
+)
 from ggrpc.errors import LocalProtocolError
 from ggrpc.tensor import MAX_SRC, Tensor
 
@@ -74,10 +79,6 @@ class _Code:
     write: Callable[[Any, OpTable], bytes] | None = None
 
 
-def _read_tensor(raw: bytes, table: OpTable) -> Tensor:
-    return unpack_tensors(raw, table)[0]
-
-
 def _write_tensor(tensor: Tensor, table: OpTable) -> bytes:
     return pack_tensors([tensor], table)
 
@@ -96,7 +97,7 @@ _CODES = {
     "B": _Code("B"),
     "I": _Code("I"),
     "Q": _Code("Q"),
-    "T": _Code(f"{TENSOR_BYTES}s", _read_tensor, _write_tensor),
+    "T": _Code(f"{TENSOR_BYTES}s", unpack_tensor, _write_tensor),
     "S": _Code(f"{MAX_SRC * TENSOR_BYTES}s", _read_sources, _write_sources),
     "C": _Code(f"{CAPS_BYTES}s"),
 }
@@ -139,7 +140,7 @@ class Layout:
             read = self._codes[at].read
             assert read is not None
             values[at] = read(values[at], self._table)
-        return self.message(**dict(zip(self._names, values)), **rest)
+        return self.message(**dict(zip(self._names, values, strict=True)), **rest)
 
     def write(self, message: m.Request | m.Reply) -> bytes:
         """Encode the fields, without the tail.

@@ -1,11 +1,13 @@
 """`rpc_tensor`: how a tensor lies on the wire.
 
-A graph's tensors are decoded column by column, not tensor by tensor.
+A graph's tensors are decoded column by column, not tensor by tensor; a single one, as
+every small SET_TENSOR carries it, without numpy's cost of a call for each column.
 Source: `struct rpc_tensor` of ggml-rpc.cpp, packed, 296 bytes.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from ggrpc.engine.wire.op_tables import UNKNOWN, Numbering, OpTable
 from ggrpc.errors import LocalProtocolError, RemoteProtocolError
 from ggrpc.op import Op
-from ggrpc.tensor import MAX_DIMS, MAX_SRC, OP_PARAMS_BYTES, Tensor
+from ggrpc.tensor import MAX_DIMS, MAX_SRC, OP_PARAMS_BYTES, Dims, Tensor
 from ggrpc.types import GGMLType
 
 RPC_TENSOR = np.dtype(
@@ -36,6 +38,7 @@ RPC_TENSOR = np.dtype(
     ]
 )
 TENSOR_BYTES = RPC_TENSOR.itemsize
+_ONE = struct.Struct("<QIQ4I4II64si10QQQQ64si")  # the same, with op_params as bytes
 
 Records = np.ndarray[Any, np.dtype[np.void]]
 
@@ -77,7 +80,42 @@ def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> list[Tensor]:
         records["name"].tolist(),
         records["use_count"].tolist(),
     )
-    return list(map(Tensor._make, zip(*columns)))
+    return list(map(Tensor._make, zip(*columns, strict=True)))
+
+
+def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
+    """Decode one rpc_tensor.
+
+    Raises:
+        RemoteProtocolError: a type or op that does not exist.
+    """
+    values = _ONE.unpack(payload)
+    type, op, ne = values[1], values[11], values[3:7]
+    known = type in _TYPES and op < len(table.op.to_ours)
+    if not known or _is_rare(_TYPES[type], op := _OPS[table.op.to_ours[op]], ne):
+        return unpack_tensors(payload, table)[0]
+    return Tensor(
+        values[0],
+        _TYPES[type],
+        values[2],
+        ne,
+        values[7:11],
+        op,
+        op_params=values[12],
+        flags=values[13],
+        src=values[14:24],
+        view_src=values[24],
+        view_offs=values[25],
+        data=values[26],
+        raw_name=values[27].rstrip(b"\0"),
+        use_count=values[28],
+    )
+
+
+def _is_rare(type: GGMLType, op: Op, ne: Dims) -> bool:
+    """Whether a tensor has what only the decoder for many looks after."""
+    large = type.row_size(ne[0]) * ne[1] * ne[2] * ne[3] > 0xFFFFFFFF
+    return large or op is Op.UNARY or op is Op.GLU
 
 
 def pack_tensors(tensors: Sequence[Tensor], table: OpTable) -> bytes:

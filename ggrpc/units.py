@@ -1,0 +1,51 @@
+"""Sizes and durations as people write and read them.
+
+A unit is a power of 1024, as in llama.cpp's own tools: 4G is 4 GiB.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ggrpc.errors import ConfigError
+
+PREFIXES = "KMGTPE"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:B|([KMGTPE])(?:iB)?)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: `0`, `512M`, `1.5GiB`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(
+            f"'{text}' is no size: write a number of bytes, or one with K, M, G or T "
+            "behind it, such as 512M"
+        )
+    number, prefix = found.groups()
+    power = PREFIXES.index(prefix.upper()) + 1 if prefix else 0
+    return (
+        int(float(number) * 1024**power)
+        if "." in number
+        else int(number) << (10 * power)
+    )
+
+
+def format_size(size: int) -> str:
+    """Write a size in bytes: `17 B`, `23.5 GiB`."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(PREFIXES))
+    # What rounds up to 1024.0 is 1.0 of the next unit.
+    if round(size / 1024**power, 1) == 1024 and power < len(PREFIXES):
+        power += 1
+    return f"{size / 1024**power:.1f} {PREFIXES[power - 1]}iB"
+
+
+def format_ms(milliseconds: float) -> str:
+    """Write a duration: `0.08 ms`, `12.3 ms`."""
+    digits = 2 if milliseconds < 10 else 1
+    return f"{milliseconds:.{digits}f} ms"
