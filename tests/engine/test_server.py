@@ -200,8 +200,6 @@ def test_many_clients_are_served_at_once(endpoint: Endpoint) -> None:
     for i, (client, tensor) in enumerate(zip(clients, tensors, strict=True)):
         client.set_tensor(tensor, np.full(4, i, np.float32).tobytes())
     for i, (client, tensor) in enumerate(zip(clients, tensors, strict=True)):
-        list(enumerate(zip(clients, tensors, strict=True)))
-    ):
         assert got(client, tensor).tolist() == [i] * 4
         client.close()
 

@@ -33,12 +33,13 @@ class Case:
     Attributes:
         tensors: every tensor made so far.
         size: bytes of the buffer.
+        rng: for contents that a test makes itself.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.tensors: list[Tensor] = []
         self.size = 0
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self._contents: list[tuple[Tensor, Array]] = []
 
     def leaf(
@@ -204,7 +205,7 @@ class Case:
             raise ValueError(f"a {type.name} leaf needs given values")
         if type.is_quantized:
             return self._random_blocks(ne, type)
-        return _packed(self._rng.standard_normal(ne[::-1], np.float32), type)
+        return _packed(self.rng.standard_normal(ne[::-1], np.float32), type)
 
     def _random_blocks(self, ne: Dims, type: GGMLType) -> Array:
         """Random bytes; drawn again where a block's values are huge, tiny or NaN."""
@@ -213,7 +214,7 @@ class Case:
         unpacked = np.empty((count, type.blck_size), np.float32)
         bad = np.ones(count, bool)
         while bad.any():
-            blocks[bad] = self._rng.integers(
+            blocks[bad] = self.rng.integers(
                 0, 256, (bad.sum(), type.type_size), np.uint8
             )
             with np.errstate(all="ignore"):

@@ -149,7 +149,8 @@ def generate(
 def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
     """The normalised mean squared error, as ggml's tests measure it."""
     difference = actual.astype(np.float64) - expected
-    return float(np.sum(difference**2) / np.sum(expected.astype(np.float64) ** 2))
+    size = np.sum(expected.astype(np.float64) ** 2)
+    return float(np.sum(difference**2) / (size or 1.0))
 
 
 def free_port() -> int:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
+    activations,
+    arithmetic,
+    attention,
+    copies,
+    matmul,
+    norms,
+    reductions,
+    rope,
+)
 from ggrpc.devices.cpu.device import CpuDevice
 
 __all__ = ["CpuDevice"]

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.broadcast import repeated
+from ggrpc.devices.cpu.broadcast import repeated, scalar
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -39,18 +39,18 @@ def unary(node: Node, c: Compiler) -> None:
 @kernel(Op.SCALE)
 def scale(node: Node, c: Compiler) -> None:
     x, y = c.f32(node.source(A)), c.result(node.tensor)
-    c.elementwise(np.multiply, (x, np.float32(node.params.scale)), y)
+    c.elementwise(np.multiply, (x, scalar(node.params.scale)), y)
     if node.params.bias:
-        c.elementwise(np.add, (y, np.float32(node.params.bias)), y)
+        c.elementwise(np.add, (y, scalar(node.params.bias)), y)
 
 
 @kernel(Op.CLAMP)
 def clamp(node: Node, c: Compiler) -> None:
     x, y = c.f32(node.source(A)), c.result(node.tensor)
-    low, high = map(np.float32, node.params)
+    low, high = map(scalar, node.params)
     c.rows(partial(_clamp, low, high), (x, y))
 
 
-def _clamp(low: np.float32, high: np.float32, x: Array, y: Array) -> None:
+def _clamp(low: Array, high: Array, x: Array, y: Array) -> None:
     np.minimum(x, high, out=y)
     np.maximum(y, low, out=y)

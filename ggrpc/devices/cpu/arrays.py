@@ -24,6 +24,12 @@ Pieces = list[tuple[slice, ...]]
 # cost of the Python around them vanishes.
 GROUP = 1 << 16
 
+# Elements for which numpy's conversion of F16 is done before others have begun.
+FEW = 1 << 12
+# Of a F16 shifted left by 13: the sign, which was extended, and the other 15 bits.
+F16_BITS = np.array(0x8FFFE000, np.uint32).view(np.int32)
+UP, DOWN = np.array([2.0**112, 2.0**-112], np.float32)
+
 DTYPES: dict[GGMLType, np.dtype[Any]] = {
     GGMLType.F32: np.dtype("<f4"),
     GGMLType.F16: np.dtype("<f2"),
@@ -96,8 +102,26 @@ class Codec(NamedTuple):
     pack: Convert | None
 
 
-def _cast(x: Array, y: Array) -> None:
+def cast(x: Array, y: Array) -> None:
+    """Copy values as numpy casts them; float to int cuts the fraction off."""
     np.copyto(y, x, casting="unsafe")
+
+
+def _unpack_f16(x: Array, y: Array) -> None:
+    """Move the bits to their places and let two multiplications mend the exponent.
+
+    That is three times as fast as numpy's conversion. Multiplying by 2**224 and back by
+    2**112 makes exponent 31 infinite; a NaN becomes infinite as well.
+    """
+    if x.size < FEW:
+        cast(x, y)
+        return
+    bits = y.view(np.int32)
+    np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
+    np.bitwise_and(bits, F16_BITS, out=bits)
+    np.multiply(y, UP, out=y)
+    np.multiply(y, UP, out=y)
+    np.multiply(y, DOWN, out=y)
 
 
 def _unpack_bf16(x: Array, y: Array) -> None:
@@ -115,18 +139,19 @@ def _pack_bf16(x: Array, y: Array) -> None:
 
 
 def _unpack_q1_0(blocks: Array) -> Array:
-    signs = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little").view(np.int8)
-    return (2 * signs - 1) * _scale(blocks)
+    bits = np.unpackbits(blocks[:, 2:], axis=-1, bitorder="little")
+    return _scaled(2 * bits.view(np.int8) - 1, blocks)
 
 
 def _unpack_q2_0(blocks: Array) -> Array:
-    crumbs = (blocks[:, 2:, np.newaxis] >> np.uint8([0, 2, 4, 6])) & 3
-    return (crumbs.reshape(len(blocks), -1).view(np.int8) - 1) * _scale(blocks)
+    pairs = (blocks[:, 2:, np.newaxis] >> np.array([0, 2, 4, 6], np.uint8)) & 3
+    return _scaled(pairs.reshape(len(blocks), -1).view(np.int8) - 1, blocks)
 
 
-def _scale(blocks: Array) -> Array:
-    """The float16 that a block starts with."""
-    return blocks[:, :2].copy().view(np.float16).astype(np.float32)
+def _scaled(values: Array, blocks: Array) -> Array:
+    """Values times the float16 that their block starts with."""
+    scale: Array = blocks[:, :2].copy().view(np.float16)
+    return np.multiply(values, scale, dtype=np.float32)
 
 
 def _by_blocks(
@@ -141,12 +166,16 @@ def _by_blocks(
     """
 
     def unpack(x: Array, y: Array) -> None:
-        step = max(1, GROUP // max(1, y.shape[-1]))
+        if not y.size:
+            return
+        step = max(1, GROUP // y.shape[-1])
         rows, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
         for at in range(0, len(rows), step):
             part = out[at : at + step]
             blocks = rows[at : at + step].reshape(-1, type_size)
             part[...] = unpack_blocks(blocks).reshape(part.shape)
+        if not np.may_share_memory(out, y):  # y has gaps between its rows
+            y[...] = out.reshape(y.shape)
 
     return Codec(unpack, pack)
 
@@ -165,10 +194,10 @@ def _of_gguf(name: str) -> Codec:
 
 
 CODECS: dict[GGMLType, Codec] = {
-    GGMLType.F32: Codec(_cast, _cast),
-    GGMLType.F16: Codec(_cast, _cast),
+    GGMLType.F32: Codec(cast, cast),
+    GGMLType.F16: Codec(_unpack_f16, cast),
     GGMLType.BF16: Codec(_unpack_bf16, _pack_bf16),
-    GGMLType.F64: Codec(_cast, _cast),
+    GGMLType.F64: Codec(cast, cast),
     GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0.type_size, _unpack_q1_0),
     GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0.type_size, _unpack_q2_0),
     **{t: _of_gguf(t.name) for t in QUANTIZED if hasattr(gguf.quants, t.name)},

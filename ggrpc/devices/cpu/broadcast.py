@@ -1,6 +1,8 @@
-"""ggml's broadcasting, which repeats a tensor, in terms of numpy's, which stretches 1."""
+"""ggml's broadcasting, which repeats a tensor, by numpy's, which stretches a 1."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
 
@@ -27,3 +29,8 @@ def repeated(small: Array, *large: Array) -> tuple[Array, ...]:
             wide += n // m, m
     # Splitting an axis never makes numpy's reshape copy.
     return small.reshape(narrow), *(array.reshape(wide) for array in large)
+
+
+def scalar(value: float) -> Array:
+    """A float32 that numpy takes as it is, sooner than it takes Python's numbers."""
+    return np.array(value, np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 
 import numpy as np
 
@@ -17,7 +16,8 @@ HUGE_PAGE = 2 << 20
 class CpuBuffer(Buffer):
     """Memory that is all zeros at first, and the system's again when it is freed.
 
-    Pages are taken from the system when they are first touched.
+    Pages are taken from the system when they are first touched. A memoryview is its own
+    context manager, which is all that `read` and `write` need.
 
     Args:
         size: bytes, 0 allowed.
@@ -44,13 +44,13 @@ class CpuBuffer(Buffer):
         self._changed = changed
         self._freed = freed
 
-    def read(self, offset: int, size: int) -> _Window:
-        return _Window(self.memory[offset : offset + size])
+    def read(self, offset: int, size: int) -> memoryview:
+        return self.memory[offset : offset + size]
 
-    def write(self, offset: int, size: int) -> _Window:
+    def write(self, offset: int, size: int) -> memoryview:
         if self.watched:
             self._changed(self, offset, size)
-        return _Window(self.memory[offset : offset + size])
+        return self.memory[offset : offset + size]
 
     def fill(self, offset: int, size: int, value: int) -> None:
         with self.write(offset, size) as window:
@@ -67,26 +67,6 @@ class CpuBuffer(Buffer):
         # An array that a program still holds keeps the mapping until it goes too.
         self._freed(self)
         self.memory = memoryview(b"")
-
-
-class _Window:
-    """Some bytes as a context; a class of its own because it is entered so often."""
-
-    __slots__ = ("_bytes",)
-
-    def __init__(self, window: memoryview) -> None:
-        self._bytes = window
-
-    def __enter__(self) -> memoryview:
-        return self._bytes
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
 
 def _map(size: int) -> mmap.mmap:

@@ -11,7 +11,8 @@ from threading import Lock
 import psutil
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.cpu.program import ALIGNMENT, Compiler, CpuProgram, is_supported
+from ggrpc.devices.cpu.program import Compiler, CpuProgram, is_supported
+from ggrpc.devices.cpu.scratch import ALIGNMENT
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Workers
 from ggrpc.devices.device import Device, Memory, Placed
@@ -102,7 +103,7 @@ class CpuDevice(Device):
         grown = self._process.memory_info().rss - self._at_start - unpacked
         touched = min(max(0, grown), self._handed_out)
         available: int = psutil.virtual_memory().available
-        return available + unpacked + touched
+        return int(available + unpacked + touched)
 
     def _can_spare(self, size: int) -> bool:
         spare = self._free() - self.weights.used - size

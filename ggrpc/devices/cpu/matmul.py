@@ -1,13 +1,13 @@
 """MUL_MAT by BLAS, in float32 throughout: activations are never rounded as ggml does.
 
-In numpy's order a is (a3, a2, n, k), b is (b3, b2, m, k), the result (b3, b2, m, n), and
-each matrix of `a` serves r3 * r2 matrices of `b`. Those are one product with more rows,
-so that grouped-query attention of one token is no loop over vectors.
+In numpy's order a is (a3, a2, n, k), b is (b3, b2, m, k), the result (b3, b2, m, n),
+and each matrix of `a` serves r3 * r2 matrices of `b`. Those are one product with more
+rows, so that grouped-query attention of one token is no loop over vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,66 +21,71 @@ from ggrpc.ops import Node, Op
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# Rows of b from which BLAS's own preparation of a block is what counts, so that blocks
-# are larger than what suits the codecs; they hold so many times as many elements.
-MANY_ROWS = 32
+# With more rows of b than this, what costs is BLAS's own preparation of each block of
+# a: then blocks are so many times larger than suits the codecs.
+FEW_ROWS = 32
 LARGER = 16
 
+Product = Callable[[Array, Array, Array], object]
 
-class Block(NamedTuple):
-    """Some rows of one matrix of `a` that are unpacked and multiplied at once.
+
+class Part(NamedTuple):
+    """Some rows of one matrix of `a`, still packed, and what they are multiplied with.
 
     Attributes:
-        packed: their bytes.
-        values: where they are unpacked: (rows, k).
-        b: what they are multiplied with: (..., R, k).
-        y: where the product goes: (..., R, rows).
+        packed: (rows, bytes of a row).
+        b: (..., R, k).
+        y: (..., R, rows), where the product goes.
     """
 
     packed: Array
-    values: Array
     b: Array
     y: Array
 
 
 @kernel(Op.MUL_MAT)
 def mul_mat(node: Node, c: Compiler) -> None:
-    """Append y[i3, i2, i1, i0] = sum_k a[i3 / r3, i2 / r2, i0, k] * b[i3, i2, i1, k]."""
+    """Append y[i3, i2, i1, i0] = sum_k a[i3 / r3, i2 / r2, i0, k] b[i3, i2, i1, k]."""
     a, b = node.source(0), node.source(1)
-    y = node.tensor
-    out, rows = c.view(y), _folded(b, a)
-    values = c.f32(b)
-    target = _view_as(out, (*rows, y.ne[0]))
-    if target is None or not _blas_takes(target):
-        target = c.scratch((*rows, y.ne[0]))
-    source = _view_as(values, (*rows, b.ne[0]))
-    if source is None or not _blas_takes(source):
-        source = c.scratch((*rows, b.ne[0]))
-        c.step(np.copyto, source.reshape(values.shape), values)
-    _multiply(c, a, source, target)
-    if not np.may_share_memory(target, out):
-        c.step(np.copyto, out, target.reshape(out.shape))
+    folded = _fold(a, b)
+    values, out = c.f32(b), c.view(node.tensor)
+    rows = _blas_view(values, (*folded, b.ne[0]))
+    if rows is None:
+        rows = c.scratch((*folded, b.ne[0]))
+        c.convert(_copy, values, rows.reshape(values.shape))
+    y = _blas_view(out, (*folded, a.ne[1]))
+    if y is not None:
+        _multiply(c, a, rows, y)
+        return
+    y = c.scratch((*folded, a.ne[1]))
+    _multiply(c, a, rows, y)
+    c.convert(_copy, y.reshape(out.shape), out)
 
 
-def _folded(b: Tensor, a: Tensor) -> tuple[int, int, int, int]:
-    """(a3, r3, a2, R): R rows of b for each matrix of a, r3 times where they part."""
+_copy = CODECS[GGMLType.F32].unpack
+
+
+def _fold(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
+    """(a3, r3, a2, R): each matrix of `a` is multiplied with r3 matrices of R rows."""
     r2, r3 = b.ne[2] // a.ne[2], b.ne[3] // a.ne[3]
     if a.ne[2] == 1:
         return a.ne[3], 1, 1, r3 * r2 * b.ne[1]
     return a.ne[3], r3, a.ne[2], r2 * b.ne[1]
 
 
-def _view_as(array: Array, shape: Sequence[int]) -> Array | None:
-    """The same memory in another shape, or None where its strides don't allow that."""
+def _blas_view(array: Array, shape: Sequence[int]) -> Array | None:
+    """The same memory in another shape; None where strides or BLAS don't allow it."""
     view = array.reshape(shape)
-    return view if np.may_share_memory(view, array) else None
+    if np.may_share_memory(view, array) and _blas_takes(view):
+        return view
+    return None
 
 
 def _blas_takes(x: Array) -> bool:
-    """Whether the rows of each matrix lie as BLAS wants them."""
-    row, element = x.strides[-2:]
+    """Whether the rows of each matrix lie as BLAS, and numpy in front of it, want."""
     rows, columns = x.shape[-2:]
-    return (
+    row, element = x.strides[-2:]
+    return bool(
         x.flags.aligned
         and (columns == 1 or element == x.itemsize)
         and (rows == 1 or (row >= columns * x.itemsize and row % x.itemsize == 0))
@@ -88,22 +93,95 @@ def _blas_takes(x: Array) -> bool:
 
 
 def _multiply(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
-    """Append y = b @ a.T, whatever a is made of.
+    """Append y = b @ a.T.
 
     Args:
         c: the compiler.
-        a: ne (k, n, a2, a3).
+        a: ne (k, n, a2, a3), of any type.
         b: (a3, r3, a2, R, k).
         y: (a3, r3, a2, R, n).
     """
-    view = c.view(a)
-    buffer, offset = c.place(a)
-    if a.type is GGMLType.F32:
-        if not _blas_takes(view):
-            contiguous = c.scratch(view.shape)
-            c.elementwise(np.positive, (view,), contiguous)
-            view = contiguous
-        c.step(_product_of(b, y), *_operands(b, view, y))
-    elif not buffer.computed:
-        unpack = partial(_unpack, CODECS[a.type].unpack, view, a.ne[::-1], c.workers)
-        ...
+    if a.type is not GGMLType.F32 and not c.place(a)[0].computed:
+        _multiply_weight(c, a, b, y)
+    elif a.type is not GGMLType.F32 and a.nelements >= WORTH_SHARING:
+        c.parallel(_by_parts(c, a, b, y))
+    else:
+        values = c.f32(a)
+        if not _blas_takes(values):
+            strided, values = values, c.scratch(values.shape)
+            c.convert(_copy, strided, values)
+        c.step(_product(y), _only(b), _transposed(values), _only(y))
+
+
+def _multiply_weight(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
+    """Append the product with a tensor that the cache may keep unpacked."""
+    unpack = partial(_unpack, CODECS[a.type].unpack, c.view(a), a.ne[0], c.workers)
+    weight = c.weights.weight(*c.place(a), a, unpack)
+    otherwise = c.spread(_by_parts(c, a, b, y))
+    c.step(_run_weight, weight, _product(y), _only(b), _only(y), otherwise)
+
+
+def _run_weight(
+    weight: Weight, product: Product, b: Array, y: Array, otherwise: Step
+) -> None:
+    values = weight.values()
+    if values is None:
+        otherwise()
+    else:
+        product(b, values, y)
+
+
+def _unpack(function: Convert, packed: Array, k: int, workers: Workers) -> Array:
+    """All of a weight, ready to be multiplied with."""
+    values = np.empty((*packed.shape[:-1], k), np.float32)
+    workers.run(
+        partial(function, packed[at], values[at])
+        for at in pieces((*packed.shape[:-1], 1), workers.threads)
+    )
+    return _transposed(values)
+
+
+def _only(x: Array) -> Array:
+    """The matrix itself where there is but one."""
+    matrix: Array = x[0, 0, 0]
+    return matrix if x.shape[:3] == (1, 1, 1) else x
+
+
+def _transposed(values: Array) -> Array:
+    """(a3, a2, n, k) as what `_only(b)` is multiplied with."""
+    one = values.shape[:2] == (1, 1)
+    matrices: Array = values[0, 0] if one else values[:, np.newaxis]
+    return matrices.swapaxes(-1, -2)
+
+
+def _product(y: Array) -> Product:
+    """np.dot where it can be: it is half a microsecond faster than np.matmul."""
+    return np.dot if _only(y).ndim == 2 and y.flags.c_contiguous else np.matmul
+
+
+def _by_parts(c: Compiler, a: Tensor, b: Array, y: Array) -> list[Step]:
+    """A task for each thread, which unpacks `a` block by block in little memory."""
+    view, (a3, _, a2, r, k) = c.view(a), b.shape
+    cuts = pieces((a.ne[1],), -(-c.workers.threads // (a3 * a2)))
+    parts = [
+        Part(view[i3, i2][cut], b[i3, :, i2], y[i3, :, i2, :, cut[0]])
+        for i3 in range(a3)
+        for i2 in range(a2)
+        for cut in cuts
+    ]
+    elements = GROUP if r <= FEW_ROWS else GROUP * LARGER
+    rows = max(1, min(elements // max(1, k), a.ne[1]))
+    return [
+        partial(_run_parts, CODECS[a.type].unpack, parts[at[0]], c.scratch((rows, k)))
+        for at in pieces((len(parts),), c.workers.threads)
+    ]
+
+
+def _run_parts(unpack: Convert, parts: Sequence[Part], block: Array) -> None:
+    size = len(block)
+    for part in parts:
+        for start in range(0, len(part.packed), size):
+            packed = part.packed[start : start + size]
+            values = block[: len(packed)]
+            unpack(packed, values)
+            np.matmul(part.b, values.T, part.y[..., start : start + size])

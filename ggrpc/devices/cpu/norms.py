@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.broadcast import scalar
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -42,17 +43,17 @@ def l2_norm(node: Node, c: Compiler) -> None:
 
 def _rows(function: Callable[..., None], node: Node, c: Compiler) -> None:
     x, y = c.f32(node.source(A)), c.result(node.tensor)
-    c.rows(partial(function, np.float32(node.params.eps)), (x, y), temps=(1,))
+    c.rows(partial(function, scalar(node.params.eps)), (x, y), temps=(1,))
 
 
-def _norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
-    np.add.reduce(x, -1, None, s, True)
+def _norm(eps: Array, x: Array, y: Array, s: Array) -> None:
+    np.add.reduce(x, axis=-1, out=s, keepdims=True)
     np.divide(s, x.shape[-1], s)
     np.subtract(x, s, y)
     _rms_norm(eps, y, y, s)
 
 
-def _rms_norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
+def _rms_norm(eps: Array, x: Array, y: Array, s: Array) -> None:
     _sum_of_squares(x, s)
     np.divide(s, x.shape[-1], s)
     np.add(s, eps, s)
@@ -60,7 +61,7 @@ def _rms_norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
     np.divide(x, s, y)
 
 
-def _l2_norm(eps: np.float32, x: Array, y: Array, s: Array) -> None:
+def _l2_norm(eps: Array, x: Array, y: Array, s: Array) -> None:
     _sum_of_squares(x, s)
     np.sqrt(s, s)
     np.maximum(s, eps, out=s)

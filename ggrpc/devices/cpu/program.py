@@ -25,6 +25,7 @@ from ggrpc.devices.cpu.arrays import (
     view_of,
 )
 from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.scratch import Scratch
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, place_of
@@ -40,8 +41,6 @@ Made = TypeVar("Made")
 
 # Elements for which waking another thread costs less than it saves.
 WORTH_SHARING = 1 << 17
-SCRATCH_CHUNK = 1 << 20  # bytes
-ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 PACKS = {t: codec.pack for t, codec in CODECS.items() if codec.pack is not None}
 READABLE = DTYPES.keys() | CODECS.keys()
@@ -121,7 +120,7 @@ class Compiler:
         self._buffers = buffers
         self._steps: list[Step] = []
         self._results: list[tuple[Tensor, Array, Array]] = []
-        self._scratch = _Scratch()
+        self._scratch = Scratch()
         self._shared: dict[object, tuple[Any, list[_Span]]] = {}
 
     def program(self, graph: Graph) -> CpuProgram:
@@ -186,10 +185,12 @@ class Compiler:
     def parallel(self, tasks: Iterable[Step]) -> None:
         """Append tasks that are independent of each other, to run on the workers."""
         tasks = tuple(tasks)
-        if len(tasks) == 1 or self.workers.threads == 1:
-            self._steps.extend(tasks)
-        else:
-            self._steps.append(partial(self.workers.run, tasks))
+        if tasks:
+            self._steps.append(self.spread(tasks))
+
+    def spread(self, tasks: Sequence[Step]) -> Step:
+        """One step out of independent tasks, which runs them on the workers."""
+        return tasks[0] if len(tasks) == 1 else partial(self.workers.run, tasks)
 
     def elementwise(
         self,
@@ -226,7 +227,7 @@ class Compiler:
         arrays: Sequence[Array],
         temps: Sequence[int] = (),
     ) -> None:
-        """Append `function(*arrays, *temps)`, spread over the workers where it is large.
+        """Append `function(*arrays, *temps)`, on the workers where it is large.
 
         There it is called for blocks of rows that stay in a processor's cache.
 
@@ -246,7 +247,9 @@ class Compiler:
         tasks = []
         for i in range(threads):
             scratch = [self.scratch((*largest, n)) for n in temps]
-            share = blocks[len(blocks) * i // threads : len(blocks) * (i + 1) // threads]
+            share = blocks[
+                len(blocks) * i // threads : len(blocks) * (i + 1) // threads
+            ]
             tasks.append(partial(_run_blocks, function, share, arrays, scratch))
         self.parallel(tasks)
 
@@ -339,37 +342,3 @@ class _Span(NamedTuple):
             and self.start < other.stop
             and other.start < self.stop
         )
-
-
-class _Scratch:
-    """Memory that all nodes of a program use in turn.
-
-    It grows by chunks, each as large as all before it, since arrays that point into it
-    are already in use; so it never holds more than a few times the largest need.
-    """
-
-    def __init__(self) -> None:
-        self._chunks: list[Array] = []
-        self._used: list[int] = []
-
-    def reset(self) -> None:
-        self._used = [0] * len(self._chunks)
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        count = 1
-        for n in shape:
-            count *= n
-        size = -(-count * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        at = self._chunk_with(size)
-        start = self._used[at]
-        self._used[at] += size
-        return np.ndarray(shape, dtype, self._chunks[at].data, start)
-
-    def _chunk_with(self, size: int) -> int:
-        for at, chunk in enumerate(self._chunks):
-            if self._used[at] + size <= chunk.size:
-                return at
-        held = sum(chunk.size for chunk in self._chunks)
-        self._chunks.append(np.empty(max(size, held, SCRATCH_CHUNK), np.uint8))
-        self._used.append(0)
-        return len(self._chunks) - 1

@@ -28,7 +28,7 @@ def argsort(node: Node, c: Compiler) -> None:
 
 
 def _sum_rows(x: Array, y: Array) -> None:
-    np.add.reduce(x, -1, None, y, True)
+    np.add.reduce(x, axis=-1, out=y, keepdims=True)
 
 
 def _argmax(x: Array, y: Array) -> None:

@@ -122,6 +122,7 @@ class WeightCache:
         if not buffer.computed:
             buffer.computed = True
             self.freed(buffer)
+            buffer.watched = False
 
     def changed(self, buffer: CpuBuffer, offset: int, size: int) -> None:
         """The host writes into a buffer."""

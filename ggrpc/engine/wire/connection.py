@@ -80,7 +80,7 @@ class ServerConnection(_Side):
 
     def __init__(self, dialects: tuple[Dialect, ...]) -> None:
         super().__init__()
-        self._dialects = dialects
+        self._offered = dialects
         self.dialect: Dialect | None = None
 
     def next_request(self) -> m.Request | None:
@@ -92,7 +92,12 @@ class ServerConnection(_Side):
         if not self._has(REQUEST_HEAD.size):
             return None
         command, size = REQUEST_HEAD.unpack(self._inbox.peek(0, REQUEST_HEAD.size))
-        layout = self._layout(command, size)
+        dialect = self._dialect(command, size)
+        layout = dialect.requests.get(command)
+        if layout is None:
+            raise RemoteProtocolError(
+                f"there is no {_name(command)} in protocol {dialect.version}"
+            )
         _check_size(layout, size, f"a {_name(command)} request")
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
@@ -100,6 +105,7 @@ class ServerConnection(_Side):
             return None
         request = self._read(layout, self._inbox.peek(REQUEST_HEAD.size, whole), size)
         self._inbox.skip(whole)
+        self.dialect = dialect
         return request
 
     def reply(self, request: m.Request, reply: m.Reply) -> list[m.Bytes]:
@@ -108,25 +114,17 @@ class ServerConnection(_Side):
         layout = self.dialect.replies[request.command]
         return [] if layout is None else _framed(layout, reply)
 
-    def _layout(self, command: int, size: int) -> Layout:
-        if self.dialect is None:
-            self.dialect = self._greeted(command, size)
-        elif command == Command.HELLO:
-            raise RemoteProtocolError("HELLO came a second time")
-        layout = self.dialect.requests.get(command)
-        if layout is None:
-            raise RemoteProtocolError(
-                f"there is no {_name(command)} in protocol {self.dialect.version}"
-            )
-        return layout
-
-    def _greeted(self, command: int, size: int) -> Dialect:
+    def _dialect(self, command: int, size: int) -> Dialect:
+        if self.dialect is not None:
+            if command == Command.HELLO:
+                raise RemoteProtocolError("HELLO came a second time")
+            return self.dialect
         if command != Command.HELLO:
             raise RemoteProtocolError(f"{_name(command)} came before HELLO")
-        for dialect in self._dialects:
+        for dialect in self._offered:
             if dialect.hello_size == size:
                 return dialect
-        offered = " and ".join(str(d.version) for d in self._dialects)
+        offered = " and ".join(str(d.version) for d in self._offered)
         raise RemoteProtocolError(
             f"a HELLO of {size} bytes suits no protocol offered here ({offered})"
         )

@@ -121,6 +121,18 @@ def test_request_and_reply_survive_the_wire(
     assert answer == reply
 
 
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: str(d.version))
+def test_hello_that_comes_byte_by_byte_is_one_hello(dialect: Dialect) -> None:
+    client, server = ClientConnection(dialect), ServerConnection(DEFAULTS)
+    hello = m.Hello(caps=bytes(dialect.hello_size))
+    for byte in b"".join(client.request(hello)):
+        assert server.next_request() is None
+        assert server.dialect is None
+        feed(server, bytes([byte]))
+    assert server.next_request() == hello
+    assert server.dialect is dialect
+
+
 def test_pipelined_requests_come_out_in_order() -> None:
     client, server = greeted(V7_0_0)
     requests = [m.GraphRecompute(device=i) for i in range(5)]

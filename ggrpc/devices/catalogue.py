@@ -1,0 +1,107 @@
+"""The kinds of device there are: how to find them, and how to open one by its name.
+
+The one place that knows them all. A kind's code is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ggrpc.devices.device import Device
+from ggrpc.errors import ConfigError, DeviceError
+
+
+class Entry(NamedTuple):
+    """A device of this machine, whether it can be used or not.
+
+    Attributes:
+        name: what an operator calls it, such as `cpu` or `opencl:0`.
+        description: what it is.
+        free: bytes of free memory, None where the driver does not tell.
+        total: bytes of all its memory, None where that is not known.
+        why_not: why it cannot be used, None where it can.
+    """
+
+    name: str
+    description: str
+    free: int | None
+    total: int | None
+    why_not: str | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What can be chosen about devices; each kind takes what concerns it.
+
+    Attributes:
+        threads: how many the cpu computes with, None for all its processors.
+        weight_cache: bytes that the cpu's unpacked weights may take, None for a
+            quarter of the memory.
+    """
+
+    threads: int | None = None
+    weight_cache: int | None = None
+
+
+def entries() -> list[Entry]:
+    """Every device of this machine."""
+    return [*_cpu_entries(), *_opencl_entries()]
+
+
+def open_devices(names: str, choices: Choices) -> Sequence[Device]:
+    """Open devices.
+
+    Args:
+        names: one or more, with commas between.
+        choices: how to run them.
+
+    Raises:
+        ConfigError: there is no such device.
+        DeviceError: it cannot be used.
+    """
+    return [_open(name.strip().lower(), choices) for name in names.split(",")]
+
+
+def _open(name: str, choices: Choices) -> Device:
+    if name in FACTORIES:
+        return FACTORIES[name](choices)
+    known = {entry.name: entry for entry in entries()}
+    if name not in known:
+        raise ConfigError(
+            f"there is no device '{name}' here, only {', '.join(known)}; "
+            "'ggrpc devices' lists them"
+        )
+    raise DeviceError(f"{name} cannot be used: {known[name].why_not}")
+
+
+def _cpu_entries() -> list[Entry]:
+    from ggrpc.devices.cpu import CpuDevice
+
+    with closing(CpuDevice(weight_cache=0)) as device:
+        memory = device.memory()
+        return [Entry(device.name, device.description, memory.free, memory.total)]
+
+
+def _open_cpu(choices: Choices) -> Device:
+    from ggrpc.devices.cpu import CpuDevice
+
+    return CpuDevice(choices.threads, choices.weight_cache)
+
+
+def _opencl_entries() -> list[Entry]:
+    why_not = "this version has no OpenCL kernels yet"
+    try:
+        from ggrpc.devices.opencl.discovery import discover
+
+        return [
+            Entry(found.name, found.description, None, found.total, why_not)
+            for found in discover()
+        ]
+    except (ImportError, DeviceError) as error:
+        return [Entry("opencl", "OpenCL", None, None, str(error))]
+
+
+FACTORIES: dict[str, Callable[[Choices], Device]] = {"cpu": _open_cpu}

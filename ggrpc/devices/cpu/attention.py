@@ -1,0 +1,135 @@
+"""SOFT_MAX and FLASH_ATTN_EXT in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import CODECS, Array
+from ggrpc.devices.cpu.attend import Attention, Block, Plan
+from ggrpc.devices.cpu.broadcast import repeated, scalar
+from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.attention import MASK, SINKS, SOFT_MAX_MASK, SOFT_MAX_SINKS, A, K, Q, V
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+
+@kernel(Op.SOFT_MAX)
+def soft_max(node: Node, c: Compiler) -> None:
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    mask, sinks = node.src[SOFT_MAX_MASK], node.src[SOFT_MAX_SINKS]
+    if node.params.scale != 1:
+        c.elementwise(np.multiply, (x, scalar(node.params.scale)), y)
+        x = y
+    if mask is not None:
+        bias, x, out = repeated(_bias(mask, node, c), x, y)
+        c.elementwise(np.add, (x, bias), out)
+        x = y
+    if sinks is None:
+        c.rows(_soft_max, (x, y), temps=(1,))
+    else:
+        sink = c.view(sinks)[0, 0, 0, :, None, None]
+        sink = np.broadcast_to(sink, (*y.shape[:-1], 1))
+        c.rows(_soft_max_with_sink, (x, sink, y), temps=(1, 1))
+
+
+def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
+    """What is added to the scores: the mask, as float32 for all nodes that use it."""
+
+    def make(c: Compiler) -> Array:
+        view = c.view(mask)
+        if mask.type == GGMLType.F32:
+            return view
+        values = np.empty(view.shape, np.float32)
+        c.convert(CODECS[mask.type].unpack, view, values)
+        return values
+
+    ne = node.tensor.ne
+    bias: Array = c.shared(("mask", mask.id), [mask], make)[:, :, : ne[1]]
+    if node.params.max_bias <= 0:
+        return bias
+    sloped = c.scratch(ne[::-1])
+    slopes = np.broadcast_to(_slopes(ne[2], node.params.max_bias), sloped.shape)
+    bias, slopes, out = repeated(bias, slopes, sloped)
+    c.elementwise(np.multiply, (bias, slopes), out)
+    return sloped
+
+
+def _slopes(heads: int, max_bias: float) -> Array:
+    """ALiBi's factor of the mask for each head, of shape (heads, 1, 1).
+
+    Source: ggml_compute_forward_soft_max_f32; "Train Short, Test Long", arXiv
+    2108.12409.
+    """
+    n = 1 << (heads.bit_length() - 1)
+    head = np.arange(heads)
+    turns = np.where(head < n, head + 1.0, head - n + 0.5)
+    slopes: Array = np.exp2(-max_bias / n * turns).astype(np.float32)
+    return slopes[:, None, None]
+
+
+def _soft_max(x: Array, y: Array, top: Array) -> None:
+    np.maximum.reduce(x, axis=-1, out=top, keepdims=True, initial=-np.inf)
+    np.subtract(x, top, y)
+    np.exp(y, y)
+    _sum(y, top)
+    np.divide(y, top, y)
+
+
+def _soft_max_with_sink(x: Array, sink: Array, y: Array, top: Array, s: Array) -> None:
+    np.maximum.reduce(x, axis=-1, out=top, keepdims=True, initial=-np.inf)
+    np.maximum(top, sink, out=top)
+    np.subtract(x, top, y)
+    np.exp(y, y)
+    np.subtract(sink, top, s)
+    np.exp(s, s)
+    _sum(y, top)
+    np.add(top, s, top)
+    np.divide(y, top, y)
+
+
+def _sum(x: Array, total: Array) -> None:
+    """Of each row, by BLAS: twice as fast as numpy's sum."""
+    np.matmul(x, np.ones((x.shape[-1], 1), np.float32), total)
+
+
+@kernel(Op.FLASH_ATTN_EXT)
+def flash_attn_ext(node: Node, c: Compiler) -> None:
+    plan = Plan.of(node)
+    blocks = list(_blocks(node, plan, c))
+    threads = min(c.workers.threads, len(blocks))
+    c.parallel(
+        partial(Attention(node, plan, c.scratch).run, blocks[i::threads])
+        for i in range(threads)
+    )
+
+
+def _blocks(node: Node, plan: Plan, c: Compiler) -> Iterator[Block]:
+    """Cut what a node reads and writes into blocks."""
+    q, y = c.f32(node.source(Q)), c.view(node.tensor).swapaxes(1, 2)
+    grouped = (len(q), plan.kv_heads, plan.group, q.shape[2], -1)
+    q, y = q.reshape(grouped), y.reshape(grouped)
+    kv = c.view(node.source(K)), c.view(node.source(V))
+    for i3, head, query in product(
+        range(len(q)),
+        range(0, plan.kv_heads, plan.heads),
+        range(0, q.shape[3], plan.queries),
+    ):
+        heads = slice(head, head + plan.heads)
+        queries = slice(query, query + plan.queries)
+        k, v = (_heads_of(x, i3 * len(x) // len(q), head, plan) for x in kv)
+        mask, mask_heads = _mask_of(node, i3, head, plan, c)
+        yield Block(
+            q[i3, heads, :, queries],
+            k,
+            v,
+            None if mask is None else mask[:, queries],
+            mask_heads,
+            _slopes_of(node, head, plan),
+            _sinks_of(node, head, plan, c),
+            y[i3, heads, :, queries],
+        )

@@ -1,0 +1,201 @@
+"""ROPE in numpy.
+
+The cosines and sines depend on the positions only, so all nodes that turn by the same
+positions share one table. A pair of neighbours (NORMAL) is a complex number, which one
+multiplication turns; the other modes pair elements half a row apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
+from typing import TypeVar
+
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.broadcast import scalar
+from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.rope import FREQ_FACTORS, POS, A, RopeMode, RopeParams
+
+Made = TypeVar("Made")
+
+
+@kernel(Op.ROPE)
+def rope(node: Node, c: Compiler) -> None:
+    p: RopeParams = node.params
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    turned = slice(p.n_offs, p.n_offs + 2 * _pairs(p))
+    rotate = _rotate_neighbours if p.mode == RopeMode.NORMAL else _rotate_halves
+    rotate(x[..., turned], y[..., turned], node, c)
+    if not _same_memory(x, y):
+        for rest in slice(turned.start), slice(turned.stop, None):
+            if x[..., rest].size:
+                c.elementwise(np.positive, (x[..., rest],), y[..., rest])
+
+
+def _pairs(p: RopeParams) -> int:
+    """Pairs that are turned; VISION counts only half of the elements as n_dims."""
+    return p.n_dims if p.mode == RopeMode.VISION else p.n_dims // 2
+
+
+def _same_memory(x: Array, y: Array) -> bool:
+    return x.ctypes.data == y.ctypes.data and x.strides == y.strides
+
+
+def _rotate_neighbours(x: Array, y: Array, node: Node, c: Compiler) -> None:
+    table = _shared_table(_neighbours_table, node, c)
+    c.elementwise(np.multiply, (x.view(np.complex64), table), y.view(np.complex64))
+
+
+def _rotate_halves(x: Array, y: Array, node: Node, c: Compiler) -> None:
+    shape = (*x.shape[:-1], 2, x.shape[-1] // 2)
+    x, y = x.reshape(shape), y.reshape(shape)
+    cos, sin = _shared_table(_halves_table, node, c)
+    arrays = (x, x[..., ::-1, :], *(np.broadcast_to(t, shape) for t in (cos, sin)), y)
+    c.rows(_turn, arrays, temps=[shape[-1]] * 2)
+
+
+def _turn(
+    x: Array, other: Array, cos: Array, sin: Array, y: Array, t: Array, u: Array
+) -> None:
+    np.multiply(x, cos, t)
+    np.multiply(other, sin, u)
+    np.add(t, u, y)
+
+
+def _shared_table(
+    make: Callable[[Node, Compiler], Made], node: Node, c: Compiler
+) -> Made:
+    pos, factors = node.source(POS), node.src[FREQ_FACTORS]
+    key = (make, pos.id, factors and factors.id, node.params._replace(n_offs=0))
+    tensors = [t for t in (pos, factors) if t is not None]
+    return c.shared(key, tensors, partial(make, node))
+
+
+def _neighbours_table(node: Node, c: Compiler) -> Array:
+    """cos + i sin, of shape (tokens, 1, pairs)."""
+    theta = _angles(node, c)
+    table = np.empty((len(theta), 1, theta.shape[-1]), np.complex64)
+    _cos_and_sin(node.params, theta, table.real[:, 0], table.imag[:, 0], c)
+    return table
+
+
+def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
+    """cos, (tokens, 1, 1, pairs), and sin with each half's sign, (tokens, 1, 2, pairs)."""
+    theta = _angles(node, c)
+    cos = np.empty((len(theta), 1, 1, theta.shape[-1]), np.float32)
+    sin = np.empty((len(theta), 1, 2, theta.shape[-1]), np.float32)
+    _cos_and_sin(node.params, theta, cos[:, 0, 0], sin[:, 0, 1], c)
+    c.step(np.negative, sin[:, 0, 1], sin[:, 0, 0])
+    return cos, sin
+
+
+def _cos_and_sin(
+    p: RopeParams, theta: Array, cos: Array, sin: Array, c: Compiler
+) -> None:
+    c.step(np.cos, theta, cos)
+    c.step(np.sin, theta, sin)
+    magnitude = _magnitude(p)
+    if magnitude != 1:
+        c.step(np.multiply, cos, scalar(magnitude), cos)
+        c.step(np.multiply, sin, scalar(magnitude), sin)
+
+
+def _angles(node: Node, c: Compiler) -> Array:
+    """Angles of shape (tokens, pairs), for the steps that follow."""
+    p: RopeParams = node.params
+    theta = _raw_angles(p, c.view(node.source(POS)), c)
+    factors = node.src[FREQ_FACTORS]
+    if factors is not None:
+        c.step(np.divide, theta, c.view(factors)[0, 0, 0, : theta.shape[-1]], theta)
+    if p.ext_factor or p.freq_scale != 1:
+        c.step(np.multiply, theta, _interpolation(p, theta.shape[-1]), theta)
+    return theta
+
+
+def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
+    """position * theta_scale ** pair, multiplied up pair by pair as ggml does.
+
+    That way the angles of far positions are off by what ggml's are off by.
+    """
+    tokens = pos.size // p.positions
+    base: Array = np.empty((p.positions, tokens, _pairs(p)), np.float32)
+    base[..., 1:] = np.power(np.float32(p.freq_base), np.float32(-2 / p.n_dims))
+    angles: Array = np.empty_like(base)
+    c.step(np.copyto, base[..., 0], pos.reshape(p.positions, tokens), "unsafe")
+    c.step(np.multiply.accumulate, base, 2, None, angles)
+    theta: Array = angles[0]
+    if p.positions > 1:
+        theta = np.empty_like(theta)
+        c.step(partial(np.take, angles, _chosen(p, tokens), out=theta, mode="clip"))
+    return theta
+
+
+def _chosen(p: RopeParams, tokens: int) -> Array:
+    """Where the angle of each token and pair lies among those of the four positions."""
+    pairs = _pairs(p)
+    position, power = np.array(_sections(p, pairs)).T
+    at: Array = (position * tokens + np.arange(tokens)[:, None]) * pairs + power
+    return at
+
+
+def _sections(p: RopeParams, pairs: int) -> list[tuple[int, int]]:
+    """For each pair, which position turns it, and by which power of theta_scale.
+
+    Source: ggml_mrope_cache_init. VISION begins with power 0 in each section.
+    """
+    starts = [0, *accumulate(p.sections)]
+    powers = [0, 0, 0, 0]
+    found = []
+    for pair in range(pairs):
+        sector = pair % starts[4]
+        if p.mode == RopeMode.VISION and sector in starts[:4]:
+            powers[starts.index(sector)] = 0
+        position = _position(p, sector, starts)
+        found.append((position, powers[position]))
+        powers = [power + 1 for power in powers]
+    return found
+
+
+def _position(p: RopeParams, sector: int, starts: list[int]) -> int:
+    """Which of the four positions; IMROPE deals the first three out in turn."""
+    if p.mode == RopeMode.IMROPE:
+        turn = sector % 3
+        return turn if sector < 3 * p.sections[turn] else 3
+    return sum(sector >= start for start in starts[1:4])
+
+
+def _interpolation(p: RopeParams, pairs: int) -> Array:
+    """What YaRN multiplies the angle of each pair by: freq_scale, or nearer to 1.
+
+    Source: rope_yarn and ggml_rope_yarn_corr_dims.
+    """
+    scale = scalar(p.freq_scale)
+    if not p.ext_factor:
+        return scale
+    with np.errstate(all="ignore"):
+        low = max(0.0, np.floor(_corrected_dim(p, p.beta_fast)))
+        high = min(p.n_dims - 1.0, np.ceil(_corrected_dim(p, p.beta_slow)))
+        ramp = (np.arange(pairs, dtype=np.float32) - low) / max(0.001, high - low)
+        mix = (1 - np.clip(ramp, 0, 1)) * np.float32(p.ext_factor)
+    factor: Array = (scale * (1 - mix) + mix).astype(np.float32)
+    return factor
+
+
+def _corrected_dim(p: RopeParams, turns: float) -> float:
+    """The element whose pair makes so many turns in the original context."""
+    ratio = np.float64(p.n_ctx_orig) / (turns * 2 * math.pi)
+    return float(p.n_dims * np.log(ratio) / (2 * np.log(np.float64(p.freq_base))))
+
+
+def _magnitude(p: RopeParams) -> float:
+    """What cosines and sines are multiplied by."""
+    if not p.ext_factor:
+        return p.attn_factor
+    with np.errstate(all="ignore"):
+        return p.attn_factor * (1 - 0.1 * float(np.log(np.float64(p.freq_scale))))

@@ -1,0 +1,108 @@
+"""Buffers of the cpu device."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+
+from ggrpc.devices.cpu.buffer import HUGE_PAGE, CpuBuffer
+
+Seen = list[tuple[CpuBuffer, int, int]]
+
+
+@pytest.fixture
+def changes() -> Seen:
+    return []
+
+
+@pytest.fixture
+def buffer(changes: Seen) -> CpuBuffer:
+    return make(100, changes)
+
+
+def make(size: int, changes: Seen | None = None) -> CpuBuffer:
+    def changed(buffer: CpuBuffer, offset: int, size: int) -> None:
+        if changes is not None:
+            changes.append((buffer, offset, size))
+
+    return CpuBuffer(size, changed, lambda buffer: None)
+
+
+def contents(buffer: CpuBuffer) -> bytes:
+    with buffer.read(0, buffer.size) as window:
+        return bytes(window)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, HUGE_PAGE + 1])
+def test_buffer_is_zero_at_first(size: int) -> None:
+    buffer = make(size)
+    assert contents(buffer) == bytes(size)
+    buffer.free()
+
+
+def test_buffer_shows_what_was_written(buffer: CpuBuffer) -> None:
+    with buffer.write(10, 3) as window:
+        window[:] = b"abc"
+    assert contents(buffer) == bytes(10) + b"abc" + bytes(87)
+
+
+def test_buffer_fills_a_range(buffer: CpuBuffer) -> None:
+    buffer.fill(98, 2, 255)
+    assert contents(buffer) == bytes(98) + b"\xff\xff"
+
+
+def test_buffer_copies_from_another(buffer: CpuBuffer) -> None:
+    other = make(50)
+    other.fill(0, 50, 7)
+    buffer.copy(1, other, 2, 3)
+    assert contents(buffer) == b"\0\7\7\7" + bytes(96)
+
+
+@pytest.mark.parametrize(("to", "start"), [(0, 2), (2, 0)])
+def test_buffer_copies_overlapping_bytes(
+    buffer: CpuBuffer, to: int, start: int
+) -> None:
+    with buffer.write(0, 100) as window:
+        window[:] = bytes(range(100))
+    buffer.copy(to, buffer, start, 98)
+    assert contents(buffer)[to : to + 98] == bytes(range(start, start + 98))
+
+
+def test_buffer_tells_of_changes_once_it_is_watched(
+    buffer: CpuBuffer, changes: Seen
+) -> None:
+    buffer.fill(0, 10, 1)
+    assert not changes
+    buffer.watched = True
+    buffer.fill(1, 10, 1)
+    buffer.copy(2, buffer, 0, 20)
+    with buffer.write(3, 30):
+        pass
+    with buffer.read(4, 40):
+        pass
+    assert changes == [(buffer, 1, 10), (buffer, 2, 20), (buffer, 3, 30)]
+
+
+def test_buffer_gives_its_memory_back_when_freed() -> None:
+    size = 64 << 20
+    buffer = make(size)
+    buffer.fill(0, size, 1)
+    before = psutil.Process().memory_info().rss
+    buffer.free()
+    assert before - psutil.Process().memory_info().rss > size * 3 // 4
+
+
+def test_buffer_can_be_freed_while_an_array_looks_at_it(buffer: CpuBuffer) -> None:
+    view = np.frombuffer(buffer.memory, np.uint8)
+    with buffer.read(0, 10) as window:
+        buffer.free()
+        assert bytes(window) == bytes(10)
+    assert not view.any()
+
+
+def test_buffer_tells_when_it_is_freed() -> None:
+    freed: list[CpuBuffer] = []
+    buffer = CpuBuffer(8, lambda buffer, offset, size: None, freed.append)
+    buffer.free()
+    assert freed == [buffer]
