@@ -37,13 +37,16 @@ def timed(tokens):
     start = time.perf_counter()
     for chunk in tokens:
         llama.eval(chunk)
+    llama_cpp.llama_synchronize(llama.ctx)  # a graph has no reply of its own
     return sum(map(len, tokens)) / (time.perf_counter() - start)
 words = [5 + 7 * i % 20000 for i in range(prompt)]
 llama.eval([1])  # warm: weights unpacked, graphs built
 llama.eval([2])
+llama_cpp.llama_synchronize(llama.ctx)
 llama.reset()
 prompt_rate = timed([words]) if words else 0
 llama.eval([3])
+llama_cpp.llama_synchronize(llama.ctx)
 print(json.dumps([prompt_rate, timed([[4 + i] for i in range(tokens)])]))
 """
 
@@ -73,13 +76,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=Shape.n_layer)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--peer", default="0.3.36")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        shape = Shape(n_layer=args.layers)
-        model = write_model(Path(folder) / "model.gguf", GGMLType[args.type], shape)
+        model = write_model(Path(folder) / "model.gguf", GGMLType[args.type], Shape())
         with (
             native_serving(args.peer, "--threads", str(args.threads)) as native,
             serving("--threads", str(args.threads)) as served,

@@ -27,7 +27,7 @@ class Endpoint(NamedTuple):
             ConfigError: it is none.
         """
         host, colon, port = _split(text)
-        if not host or (colon and not _is_port(port)):
+        if not _is_host(host) or (colon and not _is_port(port)):
             raise ConfigError(
                 f"'{text}' is no endpoint: write host:port, [v6]:port or host"
             )
@@ -43,6 +43,13 @@ def _split(text: str) -> tuple[str, str, str]:
     if text.count(":") > 1:  # a bare v6 address
         return text, "", ""
     return text.partition(":")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return bool(text.encode("idna"))  # as the resolver will
+    except UnicodeError:
+        return False
 
 
 def _is_port(text: str) -> bool:

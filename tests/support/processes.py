@@ -70,7 +70,7 @@ class Served:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"listening on (\S+)", line)
+            found = re.search(r"listening on ([^\s\"]+)", line)
             if found and self._endpoint is None:
                 self._endpoint = Endpoint.parse(found[1])
                 self._listening.set()

@@ -1,0 +1,1 @@
+complete --command ggrpc --no-files --arguments "(env _GGRPC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) ggrpc)" --condition "env _GGRPC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) ggrpc"

@@ -1,0 +1,159 @@
+"""Asks several servers the same at once, and shows what each of them answers.
+
+A server that fails costs one line on stderr, never the answers of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from ggrpc.commands.environment import Environment
+from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
+from ggrpc.commands.listing import Listing, Row
+from ggrpc.endpoint import Endpoint
+from ggrpc.errors import GgrpcError, RefusedError
+
+if TYPE_CHECKING:
+    from ggrpc.engine.client import Client
+
+AT_ONCE = 64  # threads; most of the time each of them waits
+
+Endpoints = Annotated[list[str], typer.Argument(metavar="ENDPOINT", hidden=True)]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0, max=3600, help="How long to wait for an answer."
+    ),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION",
+        help="Speak this version, such as 7.0.0, instead of finding out which.",
+    ),
+]
+
+# What a command reports of one device of a server: its row without the first two keys.
+Look = Callable[["Client", int], dict[str, Any]]
+
+
+class Answer(NamedTuple):
+    """What became of one server's questioning.
+
+    Attributes:
+        endpoint: the server.
+        rows: one for each of its devices.
+        error: why there are none, else None.
+    """
+
+    endpoint: Endpoint
+    rows: Sequence[Row] = ()
+    error: GgrpcError | None = None
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code if this were the only server."""
+        return code_of(self.error) if self.error else ExitCode.OK
+
+    @property
+    def message(self) -> str:
+        """What went wrong, and where."""
+        named = self.error is None or self.error.endpoint
+        return str(self.error) if named else f"{self.endpoint}: {self.error}"
+
+    @property
+    def failure(self) -> Row:
+        """The row that stands for a server that failed."""
+        return {
+            "endpoint": str(self.endpoint),
+            "error": self.message,
+            "exit_code": int(self.code),
+        }
+
+
+class Fleet(NamedTuple):
+    """The servers to ask.
+
+    Attributes:
+        endpoints: as the operator typed them; each may be several, with commas.
+        timeout: seconds to wait for each.
+        protocol: the version to speak, None to find it out.
+    """
+
+    endpoints: Sequence[str]
+    timeout: float
+    protocol: str | None
+
+    def survey(
+        self, environment: Environment, look: Look, listing: Listing
+    ) -> ExitCode:
+        """Ask all of them, and show the answers in the order of the endpoints.
+
+        Raises:
+            ConfigError: an endpoint or the version makes no sense; nobody is asked.
+        """
+        typed = ",".join(self.endpoints).split(",")
+        endpoints = [Endpoint.parse(text) for text in typed]
+        answers = _all_at_once(self._asker(look), endpoints)
+        listing.show(
+            environment,
+            [
+                row
+                for answer in answers
+                for row in answer.rows or ([answer.failure] if listing.json else [])
+            ],
+        )
+        for answer in answers:
+            if answer.error:
+                environment.fail(answer.error, answer.message)
+        return code_of_several([answer.code for answer in answers])
+
+    def _asker(self, look: Look) -> Callable[[Endpoint], Answer]:
+        # Here and not above: help and version must not wait for numpy.
+        from ggrpc.engine.client import connect
+        from ggrpc.engine.deadline import Deadline
+        from ggrpc.engine.wire.dialects import dialect_named
+
+        dialect = dialect_named(self.protocol) if self.protocol else None
+
+        def ask(endpoint: Endpoint) -> Answer:
+            deadline = Deadline(self.timeout)
+            rows: list[Row] = []
+            try:
+                with connect(endpoint, dialect, self.timeout) as client:
+                    for device in range(client.device_count()):
+                        deadline.left()  # however many devices it says it has
+                        first = {"endpoint": str(endpoint), "device": device}
+                        rows.append(first | look(client, device))
+                if not rows:
+                    raise RefusedError("this server has no device at all")
+            except GgrpcError as error:
+                return Answer(endpoint, error=error)
+            return Answer(endpoint, rows)
+
+        return ask
+
+
+def _all_at_once(
+    ask: Callable[[Endpoint], Answer], endpoints: Sequence[Endpoint]
+) -> list[Answer]:
+    """Ask in threads; the answers are in the order of the endpoints."""
+    promised = [(endpoint, Future[Answer]()) for endpoint in endpoints]
+    todo = iter(promised)
+
+    def work() -> None:
+        for endpoint, promise in todo:
+            try:
+                promise.set_result(ask(endpoint))
+            except BaseException as error:
+                promise.set_exception(error)
+
+    for _ in promised[:AT_ONCE]:
+        # Daemons, so that Ctrl-C need not wait for a slow server.
+        Thread(target=work, daemon=True).start()
+    return [promise.result() for _, promise in promised]

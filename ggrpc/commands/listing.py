@@ -1,0 +1,137 @@
+"""Shows rows: a table in a terminal, plain columns in a pipe, or JSON.
+
+A row is flat, and its keys say their units. Cells are text, never markup.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from ggrpc.commands.environment import Environment
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Mapping[str, Any]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object a line, nothing else.")
+]
+NoHeaders = Annotated[
+    bool, typer.Option("--no-headers", help="Leave out the line of headers.")
+]
+
+
+class Column(NamedTuple):
+    """A column, or line, of what people read.
+
+    Attributes:
+        key: of its values in the rows; where it is missing or None stands `-`.
+        header: its title.
+        text: how a value is written.
+        right: whether it is aligned right, as numbers are.
+        wraps: whether long text may take several lines.
+        styles: the colours of cells that show a state, by their text.
+    """
+
+    key: str
+    header: str
+    text: Callable[[Any], str] = str
+    right: bool = False
+    wraps: bool = False
+    styles: Mapping[str, str] = {}
+
+    def cell(self, row: Row) -> str:
+        """A row's text in this column."""
+        value = row.get(self.key)
+        return "-" if value is None else self.text(value)
+
+
+class Listing(NamedTuple):
+    """What kind of output was asked for.
+
+    Attributes:
+        columns: what people see.
+        json: whether it is JSON.
+        headers: whether the columns have titles.
+    """
+
+    columns: Sequence[Column]
+    json: bool
+    headers: bool
+
+    def show(self, environment: Environment, rows: Iterable[Row]) -> None:
+        """Write rows to stdout; nothing where there are none."""
+        rows = list(rows)
+        if not rows:
+            return
+        if self.json:
+            lines = [json.dumps(row) for row in rows]
+        elif environment.in_terminal:
+            lines = self._for_terminal(environment, rows)
+        else:
+            lines = _aligned(self._cells(rows), [c.right for c in self.columns])
+        environment.write("".join(f"{line}\n" for line in lines))
+
+    def _cells(self, rows: Iterable[Row]) -> list[list[str]]:
+        titles = [[column.header for column in self.columns]] if self.headers else []
+        return titles + [[c.cell(row) for c in self.columns] for row in rows]
+
+    def _for_terminal(self, environment: Environment, rows: list[Row]) -> list[str]:
+        """A table, or where the terminal is too narrow for one, line after line."""
+        console = environment.console
+        if self._least_width(rows) > console.width:
+            return self._records(rows)
+        with console.capture() as capture:
+            console.print(self._table(rows))
+        return [line.rstrip() for line in capture.get().splitlines()]
+
+    def _least_width(self, rows: list[Row]) -> int:
+        """How wide a table must be, so that nothing is cut off."""
+        lines = self._cells(rows)
+        for line in lines:
+            for at, column in enumerate(self.columns):
+                if column.wraps:
+                    line[at] = max(line[at].split(), key=len, default="")
+        return max(map(len, _aligned(lines, [True] * len(self.columns))))
+
+    def _table(self, rows: list[Row]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, show_header=self.headers)
+        for column in self.columns:
+            table.add_column(
+                Text(column.header),
+                justify="right" if column.right else "left",
+                no_wrap=not column.wraps,
+            )
+        for row in rows:
+            cells = [(column.cell(row), column.styles) for column in self.columns]
+            table.add_row(
+                *(Text.assemble((t, styles.get(t, ""))) for t, styles in cells)
+            )
+        return table
+
+    def _records(self, rows: list[Row]) -> list[str]:
+        lines: list[str] = []
+        for row in rows:
+            pairs = [[column.header, column.cell(row)] for column in self.columns]
+            lines += ([""] if lines else []) + _aligned(pairs, [False, False])
+        return lines
+
+
+def _aligned(cells: list[list[str]], right: Sequence[bool]) -> list[str]:
+    """Lines of cells, two spaces apart, as wide as each column needs."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if at_right else text.ljust(width)
+            for text, width, at_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in cells
+    ]

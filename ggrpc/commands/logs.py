@@ -1,0 +1,124 @@
+"""The server's log: lines of text, or a JSON object a line.
+
+What a client sent may stand in a message, so control characters are escaped: no client
+can write a line of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from enum import Enum
+
+from ggrpc.commands.environment import Environment
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LogLevel(str, Enum):
+    """What is worth a line."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class LogFormat(str, Enum):
+    """How a line looks."""
+
+    text = "text"
+    json = "json"
+
+
+@contextmanager
+def logging_to(
+    environment: Environment, level: LogLevel | None, style: LogFormat
+) -> Iterator[None]:
+    """Log to stderr inside the context.
+
+    Args:
+        environment: has stderr, and the level where none is given.
+        level: the least that is worth a line.
+        style: text or JSON.
+    """
+    formatter = TextFormatter if style is LogFormat.text else JsonFormatter
+    handler = logging.StreamHandler(environment.stderr)
+    handler.setFormatter(formatter(environment.debug))
+    log = logging.getLogger("ggrpc")
+    before = log.level
+    log.setLevel(_level(environment, level))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def _level(environment: Environment, level: LogLevel | None) -> int:
+    """What was asked for; else --quiet takes away one level each time."""
+    if level is not None:
+        return int(getattr(logging, level.name.upper()))
+    return min(logging.INFO + 10 * environment.quiet, logging.ERROR)
+
+
+class Formatter(logging.Formatter):
+    """What both kinds share.
+
+    Args:
+        traces: whether a bug shows its traceback.
+    """
+
+    def __init__(self, traces: bool) -> None:
+        super().__init__()
+        self._traces = traces
+
+    def message(self, record: logging.LogRecord) -> str:
+        """The message, with a bug's name behind it."""
+        text = record.getMessage()
+        if record.exc_info:
+            kind, error, _ = record.exc_info
+            name = kind.__name__ if kind else "no error"
+            text += f" ({name}: {error})"
+            text += "" if self._traces else "; --debug shows the traceback"
+        return text
+
+    def trace(self, record: logging.LogRecord) -> str:
+        """The traceback of a bug, where it is to be shown."""
+        if self._traces and record.exc_info:
+            return self.formatException(record.exc_info)
+        return ""
+
+
+class TextFormatter(Formatter):
+    """`2026-11-22 17:00:00 INFO message`, in local time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = self.formatTime(record, "%Y-%m-%d %H:%M:%S")
+        message = _CONTROL.sub(
+            lambda found: f"\\x{ord(found[0]):02x}", self.message(record)
+        )
+        line = f"{when} {record.levelname} {message}"
+        trace = self.trace(record)
+        return f"{line}\n{trace}" if trace else line
+
+
+class JsonFormatter(Formatter):
+    """One flat object a line; time in UTC, ISO 8601."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, timezone.utc)
+        fields = {
+            "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "message": self.message(record),
+            "peer": getattr(record, "peer", None),
+            "command": getattr(record, "command", None),
+            "traceback": self.trace(record),
+        }
+        return json.dumps({key: value for key, value in fields.items() if value})

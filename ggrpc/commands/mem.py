@@ -1,0 +1,53 @@
+"""`ggrpc mem`: how much memory the devices of servers have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.exit_codes import ExitCode
+from ggrpc.commands.fleet import Endpoints, Fleet, Protocol, Timeout
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
+from ggrpc.units import format_size
+
+if TYPE_CHECKING:
+    from ggrpc.engine.client import Client
+
+EXAMPLES = ("ggrpc mem localhost", "ggrpc mem gpu1:50052,gpu2:50052 --json")
+
+COLUMNS = (
+    Column("endpoint", "ENDPOINT"),
+    Column("device", "DEVICE", right=True),
+    Column("memory_free_bytes", "FREE", format_size, right=True),
+    Column("memory_used_bytes", "USED", format_size, right=True),
+    Column("memory_total_bytes", "TOTAL", format_size, right=True),
+)
+
+
+def mem(
+    context: typer.Context,
+    endpoints: Endpoints,
+    timeout: Timeout = 5,
+    protocol: Protocol = None,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Show the memory of servers' devices.
+
+    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several, and lists
+    with commas as llama.cpp's --rpc takes them, are asked at once.
+    """
+    listing = Listing(COLUMNS, as_json, not no_headers)
+    fleet = Fleet(endpoints, timeout, protocol)
+    return fleet.survey(environment_of(context), _memory, listing)
+
+
+def _memory(client: Client, device: int) -> dict[str, Any]:
+    memory = client.memory(device)
+    return {
+        "memory_free_bytes": memory.free,
+        "memory_used_bytes": memory.total - memory.free,
+        "memory_total_bytes": memory.total,
+    }

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from ggrpc.devices.catalogue import Entry
+
+CPU = Entry("cpu", "Some Processor", 3 << 30, 4 << 30)
+GPU = Entry("opencl:0", "GPU (Maker)", None, 8 << 30, "no kernels yet")
+
+
+@pytest.fixture
+def machine(monkeypatch):  # type: ignore[no-untyped-def]
+    """Sets what the machine has."""
+    return lambda *entries: monkeypatch.setattr(
+        "ggrpc.devices.catalogue.entries", lambda: list(entries)
+    )
+
+
+def test_devices_show_memory_and_why_not(piped, machine) -> None:  # type: ignore[no-untyped-def]
+    machine(CPU, GPU)
+    assert piped("devices") == (
+        0,
+        "NAME      DESCRIPTION        FREE    TOTAL  USABLE  WHY NOT\n"
+        "cpu       Some Processor  3.0 GiB  4.0 GiB  yes     -\n"
+        "opencl:0  GPU (Maker)           -  8.0 GiB  no      no kernels yet\n",
+        "",
+    )
+
+
+def test_devices_json_has_flat_rows_with_units(piped, machine) -> None:  # type: ignore[no-untyped-def]
+    machine(CPU, GPU)
+    outcome = piped("devices", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.rows == [
+        {
+            "name": "cpu",
+            "description": "Some Processor",
+            "memory_free_bytes": 3 << 30,
+            "memory_total_bytes": 4 << 30,
+            "usable": True,
+            "why_not": None,
+        },
+        {
+            "name": "opencl:0",
+            "description": "GPU (Maker)",
+            "memory_free_bytes": None,
+            "memory_total_bytes": 8 << 30,
+            "usable": False,
+            "why_not": "no kernels yet",
+        },
+    ]
+
+
+def test_devices_in_a_terminal_colour_the_state_alone(typed, machine) -> None:  # type: ignore[no-untyped-def]
+    machine(CPU, GPU)
+    code, out, err = typed("devices")
+    assert (code, err) == (0, "")
+    assert "\x1b[32myes\x1b[0m" in out
+    assert "\x1b[31mno\x1b[0m" in out
+
+
+def test_missing_driver_is_noted_to_a_person_alone(typed, piped, machine) -> None:  # type: ignore[no-untyped-def]
+    machine(CPU)
+    assert typed("devices").err == "ggrpc: note: no OpenCL driver is installed here\n"
+    assert typed("devices", "-q").err == ""
+    assert piped("devices").err == ""
+
+
+def test_this_machine_has_a_usable_cpu(piped) -> None:  # type: ignore[no-untyped-def]
+    cpu, *others = piped("devices", "--json").rows
+    assert cpu["name"] == "cpu"
+    assert cpu["usable"]
+    assert 0 < cpu["memory_free_bytes"] <= cpu["memory_total_bytes"]
+    assert not any(row["usable"] for row in others)

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ggrpc.engine.client import Client
+from ggrpc.engine.wire.dialects import V3_6_1
+from tests.support.paths import peer_python
+from tests.support.processes import free_port, native_serving
+from tests.support.servers import running
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An endpoint where nobody listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@contextlib.contextmanager
+def stranger(answer: bytes | None) -> Iterator[str]:
+    """A server that says `answer` to whatever it gets, or None: nothing, for ever."""
+    done = threading.Event()
+
+    def talk() -> None:
+        while not done.is_set():
+            connection, _ = listener.accept()
+            with connection:
+                if answer is None:
+                    done.wait()
+                connection.recv(1 << 10)
+                connection.sendall(answer or b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = "{}:{}".format(*listener.getsockname())
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield endpoint
+        finally:
+            done.set()
+            with contextlib.suppress(OSError):
+                socket.create_connection(listener.getsockname()).close()
+            thread.join()
+
+
+def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped("probe", server)
+    assert (code, err) == (0, "")
+    headers, first, second = out.splitlines()
+    assert headers.split() == (
+        "ENDPOINT PROTOCOL DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL LATENCY".split()
+    )
+    for number, line in enumerate((first, second)):
+        start = f"{server}  7.0.0          {number}       32 B         1.0 TiB"
+        assert line.startswith(f"{start}  3.0 GiB  4.0 GiB ")
+        assert line.endswith(" ms")
+
+
+def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("probe", server, "--json")
+    assert outcome.code == 0
+    latencies = [row.pop("latency_ms") for row in outcome.rows]
+    assert all(0 < latency < 5000 for latency in latencies)
+    rows = outcome.rows
+    assert [list(row) for row in rows] == [
+        [
+            *("endpoint", "device", "protocol", "alignment_bytes", "max_size_bytes"),
+            *("memory_free_bytes", "memory_total_bytes", "latency_ms"),
+        ]
+    ] * 2
+    assert (
+        rows[1].items()
+        >= {
+            "endpoint": server,
+            "device": 1,
+            "protocol": "7.0.0",
+            "alignment_bytes": 32,
+            "max_size_bytes": 1 << 40,
+            "memory_free_bytes": 3 * GIB,
+            "memory_total_bytes": 4 * GIB,
+        }.items()
+    )
+
+
+def test_mem_shows_free_used_and_total(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    width = len(server)
+    assert piped("mem", server) == (
+        0,
+        f"{'ENDPOINT':{width}}  DEVICE     FREE     USED    TOTAL\n"
+        f"{server}       0  3.0 GiB  1.0 GiB  4.0 GiB\n"
+        f"{server}       1  3.0 GiB  1.0 GiB  4.0 GiB\n",
+        "",
+    )
+
+
+def test_mem_json_has_flat_rows_with_units(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("mem", "--json", server)
+    assert outcome.code == 0
+    assert outcome.rows[1] == {
+        "endpoint": server,
+        "device": 1,
+        "memory_free_bytes": 3 * GIB,
+        "memory_used_bytes": GIB,
+        "memory_total_bytes": 4 * GIB,
+    }
+
+
+def test_mem_in_a_terminal_is_a_table(typed, server: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = typed("mem", server)
+    assert code == 0
+    assert "\x1b[1mENDPOINT" in out
+    code, out, _ = typed("mem", server, width=20)
+    assert out.startswith(f"ENDPOINT  {server}\nDEVICE    0\nFREE      3.0 GiB\n")
+
+
+def test_headers_can_be_left_out(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    assert "ENDPOINT" not in piped("mem", server, "--no-headers").out
+
+
+@pytest.mark.parametrize("command", ["probe", "mem"])
+def test_endpoints_may_be_listed_with_commas(piped, server: str, command: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped(command, f"{server},{server}", server, "--json")
+    assert outcome.code == 0
+    assert [row["device"] for row in outcome.rows] == [0, 1] * 3
+
+
+def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-untyped-def]
+    with running(dialects=(V3_6_1,)) as endpoint:
+        for extra in ([], ["--protocol", "3.6.1"], ["--protocol", "3"]):
+            (row,) = piped("probe", str(endpoint), "--json", *extra).rows
+            assert row["protocol"] == "3.6.1"
+
+
+@pytest.mark.parametrize("command", ["probe", "mem"])
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["a:b"], "'a:b' is no endpoint: write host:port, [v6]:port or host"),
+        (["a,"], "'' is no endpoint: write host:port, [v6]:port or host"),
+        (
+            ["a", "--protocol", "9"],
+            "protocol '9' is not spoken here: use one of 3.6.1, 7.0.0",
+        ),
+    ],
+)
+def test_senseless_request_exits_2_and_asks_nobody(  # type: ignore[no-untyped-def]
+    piped, command: str, arguments: list[str], line: str
+) -> None:
+    assert piped(command, *arguments) == (2, "", f"ggrpc: error: {line}\n")
+
+
+@pytest.mark.parametrize("command", ["probe", "mem"])
+def test_unreachable_server_exits_3(piped, nobody: str, command: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped(command, nobody)
+    assert (code, out) == (3, "")
+    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+    assert err.count("\n") == 1
+
+
+def test_silent_server_exits_4(piped) -> None:  # type: ignore[no-untyped-def]
+    with stranger(None) as endpoint:
+        code, out, err = piped("mem", endpoint, "--timeout", "0.2")
+    assert (code, out) == (4, "")
+    assert f"{endpoint} took longer than 0.2 s; give it more with --timeout" in err
+
+
+def test_timeout_of_nothing_still_names_the_server(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = piped("mem", server, "--timeout", "0")
+    assert code == 4
+    assert server in err
+
+
+def test_server_that_speaks_something_else_exits_5(piped) -> None:  # type: ignore[no-untyped-def]
+    with stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9) as endpoint:
+        code, out, err = piped("probe", endpoint)
+    assert (code, out) == (5, "")
+    assert endpoint in err
+    assert err.count("\n") == 1
+
+
+def test_server_of_an_unknown_version_exits_5(piped) -> None:  # type: ignore[no-untyped-def]
+    future = (28).to_bytes(8, "little") + bytes([99, 1, 0]) + bytes(25)
+    with stranger(future) as endpoint:
+        code, _, err = piped("probe", endpoint)
+    assert code == 5
+    assert f"{endpoint} speaks protocol 99.1.0; ggrpc speaks 3.6.1, 7.0.0" in err
+
+
+def test_server_that_hangs_up_exits_6(piped) -> None:  # type: ignore[no-untyped-def]
+    with stranger(b"") as endpoint:
+        code, out, err = piped("probe", endpoint)
+    assert (code, out) == (6, "")
+    assert endpoint in err
+
+
+def test_server_without_devices_exits_6(piped, server, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(Client, "device_count", lambda client: 0)
+    code, out, err = piped("mem", server)
+    assert (code, out) == (6, "")
+    assert err == f"ggrpc: error: {server}: this server has no device at all\n"
+
+
+def test_server_that_claims_endless_devices_times_out(  # type: ignore[no-untyped-def]
+    piped, server, monkeypatch
+) -> None:
+    monkeypatch.setattr(Client, "device_count", lambda client: 1 << 32)
+    monkeypatch.setattr(Client, "memory", lambda client, device: (0, 0))
+    monkeypatch.setattr("ggrpc.commands.mem._memory", lambda client, device: {})
+    assert piped("mem", server, "--timeout", "0.2").code == 4
+
+
+@pytest.mark.parametrize("command", ["probe", "mem"])
+def test_one_failure_among_several_exits_7_and_keeps_the_rest(  # type: ignore[no-untyped-def]
+    piped, server: str, nobody: str, command: str
+) -> None:
+    code, out, err = piped(command, server, nobody, server, "--no-headers")
+    assert code == 7
+    assert [line.split()[0] for line in out.splitlines()] == [server] * 4
+    assert nobody in err
+
+
+def test_failure_is_a_json_row_in_its_place(piped, server: str, nobody: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("mem", nobody, server, "--json")
+    assert outcome.code == 7
+    failed, well, _ = outcome.rows
+    assert list(failed) == ["endpoint", "error", "exit_code"]
+    assert (failed["endpoint"], failed["exit_code"]) == (nobody, 3)
+    assert f"ggrpc: error: {failed['error']}\n" == outcome.err
+    assert well["endpoint"] == server
+
+
+def test_all_failing_alike_exit_with_the_common_code(piped, nobody: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped("mem", nobody, nobody)
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 2
+
+
+def test_all_failing_differently_exit_with_the_highest(piped, nobody: str) -> None:  # type: ignore[no-untyped-def]
+    with stranger(b"") as endpoint:
+        assert piped("mem", endpoint, nobody).code == 6
+
+
+def test_slow_servers_are_waited_for_together(piped) -> None:  # type: ignore[no-untyped-def]
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(stranger(None)) for _ in range(20)]
+        start = time.monotonic()
+        outcome = piped("mem", "--timeout", "0.5", "--json", *slow)
+        assert time.monotonic() - start < 5
+    assert outcome.code == 4
+    assert [row["endpoint"] for row in outcome.rows] == slow
+
+
+def test_more_servers_than_threads_are_all_asked(piped, server: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("mem", "--json", *[server] * 150)
+    assert outcome.code == 0
+    assert len(outcome.rows) == 300
+
+
+def test_bug_while_asking_is_not_swallowed(piped, server, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(Client, "device_count", lambda client: 1 / 0)
+    code, _, err = piped("mem", server)
+    assert code == 1
+    assert "unexpected ZeroDivisionError" in err
+
+
+def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
+    with stranger(None) as endpoint:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ggrpc", "mem", endpoint, "--timeout", "60"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        time.sleep(1)  # nothing tells from outside when it waits
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "protocol"), [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0")]
+)
+def test_native_servers_are_probed(piped, version: str, protocol: str) -> None:  # type: ignore[no-untyped-def]
+    peer_python(version)
+    with native_serving(version) as endpoint:
+        (row,) = piped("probe", str(endpoint), "--json").rows
+        text = piped("probe", str(endpoint)).out
+    assert row["protocol"] == protocol
+    assert row["memory_total_bytes"] > GIB
+    assert "  no limit  " in text

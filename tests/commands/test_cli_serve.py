@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ggrpc import __version__
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client import connect
+from ggrpc.errors import ConnectError
+from tests.support.processes import Served, free_port, serving
+
+
+@pytest.fixture(scope="module")
+def served():  # type: ignore[no-untyped-def]
+    with serving("--threads", "1") as served:
+        yield served
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """The exit code and stderr of a server that does not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ggrpc", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_start_says_versions_devices_and_addresses(served: Served) -> None:
+    endpoint = served.endpoint
+    lines = [line.split(" ", 3)[2:] for line in served.log.splitlines()[:3]]
+    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 3.6.1, 7.0.0"]
+    assert re.fullmatch(r"device 0 is cpu: .+, \S+ .iB of \S+ .iB free", lines[1][1])
+    assert lines[2] == ["INFO", f"listening on {endpoint}"]
+    assert endpoint.host == "127.0.0.1"
+    assert endpoint.port > 0
+
+
+@pytest.mark.parametrize("command", ["probe", "mem"])
+def test_commands_see_the_server(piped, served: Served, command: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped(command, str(served.endpoint), "--json")
+    assert (code, err) == (0, "")
+    row = json.loads(out)
+    assert 0 < row["memory_free_bytes"] <= row["memory_total_bytes"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_sessions_and_exits_0(number: signal.Signals) -> None:
+    served = Served([])
+    with connect(served.endpoint, timeout=10) as client:
+        client.allocate(1 << 20)
+        served.process.send_signal(number)
+        assert served.process.wait(20) == 0
+    served.stop()
+    assert served.log.count("\n") == 5
+    assert "session ended, 1048576 bytes of buffers freed" in served.log
+    assert served.log.endswith(" INFO stopped\n")
+
+
+def test_signals_of_a_storm_end_it_all_the_same() -> None:
+    served = Served([])
+    assert served.endpoint
+    for _ in range(2):
+        served.process.terminate()
+    assert served.process.wait(20) in (0, -signal.SIGTERM)
+    served.stop()
+    assert "Traceback" not in served.log
+
+
+def test_log_may_be_json() -> None:
+    with serving("--log-format", "json", "--log-level", "debug") as served:
+        with connect(served.endpoint, timeout=10) as client:
+            client.memory()
+            client.free(1)
+            served.wait_for_line("connection is closed")
+    rows = [json.loads(line) for line in served.log.splitlines()]
+    (row,) = [row for row in rows if row["level"] == "warning"]
+    assert row["command"] == "FREE_BUFFER"
+    assert row["peer"].startswith("127.0.0.1:")
+    assert rows[-1]["message"] == "stopped"
+
+
+def test_quiet_server_says_nothing_at_all() -> None:
+    endpoint = Endpoint("127.0.0.1", free_port())
+    served = Served(["-q", "-p", str(endpoint.port)])
+    while not _is_open(endpoint):
+        assert served.process.poll() is None, served.log
+        time.sleep(0.05)
+    assert served.stop() == 0
+    assert served.log == ""
+
+
+def _is_open(endpoint: Endpoint) -> bool:
+    try:
+        connect(endpoint, timeout=10).close()
+    except ConnectError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("version", "hello"), [("3.6.1", "3.6.1"), ("7", "7.0.0")])
+def test_protocol_can_be_forced(piped, version: str, hello: str) -> None:  # type: ignore[no-untyped-def]
+    with serving("--protocol", version) as served:
+        (row,) = piped("probe", str(served.endpoint), "--json").rows
+        assert f"speaks protocol {hello}\n" in served.log
+    assert row["protocol"] == hello
+
+
+def test_cache_flag_is_accepted_with_a_warning() -> None:
+    with serving("-c", "-t", "1", "-d", "cpu", "-H", "127.0.0.1") as served:
+        assert served.endpoint
+        warnings = [line for line in served.log.splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "--cache is reserved: this version keeps no cache" in warnings[0]
+
+
+def test_listening_beyond_this_machine_is_warned_about() -> None:
+    with serving("-H", "0.0.0.0") as served:
+        served.wait_for_line("WARNING other machines can connect")
+
+
+def test_several_devices_are_served(piped) -> None:  # type: ignore[no-untyped-def]
+    with serving("-d", "cpu,cpu", "--weight-cache", "0") as served:
+        rows = piped("mem", str(served.endpoint), "--json").rows
+        assert "device 1 is cpu" in served.log
+    assert [row["device"] for row in rows] == [0, 1]
+
+
+def test_port_in_use_exits_3(served: Served) -> None:
+    port = str(served.endpoint.port)
+    code, err = refused("-p", port)
+    assert code == 3
+    assert err.startswith(f"ggrpc: error: cannot listen on 127.0.0.1:{port}: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["-d", "cuda0"], 2, "there is no device 'cuda0' here, only cpu"),
+        (["--protocol", "9"], 2, "protocol '9' is not spoken here"),
+        (["--weight-cache", "lots"], 2, "'lots' is no size"),
+        (["-H", "a..b"], 2, "'a..b:50052' is no endpoint"),
+        (["-H", "192.0.2.1"], 3, "cannot listen on 192.0.2.1:50052"),
+    ],
+)
+def test_senseless_request_is_one_line_with_its_code(
+    arguments: list[str], code: int, line: str
+) -> None:
+    got, err = refused(*arguments)
+    assert got == code
+    assert err.startswith(f"ggrpc: error: {line}")
+    assert err.count("\n") == 1
+
+
+def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from ggrpc.devices.opencl import discovery
+
+    found = discovery.Found("opencl:0", "GPU (Maker)", 1 << 30)
+    monkeypatch.setattr(discovery, "discover", lambda: [found])
+    code, out, err = piped("serve", "-p", "0", "-d", "opencl:0")
+    assert (code, out) == (8, "")
+    assert err.startswith("ggrpc: error: opencl:0 cannot be used: ")
