@@ -18,7 +18,7 @@ import numpy as np
 from ggrpc.engine.client import Client, connect
 from ggrpc.graph import Graph
 from ggrpc.op import Op
-from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.tensor import FLAG_COMPUTE, Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 from tests.support.processes import native_serving, serving
 
@@ -35,16 +35,19 @@ def vector(client: Client, id: int, count: int, handle: int, at: int) -> Tensor:
     return Tensor(id, GGMLType.F32, handle, ne, nb, data=client.base(handle) + at)
 
 
-def tiny_graph(client: Client) -> Graph:
-    """NODES additions, each of two vectors of TINY floats."""
+def tiny_graph(client: Client) -> None:
+    """Compute NODES additions, one after the other, each of two vectors of TINY."""
     handle = client.allocate((NODES + 1) * TINY * 4)
     tensors = [vector(client, 1, TINY, handle, 0)]
     for i in range(NODES):
         node = vector(client, i + 2, TINY, handle, (i + 1) * TINY * 4)
         src = (tensors[-1].id, 1) + (0,) * 8
-        tensors.append(node._replace(op=Op.ADD, src=src))
+        tensors.append(node._replace(op=Op.ADD, src=src, flags=FLAG_COMPUTE))
     client.set_tensor(tensors[0], np.ones(TINY, np.float32).tobytes())
-    return Graph.of(tensors, [t.id for t in tensors[1:]])
+    client.compute(Graph.of(tensors, [t.id for t in tensors[1:]]))
+    result = np.empty(TINY, np.float32)
+    client.get_tensor(tensors[-1], memoryview(result).cast("B"))
+    assert (result == NODES + 1).all(), "the graph was not computed"
 
 
 def measures(client: Client) -> dict[str, tuple[Measure, str]]:
@@ -52,8 +55,7 @@ def measures(client: Client) -> dict[str, tuple[Measure, str]]:
     data = np.random.default_rng(1).integers(0, 255, BULK, np.uint8)
     handle = client.allocate(BULK)
     bulk = vector(client, 1, BULK // 4, handle, 0)
-    graph = tiny_graph(client)
-    client.compute(graph)
+    tiny_graph(client)
 
     def set_tensor() -> None:
         client.set_tensor(bulk, memoryview(data))

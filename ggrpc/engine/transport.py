@@ -23,6 +23,7 @@ from ggrpc.errors import (
 MOST_AT_ONCE = 1 << 30
 BACKLOG = 128
 
+Pieces = Sequence[bytes | bytearray | memoryview]  # of single bytes
 T = TypeVar("T")
 
 
@@ -32,6 +33,7 @@ class Stream:
     def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
+        self._timeout = sock.gettimeout()
         self.endpoint = endpoint
 
     @classmethod
@@ -64,7 +66,9 @@ class Stream:
             ConnectionLost: the connection was reset.
             TransportTimeout: nothing came in time.
         """
-        return self._call(self._socket.recv_into, view[:MOST_AT_ONCE], deadline)
+        if len(view) > MOST_AT_ONCE:
+            view = view[:MOST_AT_ONCE]
+        return self._call(self._socket.recv_into, view, deadline)
 
     def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
         """Fill `view`.
@@ -82,24 +86,16 @@ class Stream:
                 )
             view = view[count:]
 
-    def send(
-        self,
-        pieces: Sequence[bytes | bytearray | memoryview],
-        deadline: Deadline = NEVER,
-    ) -> None:
+    def send(self, pieces: Pieces, deadline: Deadline = NEVER) -> None:
         """Send all pieces, one after the other, without joining them.
 
         Raises:
             ConnectionLost: the peer is gone.
             TransportTimeout: it did not take them in time.
         """
-        views = [memoryview(piece).cast("B") for piece in pieces]
-        while views:
-            batch, room = [], MOST_AT_ONCE
-            for view in views:
-                batch.append(view[:room])
-                room -= len(batch[-1])
-            views = _after(views, self._call(self._socket.sendmsg, batch, deadline))
+        while pieces:
+            batch = _at_once(pieces)
+            pieces = _after(pieces, self._call(self._socket.sendmsg, batch, deadline))
 
     def shut(self) -> None:
         """End the connection from any thread; a receive that waits returns 0."""
@@ -114,8 +110,10 @@ class Stream:
 
     def _call(self, call: Callable[[T], int], argument: T, deadline: Deadline) -> int:
         try:
-            if deadline is not NEVER:
-                self._socket.settimeout(deadline.left())
+            left = deadline.left()
+            if left != self._timeout:  # each change is a call of the system
+                self._socket.settimeout(left)
+                self._timeout = left
             return call(argument)
         except (TimeoutError, TransportTimeout):
             raise _timed_out(self.endpoint, deadline, "waiting for") from None
@@ -126,12 +124,22 @@ class Stream:
             ) from error
 
 
-def _after(views: list[memoryview], count: int) -> list[memoryview]:
-    """What is left of `views` when their first `count` bytes are gone."""
-    for at, view in enumerate(views):
-        if count < len(view):
-            return [view[count:], *views[at + 1 :]]
-        count -= len(view)
+def _at_once(pieces: Pieces) -> Pieces:
+    """As much from the front of `pieces` as one call may move."""
+    room = MOST_AT_ONCE
+    for at, piece in enumerate(pieces):
+        if len(piece) > room:
+            return [*pieces[:at], memoryview(piece)[:room]]
+        room -= len(piece)
+    return pieces
+
+
+def _after(pieces: Pieces, count: int) -> Pieces:
+    """What is left of `pieces` when their first `count` bytes are gone."""
+    for at, piece in enumerate(pieces):
+        if count < len(piece):
+            return [memoryview(piece)[count:], *pieces[at + 1 :]]
+        count -= len(piece)
     return []
 
 

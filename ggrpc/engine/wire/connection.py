@@ -25,9 +25,6 @@ from ggrpc.errors import LocalProtocolError, RemoteProtocolError
 REQUEST_HEAD = struct.Struct("<BQ")  # command, size
 REPLY_HEAD = struct.Struct("<Q")  # size
 
-# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000.
-MAX_GRAPH_BYTES = 256 * 1024 * 1024
-
 
 class _Side:
     """What both sides have: the inbox, and data on its way."""
@@ -91,14 +88,15 @@ class ServerConnection(_Side):
         """
         if not self._has(REQUEST_HEAD.size):
             return None
-        command, size = REQUEST_HEAD.unpack(self._inbox.peek(0, REQUEST_HEAD.size))
+        command, size = self._inbox.unpack(REQUEST_HEAD)
         dialect = self._dialect(command, size)
         layout = dialect.requests.get(command)
         if layout is None:
             raise RemoteProtocolError(
                 f"there is no {_name(command)} in protocol {dialect.version}"
             )
-        _check_size(layout, size, f"a {_name(command)} request")
+        if not layout.holds(size):
+            raise _wrong_size(layout, size, f"a {_name(command)} request")
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
         if not self._has(whole):
@@ -130,16 +128,12 @@ class ServerConnection(_Side):
         )
 
     def _read(self, layout: Layout, payload: memoryview, size: int) -> m.Request:
-        if layout.tail == "data":
+        if layout.tail == "graph":
+            fields = layout.fields(bytes(payload[: layout.size]))
+            return m.GraphCompute(**fields, graph=bytes(payload[layout.size :]))
+        if layout.tail:
             self._data_left = size - layout.size
-            request = layout.read(payload, size=self._data_left)
-        elif layout.tail:
-            request = layout.read(
-                payload, **{layout.tail: bytes(payload[layout.size :])}
-            )
-        else:
-            request = layout.read(payload)
-        return cast(m.Request, request)
+        return cast(m.Request, layout.read(bytes(payload), size))
 
 
 class ClientConnection(_Side):
@@ -181,28 +175,24 @@ class ClientConnection(_Side):
         command, layout = self._awaited[0]
         if not self._has(REPLY_HEAD.size):
             return None
-        (size,) = REPLY_HEAD.unpack(self._inbox.peek(0, REPLY_HEAD.size))
-        _check_size(layout, size, f"the reply to {command.name}")
+        (size,) = self._inbox.unpack(REPLY_HEAD)
+        if not layout.holds(size):
+            raise _wrong_size(layout, size, f"the reply to {command.name}")
         whole = REPLY_HEAD.size + layout.size
         if not self._has(whole):
             return None
-        rest = {}
         if layout.tail:
-            self._data_left = rest["size"] = size - layout.size
-        payload = self._inbox.peek(REPLY_HEAD.size, whole)
-        reply = cast(m.Reply, layout.read(payload, **rest))
+            self._data_left = size - layout.size
+        payload = bytes(self._inbox.peek(REPLY_HEAD.size, whole))
+        reply = cast(m.Reply, layout.read(payload, size))
         self._inbox.skip(whole)
         self._awaited.popleft()
         return reply
 
 
-def _check_size(layout: Layout, size: int, what: str) -> None:
-    if size < layout.size or (size > layout.size and not layout.tail):
-        raise RemoteProtocolError(f"{what} of {size} bytes, where {layout.size} belong")
-    if layout.tail == "graph" and size > MAX_GRAPH_BYTES:
-        raise RemoteProtocolError(
-            f"{what} of {size} bytes, of {MAX_GRAPH_BYTES} at most"
-        )
+def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:
+    right = f"{layout.size} to {layout.most}" if layout.tail else layout.size
+    return RemoteProtocolError(f"{what} of {size} bytes, where {right} belong")
 
 
 def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:

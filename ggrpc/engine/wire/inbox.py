@@ -6,6 +6,9 @@ receive and no copy.
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 ROOM = 64 * 1024  # a client's queue of small requests fits in one receive
 
 
@@ -34,6 +37,10 @@ class Inbox:
         Valid until the next call of any other method.
         """
         return self._view[self._start + start : self._start + stop]
+
+    def unpack(self, head: struct.Struct) -> tuple[Any, ...]:
+        """The first unread bytes, decoded."""
+        return head.unpack_from(self._view, self._start)
 
     def skip(self, count: int) -> None:
         """Take `count` bytes as read."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ggrpc.engine.wire import messages as m
@@ -62,12 +63,22 @@ REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
     Command.DEVICE_COUNT: (m.Count, "device_count:I"),
 }
 
-# The field that takes the rest of the payload, whatever its length.
+# The field that takes the rest of the payload.
 TAILS: dict[type, str] = {
     m.SetTensor: "data",
     m.TensorData: "data",
     m.GraphCompute: "graph",
 }
+
+
+# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000. Data is
+# as long as the buffer that it goes to, or comes from.
+LONGEST_TAIL = {"graph": 256 << 20, "data": 1 << 63}
+
+
+# A client says the same few things at every token. Messages are immutable, so what was
+# decoded once stands for the same bytes ever after, in every session.
+SEEN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Layout:
         message: its class.
         size: bytes of its fields; the whole payload, unless there is a tail.
         tail: the field that takes the rest of the payload, or None.
+        most: bytes of the longest payload.
     """
 
     def __init__(
@@ -128,9 +140,15 @@ class Layout:
         self._table = table
         self.size = self._struct.size
         self.tail = TAILS.get(message)
+        self.most = self.size + (LONGEST_TAIL[self.tail] if self.tail else 0)
+        self.read = lru_cache(SEEN)(self._read)
 
-    def read(self, payload: memoryview, **rest: Any) -> Any:
-        """Decode the fields; `rest` are what the payload does not hold.
+    def holds(self, size: int) -> bool:
+        """Whether a payload can have so many bytes."""
+        return self.size <= size <= self.most
+
+    def fields(self, payload: bytes) -> dict[str, Any]:
+        """Decode the fields by name.
 
         Raises:
             RemoteProtocolError: a malformed tensor.
@@ -140,7 +158,12 @@ class Layout:
             read = self._codes[at].read
             assert read is not None
             values[at] = read(values[at], self._table)
-        return self.message(**dict(zip(self._names, values, strict=True)), **rest)
+        return dict(zip(self._names, values, strict=True))
+
+    def _read(self, payload: bytes, size: int) -> Any:
+        """Decode a message whose whole payload, with the tail, has `size` bytes."""
+        rest = {"size": size - self.size} if self.tail else {}
+        return self.message(**self.fields(payload), **rest)
 
     def write(self, message: m.Request | m.Reply) -> bytes:
         """Encode the fields, without the tail.
