@@ -176,7 +176,7 @@ class Conversation:
         while True:
             request = connection.next_request()
             if request is None:
-                count = stream.receive(connection.space())
+                count = stream.receive_soon(connection.space())
                 if not count:
                     return
                 connection.filled(count)

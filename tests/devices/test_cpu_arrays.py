@@ -147,3 +147,13 @@ def test_unpacked_bf16_is_the_upper_half_of_float32() -> None:
 def test_codecs_take_empty_tensors(type: GGMLType) -> None:
     row = np.empty((2, 0), DTYPES.get(type, np.dtype(np.uint8)))
     assert unpacked(type, row, 2, 0).size == 0
+
+
+def test_every_f16_becomes_the_float32_that_numpy_says() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[~np.isnan(every)]
+    for values in (every, finite):
+        out = np.empty(values.size, np.float32)
+        with np.errstate(all="ignore"):
+            CODECS[GGMLType.F16].unpack(values, out)
+        assert np.array_equal(out, values.astype(np.float32), equal_nan=True)

@@ -6,7 +6,8 @@ import numpy as np
 import psutil
 import pytest
 
-from ggrpc.devices.cpu.buffer import HUGE_PAGE, CpuBuffer
+from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.memory import HUGE_PAGE
 
 Seen = list[tuple[CpuBuffer, int, int]]
 

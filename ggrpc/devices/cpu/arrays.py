@@ -111,9 +111,9 @@ def _unpack_f16(x: Array, y: Array) -> None:
     """Move the bits to their places and let two multiplications mend the exponent.
 
     That is three times as fast as numpy's conversion. Multiplying by 2**224 and back by
-    2**112 makes exponent 31 infinite; a NaN becomes infinite as well.
+    2**112 makes exponent 31 infinite, which is why a NaN takes the slow way.
     """
-    if x.size < FEW:
+    if x.size < FEW or _has_f16_nan(x):
         cast(x, y)
         return
     bits = y.view(np.int32)
@@ -122,6 +122,11 @@ def _unpack_f16(x: Array, y: Array) -> None:
     np.multiply(y, UP, out=y)
     np.multiply(y, UP, out=y)
     np.multiply(y, DOWN, out=y)
+
+
+def _has_f16_nan(x: Array) -> bool:
+    # Beyond infinity: positive ones as signed numbers, negative ones as unsigned.
+    return bool(x.view(np.int16).max() > 0x7C00 or x.view(np.uint16).max() > 0xFC00)
 
 
 def _unpack_bf16(x: Array, y: Array) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 
+from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.device import Buffer
-
-HUGE_PAGE = 2 << 20
 
 
 class CpuBuffer(Buffer):
@@ -38,7 +35,7 @@ class CpuBuffer(Buffer):
         freed: Callable[[CpuBuffer], None],
     ) -> None:
         self.size = size
-        self.memory = memoryview(_map(size))[:size]
+        self.memory = memoryview(mapped(size))[:size]
         self.watched = False
         self.computed = False
         self._changed = changed
@@ -67,12 +64,3 @@ class CpuBuffer(Buffer):
         # An array that a program still holds keeps the mapping until it goes too.
         self._freed(self)
         self.memory = memoryview(b"")
-
-
-def _map(size: int) -> mmap.mmap:
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    mapping = mmap.mmap(-1, max(size, 1), flags=private)
-    if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel built without them
-            mapping.madvise(mmap.MADV_HUGEPAGE)
-    return mapping

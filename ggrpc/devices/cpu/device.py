@@ -69,7 +69,7 @@ class CpuDevice(Device):
                 self.weights.clear()
             try:
                 buffer = CpuBuffer(size, self.weights.changed, self._freed)
-            except OSError as error:  # the system promises less than it has
+            except MemoryError as error:  # the system promises less than it has
                 raise self._out_of_memory(size, free) from error
             self._handed_out += size
         return buffer

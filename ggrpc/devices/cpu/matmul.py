@@ -7,13 +7,14 @@ rows, so that grouped-query attention of one token is no loop over vectors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import CODECS, GROUP, Array, Convert, pieces
+from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
 from ggrpc.devices.cpu.weights import Weight
 from ggrpc.devices.cpu.workers import Step, Workers
@@ -21,26 +22,12 @@ from ggrpc.ops import Node, Op
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# With more rows of b than this, what costs is BLAS's own preparation of each block of
-# a: then blocks are so many times larger than suits the codecs.
-FEW_ROWS = 32
-LARGER = 16
+# What is not kept unpacked is unpacked a block at a time, into as many groups as these:
+# enough for BLAS, for a share for each thread, and for the cache that threads share.
+GROUPS = 16
+GROUPS_EACH = 4
 
 Product = Callable[[Array, Array, Array], object]
-
-
-class Part(NamedTuple):
-    """Some rows of one matrix of `a`, still packed, and what they are multiplied with.
-
-    Attributes:
-        packed: (rows, bytes of a row).
-        b: (..., R, k).
-        y: (..., R, rows), where the product goes.
-    """
-
-    packed: Array
-    b: Array
-    y: Array
 
 
 @kernel(Op.MUL_MAT)
@@ -104,7 +91,7 @@ def _multiply(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
     if a.type is not GGMLType.F32 and not c.place(a)[0].computed:
         _multiply_weight(c, a, b, y)
     elif a.type is not GGMLType.F32 and a.nelements >= WORTH_SHARING:
-        c.parallel(_by_parts(c, a, b, y))
+        c.step(_by_blocks(c, a, b, y))
     else:
         values = c.f32(a)
         if not _blas_takes(values):
@@ -117,7 +104,7 @@ def _multiply_weight(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
     """Append the product with a tensor that the cache may keep unpacked."""
     unpack = partial(_unpack, CODECS[a.type].unpack, c.view(a), a.ne[0], c.workers)
     weight = c.weights.weight(*c.place(a), a, unpack)
-    otherwise = c.spread(_by_parts(c, a, b, y))
+    otherwise = _by_blocks(c, a, b, y)
     c.step(_run_weight, weight, _product(y), _only(b), _only(y), otherwise)
 
 
@@ -133,12 +120,16 @@ def _run_weight(
 
 def _unpack(function: Convert, packed: Array, k: int, workers: Workers) -> Array:
     """All of a weight, ready to be multiplied with."""
-    values = np.empty((*packed.shape[:-1], k), np.float32)
-    workers.run(
-        partial(function, packed[at], values[at])
-        for at in pieces((*packed.shape[:-1], 1), workers.threads)
-    )
+    shape = (*packed.shape[:-1], k)
+    values: Array = np.ndarray(shape, np.float32, mapped(4 * math.prod(shape)))
+    _spread(workers, function, packed, values)
     return _transposed(values)
+
+
+def _spread(workers: Workers, function: Convert, x: Array, y: Array) -> None:
+    count = workers.threads if y.size >= WORTH_SHARING else 1
+    rows = pieces((*x.shape[:-1], 1), count)
+    workers.run(partial(function, x[at], y[at]) for at in rows)
 
 
 def _only(x: Array) -> Array:
@@ -159,29 +150,23 @@ def _product(y: Array) -> Product:
     return np.dot if _only(y).ndim == 2 and y.flags.c_contiguous else np.matmul
 
 
-def _by_parts(c: Compiler, a: Tensor, b: Array, y: Array) -> list[Step]:
-    """A task for each thread, which unpacks `a` block by block in little memory."""
-    view, (a3, _, a2, r, k) = c.view(a), b.shape
-    cuts = pieces((a.ne[1],), -(-c.workers.threads // (a3 * a2)))
-    parts = [
-        Part(view[i3, i2][cut], b[i3, :, i2], y[i3, :, i2, :, cut[0]])
-        for i3 in range(a3)
-        for i2 in range(a2)
-        for cut in cuts
-    ]
-    elements = GROUP if r <= FEW_ROWS else GROUP * LARGER
-    rows = max(1, min(elements // max(1, k), a.ne[1]))
-    return [
-        partial(_run_parts, CODECS[a.type].unpack, parts[at[0]], c.scratch((rows, k)))
-        for at in pieces((len(parts),), c.workers.threads)
-    ]
+def _by_blocks(c: Compiler, a: Tensor, b: Array, y: Array) -> Step:
+    """A step that unpacks blocks of rows of `a` in turn, in little memory."""
+    k, n, a2, _ = a.ne
+    elements = GROUP * max(GROUPS, GROUPS_EACH * c.workers.threads)
+    rows = max(1, min(elements // max(1, k * a2), n))
+    block = c.scratch((a2, rows, k))
+    unpack = partial(_spread, c.workers, CODECS[a.type].unpack)
+    return partial(_run_blocks, unpack, c.view(a), block, b, y)
 
 
-def _run_parts(unpack: Convert, parts: Sequence[Part], block: Array) -> None:
-    size = len(block)
-    for part in parts:
-        for start in range(0, len(part.packed), size):
-            packed = part.packed[start : start + size]
-            values = block[: len(packed)]
-            unpack(packed, values)
-            np.matmul(part.b, values.T, part.y[..., start : start + size])
+def _run_blocks(unpack: Convert, a: Array, block: Array, b: Array, y: Array) -> None:
+    """b @ a.T for packed `a` (a3, a2, n, bytes); `block` is (a2, rows, k)."""
+    size = block.shape[1]
+    for packed, rows, out in zip(a, b, y, strict=True):
+        for start in range(0, packed.shape[1], size):
+            part = packed[:, start : start + size]
+            values = block[:, : part.shape[1]]
+            unpack(part, values)
+            # One product at a time, so that BLAS has all the threads to itself.
+            np.matmul(rows, values.swapaxes(-1, -2), out[..., start : start + size])

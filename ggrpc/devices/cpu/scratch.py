@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.memory import mapped
 
 CHUNK = 1 << 20  # bytes, at least
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
@@ -42,12 +43,7 @@ class Scratch:
             if self._used[at] + size <= chunk.size:
                 return at
         held = sum(chunk.size for chunk in self._chunks)
-        self._chunks.append(_aligned(max(size, held, CHUNK)))
+        memory = mapped(max(size, held, CHUNK))
+        self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
         return len(self._chunks) - 1
-
-
-def _aligned(size: int) -> Array:
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
