@@ -21,6 +21,7 @@ from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 from ggrpc.errors import ConnectionLost, GgrpcError, TransportError
+from ggrpc.units import format_size
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class Conversation:
         self._connection = ServerConnection(settings.dialects)
         self._session: Session | None = None
         self._request: m.Request | None = None
+        self._count = 0
 
     def run(self) -> None:
         """Serve until the client leaves or breaks a rule, then free what it had."""
@@ -182,6 +184,7 @@ class Conversation:
                 connection.filled(count)
                 continue
             self._request = request
+            self._count += 1
             reply = self._answer(request)
             if reply is not None:
                 self.send(request, reply)
@@ -198,11 +201,11 @@ class Conversation:
     def _close_session(self) -> None:
         if self._session is None:
             return
-        freed = self._session.close()
+        left = format_size(self._session.close())
         # llama.cpp connects several times just to ask something: not worth a line.
         level = logging.INFO if self._session.used else logging.DEBUG
         self._request = None
-        self._log(level, f"session ended, {freed} bytes of buffers freed")
+        self._log(level, f"session ended after {self._count} requests, {left} freed")
 
     def _log(self, level: int, what: object) -> None:
         command = self._request.command.name if self._request else None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, I32, like
+from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like
 from ggrpc.types import FLOATS
 
 A, POS, FREQ_FACTORS = 0, 1, 2
@@ -114,6 +114,14 @@ define(
         FLOATS,
         like(A),
         RopeParams,
-        (_known_mode, _dims, _sections, _positions, _factors),
+        (
+            dense_rows(A),
+            dense_rows(RESULT),
+            _known_mode,
+            _dims,
+            _sections,
+            _positions,
+            _factors,
+        ),
     )
 )

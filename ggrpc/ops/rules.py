@@ -90,6 +90,18 @@ multiple = _axis_rule("be a multiple of", lambda a, b: not (a % b if b else a))
 at_least = _axis_rule("be at least", lambda a, b: a >= b)
 
 
+def dense_rows(at: int) -> Rule:
+    """The elements of a row lie side by side (nb[0] is the size of one)."""
+
+    def rule(node: Node) -> str | None:
+        tensor = _tensor(node, at)
+        if tensor is None or tensor.nb[0] == tensor.type.type_size:
+            return None
+        return f"{_name(node, at)} must have rows without gaps"
+
+    return rule
+
+
 def _tensor(node: Node, at: int) -> Tensor | None:
     return node.tensor if at == RESULT else node.src[at]
 

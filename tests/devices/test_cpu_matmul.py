@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.cpu.arrays import CODECS, Array
+from ggrpc.devices.cpu.arrays import CODECS, GROUP, Array
+from ggrpc.devices.cpu.matmul import GROUPS
 from ggrpc.devices.cpu.program import WORTH_SHARING
 from ggrpc.devices.device import Placed
 from ggrpc.graph import Graph
@@ -69,6 +70,16 @@ def test_mul_mat_of_large_packed_matrix_is_right(
 ) -> None:
     case = Case()
     a, b = case.leaf((256, 2 * WORTH_SHARING // 256 + 3), type), case.leaf((256, rows))
+    assert_right(device, case, a, b)
+
+
+@pytest.mark.parametrize("type", [GGMLType.F16, GGMLType.Q8_0])
+def test_mul_mat_of_packed_matrices_in_several_blocks_is_right(
+    device: CpuDevice, type: GGMLType
+) -> None:
+    case = Case()
+    n = GROUP * GROUPS // (512 * 2) + 5  # the last block is a short one
+    a, b = case.leaf((512, n, 2), type), case.leaf((512, 1, 4))
     assert_right(device, case, a, b)
 
 

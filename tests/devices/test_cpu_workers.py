@@ -92,3 +92,20 @@ def test_workers_are_as_many_as_the_processors_by_default() -> None:
     workers = Workers()
     assert 1 <= workers.threads <= (os.cpu_count() or 1)
     workers.close()
+
+
+def test_blas_has_one_thread_while_tasks_run() -> None:
+    workers = Workers(3)
+    during: list[set[int]] = []
+    workers.run([lambda: during.append(blas_threads())] * 4)
+    assert blas_threads() <= {3}
+    assert all(threads <= {1} for threads in during)
+    workers.close()
+
+
+def blas_threads() -> set[int]:
+    return {
+        library["num_threads"]
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    }

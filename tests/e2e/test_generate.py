@@ -77,7 +77,7 @@ def test_model_split_over_two_ggrpc_servers(
     with serving() as other:
         endpoints = served.endpoint, other.endpoint
         compare(version, model("micro_f16"), tmp_path, 1e-6, *endpoints)
-        assert "buffers freed" in _eventually(other, "buffers freed")
+        assert "session ended" in _eventually(other, "session ended")
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])
@@ -146,7 +146,7 @@ def test_client_killed_while_loading_leaves_memory_as_it_was(tmp_path: Path) -> 
             before = process.memory_info().rss
             for _ in range(2):
                 _kill_while_loading(served, path, tmp_path, before + size // 4)
-            served.wait_for_line("buffers freed")
+            served.wait_for_line("session ended")
             _until(lambda: process.memory_info().rss < before + 20e6)
             _until(lambda: client.memory().free > free - 200e6)
         compare(NEW, model("micro_f16"), tmp_path, 1e-6, served.endpoint)

@@ -11,12 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, view_of
 from ggrpc.devices.device import Device, Placed
 from ggrpc.graph import Graph, Region
 from ggrpc.op import Op
 from ggrpc.ops.contract import contract_of, params_layout
-from ggrpc.tensor import MAX_SRC, OP_PARAMS_BYTES, Dims, Tensor, contiguous_nb
+from ggrpc.tensor import (
+    FLAG_COMPUTE,
+    MAX_SRC,
+    OP_PARAMS_BYTES,
+    Dims,
+    Tensor,
+    contiguous_nb,
+)
 from ggrpc.types import GGMLType
 
 ALIGNMENT = 64
@@ -29,6 +37,8 @@ class Case:
 
     Args:
         seed: of all random contents.
+        limit: how far ggml's own rounding may take it from the exact result, as a
+            normalised mean squared error; None where it rounds no more than we do.
 
     Attributes:
         tensors: every tensor made so far.
@@ -36,7 +46,8 @@ class Case:
         rng: for contents that a test makes itself.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, limit: float | None = None) -> None:
+        self.limit = limit
         self.tensors: list[Tensor] = []
         self.size = 0
         self.rng = np.random.default_rng(seed)
@@ -58,7 +69,7 @@ class Case:
         """
         if isinstance(contents, np.ndarray):
             ne = _dims(contents.shape[::-1])
-            stored = _packed(contents.reshape(ne[::-1]), type)
+            stored = packed(contents.reshape(ne[::-1]), type)
         else:
             ne = _dims(contents)
             stored = self._random(ne, type)
@@ -143,6 +154,7 @@ class Case:
             nb=over.nb if over else None,
             op=op,
             op_params=_op_params(params),
+            flags=FLAG_COMPUTE,  # the newest ggml computes no node without it
             src=_ids(sources),
             view_src=over.view_src or over.id if over else 0,
             name=name,
@@ -205,7 +217,7 @@ class Case:
             raise ValueError(f"a {type.name} leaf needs given values")
         if type.is_quantized:
             return self._random_blocks(ne, type)
-        return _packed(self.rng.standard_normal(ne[::-1], np.float32), type)
+        return packed(self.rng.standard_normal(ne[::-1], np.float32), type)
 
     def _random_blocks(self, ne: Dims, type: GGMLType) -> Array:
         """Random bytes; drawn again where a block's values are huge, tiny or NaN."""
@@ -247,6 +259,14 @@ def run_case(device: Device, case: Case) -> dict[str, Array]:
     return case.results(images[0])
 
 
+def count_steps(device: CpuDevice, case: Case) -> int:
+    """How many calls a case's program makes."""
+    buffer = device.allocate(case.size)
+    program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    buffer.free()
+    return len(program.steps)
+
+
 def values(tensor: Tensor, image: bytes | bytearray) -> Array:
     """A tensor's values out of a buffer's bytes, as `Case.results` gives them."""
     view = view_of(tensor, memoryview(image), tensor.data)
@@ -257,7 +277,7 @@ def values(tensor: Tensor, image: bytes | bytearray) -> Array:
     return out
 
 
-def _packed(array: Array, type: GGMLType) -> Array:
+def packed(array: Array, type: GGMLType) -> Array:
     if type not in CODECS:
         return array.astype(DTYPES[type])
     pack = CODECS[type].pack

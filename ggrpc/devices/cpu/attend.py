@@ -20,14 +20,19 @@ from ggrpc.ops.attention import MASK, FlashAttnParams, K, Q, V
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# Numbers that a block's keys, values and scores may be: 2 MB, of about a L2 cache.
+# Keys', values' and scores' numbers that are taken at a time: 2 MB, about a L2 cache.
 BLOCK = 1 << 19
+# Numbers up to which all heads are one block: several would mostly be Python.
+SMALL = 1 << 20
 # Rows of scores in a block: enough to make BLAS worth its while.
 ROWS = 512
+# Rows of which BLAS computes the keys' products with q, turned, sooner than q's with k.
+FEW = 32
 # Keys are taken by multiples of this, but for the last.
 KEYS = 64
 
-LOWEST = float(np.finfo(np.float32).min)  # a masked score, -inf, less this is still -inf
+# Below all scores but masked ones: -inf less this is still -inf.
+LOWEST = scalar(float(np.finfo(np.float32).min))
 
 
 class Plan(NamedTuple):
@@ -54,11 +59,11 @@ class Plan(NamedTuple):
         kv_heads = math.lcm(k[2], v[2])
         group = q[2] // kv_heads
         width = k[0] + v[0]
-        if k[2] == v[2] and kv_heads * k[1] * (width + group * q[1]) <= BLOCK:
-            return cls(kv_heads, group, kv_heads, q[1], k[1])
+        if k[2] == v[2] and kv_heads * k[1] * (width + group * q[1]) <= SMALL:
+            return cls(kv_heads, group, kv_heads, q[1], max(1, k[1]))
         queries = min(q[1], max(1, ROWS // group))
         keys = BLOCK // (width + group * queries) // KEYS * KEYS
-        return cls(kv_heads, group, 1, queries, min(k[1], max(KEYS, keys)))
+        return cls(kv_heads, group, 1, queries, max(KEYS, min(k[1], keys)))
 
 
 class Block(NamedTuple):
@@ -69,7 +74,7 @@ class Block(NamedTuple):
         k: (kv heads, keys, d) in the type of K.
         v: (kv heads, keys, dv) in the type of V.
         mask: (heads of the mask, queries, keys) in its own type, or None.
-        mask_heads: which of those belong to the heads of q, or None for the only one.
+        mask_heads: which of those each (kv head, group) has, or None for the only one.
         slopes: what the mask is multiplied by, (kv heads, group, 1, 1), or None.
         sinks: scores without values, (kv heads, group, 1, 1), or None.
         y: (kv heads, group, queries, dv).
@@ -108,7 +113,10 @@ class Attention:
         self._v = _Operand(v, scratch((plan.heads * plan.keys * v.ne[0],)))
         self._mask = _Operand(mask, scratch((scores,))) if mask else None
         self._q = scratch((rows * k.ne[0],))
-        self._scores, self._biases = scratch((scores,)), scratch((scores,))
+        self._scores = scratch((scores,))
+        self._few = rows < FEW * plan.heads
+        self._turned = scratch((scores if self._few else 0,))
+        self._sloped = scratch((scores if p.max_bias > 0 else 0,))
         self._sums = _Sums(rows, v.ne[0], plan.keys, scratch)
 
     def run(self, blocks: Sequence[Block]) -> None:
@@ -133,8 +141,14 @@ class Attention:
     def _scores_of(self, q: Array, k: Array, bias: Array | None) -> Array:
         """(kv heads, group * queries, keys)."""
         heads, group, queries, d = q.shape
-        scores = _fit(self._scores, (heads, group * queries, k.shape[1]))
-        np.matmul(q.reshape(heads, -1, d), k.swapaxes(1, 2), scores)
+        rows, keys = group * queries, k.shape[1]
+        scores = _fit(self._scores, (heads, rows, keys))
+        if self._few:
+            turned = _fit(self._turned, (heads, keys, rows))
+            np.matmul(k, q.reshape(heads, rows, d).swapaxes(1, 2), turned)
+            np.copyto(scores, turned.swapaxes(1, 2))
+        else:
+            np.matmul(q.reshape(heads, rows, d), k.swapaxes(1, 2), scores)
         if self._cap is not None:
             np.tanh(scores, scores)
             np.multiply(scores, self._cap, scores)
@@ -151,11 +165,9 @@ class Attention:
         if block.mask_heads is not None:
             mask = mask[block.mask_heads]
         bias = self._mask.values(mask)
-        by_head = block.q.shape[:2] if len(bias) > 1 else (1, 1)
-        bias = bias.reshape(*by_head, *bias.shape[1:])
         if block.slopes is None:
             return bias
-        sloped = _fit(self._biases, (*block.q.shape[:3], bias.shape[-1]))
+        sloped = _fit(self._sloped, (*block.q.shape[:3], bias.shape[-1]))
         np.multiply(bias, block.slopes, sloped)
         return sloped
 
@@ -185,7 +197,8 @@ class _Sums:
             _fit(column, (*rows, 1)) for column in self._columns
         )
         self.out, self._more = (_fit(x, (*rows, self._dv)) for x in self._values)
-        self.top.reshape(*shape, 1)[...] = LOWEST if block.sinks is None else block.sinks
+        sinks = LOWEST if block.sinks is None else block.sinks
+        np.maximum(sinks, LOWEST, out=self.top.reshape(*shape, 1))
         self.total.fill(1)
         self.out.fill(0)
 
@@ -209,9 +222,7 @@ class _Sums:
     def end(self, block: Block) -> None:
         """Write the weighted means."""
         shape = block.y.shape
-        np.divide(
-            self.out.reshape(shape), self.total.reshape(*shape[:3], 1), block.y
-        )
+        np.divide(self.out.reshape(shape), self.total.reshape(*shape[:3], 1), block.y)
 
 
 class _Operand:

@@ -65,7 +65,12 @@ KERNELS: dict[Op, Entry] = {}
 def kernel(
     *ops: Op, accepts: Accepts = lambda node: True
 ) -> Callable[[Kernel], Kernel]:
-    """Register a function as what compiles nodes of some ops."""
+    """Register a function as what compiles nodes of some ops.
+
+    Args:
+        ops: which.
+        accepts: whether it can compile a node, all of whose types have a codec.
+    """
 
     def register(function: Kernel) -> Kernel:
         KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))

@@ -86,7 +86,7 @@ def _neighbours_table(node: Node, c: Compiler) -> Array:
 
 
 def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
-    """cos, (tokens, 1, 1, pairs), and sin with each half's sign, (tokens, 1, 2, pairs)."""
+    """cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
     theta = _angles(node, c)
     cos = np.empty((len(theta), 1, 1, theta.shape[-1]), np.float32)
     sin = np.empty((len(theta), 1, 2, theta.shape[-1]), np.float32)
@@ -125,7 +125,8 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
     """
     tokens = pos.size // p.positions
     base: Array = np.empty((p.positions, tokens, _pairs(p)), np.float32)
-    base[..., 1:] = np.power(np.float32(p.freq_base), np.float32(-2 / p.n_dims))
+    with np.errstate(all="ignore"):
+        base[..., 1:] = np.power(np.float64(p.freq_base), -2 / p.n_dims)
     angles: Array = np.empty_like(base)
     c.step(np.copyto, base[..., 0], pos.reshape(p.positions, tokens), "unsafe")
     c.step(np.multiply.accumulate, base, 2, None, angles)

@@ -1,18 +1,20 @@
 """The threads that share out a program's large steps.
 
 Tasks are independent of each other, and each spends its time in numpy, which lets the
-other threads run meanwhile. BLAS has threads of its own, set to the same number.
+other threads run meanwhile. BLAS has threads of its own, set to the same number; while
+tasks run, to one, or threads that wait for each other in BLAS double the time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Step = Callable[[], object]
 
@@ -32,7 +34,7 @@ class Workers:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._helpers: list[Thread] = []
         self._starting = Lock()
-        self._blas = threadpool_limits(self.threads, user_api="blas")
+        self._blas = _Blas(self.threads)
 
     def run(self, tasks: Iterable[Step]) -> None:
         """Run tasks until the last one is through; several threads may call it at once.
@@ -44,10 +46,11 @@ class Workers:
         helpers = min(job.left, self.threads) - 1
         if helpers > 0:
             self._start()
-        for _ in range(helpers):
-            self._queue.put(job)
-        job.work()
-        job.wait()
+        with self._blas.to_one():
+            for _ in range(helpers):
+                self._queue.put(job)
+            job.work()
+            job.wait()
 
     def close(self) -> None:
         """End the threads, and give BLAS its own number back."""
@@ -56,7 +59,7 @@ class Workers:
         for helper in self._helpers:
             helper.join()
         self._helpers.clear()
-        self._blas.restore_original_limits()
+        self._blas.restore()
 
     def _start(self) -> None:
         with self._starting:
@@ -69,6 +72,41 @@ class Workers:
         np.seterr(all="ignore")  # as a program does in the thread that runs it
         while (job := self._queue.get()) is not None:
             job.work()
+
+
+class _Blas:
+    """The number of threads that BLAS uses, in all of this process."""
+
+    def __init__(self, threads: int) -> None:
+        blas = ThreadpoolController().select(user_api="blas")
+        self._libraries = [(lib, lib.num_threads) for lib in blas.lib_controllers]
+        self._threads = threads
+        self._users = 0
+        self._changing = Lock()
+        self._set(threads)
+
+    @contextmanager
+    def to_one(self) -> Iterator[None]:
+        """Set it to one, until the last of those who want it so has left."""
+        with self._changing:
+            self._users += 1
+            self._set(1)
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._users -= 1
+                if not self._users:
+                    self._set(self._threads)
+
+    def restore(self) -> None:
+        """Set it to what it was."""
+        for library, threads in self._libraries:
+            library.set_num_threads(threads)
+
+    def _set(self, threads: int) -> None:
+        for library, _ in self._libraries:
+            library.set_num_threads(threads)
 
 
 class _Job:

@@ -1,0 +1,102 @@
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT on the cpu device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.errors import GraphError
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.types import GGMLType
+from tests.support.case import Case, run_case, values
+from tests.support.cases.copies import cases, cpy, get_rows, set_rows
+from tests.support.reference import assert_agree, by_definition
+
+
+def define(node: Node, a: Array, *others: Array) -> Array:
+    op, shape = node.tensor.op, node.tensor.ne[::-1]
+    if op == Op.REPEAT:
+        return np.tile(a, [n // m for n, m in zip(shape, a.shape, strict=True)])
+    if op == Op.CONCAT:
+        return np.concatenate([a, *others], axis=3 - node.params.dim)
+    if op == Op.GET_ROWS:
+        return define_get_rows(a, *others)
+    if op == Op.SET_ROWS:
+        return define_set_rows(a, *others)
+    return a.reshape(shape)
+
+
+def define_get_rows(a: Array, ids: Array) -> Array:
+    rows = np.empty((*ids.shape[1:], a.shape[-1]), a.dtype)
+    for i3, i2, i1 in np.ndindex(rows.shape[:3]):
+        rows[i3, i2, i1] = a[i3, i2, ids[0, i3, i2, i1]]
+    return rows
+
+
+def define_set_rows(b: Array, ids: Array, a: Array) -> Array:
+    a = a.copy()
+    for i3, i2, i1 in np.ndindex(b.shape[:3]):
+        row = ids[0, i3 % ids.shape[1], i2 % ids.shape[2], i1]
+        a[i3, i2, row] = b[i3, i2, i1]
+    return a
+
+
+# The definition packs again what a plain copy never unpacks, and needs all sources.
+UNDEFINED = ("CPY-Q4_0-Q4_0", "SET_ROWS-before_2025_09")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name) for name, case in cases() if name not in UNDEFINED],
+)
+def test_copy_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+    assert_agree(case, run_case(cpu, case), by_definition(case, define))
+
+
+def test_copy_within_a_quantized_type_keeps_its_bytes(cpu: CpuDevice) -> None:
+    case = cpy(GGMLType.Q4_0, GGMLType.Q4_0)
+    (y,) = run_case(cpu, case).values()
+    np.testing.assert_array_equal(y, values(case.tensors[0], case.image))
+
+
+def test_set_rows_without_its_target_as_source_writes_the_same(cpu: CpuDevice) -> None:
+    old, new = (set_rows(GGMLType.F16, with_target=named) for named in (False, True))
+    assert_agree(old, run_case(cpu, old), run_case(cpu, new))
+
+
+@pytest.mark.parametrize("wrong", [-1, 12, 2**31 - 1])
+@pytest.mark.parametrize("count", [1, 3])
+def test_get_rows_refuses_rows_that_are_not_there(
+    cpu: CpuDevice, wrong: int, count: int
+) -> None:
+    case = get_rows(GGMLType.F32, ids=np.array([0, 1, wrong][-count:]))
+    with pytest.raises(GraphError, match=f"GET_ROWS.* no row {wrong} of 12"):
+        run_case(cpu, case)
+
+
+@pytest.mark.parametrize("wrong", [-1, 9, 2**40])
+def test_set_rows_refuses_rows_that_are_not_there(cpu: CpuDevice, wrong: int) -> None:
+    case = set_rows(GGMLType.F16, ids=np.array([0, 1, wrong]))
+    with pytest.raises(GraphError, match=f"SET_ROWS.* no row {wrong} of 9"):
+        run_case(cpu, case)
+
+
+def test_set_rows_of_equal_ids_keeps_the_last(cpu: CpuDevice) -> None:
+    case = Case()
+    rows = case.leaf(np.arange(6.0).reshape(3, 2))
+    ids = case.leaf(np.array([1, 0, 1]), GGMLType.I64)
+    a = case.leaf(np.zeros((2, 2)))
+    case.node(Op.SET_ROWS, [rows, ids, a], a.ne, inplace_over=a, name="y")
+    y = run_case(cpu, case)["y"]
+    assert y.reshape(2, 2).tolist() == [[2, 3], [4, 5]]
+
+
+def test_copy_from_ints_to_quantized_is_not_supported(cpu: CpuDevice) -> None:
+    case = Case()
+    x = case.leaf(np.zeros((1, 32)), GGMLType.I32)
+    y = case.leaf((32,), GGMLType.Q8_0)
+    case.node(Op.CPY, [x, y], y.ne, GGMLType.Q8_0, inplace_over=y)
+    assert not any(cpu.supports(node) for node in case.graph().nodes)

@@ -1,0 +1,1 @@
+"""Small graphs for each family of ops: `cases()` yields (name, Case)."""

@@ -1,0 +1,25 @@
+"""Holds the nodes of a case against their contracts, as validation does."""
+
+from __future__ import annotations
+
+import pytest
+
+from ggrpc.errors import GraphError
+from ggrpc.ops import contract_of
+from tests.support.case import Case
+
+
+def check(case: Case) -> None:
+    """Check every node.
+
+    Raises:
+        GraphError: one breaks its contract.
+    """
+    for node in case.graph().nodes:
+        contract_of(node.tensor.op).check(node)
+
+
+def assert_refused(case: Case, message: str) -> None:
+    """Expect the error that says so (a regular expression)."""
+    with pytest.raises(GraphError, match=message):
+        check(case)
