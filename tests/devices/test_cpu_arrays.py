@@ -152,8 +152,8 @@ def test_codecs_take_empty_tensors(type: GGMLType) -> None:
 def test_every_f16_becomes_the_float32_that_numpy_says() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[~np.isnan(every)]
-    for values in (every, finite):
-        out = np.empty(values.size, np.float32)
+    for halves in (every, finite):
+        out = np.empty(halves.size, np.float32)
         with np.errstate(all="ignore"):
-            CODECS[GGMLType.F16].unpack(values, out)
-        assert np.array_equal(out, values.astype(np.float32), equal_nan=True)
+            CODECS[GGMLType.F16].unpack(halves, out)
+        assert np.array_equal(out, halves.astype(np.float32), equal_nan=True)

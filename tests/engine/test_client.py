@@ -69,7 +69,7 @@ def test_server_that_drops_every_hello_is_a_lost_connection(scripted) -> None:  
 def test_server_of_an_unknown_version_is_a_mismatch(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
     script.append(struct.pack("<QBBBB24x", 28, 9, 1, 2, 0))
-    with pytest.raises(VersionMismatch, match=r"9\.1\.2; ggrpc speaks 3\.6\.1, 7\.0\.0"):
+    with pytest.raises(VersionMismatch, match=r"9\.1\.2; ggrpc speaks 3\.6\.1, 7"):
         connect(endpoint, timeout=5)
 
 
