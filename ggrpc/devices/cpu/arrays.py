@@ -28,7 +28,7 @@ GROUP = 1 << 16
 FEW = 1 << 12
 # Of a F16 shifted left by 13: the sign, which was extended, and the other 15 bits.
 F16_BITS = np.array(0x8FFFE000, np.uint32).view(np.int32)
-UP, DOWN = np.array([2.0**112, 2.0**-112], np.float32)
+F16_EXPONENT = np.array(2.0 ** (127 - 15), np.float32)  # the two types' biases
 
 DTYPES: dict[GGMLType, np.dtype[Any]] = {
     GGMLType.F32: np.dtype("<f4"),
@@ -108,25 +108,19 @@ def cast(x: Array, y: Array) -> None:
 
 
 def _unpack_f16(x: Array, y: Array) -> None:
-    """Move the bits to their places and let two multiplications mend the exponent.
+    """Move the bits to their places and let a multiplication mend the exponent.
 
-    That is three times as fast as numpy's conversion. Multiplying by 2**224 and back by
-    2**112 makes exponent 31 infinite, which is why a NaN takes the slow way.
+    That is twice as fast as numpy's conversion, but takes the exponent of infinity and
+    NaN for that of 65536; where any such number turns up, numpy does it.
     """
-    if x.size < FEW or _has_f16_nan(x):
-        cast(x, y)
-        return
-    bits = y.view(np.int32)
-    np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
-    np.bitwise_and(bits, F16_BITS, out=bits)
-    np.multiply(y, UP, out=y)
-    np.multiply(y, UP, out=y)
-    np.multiply(y, DOWN, out=y)
-
-
-def _has_f16_nan(x: Array) -> bool:
-    # Beyond infinity: positive ones as signed numbers, negative ones as unsigned.
-    return bool(x.view(np.int16).max() > 0x7C00 or x.view(np.uint16).max() > 0xFC00)
+    if x.size >= FEW:
+        bits = y.view(np.int32)
+        np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
+        np.bitwise_and(bits, F16_BITS, out=bits)
+        np.multiply(y, F16_EXPONENT, out=y)
+        if y.max() < 65536 and y.min() > -65536:
+            return
+    cast(x, y)
 
 
 def _unpack_bf16(x: Array, y: Array) -> None:
