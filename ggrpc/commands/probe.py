@@ -29,6 +29,7 @@ def _buffer_size(size: int) -> str:
 COLUMNS = (
     Column("endpoint", "ENDPOINT"),
     Column("protocol", "PROTOCOL"),
+    Column("clients", "FOR LLAMA.CPP"),
     Column("device", "DEVICE", right=True),
     Column("alignment_bytes", "ALIGNMENT", format_size, right=True),
     Column("max_size_bytes", "LARGEST BUFFER", _buffer_size, right=True),
@@ -63,12 +64,22 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
     memory = client.memory(device)
     return {
         "protocol": str(client.version),
+        "clients": _clients(client),
         "alignment_bytes": client.alignment(device),
         "max_size_bytes": client.max_size(device),
         "memory_free_bytes": memory.free,
         "memory_total_bytes": memory.total,
         "latency_ms": min(_round_trip(client, device) for _ in range(ROUND_TRIPS)),
     }
+
+
+def _clients(client: Client) -> str:
+    """Which builds of llama.cpp go on with this version."""
+    from ggrpc.engine.wire.dialects import spoken_until
+
+    until = spoken_until(client.version)
+    since = f"since {client.dialect.since}"
+    return f"{since}, until {until}" if until else since
 
 
 def _round_trip(client: Client, device: int) -> float:

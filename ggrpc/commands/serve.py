@@ -17,6 +17,9 @@ from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ggrpc.devices.device import Device
     from ggrpc.engine.server import Server, ServerSettings
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
@@ -69,11 +72,20 @@ WeightCache = Annotated[
     ),
 ]
 Protocol = Annotated[
-    str | None,
+    str,
     typer.Option(
         metavar="VERSION",
-        show_default="by the client's greeting",
-        help="The one version to speak, such as 3.6.1 or 7.0.0.",
+        help="What to speak: 7.0.0, or one of each kind as in 2.0,5.0; auto learns "
+        "it from each client.",
+    ),
+]
+OpTableDate = Annotated[
+    str | None,
+    typer.Option(
+        "--op-table",
+        metavar="DATE",
+        show_default="what a client's graph fits",
+        help="Number ops as llama.cpp did on a day, such as 2025-07-20.",
     ),
 ]
 Level = Annotated[
@@ -97,7 +109,8 @@ def serve(
     threads: Threads = None,
     cache: Cache = False,
     weight_cache: WeightCache = None,
-    protocol: Protocol = None,
+    protocol: Protocol = "auto",
+    op_table: OpTableDate = None,
     log_level: Level = None,
     log_format: Format = LogFormat.text,
 ) -> None:
@@ -111,27 +124,35 @@ def serve(
     with logging_to(environment_of(context), log_level, log_format):
         size = None if weight_cache is None else parse_size(weight_cache)
         endpoint = Endpoint.parse(str(Endpoint(host, port)))  # the host is checked
-        settings = _settings(endpoint, protocol, device, threads, size)
+        devices = _devices(device, threads, size)
+        settings = _settings(endpoint, devices, protocol, op_table)
         if cache:
             log.warning("--cache is reserved: this version keeps no cache")
         _run(settings)
 
 
+def _devices(
+    names: str, threads: int | None, weight_cache: int | None
+) -> Sequence[Device]:
+    from ggrpc.devices.catalogue import Choices, open_devices
+
+    return open_devices(names, Choices(threads, weight_cache))
+
+
 def _settings(
-    endpoint: Endpoint,
-    protocol: str | None,
-    names: str,
-    threads: int | None,
-    weight_cache: int | None,
+    endpoint: Endpoint, devices: Sequence[Device], protocol: str, op_table: str | None
 ) -> ServerSettings:
     # Here and not above: no other command's help must wait for numpy.
-    from ggrpc.devices.catalogue import Choices, open_devices
+    from ggrpc.engine.offers import FixedOffers, LearnedOffers, Offers, state_file
     from ggrpc.engine.server import ServerSettings
-    from ggrpc.engine.wire.dialects import DEFAULTS, dialect_named
+    from ggrpc.engine.wire.dialects import dialects_named
+    from ggrpc.engine.wire.op_tables import op_table_named
 
-    dialects = (dialect_named(protocol),) if protocol else DEFAULTS
-    devices = open_devices(names, Choices(threads, weight_cache))
-    return ServerSettings(endpoint, devices, dialects)
+    offers: Offers = LearnedOffers(state_file())
+    if protocol != "auto":
+        offers = FixedOffers(dialects_named(protocol))
+    table = op_table_named(op_table) if op_table else None
+    return ServerSettings(endpoint, devices, offers, table)
 
 
 def _run(settings: ServerSettings) -> None:
@@ -152,8 +173,7 @@ def _run(settings: ServerSettings) -> None:
 
 
 def _announce(settings: ServerSettings, server: Server) -> None:
-    versions = ", ".join(str(dialect.version) for dialect in settings.dialects)
-    log.info("ggrpc %s speaks protocol %s", __version__, versions)
+    log.info("ggrpc %s speaks protocol %s", __version__, settings.offers)
     for number, device in enumerate(settings.devices):
         free, total = map(format_size, device.memory())
         log.info(

@@ -14,10 +14,23 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.deadline import Deadline
 from ggrpc.engine.transport import Stream
 from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection
-from ggrpc.engine.wire.dialects import DIALECTS, Dialect, Version, spoken
+from ggrpc.engine.wire.dialects import (
+    DIALECTS,
+    IK_LLAMA,
+    Dialect,
+    Version,
+    dialect_for,
+    spoken,
+)
 from ggrpc.engine.wire.graphs import write_graph
-from ggrpc.errors import ConnectionLost, OutOfMemory, VersionMismatch
+from ggrpc.errors import (
+    ConnectionLost,
+    OutOfMemory,
+    RefusedError,
+    VersionMismatch,
+)
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
@@ -75,7 +88,9 @@ class Client:
         return self
 
     def device_count(self) -> int:
-        """How many devices the server has."""
+        """How many devices the server has; before protocol 3.0 it was one."""
+        if Command.DEVICE_COUNT not in self.dialect.commands:
+            return 1
         return self._ask(m.DeviceCount(), m.Count).device_count
 
     def alignment(self, device: int = 0) -> int:
@@ -156,9 +171,20 @@ class Client:
         return bool(self._ask(m.CopyTensor(src=src, dst=dst), m.Result).result)
 
     def compute(self, graph: Graph, device: int = 0) -> None:
-        """Run a graph. A failure shows at the next request that has a reply."""
-        payload = write_graph(graph, self.dialect.table)
-        self._tell(m.GraphCompute(device=device, graph=payload))
+        """Run a graph.
+
+        From protocol 3.5 on a failure shows at the next request that has a reply.
+
+        Raises:
+            RefusedError: an older server says that it failed.
+        """
+        dialect = self.dialect
+        payload = write_graph(graph, dialect.table, dialect.optional)
+        request = m.GraphCompute(device=device, graph=payload)
+        if dialect.replies[Command.GRAPH_COMPUTE] is None:
+            self._tell(request)
+        elif status := self._ask(request, m.Status).status:
+            raise RefusedError(f"{self.endpoint} failed the graph: status {status}")
 
     def recompute(self, device: int = 0) -> None:
         """Run the last graph of a device again."""
@@ -232,19 +258,20 @@ def _greet(
     client = Client(Stream.connect(endpoint, Deadline(timeout)), dialect, timeout)
     try:
         version = client.hello()
-        fitting = dialect if exactly else _fitting(version)
-        if fitting is None or fitting.version[:2] != version[:2]:
-            raise VersionMismatch(
-                f"{endpoint} speaks protocol {version}; ggrpc speaks {spoken()}",
-                endpoint=str(endpoint),
-            )
+        fitting = dialect if exactly else dialect_for(version)
+        fits = fitting is not None and fitting.version[:2] == version[:2]
+        if fitting is None or not fits or version in IK_LLAMA:
+            raise VersionMismatch(_mismatch(endpoint, version), endpoint=str(endpoint))
         return client.speak(fitting)
     except BaseException:
         client.close()
         raise
 
 
-def _fitting(version: Version) -> Dialect | None:
-    """The dialect of a version; the patch number only counts ops."""
-    fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
-    return fits[-1] if fits else None
+def _mismatch(endpoint: Endpoint, version: Version) -> str:
+    if version in IK_LLAMA:
+        return (
+            f"{endpoint} is ik_llama.cpp's server ({version}), whose tensors and ops "
+            "are laid out in a way of its own: run llama.cpp's or ggrpc's there"
+        )
+    return f"{endpoint} speaks protocol {version}; ggrpc speaks {spoken()}"

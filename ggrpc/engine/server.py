@@ -11,15 +11,18 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.offers import LearnedOffers, Offers
 from ggrpc.engine.session import Session
 from ggrpc.engine.transport import Stream, accept, endpoint_of, listen
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
-from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
+from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import ConnectionLost, GgrpcError, TransportError
 from ggrpc.units import format_size
 
@@ -33,12 +36,14 @@ class ServerSettings:
     Attributes:
         endpoint: where to listen; port 0 takes a free one.
         devices: what to serve, in the order of their numbers on the wire.
-        dialects: what HELLO is answered with.
+        offers: what HELLO is answered with.
+        op_table: how clients number ops, None to find it out by what fits.
     """
 
     endpoint: Endpoint
     devices: Sequence[Device]
-    dialects: tuple[Dialect, ...] = field(default=DEFAULTS)
+    offers: Offers = field(default_factory=LearnedOffers)
+    op_table: OpTable | None = None
 
 
 class Server:
@@ -139,8 +144,10 @@ class Conversation:
     def __init__(self, stream: Stream, settings: ServerSettings) -> None:
         self._stream = stream
         self._settings = settings
-        self._connection = ServerConnection(settings.dialects)
+        offer = partial(settings.offers.offer, stream.endpoint.host)
+        self._connection = ServerConnection(offer)
         self._session: Session | None = None
+        self._dialect: Dialect | None = None
         self._request: m.Request | None = None
         self._count = 0
 
@@ -151,7 +158,9 @@ class Conversation:
         except ConnectionLost as error:
             self._log(logging.INFO, error)
         except GgrpcError as error:
-            self._log(logging.WARNING, f"{error}; the connection is closed")
+            caveat = self._dialect.caveat if self._dialect else ""
+            what = f"{error}; the connection is closed"
+            self._log(logging.WARNING, f"{what} ({caveat})" if caveat else what)
         except MemoryError:
             self._log(logging.ERROR, "out of memory; the connection is closed")
         except Exception:
@@ -190,17 +199,35 @@ class Conversation:
                 self.send(request, reply)
 
     def _answer(self, request: m.Request) -> m.Reply | None:
-        if self._session is not None:
-            return self._session.handle(request, self)
-        dialect = self._connection.dialect
+        if self._session is None or self._dialect is None:
+            return self._greet()
+        if self._count == 2:
+            offers, host = self._settings.offers, self._stream.endpoint.host
+            offers.went_on(host, self._dialect)
+        return self._session.handle(request, self)
+
+    def _greet(self) -> m.Welcome:
+        dialect = self._dialect = self._connection.dialect
         assert dialect is not None, "the first request is HELLO, which settles it"
-        log.debug("%s: speaks protocol %s", self._stream.endpoint, dialect.version)
-        self._session = Session(self._settings.devices, dialect)
+        log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
+        table = self._settings.op_table
+        tables = (table,) if table else dialect.tables
+        self._session = Session(self._settings.devices, tables)
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
 
+    @property
+    def _hung_up(self) -> bool:
+        """Whether the client left after HELLO, with not a byte more."""
+        return (
+            self._count == 1 and self._connection.is_empty and not self._stream.was_shut
+        )
+
     def _close_session(self) -> None:
-        if self._session is None:
+        if self._session is None or self._dialect is None:
             return
+        if self._hung_up:
+            offers, host = self._settings.offers, self._stream.endpoint.host
+            offers.hung_up(host, self._dialect)
         left = format_size(self._session.close())
         # llama.cpp connects several times just to ask something: not worth a line.
         level = logging.INFO if self._session.used else logging.DEBUG

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.addresses import AddressSpace
+from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.programs import ProgramCache
 from ggrpc.engine.wire import messages as m
-from ggrpc.engine.wire.dialects import Dialect
-from ggrpc.engine.wire.graphs import read_graph
-from ggrpc.errors import OutOfMemory, RefusedError
+from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.errors import GraphError, OutOfMemory, RefusedError
+from ggrpc.ops import Node, contract_of
 
 DONE = m.Done()
 
@@ -35,12 +36,12 @@ class Session:
 
     Args:
         devices: what is served, in the order of their numbers.
-        dialect: the protocol version spoken.
+        tables: the op tables that the client may use, the likeliest first.
     """
 
-    def __init__(self, devices: Sequence[Device], dialect: Dialect) -> None:
+    def __init__(self, devices: Sequence[Device], tables: Sequence[OpTable]) -> None:
         self._devices = devices
-        self._dialect = dialect
+        self._graphs = GraphReader(tables)
         self._space = AddressSpace()
         self._programs = ProgramCache()
         self._last: dict[int, Program] = {}
@@ -155,18 +156,17 @@ class Session:
         target.copy(at, source, source_at, size)
         return m.Result(result=1)
 
-    def _graph_compute(self, request: m.GraphCompute, link: DataLink) -> m.Done:
+    def _graph_compute(self, request: m.GraphCompute, link: DataLink) -> m.Status:
         device = self._device(request.device)
         program = self._programs.get(device, request.graph, self._compile)
         self._last[request.device] = program
         program.run()
-        return DONE
+        return m.Status()
 
     def _compile(self, device: Device, payload: bytes) -> Program:
-        graph = read_graph(payload, self._dialect.table)
         buffers = self._space.on(device)
-        graph.validate({h: self._space.regions[h] for h in buffers})
-        return device.compile(graph, buffers)
+        regions = {handle: self._space.regions[handle] for handle in buffers}
+        return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
         self._device(request.device)
@@ -175,6 +175,17 @@ class Session:
             raise RefusedError(f"device {request.device} has no graph to compute again")
         program.run()
         return DONE
+
+    def _get_device_supports_op(
+        self, request: m.GetDeviceSupportsOp, link: DataLink
+    ) -> m.Result:
+        device = self._device(request.device)
+        try:
+            node = Node.of(request.tensor, request.srcs)
+            contract_of(node.tensor.op).check(node)
+            return m.Result(result=int(device.supports(node)))
+        except GraphError:
+            return m.Result(result=0)
 
 
 _HANDLERS: dict[type[m.Request], Callable[[Any, Any, DataLink], m.Reply | None]] = {
@@ -195,4 +206,5 @@ _HANDLERS: dict[type[m.Request], Callable[[Any, Any, DataLink], m.Reply | None]]
     m.DeviceCount: Session._device_count,
     m.GraphRecompute: Session._graph_recompute,
     m.MemsetTensor: Session._memset_tensor,
+    m.GetDeviceSupportsOp: Session._get_device_supports_op,
 }

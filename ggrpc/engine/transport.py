@@ -37,6 +37,7 @@ class Stream:
         self._socket = sock
         self._timeout = sock.gettimeout()
         self.endpoint = endpoint
+        self.was_shut = False
 
     @classmethod
     def connect(cls, endpoint: Endpoint, deadline: Deadline = NEVER) -> Stream:
@@ -116,6 +117,7 @@ class Stream:
 
     def shut(self) -> None:
         """End the connection from any thread; a receive that waits returns 0."""
+        self.was_shut = True
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

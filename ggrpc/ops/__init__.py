@@ -8,10 +8,16 @@ from ggrpc.ops import (  # noqa: F401  they register their contracts
     arithmetic,
     attention,
     copies,
+    experts,
+    generators,
+    linear_attention,
     matmul,
     norms,
+    patches,
+    recurrent,
     reductions,
     rope,
+    triangles,
     views,
 )
 from ggrpc.ops.contract import CONTRACTS, Contract, Node, contract_of

@@ -1,13 +1,16 @@
-"""ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT: the same sum for each element."""
+"""ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS.
+
+The same sum for each element.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Source, define
-from ggrpc.ops.rules import like, repeats
-from ggrpc.types import FLOATS, QUANTIZED
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import RESULT, like, repeats, same_type
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
 A, B = 0, 1
 
@@ -26,9 +29,20 @@ class ClampParams(NamedTuple):
     max: float
 
 
+class LeakyReluParams(NamedTuple):
+    """What numbers below 0 are multiplied by."""
+
+    negative_slope: float
+
+
+def _one_number(node: Node) -> str | None:
+    return None if node.source(B).nelements == 1 else "b must have one element"
+
+
 _unary = (Source("a", FLOATS),)
 _binary = (Source("a", FLOATS), Source("b", FLOATS))
 _broadcast = (repeats(B, A),)
+_leaky = frozenset({GGMLType.F32, GGMLType.F16})
 
 define(
     Contract(
@@ -38,11 +52,28 @@ define(
         like(A),
         rules=_broadcast,
     ),
+    Contract(
+        Op.ADD1,
+        (Source("a", FLOATS | QUANTIZED), Source("b", FLOATS)),
+        FLOATS | QUANTIZED,
+        like(A),
+        rules=(_one_number, same_type(RESULT, A)),
+    ),
     Contract(Op.SUB, _binary, FLOATS, like(A), rules=_broadcast),
     Contract(Op.MUL, _binary, FLOATS, like(A), rules=_broadcast),
     Contract(Op.DIV, _binary, FLOATS, like(A), rules=_broadcast),
     Contract(Op.SCALE, _unary, FLOATS, like(A), ScaleParams),
     Contract(Op.CLAMP, _unary, FLOATS, like(A), ClampParams),
-    Contract(Op.SQR, _unary, FLOATS, like(A)),
-    Contract(Op.SQRT, _unary, FLOATS, like(A)),
+    Contract(
+        Op.LEAKY_RELU,
+        (Source("a", _leaky),),
+        _leaky,
+        like(A),
+        LeakyReluParams,
+        (same_type(RESULT, A),),
+    ),
+    *(
+        Contract(op, _unary, FLOATS, like(A))
+        for op in (Op.SQR, Op.SQRT, Op.LOG, Op.SIN, Op.COS)
+    ),
 )

@@ -1,4 +1,4 @@
-"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT: values moved to another place."""
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL: values moved elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Rule, Source, define
 from ggrpc.ops.rules import (
     ANY,
+    F32,
     I32,
     RESULT,
     equal,
@@ -30,6 +31,15 @@ class ConcatParams(NamedTuple):
     """Along which dimension."""
 
     dim: int
+
+
+class RollParams(NamedTuple):
+    """How far each dimension moves."""
+
+    shift0: int
+    shift1: int
+    shift2: int
+    shift3: int
 
 
 def _get_rows_ne(node: Node) -> Dims:
@@ -70,6 +80,13 @@ def _concat_fits(node: Node) -> str | None:
     if all(x == y for d, (x, y) in enumerate(zip(a, b, strict=True)) if d != dim):
         return None
     return f"a and b may differ only in dimension {dim}"
+
+
+def _shifts(node: Node) -> str | None:
+    shifts, ne = node.params, node.source(A).ne
+    if all(abs(shift) < n for shift, n in zip(shifts, ne, strict=True)):
+        return None
+    return f"the shifts {list(shifts)} exceed a's ne {list(ne)}"
 
 
 _a = Source("a", ANY)
@@ -130,4 +147,5 @@ define(
         own,
         rules=(same_type(A, RESULT), repeats(A, RESULT)),
     ),
+    Contract(Op.ROLL, (Source("a", F32),), F32, like(A), RollParams, (_shifts,)),
 )

@@ -1,4 +1,4 @@
-"""MUL_MAT: the rows of one tensor times the rows of another."""
+"""MUL_MAT and OUT_PROD: rows times rows, and columns times columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
 from ggrpc.ops.rules import F32, equal, multiple
 from ggrpc.tensor import Dims
-from ggrpc.types import FLOATS, QUANTIZED
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
 A, B = 0, 1
 
@@ -23,6 +23,11 @@ class MulMatParams(NamedTuple):
 
     prec: int
     hint: int
+
+
+def _out_prod_ne(node: Node) -> Dims:
+    a, b = node.source(A), node.source(B)
+    return a.ne[0], b.ne[0], *b.ne[2:]
 
 
 def _ne(node: Node) -> Dims:
@@ -42,5 +47,19 @@ define(
             multiple((B, 2), (A, 2)),
             multiple((B, 3), (A, 3)),
         ),
-    )
+    ),
+    Contract(
+        Op.OUT_PROD,
+        (
+            Source("a", frozenset({GGMLType.F32, GGMLType.F16}) | QUANTIZED),
+            Source("b", F32),
+        ),
+        F32,
+        _out_prod_ne,
+        rules=(
+            equal((A, 1), (B, 1)),
+            multiple((B, 2), (A, 2)),
+            multiple((B, 3), (A, 3)),
+        ),
+    ),
 )

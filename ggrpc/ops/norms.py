@@ -1,4 +1,4 @@
-"""NORM, RMS_NORM, L2_NORM: rows brought to a common size."""
+"""NORM, RMS_NORM, L2_NORM, GROUP_NORM: rows or groups brought to a common size."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ class NormParams(NamedTuple):
     eps: float
 
 
+class GroupNormParams(NamedTuple):
+    """Into how many groups the channels, dimension 2, fall; the last may be smaller."""
+
+    n_groups: int
+    eps: float
+
+    def channels(self, n_channels: int) -> int:
+        """Channels of a group."""
+        return -(-n_channels // self.n_groups)
+
+
+def _groups(node: Node) -> str | None:
+    n_groups = node.params.n_groups
+    return None if n_groups > 0 else f"n_groups is {n_groups}, must be > 0"
+
+
 def _eps(node: Node) -> str | None:
     return None if node.params.eps >= 0 else f"eps is {node.params.eps}, must be >= 0"
 
@@ -25,5 +41,13 @@ define(
     *(
         Contract(op, (Source("a", F32),), F32, like(A), NormParams, (_eps,))
         for op in (Op.NORM, Op.RMS_NORM, Op.L2_NORM)
-    )
+    ),
+    Contract(
+        Op.GROUP_NORM,
+        (Source("a", F32),),
+        F32,
+        like(A),
+        GroupNormParams,
+        (_groups, _eps),
+    ),
 )

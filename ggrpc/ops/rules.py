@@ -102,6 +102,30 @@ def dense_rows(at: int) -> Rule:
     return rule
 
 
+def shaped(at: int, expected: Shape) -> Rule:
+    """A tensor has the shape that the others give it."""
+
+    def rule(node: Node) -> str | None:
+        tensor = _tensor(node, at)
+        if tensor is None or tensor.ne == (ne := expected(node)):
+            return None
+        return f"{_name(node, at)}'s ne is {list(tensor.ne)}, must be {list(ne)}"
+
+    return rule
+
+
+def contiguous(at: int) -> Rule:
+    """The elements lie one after the other, in order, without gaps."""
+
+    def rule(node: Node) -> str | None:
+        tensor = _tensor(node, at)
+        if tensor is None or tensor.is_contiguous:
+            return None
+        return f"{_name(node, at)} must be contiguous"
+
+    return rule
+
+
 def _tensor(node: Node, at: int) -> Tensor | None:
     return node.tensor if at == RESULT else node.src[at]
 

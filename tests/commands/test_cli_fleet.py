@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.engine.client import Client
-from ggrpc.engine.wire.dialects import V3_6_1
+from ggrpc.engine.wire.dialects import V3_6_1, spoken
 from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
@@ -59,11 +59,12 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
     assert (code, err) == (0, "")
     headers, first, second = out.splitlines()
     assert headers.split() == (
-        "ENDPOINT PROTOCOL DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL LATENCY".split()
+        "ENDPOINT PROTOCOL FOR LLAMA.CPP DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL "
+        "LATENCY".split()
     )
     for number, line in enumerate((first, second)):
-        start = f"{server}  7.0.0          {number}       32 B         1.0 TiB"
-        assert line.startswith(f"{start}  3.0 GiB  4.0 GiB ")
+        start = f"{server}  7.0.0     since 2026-09-11       {number}       32 B"
+        assert line.startswith(f"{start}         1.0 TiB  3.0 GiB  4.0 GiB ")
         assert line.endswith(" ms")
 
 
@@ -75,7 +76,8 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
     rows = outcome.rows
     assert [list(row) for row in rows] == [
         [
-            *("endpoint", "device", "protocol", "alignment_bytes", "max_size_bytes"),
+            *("endpoint", "device", "protocol", "clients"),
+            *("alignment_bytes", "max_size_bytes"),
             *("memory_free_bytes", "memory_total_bytes", "latency_ms"),
         ]
     ] * 2
@@ -150,7 +152,7 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
         (["a,"], "'' is no endpoint: write host:port, [v6]:port or host"),
         (
             ["a", "--protocol", "9"],
-            "protocol '9' is not spoken here: use one of 3.6.1, 7.0.0",
+            f"protocol '9' is not spoken here: use one of {spoken()}",
         ),
     ],
 )
@@ -194,7 +196,7 @@ def test_server_of_an_unknown_version_exits_5(piped) -> None:  # type: ignore[no
     with stranger(future) as endpoint:
         code, _, err = piped("probe", endpoint)
     assert code == 5
-    assert f"{endpoint} speaks protocol 99.1.0; ggrpc speaks 3.6.1, 7.0.0" in err
+    assert f"{endpoint} speaks protocol 99.1.0; ggrpc speaks {spoken()}" in err
 
 
 def test_server_that_hangs_up_exits_6(piped) -> None:  # type: ignore[no-untyped-def]

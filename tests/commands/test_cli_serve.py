@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,7 @@ def refused(*arguments: str) -> tuple[int, str]:
 def test_start_says_versions_devices_and_addresses(served: Served) -> None:
     endpoint = served.endpoint
     lines = [line.split(" ", 3)[2:] for line in served.log.splitlines()[:3]]
-    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 3.6.1, 7.0.0"]
+    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 1.0.0 to 7.0.0"]
     assert re.fullmatch(r"device 0 is cpu: .+, \S+ .iB of \S+ .iB free", lines[1][1])
     assert lines[2] == ["INFO", f"listening on {endpoint}"]
     assert endpoint.host == "127.0.0.1"
@@ -53,8 +54,10 @@ def test_commands_see_the_server(piped, served: Served, command: str) -> None:  
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_sessions_and_exits_0(number: signal.Signals) -> None:
-    served = Served([])
+def test_signal_ends_sessions_and_exits_0(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    served = Served([], str(tmp_path))
     with connect(served.endpoint, timeout=10) as client:
         client.allocate(1 << 20)
         served.process.send_signal(number)
@@ -65,8 +68,8 @@ def test_signal_ends_sessions_and_exits_0(number: signal.Signals) -> None:
     assert served.log.endswith(" INFO stopped\n")
 
 
-def test_signals_of_a_storm_end_it_all_the_same() -> None:
-    served = Served([])
+def test_signals_of_a_storm_end_it_all_the_same(tmp_path: Path) -> None:
+    served = Served([], str(tmp_path))
     assert served.endpoint
     for _ in range(2):
         served.process.terminate()
@@ -88,9 +91,9 @@ def test_log_may_be_json() -> None:
     assert rows[-1]["message"] == "stopped"
 
 
-def test_quiet_server_says_nothing_at_all() -> None:
+def test_quiet_server_says_nothing_at_all(tmp_path: Path) -> None:
     endpoint = Endpoint("127.0.0.1", free_port())
-    served = Served(["-q", "-p", str(endpoint.port)])
+    served = Served(["-q", "-p", str(endpoint.port)], str(tmp_path))
     while not _is_open(endpoint):
         assert served.process.poll() is None, served.log
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT on the cpu device, by definition."""
+"""The arithmetic ops on the cpu device, by definition."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from tests.support.reference import assert_agree, by_definition
 
 BINARY = {
     Op.ADD: np.add,
+    Op.ADD1: np.add,
     Op.SUB: np.subtract,
     Op.MUL: np.multiply,
     Op.DIV: np.divide,
+}
+
+UNARY = {
+    Op.SQR: np.square,
+    Op.SQRT: np.sqrt,
+    Op.LOG: np.log,
+    Op.SIN: np.sin,
+    Op.COS: np.cos,
 }
 
 
@@ -31,7 +40,9 @@ def define(node: Node, a: Array, b: Array | None = None) -> Array:
         return a * p.scale + p.bias
     if op == Op.CLAMP:
         return np.clip(a, p.min, p.max)
-    return a * a if op == Op.SQR else np.sqrt(a)
+    if op == Op.LEAKY_RELU:
+        return np.where(a > 0, a, a * p.negative_slope)
+    return UNARY[op](a)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""NORM, RMS_NORM, L2_NORM on the cpu device, by definition."""
+"""NORM, RMS_NORM, L2_NORM, GROUP_NORM on the cpu device, by definition."""
 
 from __future__ import annotations
 
@@ -20,11 +20,23 @@ def define(node: Node, a: Array, b: Array | None = None) -> Array:
     if op == Op.SUB:
         return a - b
     eps = node.params.eps
+    if op == Op.GROUP_NORM:
+        return group_norm(node, a)
     if op == Op.L2_NORM:
         return a / np.maximum(np.linalg.norm(a, axis=-1, keepdims=True), eps)
     if op == Op.NORM:
         a = a - a.mean(axis=-1, keepdims=True)
     return a / np.sqrt((a * a).mean(axis=-1, keepdims=True) + eps)
+
+
+def group_norm(node: Node, a: Array) -> Array:
+    size, groups = node.params.channels(a.shape[1]), []
+    for start in range(0, a.shape[1], size):
+        group = a[:, start : start + size]
+        group = group - group.mean(axis=(1, 2, 3), keepdims=True)
+        variance = (group * group).mean(axis=(1, 2, 3), keepdims=True)
+        groups.append(group / np.sqrt(variance + node.params.eps))
+    return np.concatenate(groups, axis=1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""SUM_ROWS, ARGMAX, ARGSORT on the cpu device, by definition."""
+"""The reductions on the cpu device, by definition."""
 
 from __future__ import annotations
 
@@ -15,13 +15,38 @@ from tests.support.cases.reductions import cases
 from tests.support.reference import assert_agree, by_definition
 
 
-def define(node: Node, a: Array) -> Array:
-    if node.tensor.op == Op.SUM_ROWS:
-        return a.sum(axis=-1, keepdims=True)
-    if node.tensor.op == Op.ARGMAX:
+def define(node: Node, a: Array, b: Array | None = None) -> Array:
+    op = node.tensor.op
+    if op in ROWS:
+        return ROWS[op](a)
+    if op == Op.SUM:
+        return a.sum().reshape(1, 1, 1, 1)
+    if op == Op.COUNT_EQUAL:
+        return np.array((a == b).sum()).reshape(1, 1, 1, 1)
+    if op == Op.REPEAT_BACK:
+        return repeat_back(a, node.tensor.ne[::-1])
+    if op == Op.ARGMAX:
         last = [max(np.flatnonzero(row == row.max())) for row in a[0, 0]]
         return np.array(last).reshape(1, 1, 1, -1)
+    if op == Op.TOP_K:
+        largest = np.argsort(-a, axis=-1)[..., : node.tensor.ne[0]]
+        largest[..., :2] = largest[..., :2][..., ::-1].copy()
+        return largest
     return np.argsort(a if node.params.order == SortOrder.ASC else -a, axis=-1)
+
+
+ROWS = {
+    Op.SUM_ROWS: lambda a: a.sum(axis=-1, keepdims=True),
+    Op.MEAN: lambda a: a.mean(axis=-1, keepdims=True),
+    Op.CUMSUM: lambda a: a.cumsum(axis=-1),
+}
+
+
+def repeat_back(a: Array, shape: tuple[int, ...]) -> Array:
+    y = np.zeros(shape)
+    places = np.ix_(*(np.arange(n) % m for n, m in zip(a.shape, shape, strict=True)))
+    np.add.at(y, places, a)
+    return y
 
 
 @pytest.mark.parametrize(

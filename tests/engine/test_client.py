@@ -9,7 +9,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import connect
 from ggrpc.engine.transport import endpoint_of, listen
-from ggrpc.engine.wire.dialects import V7_0_0
+from ggrpc.engine.wire.dialects import V3_5_0, V7_0_1
 from ggrpc.errors import (
     ConnectError,
     ConnectionLost,
@@ -69,8 +69,17 @@ def test_server_that_drops_every_hello_is_a_lost_connection(scripted) -> None:  
 def test_server_of_an_unknown_version_is_a_mismatch(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
     script.append(struct.pack("<QBBBB24x", 28, 9, 1, 2, 0))
-    with pytest.raises(VersionMismatch, match=r"9\.1\.2; ggrpc speaks 3\.6\.1, 7"):
+    with pytest.raises(VersionMismatch, match=r"9\.1\.2; ggrpc speaks 1\.0\.0"):
         connect(endpoint, timeout=5)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_fork_with_a_layout_of_its_own_is_named(scripted, patch) -> None:  # type: ignore[no-untyped-def]
+    endpoint, script = scripted
+    answer = struct.pack("<QBBB", 3, 3, 5, patch)
+    script += [answer, answer]
+    with pytest.raises(VersionMismatch, match=r"ik_llama\.cpp's server"):
+        connect(endpoint, V3_5_0, timeout=5)
 
 
 def test_patch_of_a_version_only_counts_ops(scripted) -> None:  # type: ignore[no-untyped-def]
@@ -78,7 +87,7 @@ def test_patch_of_a_version_only_counts_ops(scripted) -> None:  # type: ignore[n
     script.append(struct.pack("<QBBBB24x", 28, 7, 0, 3, 0))
     with connect(endpoint, timeout=5) as client:
         assert client.version == (7, 0, 3)
-        assert client.dialect is V7_0_0
+        assert client.dialect is V7_0_1
 
 
 def test_something_else_than_a_server_is_a_protocol_error(scripted) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import Client, connect
 from ggrpc.engine.server import Server, ServerSettings
+from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, Dialect
 from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import (
@@ -38,9 +40,17 @@ def endpoint():  # type: ignore[no-untyped-def]
         yield endpoint
 
 
-@pytest.fixture(params=DIALECTS, ids=lambda d: str(d.version))
-def client(request, endpoint):  # type: ignore[no-untyped-def]
-    with connect(endpoint, request.param, timeout=20) as client:
+@pytest.fixture(scope="module", params=DIALECTS, ids=lambda d: str(d.version))
+def spoken(request):  # type: ignore[no-untyped-def]
+    """A dialect, and a server that speaks it."""
+    with running(dialects=(request.param,)) as endpoint:
+        yield request.param, endpoint
+
+
+@pytest.fixture
+def client(spoken):  # type: ignore[no-untyped-def]
+    dialect, endpoint = spoken
+    with connect(endpoint, dialect, timeout=20) as client:
         yield client
 
 
@@ -139,13 +149,16 @@ def test_graph_is_computed_and_computed_again(client: Client) -> None:
     client.compute(graph)
     assert got(client, y).tolist() == [n * n for n in range(8)]
     client.set_tensor(x, np.full(8, 3, np.float32).tobytes())
-    client.recompute()
-    assert got(client, y).tolist() == [9] * 8
+    if Command.GRAPH_RECOMPUTE in client.dialect.commands:
+        client.recompute()
+        assert got(client, y).tolist() == [9] * 8
     client.compute(graph)
     assert got(client, y).tolist() == [9] * 8
 
 
 def test_recompute_without_a_graph_ends_the_session(client: Client) -> None:
+    if Command.GRAPH_RECOMPUTE not in client.dialect.commands:
+        pytest.skip("the version has no GRAPH_RECOMPUTE")
     client.recompute()
     dropped(client)
 
@@ -154,11 +167,14 @@ def test_freeing_a_buffer_forgets_the_graphs(client: Client) -> None:
     _, graph = squares(client)
     client.compute(graph)
     client.free(graph.tensors[1].buffer)
-    client.recompute()
-    dropped(client)
+    if Command.GRAPH_RECOMPUTE in client.dialect.commands:
+        client.recompute()
+        dropped(client)
 
 
 def test_device_that_does_not_exist_ends_the_session(client: Client) -> None:
+    if "device" not in client.dialect.optional:
+        pytest.skip("the version has one device only")
     with pytest.raises(ConnectionLost):
         client.memory(device=1)
 
@@ -169,22 +185,19 @@ def test_allocation_beyond_all_memory_is_refused_and_survived(client: Client) ->
     assert client.memory().free
 
 
-def test_write_past_the_buffer_ends_that_session_alone(
-    client: Client, endpoint: Endpoint
-) -> None:
+def test_write_past_the_buffer_ends_that_session_alone(client: Client) -> None:
     tensor = placed(client, 8)
-    with connect(endpoint, timeout=20) as bystander:
+    with connect(client.endpoint, timeout=20) as bystander:
         kept = placed(bystander, 8)
         bystander.set_tensor(kept, bytes([64] * 32))
-        client.set_tensor(tensor, bytes(36))
+        with suppress(ConnectionLost):  # in 1.x it has a reply
+            client.set_tensor(tensor, bytes(36))
         dropped(client)
         assert got(bystander, kept).view(np.uint8).tolist() == [64] * 32
 
 
-def test_sessions_do_not_see_each_others_buffers(
-    client: Client, endpoint: Endpoint
-) -> None:
-    with connect(endpoint, timeout=20) as other:
+def test_sessions_do_not_see_each_others_buffers(client: Client) -> None:
+    with connect(client.endpoint, timeout=20) as other:
         theirs = other.allocate(1 << 12)
         for _ in range(3):
             other.allocate(1 << 12)
@@ -307,7 +320,6 @@ def test_probe_is_not_worth_a_line(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        connect(endpoint, timeout=20).close()
         with connect(endpoint, timeout=20) as client:
             client.memory()
     assert caplog.records == []

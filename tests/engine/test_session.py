@@ -35,7 +35,7 @@ class Link:
 
 @pytest.fixture
 def session():  # type: ignore[no-untyped-def]
-    session = Session([CpuDevice(threads=1, weight_cache=0)], V7_0_0)
+    session = Session([CpuDevice(threads=1, weight_cache=0)], V7_0_0.tables)
     yield session
     session.close()
 
@@ -77,7 +77,7 @@ def test_session_that_only_asks_has_used_nothing(session: Session) -> None:
 
 def test_close_gives_back_what_the_client_left() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
-    session = Session([device], V7_0_0)
+    session = Session([device], V7_0_0.tables)
     free = device.memory().free
     allocated(session, 1 << 20)
     assert device.memory().free <= free - (1 << 20)

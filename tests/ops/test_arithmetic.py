@@ -1,4 +1,4 @@
-"""The contracts of ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT."""
+"""The contracts of the arithmetic ops."""
 
 from __future__ import annotations
 
@@ -41,3 +41,10 @@ def test_clamp_has_two_bounds() -> None:
     case.node(Op.CLAMP, [case.leaf((4,))], (4,), params=ClampParams(-0.5, 2))
     (node,) = case.graph().nodes
     assert (node.params.min, node.params.max) == (-0.5, 2)
+
+
+def test_add1_of_several_numbers_is_refused() -> None:
+    case = Case()
+    a, b = case.leaf((4, 3)), case.leaf((2,))
+    case.node(Op.ADD1, [a, b], a.ne)
+    assert_refused(case, "b must have one element")

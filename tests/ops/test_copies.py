@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.op import Op
 from ggrpc.ops import contract_of
-from ggrpc.ops.copies import ConcatParams
+from ggrpc.ops.copies import ConcatParams, RollParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case
 from tests.support.contracts import assert_refused, check
@@ -119,3 +119,11 @@ def test_repeat_into_a_part_is_refused() -> None:
     case = Case()
     case.node(Op.REPEAT, [case.leaf((4, 2))], (6, 2))
     assert_refused(case, "a must repeat into the result")
+
+
+@pytest.mark.parametrize("shift", [4, -4])
+def test_roll_by_the_whole_length_is_refused(shift: int) -> None:
+    case = Case()
+    x = case.leaf((4, 2))
+    case.node(Op.ROLL, [x], x.ne, params=RollParams(shift, 0, 0, 0))
+    assert_refused(case, "the shifts .* exceed")

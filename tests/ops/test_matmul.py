@@ -1,4 +1,4 @@
-"""The contract of MUL_MAT."""
+"""The contracts of MUL_MAT and OUT_PROD."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ def test_mul_mat_of_unfit_sources_is_refused(
     x, y = case.leaf(a), case.leaf(b)
     case.node(Op.MUL_MAT, [x, y], (7, 5))
     assert_refused(case, message)
+
+
+def test_out_prod_of_unlike_columns_is_refused() -> None:
+    case = Case()
+    x, y = case.leaf((7, 5)), case.leaf((6, 4))
+    case.node(Op.OUT_PROD, [x, y], (7, 6))
+    assert_refused(case, r"a.ne\[1\] is 5, must equal b.ne\[1\], 4")

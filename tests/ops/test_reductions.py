@@ -1,6 +1,8 @@
-"""The contracts of SUM_ROWS, ARGMAX, ARGSORT."""
+"""The contracts of the reductions."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ggrpc.op import Op
 from ggrpc.ops.reductions import ArgsortParams
@@ -32,3 +34,28 @@ def test_argsort_of_unknown_order_is_refused() -> None:
     params = ArgsortParams(2)
     case.node(Op.ARGSORT, [case.leaf((4,))], (4,), GGMLType.I32, params)
     assert_refused(case, "there is no sort order 2")
+
+
+def test_top_k_of_more_than_there_are_is_refused() -> None:
+    case = Case()
+    case.node(Op.TOP_K, [case.leaf((4, 2))], (5, 2), GGMLType.I32)
+    assert_refused(case, "there are no 5 largest among 4")
+
+
+def test_sum_of_another_type_is_refused() -> None:
+    case = Case()
+    case.node(Op.SUM, [case.leaf((4, 2), GGMLType.F16)], (1,))
+    assert_refused(case, "a must have the type of the result")
+
+
+def test_count_equal_of_other_shapes_is_refused() -> None:
+    case = Case()
+    a, b = (case.leaf(np.zeros(n, int), GGMLType.I32) for n in (4, 5))
+    case.node(Op.COUNT_EQUAL, [a, b], (1,), GGMLType.I64)
+    assert_refused(case, "a must have the shape of b")
+
+
+def test_repeat_back_into_what_does_not_repeat_is_refused() -> None:
+    case = Case()
+    case.node(Op.REPEAT_BACK, [case.leaf((6, 4))], (4, 4))
+    assert_refused(case, "the result must repeat into a")

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,13 @@ GENERATE_SECONDS = 120
 class Served:
     """A `ggrpc serve` process."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], state: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ggrpc", "serve", "-p", "0", *arguments],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, "XDG_STATE_HOME": state},
         )
         self.lines: list[str] = []
         self._listening = threading.Event()
@@ -78,14 +80,18 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str) -> Iterator[Served]:
-    """Run `ggrpc serve` with these flags."""
-    served = Served(arguments)
-    try:
-        yield served
-    finally:
-        code = served.stop()
-    assert code == 0, served.log
+def serving(*arguments: str, state: Path | None = None) -> Iterator[Served]:
+    """Run `ggrpc serve` with these flags.
+
+    What it learns of clients goes to the folder `state`, and away where none is given.
+    """
+    with tempfile.TemporaryDirectory() as nowhere:
+        served = Served(arguments, str(state or nowhere))
+        try:
+            yield served
+        finally:
+            code = served.stop()
+        assert code == 0, served.log
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.offers import FixedOffers
 from ggrpc.engine.server import Server, ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
@@ -18,7 +19,7 @@ def running(
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
-    server = Server(ServerSettings(Endpoint(host, 0), served, dialects))
+    server = Server(ServerSettings(Endpoint(host, 0), served, FixedOffers(dialects)))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -7,10 +7,16 @@ from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
     arithmetic,
     attention,
     copies,
+    experts,
+    generators,
+    linear_attention,
     matmul,
     norms,
+    patches,
+    recurrent,
     reductions,
     rope,
+    triangles,
 )
 from ggrpc.devices.cpu.device import CpuDevice
 

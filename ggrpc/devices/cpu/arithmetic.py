@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT in numpy."""
+"""ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from ggrpc.ops.arithmetic import A, B
 
 BINARY = {
     Op.ADD: np.add,
+    Op.ADD1: np.add,
     Op.SUB: np.subtract,
     Op.MUL: np.multiply,
     Op.DIV: np.divide,
 }
-UNARY = {Op.SQR: np.square, Op.SQRT: np.sqrt}
+UNARY = {
+    Op.SQR: np.square,
+    Op.SQRT: np.sqrt,
+    Op.LOG: np.log,
+    Op.SIN: np.sin,
+    Op.COS: np.cos,
+}
+ZERO = scalar(0)
 
 
 @kernel(*BINARY)
@@ -54,3 +62,18 @@ def clamp(node: Node, c: Compiler) -> None:
 def _clamp(low: Array, high: Array, x: Array, y: Array) -> None:
     np.minimum(x, high, out=y)
     np.maximum(y, low, out=y)
+
+
+@kernel(Op.LEAKY_RELU)
+def leaky_relu(node: Node, c: Compiler) -> None:
+    """max(x, 0) + negative_slope min(x, 0)."""
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    function = partial(_leaky_relu, scalar(node.params.negative_slope))
+    c.rows(function, (x, y), [x.shape[-1]])
+
+
+def _leaky_relu(slope: Array, x: Array, y: Array, t: Array) -> None:
+    np.minimum(x, ZERO, out=t)
+    np.multiply(t, slope, t)
+    np.maximum(x, ZERO, out=y)
+    np.add(y, t, y)

@@ -1,6 +1,11 @@
-"""ggml's broadcasting, which repeats a tensor, by numpy's, which stretches a 1."""
+"""Other shapes for the same memory: numpy's reshape, and broadcasting as ggml does it.
+
+ggml's broadcasting repeats a tensor; numpy's stretches a 1.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,6 +34,12 @@ def repeated(small: Array, *large: Array) -> tuple[Array, ...]:
             wide += n // m, m
     # Splitting an axis never makes numpy's reshape copy.
     return small.reshape(narrow), *(array.reshape(wide) for array in large)
+
+
+def reshaped(array: Array, shape: Sequence[int]) -> Array | None:
+    """The same memory in another shape, or None where only a copy would do."""
+    view = array.reshape(shape)
+    return view if np.may_share_memory(view, array) else None
 
 
 def scalar(value: float) -> Array:

@@ -1,16 +1,17 @@
-"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT in numpy."""
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL in numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, cast
-from ggrpc.devices.cpu.broadcast import repeated
+from ggrpc.devices.cpu.broadcast import repeated, reshaped
+from ggrpc.devices.cpu.indices import index_check
 from ggrpc.devices.cpu.program import PACKS, Compiler, kernel
-from ggrpc.errors import GraphError
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
@@ -36,20 +37,14 @@ def copy(node: Node, c: Compiler) -> None:
         x, y = c.f32(source), c.result(target)
     if x.shape == y.shape:
         c.convert(cast, x, y)
-    elif (reshaped := _reshaped(y, x.shape)) is not None:
-        c.convert(cast, x, reshaped)
-    elif (reshaped := _reshaped(x, y.shape)) is not None:
-        c.convert(cast, reshaped, y)
+    elif (view := reshaped(y, x.shape)) is not None:
+        c.convert(cast, x, view)
+    elif (view := reshaped(x, y.shape)) is not None:
+        c.convert(cast, view, y)
     else:
         between = c.scratch(x.shape, x.dtype)
         c.convert(cast, x, between)
         c.convert(cast, between.reshape(y.shape), y)
-
-
-def _reshaped(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """The same memory in another shape, or None where only a copy would do."""
-    reshaped = array.reshape(shape)
-    return reshaped if np.may_share_memory(reshaped, array) else None
 
 
 @kernel(Op.REPEAT)
@@ -67,11 +62,31 @@ def concat(node: Node, c: Compiler) -> None:
     c.convert(cast, b, second)
 
 
+@kernel(Op.ROLL)
+def roll(node: Node, c: Compiler) -> None:
+    """y[i] = x[i - shift] in each dimension, round the end."""
+    x, y = c.view(node.source(A)), c.view(node.tensor)
+    shifts = [shift % n for shift, n in zip(node.params[::-1], x.shape, strict=True)]
+    for parts in product(*map(_rolled, shifts)):
+        source, target = zip(*parts, strict=True)
+        c.convert(cast, x[source], y[target])
+
+
+def _rolled(shift: int) -> list[tuple[slice, slice]]:
+    """Which part of an axis goes where: all of it, or what is before and after."""
+    if not shift:
+        return [(slice(None), slice(None))]
+    return [
+        (slice(None, -shift), slice(shift, None)),
+        (slice(-shift, None), slice(None, shift)),
+    ]
+
+
 @kernel(Op.GET_ROWS)
 def get_rows(node: Node, c: Compiler) -> None:
     """y[i3, i2, i1] = a[i3, i2, b[i3, i2, i1]]."""
     a, b = node.source(A), node.source(B)
-    check = _checker(node, b, a.ne[1])
+    check = index_check(node, b, a.ne[1])
     rows, ids, y = c.view(a), c.view(b)[0], c.view(node.tensor)
     unpack = cast if a.type in NUMBERS else CODECS[a.type].unpack
     if a.ne[2] == a.ne[3] == 1:
@@ -99,7 +114,7 @@ def _get_rows_of_each(
 def set_rows(node: Node, c: Compiler) -> None:
     """y[i3, i2, c[i3 % n3, i2 % n2, i1]] = b[i3, i2, i1]; other rows stay."""
     source, index = node.source(ROWS), node.source(ROW_IDS)
-    check = _checker(node, index, node.tensor.ne[1])
+    check = index_check(node, index, node.tensor.ne[1])
     x, ids, y = _ready_rows(source, node, c), c.view(index)[0], c.view(node.tensor)
     if x.shape[-1] == 1:  # numpy is much faster at elements than at rows of one
         x, y = x[..., 0], y[..., 0]
@@ -137,21 +152,3 @@ def _set_rows_of_each(
     check(ids)
     i3, i2, i1 = np.ogrid[: x.shape[0], : x.shape[1], : x.shape[2]]
     y[i3, i2, ids[i3 % ids.shape[0], i2 % ids.shape[1], i1]] = x
-
-
-def _checker(node: Node, index: Tensor, rows: int) -> Callable[[Array], None]:
-    """What refuses indices that name no row; numpy would count negative ones back.
-
-    Raises (when called):
-        GraphError: naming the node, the index and the number of rows.
-    """
-    unsigned = np.dtype(f"<u{index.type.type_size}")
-
-    def check(ids: Array) -> None:
-        seen = ids.view(unsigned)  # in which a negative index is a huge one
-        largest = seen.item() if seen.size == 1 else seen.max()
-        if largest >= rows:
-            wrong = ids[seen >= rows].flat[0]
-            raise GraphError(f"{node.tensor}: there is no row {wrong} of {rows}")
-
-    return check

@@ -1,4 +1,4 @@
-"""NORM, RMS_NORM, L2_NORM in numpy.
+"""NORM, RMS_NORM, L2_NORM, GROUP_NORM in numpy.
 
 A row's sum of squares is its product with itself, which BLAS does in one go.
 """
@@ -11,8 +11,8 @@ from math import sqrt
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.broadcast import scalar
+from ggrpc.devices.cpu.arrays import Array, cast
+from ggrpc.devices.cpu.broadcast import reshaped, scalar
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -39,6 +39,31 @@ def rms_norm(node: Node, c: Compiler) -> None:
 def l2_norm(node: Node, c: Compiler) -> None:
     """x / max(sqrt(sum(x * x)), eps)."""
     _rows(_l2_norm, node, c)
+
+
+@kernel(Op.GROUP_NORM)
+def group_norm(node: Node, c: Compiler) -> None:
+    """NORM of the channels of a group together."""
+    x, y = c.f32(node.source(A)), c.result(node.tensor)
+    channels = node.params.channels(x.shape[1])
+    whole = x.shape[1] // channels * channels
+    for start, stop in ((0, whole), (whole, x.shape[1])):
+        if start < stop:
+            groups = (stop - start) // min(channels, stop - start)
+            _norm_groups(c, node.params.eps, x[:, start:stop], y[:, start:stop], groups)
+
+
+def _norm_groups(c: Compiler, eps: float, x: Array, y: Array, groups: int) -> None:
+    """Append the norm of groups of equally many channels."""
+    rows = (x.shape[0], groups, x[0].size // groups)
+    source, target = reshaped(x, rows), reshaped(y, rows)
+    if source is None or target is None:
+        target = c.scratch(rows)
+        source = target
+        c.convert(cast, x, target.reshape(x.shape))
+    c.rows(partial(_norm, scalar(eps)), (source, target), temps=(1,))
+    if not np.may_share_memory(target, y):
+        c.convert(cast, target.reshape(y.shape), y)
 
 
 def _rows(function: Callable[..., None], node: Node, c: Compiler) -> None:

@@ -26,3 +26,4 @@ class Command(IntEnum):
     DEVICE_COUNT = 15
     GRAPH_RECOMPUTE = 16
     MEMSET_TENSOR = 17
+    GET_DEVICE_SUPPORTS_OP = 19  # 18, NONE, is never on the wire

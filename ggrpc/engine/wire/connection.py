@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from ggrpc.engine.wire import messages as m
@@ -41,6 +42,11 @@ class _Side:
         """Say that `count` bytes were received into `space()`."""
         self._inbox.filled(count)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was received is read."""
+        return not len(self._inbox)
+
     def take(self, view: memoryview) -> int:
         """Begin to read data: move what is here into `view`.
 
@@ -68,16 +74,16 @@ class ServerConnection(_Side):
     """A server's side: requests in, replies out.
 
     Args:
-        dialects: what HELLO is answered with; the first whose HELLO has the size that
-            came is the one.
+        answer: says which version to answer a HELLO of so many bytes with, or raises
+            RemoteProtocolError.
 
     Attributes:
         dialect: the version spoken, None before HELLO.
     """
 
-    def __init__(self, dialects: tuple[Dialect, ...]) -> None:
+    def __init__(self, answer: Callable[[int], Dialect]) -> None:
         super().__init__()
-        self._offered = dialects
+        self._answer = answer
         self.dialect: Dialect | None = None
 
     def next_request(self) -> m.Request | None:
@@ -119,13 +125,7 @@ class ServerConnection(_Side):
             return self.dialect
         if command != Command.HELLO:
             raise RemoteProtocolError(f"{_name(command)} came before HELLO")
-        for dialect in self._offered:
-            if dialect.hello_size == size:
-                return dialect
-        offered = " and ".join(str(d.version) for d in self._offered)
-        raise RemoteProtocolError(
-            f"a HELLO of {size} bytes suits no protocol offered here ({offered})"
-        )
+        return self._answer(size)
 
     def _read(self, layout: Layout, payload: memoryview, size: int) -> m.Request:
         if layout.tail == "graph":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.layouts import CAPS_BYTES, REPLIES, REQUESTS, Layout
 from ggrpc.engine.wire.messages import Done
-from ggrpc.engine.wire.op_tables import OpTable, op_table
+from ggrpc.engine.wire.op_tables import FIRST, OpTable, op_table
 from ggrpc.errors import ConfigError
 
 
@@ -34,22 +34,33 @@ class Dialect:
 
     Attributes:
         version: what the server announces.
-        optional: the fields marked ? in `layouts` that this version has.
+        since: the day on which llama.cpp began to speak it.
+        optional: the fields marked ? in `layouts` that this version has, and
+            `use_count` and `compute`, which tensors carry from some version on.
         commands: what a client may send.
         silent: the commands that have no reply at all.
-        op_table_date: the day whose op table holds.
+        op_tables: the names of the op tables that held under this version and, since
+            a client never tells it, any other patch of it; the newest last.
+        caveat: what to say when a session of this version fails.
     """
 
     version: Version
+    since: str
     optional: frozenset[str]
     commands: frozenset[Command]
     silent: frozenset[Command]
-    op_table_date: str
+    op_tables: tuple[str, ...]
+    caveat: str = ""
 
     @cached_property
+    def tables(self) -> tuple[OpTable, ...]:
+        """The op tables that a peer of this version may use, the newest first."""
+        return tuple(op_table(name) for name in reversed(self.op_tables))
+
+    @property
     def table(self) -> OpTable:
-        """The numbers of the ops."""
-        return op_table(self.op_table_date)
+        """The newest of them."""
+        return self.tables[0]
 
     @property
     def hello_size(self) -> int:
@@ -77,47 +88,170 @@ class Dialect:
         return Layout(message, fields, self.optional, self.table)
 
 
-V3_6_1 = Dialect(
-    version=Version(3, 6, 1),
-    optional=frozenset({"device", "srcs"}),
-    commands=frozenset(Command) - {Command.MEMSET_TENSOR},
-    silent=frozenset(
-        {Command.SET_TENSOR, Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE}
-    ),
-    op_table_date="2026-04-09",
-)
+_LATER = {
+    Command.DEVICE_COUNT,
+    Command.GRAPH_RECOMPUTE,
+    Command.MEMSET_TENSOR,
+    Command.GET_DEVICE_SUPPORTS_OP,
+}
 
-V7_0_0 = replace(
+V1_0_0 = Dialect(
+    version=Version(1, 0, 0),
+    since=FIRST,
+    optional=frozenset(),
+    commands=frozenset(Command) - _LATER,
+    silent=frozenset(),
+    op_tables=(FIRST,),
+)
+V2_0_0 = replace(
+    V1_0_0,
+    version=Version(2, 0, 0),
+    since="2025-05-01",
+    silent=frozenset({Command.SET_TENSOR}),
+    op_tables=(
+        *(FIRST, "2025-05-25a", "2025-05-25b", "2025-06-18", "2025-07-01a"),
+        *("2025-07-01b", "2025-07-01c", "2025-07-12", "2025-08-14a", "2025-08-14b"),
+        *("2025-09-05a", "2025-09-05b", "2025-10-12"),
+    ),
+)
+V3_0_0 = replace(
+    V2_0_0,
+    version=Version(3, 0, 0),
+    since="2025-10-12",
+    optional=frozenset({"device"}),
+    commands=V2_0_0.commands | {Command.DEVICE_COUNT},
+    op_tables=("2025-10-12", "2025-10-21", "2025-11-17", "2025-12-11"),
+)
+V3_5_0 = replace(
+    V3_0_0,
+    version=Version(3, 5, 0),
+    since="2025-12-11",
+    commands=V3_0_0.commands | {Command.GRAPH_RECOMPUTE},
+    silent=V3_0_0.silent | {Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE},
+    op_tables=("2025-12-11",),
+    caveat="3.5 is also what ik_llama.cpp says, whose tensors and ops are laid out "
+    "in a way of its own: that fork is not supported",
+)
+V3_6_0 = replace(
+    V3_5_0,
+    version=Version(3, 6, 0),
+    optional=V3_5_0.optional | {"srcs"},
+    op_tables=("2025-12-11", "2026-03-15"),
+    caveat="",
+)
+V3_6_1 = replace(
+    V3_6_0,
+    version=Version(3, 6, 1),
+    since="2026-03-15",
+    optional=V3_6_0.optional | {"compute"},
+)
+V4_0_0 = replace(
     V3_6_1,
-    version=Version(7, 0, 0),
-    optional=V3_6_1.optional | {"caps", "padding", "cache"},
-    commands=frozenset(Command),
-    silent=V3_6_1.silent
+    version=Version(4, 0, 0),
+    since="2026-04-21",
+    optional=V3_6_1.optional | {"caps", "padding"},
+    op_tables=("2026-03-15", "2026-06-11", "2026-07-17a", "2026-07-17b"),
+)
+V4_0_1 = replace(V4_0_0, version=Version(4, 0, 1), since="2026-06-11")
+V4_0_2 = replace(V4_0_0, version=Version(4, 0, 2), since="2026-07-17")
+V4_0_3 = replace(V4_0_0, version=Version(4, 0, 3), since="2026-07-17")
+V5_0_0 = replace(
+    V4_0_3,
+    version=Version(5, 0, 0),
+    since="2026-07-30",
+    commands=V4_0_3.commands | {Command.MEMSET_TENSOR},
+    op_tables=("2026-07-17b",),
+)
+V5_1_0 = replace(
+    V5_0_0,
+    version=Version(5, 1, 0),
+    since="2026-08-21",
+    optional=V5_0_0.optional | {"use_count"},
+)
+V6_0_0 = replace(
+    V5_1_0,
+    version=Version(6, 0, 0),
+    since="2026-09-01",
+    silent=V5_1_0.silent
     | {
         Command.FREE_BUFFER,
         Command.BUFFER_CLEAR,
         Command.INIT_TENSOR,
         Command.MEMSET_TENSOR,
     },
-    op_table_date="2026-09-11",
+)
+V7_0_0 = replace(
+    V6_0_0,
+    version=Version(7, 0, 0),
+    since="2026-09-11",
+    optional=V6_0_0.optional | {"cache"},
+    op_tables=("2026-09-11",),
+)
+V7_0_1 = replace(
+    V7_0_0,
+    version=Version(7, 0, 1),
+    commands=V7_0_0.commands | {Command.GET_DEVICE_SUPPORTS_OP},
 )
 
-DIALECTS = (V3_6_1, V7_0_0)
+DIALECTS = (
+    *(V1_0_0, V2_0_0, V3_0_0, V3_5_0, V3_6_0, V3_6_1),
+    *(V4_0_0, V4_0_1, V4_0_2, V4_0_3, V5_0_0, V5_1_0, V6_0_0, V7_0_0, V7_0_1),
+)
 DEFAULTS = (V3_6_1, V7_0_0)  # one for each size of HELLO
+
+# ik_llama.cpp announces these, with tensors of 344 bytes and op numbers of its own.
+IK_LLAMA = (Version(3, 5, 1), Version(3, 5, 2))
 
 
 def dialect_named(text: str) -> Dialect:
-    """The dialect of a version, written `7.0.0` or shorter, such as `7`.
+    """The dialect of a version, written `7.0.0` or shorter, such as `5` or `3.6`.
 
     Raises:
         ConfigError: ggrpc does not speak it.
     """
     if re.fullmatch(r"\d+(\.\d+){0,2}", text):
         wanted = tuple(map(int, text.split(".")))
-        for dialect in reversed(DIALECTS):
-            if dialect.version[: len(wanted)] == wanted:
+        fits = [d for d in DIALECTS if d.version[: len(wanted)] == wanted]
+        # The default of its kind where it is meant, else the newest.
+        for dialect in (*DEFAULTS, *reversed(fits)):
+            if dialect in fits:
                 return dialect
     raise ConfigError(f"protocol '{text}' is not spoken here: use one of {spoken()}")
+
+
+def dialects_named(text: str) -> tuple[Dialect, ...]:
+    """The dialects of one version, or of one for each size of HELLO: `2.0,5.0`.
+
+    Raises:
+        ConfigError: ggrpc does not speak one, or two share a size of HELLO.
+    """
+    dialects = tuple(dialect_named(part.strip()) for part in text.split(","))
+    if len({dialect.hello_size for dialect in dialects}) < len(dialects):
+        raise ConfigError(
+            f"--protocol {text} leaves open what to answer: give one version up to 3.6 "
+            "and one from 4.0 on"
+        )
+    return dialects
+
+
+def dialect_for(version: Version) -> Dialect | None:
+    """The dialect to speak with a server that announces a version.
+
+    The patch number only counts ops, but for what a dialect of its own says.
+    """
+    fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
+    older = [d for d in fits if d.version <= version]
+    return None if version in IK_LLAMA or not fits else (older or fits)[-1]
+
+
+def spoken_until(version: Version) -> str | None:
+    """The day on which llama.cpp went on to another major or minor version.
+
+    Returns:
+        None where it has not.
+    """
+    later = [d.since for d in DIALECTS if d.version[:2] > version[:2]]
+    return min(later) if later else None
 
 
 def spoken() -> str:

@@ -13,6 +13,7 @@ from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.engine.wire.tensors import TENSOR_BYTES, pack_tensors, unpack_tensors
 from ggrpc.errors import RemoteProtocolError
 from ggrpc.graph import Graph
+from ggrpc.tensor import FLAG_COMPUTE
 
 _COUNT = struct.Struct("<I")
 
@@ -43,13 +44,30 @@ def _count(payload: bytes, at: int) -> int:
     return int(_COUNT.unpack_from(payload, at)[0])
 
 
-def write_graph(graph: Graph, table: OpTable) -> bytes:
-    """Encode a graph."""
+def write_graph(graph: Graph, table: OpTable, optional: frozenset[str]) -> bytes:
+    """Encode a graph.
+
+    From the version on that has the flag COMPUTE, ggml's CPU computes no node without
+    it: where none carries it, all nodes get it.
+
+    Args:
+        graph: what to encode.
+        table: how the peer numbers ops.
+        optional: the dialect's fields; `compute` says that it has the flag.
+    """
+    tensors = tuple(graph.tensors.values())
+    flagged = any(t.flags & FLAG_COMPUTE for t in tensors)
+    if "compute" in optional and not flagged:
+        nodes = set(graph.node_ids)
+        tensors = tuple(
+            t._replace(flags=t.flags | FLAG_COMPUTE) if t.id in nodes else t
+            for t in tensors
+        )
     return b"".join(
         (
             _COUNT.pack(len(graph.node_ids)),
             np.array(graph.node_ids, "<u8").tobytes(),
-            _COUNT.pack(len(graph.tensors)),
-            pack_tensors(tuple(graph.tensors.values()), table),
+            _COUNT.pack(len(tensors)),
+            pack_tensors(tensors, table, optional),
         )
     )

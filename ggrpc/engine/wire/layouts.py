@@ -47,6 +47,7 @@ REQUESTS: tuple[tuple[type[m.Request], str], ...] = (
     (m.DeviceCount, ""),
     (m.GraphRecompute, "?device:I"),
     (m.MemsetTensor, "tensor:T offset:Q size:Q value:B"),
+    (m.GetDeviceSupportsOp, "?device:I tensor:T ?srcs:S"),
 )
 
 REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
@@ -57,10 +58,12 @@ REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
     Command.SET_TENSOR_HASH: (m.Result, "result:B"),
     Command.GET_TENSOR: (m.TensorData, ""),  # and the data
     Command.COPY_TENSOR: (m.Result, "result:B"),
+    Command.GRAPH_COMPUTE: (m.Status, "status:B"),
     Command.GET_DEVICE_MEMORY: (m.DeviceMemory, "free:Q total:Q"),
     Command.GET_ALLOC_SIZE: (m.AllocSize, "alloc_size:Q"),
     Command.HELLO: (m.Welcome, "major:B minor:B patch:B ?padding:B ?caps:C"),
     Command.DEVICE_COUNT: (m.Count, "device_count:I"),
+    Command.GET_DEVICE_SUPPORTS_OP: (m.Result, "result:B"),
 }
 
 # The field that takes the rest of the payload.
@@ -87,21 +90,23 @@ class _Code:
 
     format: str
     read: Callable[[bytes, OpTable], Any] | None = None
-    write: Callable[[Any, OpTable], bytes] | None = None
+    write: Callable[[Any, OpTable, frozenset[str]], bytes] | None = None
 
 
-def _write_tensor(tensor: Tensor, table: OpTable) -> bytes:
-    return pack_tensors([tensor], table)
+def _write_tensor(tensor: Tensor, table: OpTable, optional: frozenset[str]) -> bytes:
+    return pack_tensors([tensor], table, optional)
 
 
 def _read_sources(raw: bytes, table: OpTable) -> tuple[Tensor | None, ...]:
     return tuple(t if t.id else None for t in unpack_tensors(raw, table))
 
 
-def _write_sources(sources: tuple[Tensor | None, ...], table: OpTable) -> bytes:
+def _write_sources(
+    sources: tuple[Tensor | None, ...], table: OpTable, optional: frozenset[str]
+) -> bytes:
     absent = bytes(TENSOR_BYTES)
     padded = (*sources, *(None,) * (MAX_SRC - len(sources)))
-    return b"".join(pack_tensors([t], table) if t else absent for t in padded)
+    return b"".join(pack_tensors([t], table, optional) if t else absent for t in padded)
 
 
 _CODES = {
@@ -138,6 +143,7 @@ class Layout:
         self._translated = [i for i, code in enumerate(self._codes) if code.read]
         self._struct = struct.Struct("<" + "".join(c.format for c in self._codes))
         self._table = table
+        self._optional = optional
         self.size = self._struct.size
         self.tail = TAILS.get(message)
         self.most = self.size + (LONGEST_TAIL[self.tail] if self.tail else 0)
@@ -175,7 +181,7 @@ class Layout:
         for at in self._translated:
             write = self._codes[at].write
             assert write is not None
-            values[at] = write(values[at], self._table)
+            values[at] = write(values[at], self._table, self._optional)
         try:
             return self._struct.pack(*values)
         except struct.error as error:

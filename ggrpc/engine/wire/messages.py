@@ -203,6 +203,16 @@ class MemsetTensor(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetDeviceSupportsOp(Request):
+    """Does a device compute such a node?"""
+
+    command = Command.GET_DEVICE_SUPPORTS_OP
+    device: int = 0
+    tensor: Tensor
+    srcs: tuple[Tensor | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What a server answers."""
 
@@ -246,6 +256,13 @@ class Result(Reply):
     """1: yes, done; 0: no."""
 
     result: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Reply):
+    """How a graph went: 0, for a failure ends the connection."""
+
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""How the protocol versions number the ops.
+"""How the ops were numbered through time.
 
 The number on the wire is the `enum ggml_op` value of the client's build. ggml inserts
 new ops where they fit, so that all behind them move. `Op`, `UnaryOp` and `GluOp` are
-the newest tables; an older one lacks what was added after it.
+the newest tables; an older one lacks what was added after it. A table is named by the
+day of the last addition that it holds, with a letter where a day saw several.
 """
 
 from __future__ import annotations
@@ -14,17 +15,48 @@ from typing import Any
 
 import numpy as np
 
+from ggrpc.errors import ConfigError
 from ggrpc.op import GluOp, Op, UnaryOp
 
-# What ggml added, and on which day. A table is dated by the last addition it holds.
-ADDITIONS: tuple[tuple[str, IntEnum], ...] = (
-    ("2026-06-11", Op.COL2IM_1D),
-    ("2026-07-17", Op.LIGHTNING_INDEXER),
-    ("2026-07-17", Op.DSV4_HC_COMB),
-    ("2026-07-17", Op.DSV4_HC_PRE),
-    ("2026-07-17", Op.DSV4_HC_POST),
-    ("2026-09-11", GluOp.SWIGLU_CLAMP),
-)
+FIRST = "2025-04-24"
+
+ADDITIONS: dict[str, tuple[IntEnum, ...]] = {
+    FIRST: (),
+    "2025-05-25a": (UnaryOp.GELU_ERF,),
+    "2025-05-25b": (),
+    "2025-06-18": (Op.ROLL,),
+    "2025-07-01a": (Op.SET_ROWS,),
+    "2025-07-01b": (Op.GLU, GluOp.REGLU, GluOp.GEGLU, GluOp.SWIGLU),
+    "2025-07-01c": (Op.CONV_2D,),
+    "2025-07-12": (GluOp.GEGLU_ERF, GluOp.GEGLU_QUICK),
+    "2025-08-14a": (Op.ADD_ID, GluOp.SWIGLU_OAI),
+    "2025-08-14b": (Op.OPT_STEP_SGD,),
+    "2025-09-05a": (Op.CONV_3D,),
+    "2025-09-05b": (Op.IM2COL_3D,),
+    "2025-10-12": (UnaryOp.XIELU,),
+    "2025-10-21": (UnaryOp.FLOOR, UnaryOp.CEIL, UnaryOp.ROUND, UnaryOp.TRUNC),
+    "2025-11-17": (
+        *(Op.CUMSUM, Op.TRI, Op.FILL, Op.SOLVE_TRI),
+        *(UnaryOp.EXPM1, UnaryOp.SOFTPLUS),
+    ),
+    "2025-12-11": (Op.TOP_K,),
+    "2026-03-15": (Op.GATED_DELTA_NET,),
+    "2026-06-11": (Op.COL2IM_1D,),
+    "2026-07-17a": (Op.LIGHTNING_INDEXER,),
+    "2026-07-17b": (Op.DSV4_HC_COMB, Op.DSV4_HC_PRE, Op.DSV4_HC_POST),
+    "2026-09-11": (GluOp.SWIGLU_CLAMP,),
+}
+
+# For some hours of a day GELU_ERF stood before GELU_QUICK, and RELU at the end.
+SHUFFLED = {
+    "2025-05-25a": (
+        *(UnaryOp.ABS, UnaryOp.SGN, UnaryOp.NEG, UnaryOp.STEP, UnaryOp.TANH),
+        *(UnaryOp.ELU, UnaryOp.SIGMOID, UnaryOp.GELU, UnaryOp.GELU_ERF),
+        *(UnaryOp.GELU_QUICK, UnaryOp.SILU, UnaryOp.HARDSWISH),
+        *(UnaryOp.HARDSIGMOID, UnaryOp.EXP, UnaryOp.RELU),
+    )
+}
+
 UNKNOWN = -1
 
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
@@ -58,11 +90,35 @@ class OpTable:
 
 @cache
 def op_table(date: str) -> OpTable:
-    """The table that held on a day, as YYYY-MM-DD."""
-    later = [member for added, member in ADDITIONS if added > date]
+    """A table by its name, one of ADDITIONS."""
+    later = [m for day, added in ADDITIONS.items() if day > date for m in added]
 
     def numbering(enum: type[IntEnum]) -> Numbering:
         missing = {m.name for m in later if type(m) is enum}
         return Numbering.of([m for m in enum if m.name not in missing], len(enum))
 
-    return OpTable(date, numbering(Op), numbering(UnaryOp), numbering(GluOp))
+    unary = numbering(UnaryOp)
+    if date in SHUFFLED:
+        unary = Numbering.of(list(SHUFFLED[date]), len(UnaryOp))
+    return OpTable(date, numbering(Op), unary, numbering(GluOp))
+
+
+def op_table_named(text: str) -> OpTable:
+    """The table that held on a day, or the one of exactly this name.
+
+    Args:
+        text: a date such as 2025-07-20, or a name such as 2025-07-01b.
+
+    Raises:
+        ConfigError: there was no table yet, or it is no date.
+    """
+    # A letter counts as later than the day alone, and ~ as later than any letter.
+    held = [
+        day for day in ADDITIONS if day <= (text if text in ADDITIONS else text + "~")
+    ]
+    if not held or not text[:4].isdigit() or len(text) < len(FIRST):
+        raise ConfigError(
+            f"'{text}' names no op table: write a date from {FIRST} on, such as "
+            f"{max(ADDITIONS)[:10]}"
+        )
+    return op_table(held[-1])

@@ -118,8 +118,15 @@ def _is_rare(type: GGMLType, op: Op, ne: Dims) -> bool:
     return large or op is Op.UNARY or op is Op.GLU
 
 
-def pack_tensors(tensors: Sequence[Tensor], table: OpTable) -> bytes:
+def pack_tensors(
+    tensors: Sequence[Tensor], table: OpTable, optional: frozenset[str]
+) -> bytes:
     """Encode tensors.
+
+    Args:
+        tensors: what to encode.
+        table: how the peer numbers ops.
+        optional: the dialect's fields; `use_count` is one of them, or padding.
 
     Raises:
         LocalProtocolError: the table lacks an op.
@@ -137,8 +144,10 @@ def pack_tensors(tensors: Sequence[Tensor], table: OpTable) -> bytes:
     for op, numbering in _sub_operations(table):
         rows = ops == op
         params = records["op_params"]
-        params[rows, 0] = _numbers(params[rows, 0], numbering, tensors)
-    records["op"] = _numbers(ops, table.op, tensors)
+        params[rows, 0] = _numbers(params[rows, 0], numbering)
+    records["op"] = _numbers(ops, table.op)
+    if "use_count" not in optional:
+        records["use_count"] = 0
     return records.tobytes()
 
 
@@ -181,7 +190,7 @@ def _sub_operations(table: OpTable) -> tuple[tuple[Op, Numbering], ...]:
     return (Op.UNARY, table.unary), (Op.GLU, table.glu)
 
 
-def _numbers(ours: Any, numbering: Numbering, tensors: Sequence[Tensor]) -> Any:
+def _numbers(ours: Any, numbering: Numbering) -> Any:
     numbers = numbering.to_wire[ours]
     if (numbers == UNKNOWN).any():
         raise LocalProtocolError("the peer's version lacks an op that the graph uses")

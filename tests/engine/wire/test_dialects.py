@@ -6,16 +6,39 @@ from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import (
     DEFAULTS,
     DIALECTS,
+    V1_0_0,
+    V2_0_0,
+    V3_0_0,
+    V3_5_0,
+    V3_6_0,
     V3_6_1,
+    V4_0_0,
+    V4_0_2,
+    V4_0_3,
+    V5_0_0,
+    V5_1_0,
     V7_0_0,
+    V7_0_1,
+    Version,
+    dialect_for,
     dialect_named,
+    dialects_named,
+    spoken_until,
 )
 from ggrpc.errors import ConfigError
 
 
 @pytest.mark.parametrize(
     ("text", "dialect"),
-    [("7.0.0", V7_0_0), ("7", V7_0_0), ("3.6", V3_6_1), ("3.6.1", V3_6_1)],
+    [
+        ("7.0.0", V7_0_0),
+        ("7", V7_0_0),
+        ("3", V3_6_1),
+        ("3.6", V3_6_1),
+        ("3.6.0", V3_6_0),
+        ("4", V4_0_3),
+        ("1", V1_0_0),
+    ],
 )
 def test_version_is_found_by_name(text, dialect) -> None:  # type: ignore[no-untyped-def]
     assert dialect_named(text) is dialect
@@ -23,7 +46,7 @@ def test_version_is_found_by_name(text, dialect) -> None:  # type: ignore[no-unt
 
 @pytest.mark.parametrize("text", ["", "8", "7.0.0.0", "seven", "-7", "3.6.9"])
 def test_version_that_is_not_spoken_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"use one of 3\.6\.1, 7\.0\.0"):
+    with pytest.raises(ConfigError, match=r"use one of 1\.0\.0, .*, 7\.0\.1"):
         dialect_named(text)
 
 
@@ -34,11 +57,64 @@ def test_defaults_answer_every_size_of_hello() -> None:
 @pytest.mark.parametrize(
     ("dialect", "answered", "silent"),
     [
+        (V1_0_0, {"SET_TENSOR", "GRAPH_COMPUTE"}, set()),
+        (V3_0_0, {"GRAPH_COMPUTE"}, {"SET_TENSOR"}),
         (V3_6_1, {"FREE_BUFFER", "BUFFER_CLEAR", "INIT_TENSOR"}, {"SET_TENSOR"}),
+        (V5_0_0, {"FREE_BUFFER", "MEMSET_TENSOR"}, {"GRAPH_COMPUTE"}),
         (V7_0_0, {"GET_TENSOR"}, {"FREE_BUFFER", "MEMSET_TENSOR", "GRAPH_COMPUTE"}),
     ],
-    ids=["3.6.1", "7.0.0"],
+    ids=["1.0.0", "3.0.0", "3.6.1", "5.0.0", "7.0.0"],
 )
 def test_commands_answer_as_the_version_does(dialect, answered, silent) -> None:  # type: ignore[no-untyped-def]
     assert all(dialect.replies[Command[name]] for name in answered)
     assert not any(dialect.replies[Command[name]] for name in silent)
+
+
+def test_one_version_of_each_kind_can_be_named() -> None:
+    assert dialects_named("2.0, 5.0") == (V2_0_0, V5_0_0)
+    assert dialects_named("7.0.1") == (V7_0_1,)
+    with pytest.raises(ConfigError, match="leaves open what to answer"):
+        dialects_named("5.0,7.0")
+
+
+@pytest.mark.parametrize(
+    ("version", "dialect"),
+    [
+        ((2, 0, 0), V2_0_0),
+        ((3, 6, 7), V3_6_1),
+        ((4, 0, 2), V4_0_2),
+        ((5, 1, 0), V5_1_0),
+        ((7, 0, 9), V7_0_1),
+        ((3, 5, 0), V3_5_0),
+        ((3, 5, 1), None),
+        ((3, 5, 2), None),
+        ((8, 0, 0), None),
+        ((6, 1, 0), None),
+    ],
+)
+def test_dialect_of_a_server_goes_by_what_it_announces(version, dialect) -> None:  # type: ignore[no-untyped-def]
+    assert dialect_for(Version(*version)) is dialect
+
+
+def test_versions_are_in_the_order_of_time() -> None:
+    assert list(DIALECTS) == sorted(DIALECTS, key=lambda d: d.version)
+    assert [d.since for d in DIALECTS] == sorted(d.since for d in DIALECTS)
+    assert spoken_until(V4_0_0.version) == V5_0_0.since
+    assert spoken_until(V7_0_0.version) is None
+
+
+@pytest.mark.parametrize(
+    ("dialect", "has", "lacks"),
+    [
+        (V1_0_0, {"GET_TENSOR"}, {"DEVICE_COUNT", "GRAPH_RECOMPUTE"}),
+        (V3_0_0, {"DEVICE_COUNT"}, {"GRAPH_RECOMPUTE"}),
+        (V3_5_0, {"GRAPH_RECOMPUTE"}, {"MEMSET_TENSOR"}),
+        (V5_0_0, {"MEMSET_TENSOR"}, {"GET_DEVICE_SUPPORTS_OP"}),
+        (V7_0_1, {"GET_DEVICE_SUPPORTS_OP"}, set()),
+    ],
+    ids=lambda x: str(getattr(x, "version", "")),
+)
+def test_commands_came_with_their_versions(dialect, has, lacks) -> None:  # type: ignore[no-untyped-def]
+    names = {command.name for command in dialect.commands}
+    assert has <= names
+    assert not lacks & names

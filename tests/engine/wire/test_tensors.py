@@ -5,11 +5,12 @@ import struct
 import numpy as np
 import pytest
 
+from ggrpc.engine.wire import tensors as tensors_module
 from ggrpc.engine.wire.dialects import V3_6_1, V7_0_0
+from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.engine.wire.tensors import (
     RPC_TENSOR,
     TENSOR_BYTES,
-    pack_tensors,
     unpack_tensor,
     unpack_tensors,
 )
@@ -18,6 +19,7 @@ from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
+WITH_USE_COUNT = frozenset({"use_count"})
 NEW, OLD = V7_0_0.table, V3_6_1.table
 PLAIN = Tensor(
     id=1,
@@ -35,6 +37,10 @@ PLAIN = Tensor(
     raw_name=b"blk.0 \xff name",
     use_count=-1,
 )
+
+
+def pack_tensors(tensors: list[Tensor], table: OpTable) -> bytes:
+    return tensors_module.pack_tensors(tensors, table, WITH_USE_COUNT)
 
 
 def sub_operation(op: Op, number: int) -> Tensor:
@@ -116,3 +122,8 @@ def test_unknown_sub_operation_is_refused(number: int) -> None:
 def test_strides_of_a_permuted_tensor_are_left_alone() -> None:
     tensor = PLAIN._replace(type=GGMLType.F32, ne=(8, 4, 2, 1), nb=(4, 64, 32, 256))
     assert unpack_tensors(pack_tensors([tensor], NEW), NEW) == [tensor]
+
+
+def test_use_count_is_padding_where_the_version_has_none() -> None:
+    sent = tensors_module.pack_tensors([PLAIN], NEW, frozenset())
+    assert unpack_tensor(sent, NEW).use_count == 0

@@ -1,4 +1,4 @@
-"""Cases of ADD, SUB, MUL, DIV, SCALE, CLAMP, SQR, SQRT."""
+"""Cases of ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ggrpc.op import Op
-from ggrpc.ops.arithmetic import ClampParams, ScaleParams
+from ggrpc.ops.arithmetic import ClampParams, LeakyReluParams, ScaleParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case
 
@@ -23,6 +23,15 @@ SHAPES = {
     "large_repeated": ((64, 90, 33), (32, 45, 11)),
 }
 TYPES = ((F16, F16, F16), (F16, F32, F16), (F16, F32, F32), (BF16, BF16, BF16))
+
+ADD1_TYPES = (
+    (F32, F32),
+    (F16, F16),
+    (F16, F32),
+    (BF16, BF16),
+    (BF16, F32),
+    (Q8_0, F32),
+)
 
 
 def cases() -> Iterator[tuple[str, Case]]:
@@ -43,9 +52,15 @@ def cases() -> Iterator[tuple[str, Case]]:
             )
     for type in (F32, F16):
         yield f"CLAMP-{type.name}", unary(Op.CLAMP, type, ClampParams(-0.5, 1.25))
-    for op in (Op.SQR, Op.SQRT):
+    for op in (Op.SQR, Op.SQRT, Op.LOG, Op.SIN, Op.COS):
         for type in (F32, F16, BF16):
             yield f"{op.name}-{type.name}", unary(op, type)
+    for types in ADD1_TYPES:
+        label = "_".join(type.name for type in types)
+        yield f"ADD1-{label}", binary(Op.ADD1, (64, 6), (1,), (*types, types[0]))
+    for type in (F32, F16):
+        yield f"LEAKY_RELU-{type.name}", leaky_relu(type, (45, 7, 3))
+    yield "LEAKY_RELU-large", leaky_relu(F32, (512, 300))
 
 
 def binary(
@@ -84,4 +99,11 @@ def unary(op: Op, type: GGMLType, params: object = None) -> Case:
     case = Case()
     x = case.leaf(np.abs(case.rng.standard_normal((3, 7, 45))), type)
     case.node(op, [x], x.ne, type, params)
+    return case
+
+
+def leaky_relu(type: GGMLType, ne: Sequence[int]) -> Case:
+    case = Case()
+    x = case.leaf(ne, type)
+    case.node(Op.LEAKY_RELU, [x], x.ne, type, LeakyReluParams(0.1))
     return case

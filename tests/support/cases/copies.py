@@ -1,4 +1,4 @@
-"""Cases of CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT."""
+"""Cases of CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ggrpc.devices.cpu.arrays import CODECS
 from ggrpc.op import Op
-from ggrpc.ops.copies import ConcatParams
+from ggrpc.ops.copies import ConcatParams, RollParams
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.case import Array, Case
@@ -36,6 +36,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield from set_rows_cases()
     yield from concat_cases()
     yield from repeat_cases()
+    yield from roll_cases()
 
 
 def copy_cases() -> Iterator[tuple[str, Case]]:
@@ -224,3 +225,15 @@ def repeat(type: GGMLType, ne: Sequence[int], result: Sequence[int]) -> Case:
     x = case.leaf(ne, type)
     case.node(Op.REPEAT, [x], result, type)
     return case
+
+
+def roll_cases() -> Iterator[tuple[str, Case]]:
+    for shifts in ((3, 0, 0, 0), (-2, 4, 0, -1), (1, -1, 2, 1), (0, 0, 0, 0)):
+        case = Case()
+        x = case.leaf((7, 5, 3, 2))
+        case.node(Op.ROLL, [x], x.ne, params=RollParams(*shifts))
+        yield f"ROLL-{shifts}", case
+    case = Case()
+    x = case.permute(case.leaf((7, 5, 3)), 0, 2, 1, 3)
+    case.node(Op.ROLL, [x], x.ne, params=RollParams(2, 1, -3, 0))
+    yield "ROLL-permuted", case

@@ -1,4 +1,4 @@
-"""Cases of SUM_ROWS, ARGMAX, ARGSORT."""
+"""Cases of SUM, SUM_ROWS, MEAN, CUMSUM, COUNT_EQUAL, REPEAT_BACK, ARGMAX, ..."""
 
 from __future__ import annotations
 
@@ -8,17 +8,37 @@ import numpy as np
 
 from ggrpc.op import Op
 from ggrpc.ops.reductions import ArgsortParams, SortOrder
+from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.case import Array, Case
 
+FLOATS = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+REPEATS = {
+    "rows": ((8, 6), (8, 1)),
+    "all": ((6, 4, 6, 4), (2, 2, 3, 2)),
+    "none": ((5, 3), (5, 3)),
+    "large": ((512, 300), (256, 1)),
+}
+
 
 def cases() -> Iterator[tuple[str, Case]]:
-    for name, ne in {"odd": (67, 5, 3, 2), "large": (700, 200)}.items():
+    for op in (Op.SUM_ROWS, Op.MEAN, Op.CUMSUM):
+        for name, ne in {"odd": (67, 5, 3, 2), "large": (700, 200)}.items():
+            case = Case()
+            x = case.leaf(ne)
+            case.node(op, [x], x.ne if op == Op.CUMSUM else (1, *x.ne[1:]))
+            yield f"{op.name}-{name}", case
+        yield f"{op.name}-gaps", gaps(op)
+    for type in FLOATS:
+        for name, ne in {"odd": (67, 5, 3, 2), "one": (1,)}.items():
+            case = Case()
+            case.node(Op.SUM, [positive(case, ne, type)], (1,), type)
+            yield f"SUM-{type.name}-{name}", case
+    yield "COUNT_EQUAL", count_equal()
+    for name, (ne, result) in REPEATS.items():
         case = Case()
-        x = case.leaf(ne)
-        case.node(Op.SUM_ROWS, [x], (1, *x.ne[1:]))
-        yield f"SUM_ROWS-{name}", case
-    yield "SUM_ROWS-gaps", sum_of_gaps()
+        case.node(Op.REPEAT_BACK, [case.leaf(ne)], result)
+        yield f"REPEAT_BACK-{name}", case
     for name, ne in {"one": (500,), "many": (129, 17)}.items():
         yield f"ARGMAX-{name}", argmax(ne)
     yield "ARGMAX-ties", argmax_of_ties()
@@ -28,6 +48,12 @@ def cases() -> Iterator[tuple[str, Case]]:
             x = case.leaf(shuffled(ne))
             case.node(Op.ARGSORT, [x], x.ne, GGMLType.I32, ArgsortParams(order))
             yield f"ARGSORT-{order.name}-{name}", case
+    for ne in ((67, 5, 3), (700, 200), (9, 4)):
+        for k in (1, 2, 8):
+            case = Case()
+            x = case.leaf(shuffled(ne))
+            case.node(Op.TOP_K, [x], (k, *x.ne[1:]), GGMLType.I32)
+            yield f"TOP_K-{ne[0]}-{k}", case
 
 
 def shuffled(ne: tuple[int, ...]) -> Array:
@@ -36,11 +62,23 @@ def shuffled(ne: tuple[int, ...]) -> Array:
     return np.random.default_rng(9).permuted(rows, axis=-1)
 
 
-def sum_of_gaps() -> Case:
+def positive(case: Case, ne: tuple[int, ...], type: GGMLType) -> Tensor:
+    """Numbers whose sum is not the small difference of large ones."""
+    return case.leaf(np.abs(case.rng.standard_normal(ne[::-1])), type)
+
+
+def gaps(op: Op) -> Case:
     case = Case()
     wide = case.leaf((64, 6, 5))
     x = case.view(wide, (20, 3, 5), (4, 512, 1536), offset=16)
-    case.node(Op.SUM_ROWS, [x], (1, 3, 5))
+    case.node(op, [x], x.ne if op == Op.CUMSUM else (1, 3, 5))
+    return case
+
+
+def count_equal() -> Case:
+    case = Case()
+    a, b = (case.leaf(case.rng.integers(0, 4, (30, 7)), GGMLType.I32) for _ in "ab")
+    case.node(Op.COUNT_EQUAL, [a, b], (1,), GGMLType.I64)
     return case
 
 

@@ -1,0 +1,155 @@
+"""CONV_2D, CONV_2D_DW, CONV_3D, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, equal
+from ggrpc.ops.unfolding import HALF_OR_FULL, outputs, strides
+from ggrpc.tensor import Dims
+
+A, B = 0, 1
+
+
+class Conv2dParams(NamedTuple):
+    """Stride, padding and dilation of both dimensions."""
+
+    s0: int
+    s1: int
+    p0: int
+    p1: int
+    d0: int
+    d1: int
+
+
+class Conv3dParams(NamedTuple):
+    """Stride, padding and dilation of three dimensions.
+
+    Attributes:
+        c, n, oc: channels, images and channels of the result; channels share the
+            fourth dimension with the images, and with the kernels.
+    """
+
+    s0: int
+    s1: int
+    s2: int
+    p0: int
+    p1: int
+    p2: int
+    d0: int
+    d1: int
+    d2: int
+    c: int
+    n: int
+    oc: int
+
+
+class ConvTranspose1dParams(NamedTuple):
+    """Stride; ggml has but one padding (0) and one dilation (1)."""
+
+    s0: int
+    p0: int
+    d0: int
+
+
+class ConvTranspose2dParams(NamedTuple):
+    """The stride in both dimensions."""
+
+    s0: int
+
+
+def _plane(node: Node) -> tuple[int, int]:
+    k, x, p = node.source(A).ne, node.source(B).ne, node.params
+    return (
+        outputs(x[0], k[0], p.s0, p.p0, p.d0),
+        outputs(x[1], k[1], p.s1, p.p1, p.d1),
+    )
+
+
+def _conv_2d_ne(node: Node) -> Dims:
+    return *_plane(node), node.source(A).ne[3], node.source(B).ne[3]
+
+
+def _conv_2d_dw_ne(node: Node) -> Dims:
+    return *_plane(node), *node.source(B).ne[2:]
+
+
+def _one_each(node: Node) -> str | None:
+    return None if node.source(A).ne[2] == 1 else "a kernel has more than one channel"
+
+
+def _conv_3d_ne(node: Node) -> Dims:
+    k, x, p = node.source(A).ne, node.source(B).ne, node.params
+    return *_plane(node), outputs(x[2], k[2], p.s2, p.p2, p.d2), p.oc * p.n
+
+
+def _conv_3d_counts(node: Node) -> str | None:
+    k, x, p = node.source(A).ne[3], node.source(B).ne[3], node.params
+    if min(p.c, p.n, p.oc) < 0 or k != p.c * p.oc or x != p.c * p.n:
+        return f"ne[3] is {k} of a and {x} of b, for c, n, oc {p.c}, {p.n}, {p.oc}"
+    return None
+
+
+def _spread(ne: int, kernel: int, stride: int) -> int:
+    return (ne - 1) * stride + kernel
+
+
+def _conv_transpose_1d_ne(node: Node) -> Dims:
+    k, x = node.source(A).ne, node.source(B).ne
+    return _spread(x[0], k[0], node.params.s0), k[1], x[2], 1
+
+
+def _one_sequence(node: Node) -> str | None:
+    if node.source(A).ne[3] != 1 or node.source(B).ne[2:] != (1, 1):
+        return "b is no matrix, or a has 4 dimensions"
+    if node.params[1:] != (0, 1):
+        return "p0 must be 0 and d0 1"
+    return None
+
+
+def _conv_transpose_2d_ne(node: Node) -> Dims:
+    k, x, s = node.source(A).ne, node.source(B).ne, node.params.s0
+    return _spread(x[0], k[0], s), _spread(x[1], k[1], s), k[2], x[3]
+
+
+_sources = (Source("a", HALF_OR_FULL), Source("b", F32))
+
+define(
+    Contract(
+        Op.CONV_2D,
+        _sources,
+        F32,
+        _conv_2d_ne,
+        Conv2dParams,
+        (strides, equal((A, 2), (B, 2))),
+    ),
+    Contract(
+        Op.CONV_2D_DW,
+        _sources,
+        F32,
+        _conv_2d_dw_ne,
+        Conv2dParams,
+        (strides, _one_each, equal((A, 3), (B, 2))),
+    ),
+    Contract(
+        Op.CONV_3D, _sources, F32, _conv_3d_ne, Conv3dParams, (strides, _conv_3d_counts)
+    ),
+    Contract(
+        Op.CONV_TRANSPOSE_1D,
+        _sources,
+        F32,
+        _conv_transpose_1d_ne,
+        ConvTranspose1dParams,
+        (strides, _one_sequence, equal((A, 2), (B, 1))),
+    ),
+    Contract(
+        Op.CONV_TRANSPOSE_2D,
+        _sources,
+        F32,
+        _conv_transpose_2d_ne,
+        ConvTranspose2dParams,
+        (strides, equal((A, 3), (B, 2))),
+    ),
+)

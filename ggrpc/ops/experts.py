@@ -1,0 +1,57 @@
+"""MUL_MAT_ID and ADD_ID: each token has chosen the matrices, or rows, that it wants."""
+
+from __future__ import annotations
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, I32, equal, like, multiple
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS, QUANTIZED
+
+AS, A, B, IDS = 0, 0, 1, 2
+
+
+def _mul_mat_id_ne(node: Node) -> Dims:
+    return node.source(AS).ne[1], node.source(IDS).ne[0], node.source(B).ne[2], 1
+
+
+def _three_dimensions(node: Node) -> str | None:
+    if node.source(AS).ne[3] == node.source(B).ne[3] == 1:
+        return None
+    return "as and b may have 3 dimensions"
+
+
+def _list_a_token(node: Node) -> str | None:
+    return None if node.source(IDS).ne[2:] == (1, 1) else "ids is no matrix"
+
+
+define(
+    Contract(
+        Op.MUL_MAT_ID,
+        (
+            Source("as", FLOATS | QUANTIZED),
+            Source("b", FLOATS),
+            Source("ids", I32, index=True),
+        ),
+        F32,
+        _mul_mat_id_ne,
+        rules=(
+            _three_dimensions,
+            _list_a_token,
+            equal((AS, 0), (B, 0)),
+            equal((IDS, 1), (B, 2)),
+            multiple((IDS, 0), (B, 1)),
+        ),
+    ),
+    Contract(
+        Op.ADD_ID,
+        (Source("a", F32), Source("b", F32), Source("ids", I32, index=True)),
+        F32,
+        like(A),
+        rules=(
+            equal((A, 0), (B, 0)),
+            equal((A, 1), (IDS, 0)),
+            equal((A, 2), (IDS, 1)),
+        ),
+    ),
+)

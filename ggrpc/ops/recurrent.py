@@ -1,0 +1,100 @@
+"""SSM_CONV and SSM_SCAN: what the Mamba layers do along the tokens of a sequence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, I32, contiguous, equal, multiple, same_shape, shaped
+from ggrpc.tensor import Dims
+
+SX, C = 0, 1
+S, X, DT, SCAN_A, SCAN_B, SCAN_C, IDS = range(7)
+
+
+class SsmScanParams(NamedTuple):
+    """How many states the result ends with.
+
+    Attributes:
+        k: the state after the last token, the one before it, and so on; clients that
+            know only of the last one (before 2026) send 0.
+    """
+
+    k: int
+
+    @property
+    def slots(self) -> int:
+        """The number of states."""
+        return self.k or 1
+
+
+def _conv_ne(node: Node) -> Dims:
+    sx, c = node.source(SX).ne, node.source(C).ne
+    return sx[1], sx[0] - c[0] + 1, sx[2], 1
+
+
+def _enough_columns(node: Node) -> str | None:
+    sx, c = node.source(SX).ne, node.source(C).ne
+    if 0 < c[0] <= sx[0] + 1:
+        return None
+    return f"c.ne[0] is {c[0]}, must be 1 to {sx[0] + 1}"
+
+
+def _scan_ne(node: Node) -> Dims:
+    s, seqs = node.source(S), node.source(X).ne[3]
+    state = s.ne[0] * s.ne[1] * s.ne[2]
+    return node.source(X).nelements + node.params.slots * state * seqs, 1, 1, 1
+
+
+def _decay(node: Node) -> str | None:
+    a, k = node.source(SCAN_A).ne, node.params.k
+    if k < 0 or (k > 1 and a[0] != 1):
+        return f"K is {k}"
+    if a[0] not in (1, node.source(S).ne[0]):
+        return f"A.ne[0] is {a[0]}, must be 1 or the state's {node.source(S).ne[0]}"
+    return None
+
+
+define(
+    Contract(
+        Op.SSM_CONV,
+        (Source("sx", F32), Source("c", F32)),
+        F32,
+        _conv_ne,
+        rules=(
+            shaped(SX, lambda n: (*n.source(SX).ne[:3], 1)),
+            shaped(C, lambda n: (n.source(C).ne[0], n.source(SX).ne[1], 1, 1)),
+            _enough_columns,
+        ),
+    ),
+    Contract(
+        Op.SSM_SCAN,
+        (
+            Source("s", F32),
+            Source("x", F32),
+            Source("dt", F32),
+            Source("A", F32),
+            Source("B", F32),
+            Source("C", F32),
+            Source("ids", I32, index=True),
+        ),
+        F32,
+        _scan_ne,
+        SsmScanParams,
+        (
+            equal((S, 1), (X, 0)),
+            equal((S, 2), (X, 1)),
+            shaped(DT, lambda n: (*n.source(X).ne[1:], 1)),
+            shaped(SCAN_A, lambda n: (n.source(SCAN_A).ne[0], n.source(S).ne[2], 1, 1)),
+            _decay,
+            equal((SCAN_B, 0), (S, 0)),
+            equal((SCAN_B, 2), (X, 2)),
+            equal((SCAN_B, 3), (X, 3)),
+            same_shape(SCAN_C, SCAN_B),
+            multiple((X, 1), (SCAN_B, 1)),
+            shaped(IDS, lambda n: (n.source(X).ne[3], 1, 1, 1)),
+            contiguous(S),
+        ),
+    ),
+)

@@ -1,0 +1,182 @@
+"""IM2COL, IM2COL_3D, IM2COL_BACK, COL2IM_1D: the windows of an image, side by side."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import ANY, F32, RESULT, own, same_type
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS, GGMLType
+
+A, B = 0, 1
+HALF_OR_FULL = frozenset({GGMLType.F16, GGMLType.F32})
+
+
+class Im2colParams(NamedTuple):
+    """Stride, padding and dilation of both dimensions.
+
+    Attributes:
+        is_2d: 1; else the second one is that of the channels.
+    """
+
+    s0: int
+    s1: int
+    p0: int
+    p1: int
+    d0: int
+    d1: int
+    is_2d: int
+
+
+class Im2col3dParams(NamedTuple):
+    """Stride, padding and dilation of three dimensions.
+
+    Attributes:
+        ic: channels, which share the fourth dimension with the images.
+    """
+
+    s0: int
+    s1: int
+    s2: int
+    p0: int
+    p1: int
+    p2: int
+    d0: int
+    d1: int
+    d2: int
+    ic: int
+
+
+class Col2im1dParams(NamedTuple):
+    """Stride, channels of the result, and what is cut off at both ends."""
+
+    s0: int
+    oc: int
+    p0: int
+
+
+def outputs(ne: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """How many windows a dimension has; the division is C's, towards 0.
+
+    Source: ggml_calc_conv_output_size.
+    """
+    room = ne + 2 * padding - dilation * (kernel - 1) - 1
+    return (room // stride if room >= 0 else -(-room // stride)) + 1
+
+
+def strides(node: Node) -> str | None:
+    """The rule that each stride is 1 at least, or there would be endless windows."""
+    p = node.params
+    used = [p.s0, getattr(p, "s2", 1)]
+    if getattr(p, "is_2d", 1) == 1:
+        used.append(getattr(p, "s1", 1))
+    return "a stride is less than 1" if min(used) < 1 else None
+
+
+def _columns_ne(kernel: Dims, image: Dims, p: Im2colParams) -> Dims:
+    width = outputs(image[0], kernel[0], p.s0, p.p0, p.d0)
+    if p.is_2d != 1:
+        return kernel[1] * kernel[0], width, image[2], 1
+    height = outputs(image[1], kernel[1], p.s1, p.p1, p.d1)
+    return kernel[2] * kernel[1] * kernel[0], width, height, image[3]
+
+
+def _same_channels(kernel: Dims, image: Dims, p: Im2colParams) -> str | None:
+    at = 2 if p.is_2d == 1 else 1
+    if image[at] != kernel[at]:
+        return f"the image has {image[at]} channels, the kernel {kernel[at]}"
+    if p.is_2d != 1 and image[3] != 1:
+        return "the image has 4 dimensions"
+    return None
+
+
+def _im2col_ne(node: Node) -> Dims:
+    return _columns_ne(node.source(A).ne, node.source(B).ne, node.params)
+
+
+def _im2col_channels(node: Node) -> str | None:
+    return _same_channels(node.source(A).ne, node.source(B).ne, node.params)
+
+
+def _no_wider(node: Node) -> str | None:
+    if node.tensor.type == GGMLType.F32 and node.source(B).type != GGMLType.F32:
+        return "gives F16 for b of F16"
+    return None
+
+
+def _back_fits(node: Node) -> str | None:
+    columns, kernel, image = node.source(A).ne, node.source(B).ne, node.tensor.ne
+    ne = _columns_ne(kernel, image, node.params)
+    if columns != ne:
+        return f"a's ne is {list(columns)}, must be {list(ne)}"
+    return _same_channels(kernel, image, node.params)
+
+
+def _has_channels(node: Node) -> str | None:
+    return None if node.params.ic > 0 else f"there are {node.params.ic} channels"
+
+
+def _im2col_3d_ne(node: Node) -> Dims:
+    k, x, p = node.source(A).ne, node.source(B).ne, node.params
+    return (
+        k[0] * k[1] * k[2] * p.ic,
+        outputs(x[0], k[0], p.s0, p.p0, p.d0),
+        outputs(x[1], k[1], p.s1, p.p1, p.d1),
+        outputs(x[2], k[2], p.s2, p.p2, p.d2) * (x[3] // p.ic),
+    )
+
+
+def _col2im_fits(node: Node) -> str | None:
+    a, p = node.source(A).ne, node.params
+    if a[2:] != (1, 1):
+        return "a is no matrix"
+    if p.oc < 1 or p.p0 < 0:
+        return f"oc is {p.oc}, must be positive, and p0 {p.p0}, must not be negative"
+    if a[0] % p.oc or not a[0]:
+        return f"a.ne[0] is {a[0]}, must be a multiple of {p.oc} channels"
+    return None
+
+
+def _col2im_ne(node: Node) -> Dims:
+    a, p = node.source(A).ne, node.params
+    return (a[1] - 1) * p.s0 + a[0] // p.oc - 2 * p.p0, p.oc, 1, 1
+
+
+_kernel = Source("a", ANY)  # only its shape is read
+
+define(
+    Contract(
+        Op.IM2COL,
+        (_kernel, Source("b", HALF_OR_FULL)),
+        HALF_OR_FULL,
+        _im2col_ne,
+        Im2colParams,
+        (strides, _im2col_channels, _no_wider),
+    ),
+    Contract(
+        Op.IM2COL_BACK,
+        (Source("a", F32), Source("b", HALF_OR_FULL)),
+        F32,
+        own,
+        Im2colParams,
+        (strides, _back_fits),
+    ),
+    Contract(
+        Op.IM2COL_3D,
+        (_kernel, Source("b", F32)),
+        HALF_OR_FULL,
+        _im2col_3d_ne,
+        Im2col3dParams,
+        (strides, _has_channels),
+    ),
+    Contract(
+        Op.COL2IM_1D,
+        (Source("a", FLOATS),),
+        FLOATS,
+        _col2im_ne,
+        Col2im1dParams,
+        (strides, same_type(A, RESULT), _col2im_fits),
+    ),
+)

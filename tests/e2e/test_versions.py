@@ -1,0 +1,128 @@
+"""Stock clients and servers of every protocol version that can be built."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggrpc.engine.client import connect
+from tests.support.case import run_case
+from tests.support.cases.arithmetic import cases
+from tests.support.oracle import run_case_on
+from tests.support.paths import optional_peer, shared
+from tests.support.processes import (
+    Served,
+    finish_client,
+    generate,
+    native_serving,
+    nmse,
+    serving,
+    start_client,
+)
+
+# Release of llama-cpp-python, protocol. CI always has the first two.
+PEERS = {
+    "0.3.36": "7.0.0",
+    "0.3.17": "3.6.1",
+    "0.3.16": "2.0.0",
+    "0.3.24": "4.0.0",
+    "0.3.35": "5.0.0",
+}
+TOKENS = [1, 285, 373, 84, 9, 341, 45, 464, 4, 116, 458, 458]
+PREDICT = 6
+MOST_TRIES = 3
+
+
+@pytest.fixture(params=PEERS, ids=PEERS.get)
+def release(request) -> str:  # type: ignore[no-untyped-def]
+    optional_peer(request.param)
+    return str(request.param)
+
+
+def tries(served: Served, release: str, folder: Path) -> int:
+    """How often a client must be started until it generates, rightly."""
+    model, out = shared("peer/models/micro_f16.gguf"), folder / "out.npy"
+    for count in range(1, MOST_TRIES + 1):
+        client = start_client(release, model, out, PREDICT, served.endpoint)
+        if client.wait(60) == 0:
+            tokens, logits = finish_client(client, out)
+            captured = np.load(shared(f"traces/{PEERS[release]}/logits.npy"))
+            assert tokens == TOKENS
+            assert nmse(logits, captured) < 1e-6
+            return count
+        client.communicate()
+    raise AssertionError(f"not within {MOST_TRIES} tries:\n{served.log}")
+
+
+def test_native_client_is_learned_and_remembered(release: str, tmp_path: Path) -> None:
+    with serving(state=tmp_path) as served:
+        first = tries(served, release, tmp_path)
+        if PEERS[release] in ("7.0.0", "3.6.1"):
+            assert first == 1
+        else:
+            served.wait_for_line("remembered")
+        assert tries(served, release, tmp_path) == 1
+    with serving(state=tmp_path) as restarted:
+        assert tries(restarted, release, tmp_path) == 1
+
+
+def test_native_client_generates_with_its_version_fixed(
+    release: str, tmp_path: Path
+) -> None:
+    with serving("--protocol", PEERS[release]) as served:
+        assert tries(served, release, tmp_path) == 1
+
+
+def test_two_old_versions_are_served_with_one_of_each_kind(tmp_path: Path) -> None:
+    for release in ("0.3.16", "0.3.35"):
+        optional_peer(release)
+    with serving("--protocol", "2.0,5.0") as served:
+        for release in ("0.3.16", "0.3.35"):
+            assert tries(served, release, tmp_path) == 1
+
+
+def test_probe_and_mem_are_right_for_native_servers(release: str) -> None:
+    with native_serving(release) as endpoint:
+        rows = {
+            command: json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "ggrpc", command, str(endpoint), "--json"],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=60,
+                ).stdout
+            )
+            for command in ("probe", "mem")
+        }
+    assert rows["probe"]["protocol"] == PEERS[release]
+    assert rows["probe"]["alignment_bytes"] == 32
+    assert rows["probe"]["clients"].startswith("since 202")
+    assert rows["mem"]["memory_total_bytes"] > 1 << 28
+
+
+def test_model_generated_by_both_makes_of_server(release: str, tmp_path: Path) -> None:
+    model = shared("peer/models/micro_q4_0.gguf")
+    with (
+        native_serving(release) as native,
+        serving("--protocol", PEERS[release]) as ours,
+    ):
+        results = [
+            generate(release, model, tmp_path / "out.npy", PREDICT, endpoint)
+            for endpoint in (native, ours.endpoint)
+        ]
+    assert results[0][0] == results[1][0]
+    assert nmse(results[1][1], results[0][1]) < 1e-3
+
+
+def test_graphs_run_on_native_servers(release: str, cpu_device) -> None:  # type: ignore[no-untyped-def]
+    with native_serving(release) as endpoint, connect(endpoint, timeout=60) as client:
+        for name, case in list(cases())[:8]:
+            expected = run_case_on(client, case)
+            for key, value in run_case(cpu_device, case).items():
+                assert nmse(value, expected[key]) < 1e-7, name

@@ -1,0 +1,49 @@
+"""The contracts of MUL_MAT_ID and ADD_ID."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ggrpc.op import Op
+from ggrpc.types import GGMLType
+from tests.support.case import Case
+from tests.support.contracts import assert_refused, check
+
+
+def mul_mat_id(
+    experts: tuple[int, ...], b: tuple[int, ...], ids: tuple[int, ...]
+) -> Case:
+    case = Case()
+    chosen = case.leaf(np.zeros(ids[::-1], int), GGMLType.I32)
+    y = (experts[1], ids[0], b[2])
+    case.node(Op.MUL_MAT_ID, [case.leaf(experts), case.leaf(b), chosen], y)
+    return case
+
+
+def test_experts_of_each_token_are_taken() -> None:
+    check(mul_mat_id((16, 8, 4), (16, 1, 5), (2, 5)))
+
+
+@pytest.mark.parametrize(
+    ("experts", "b", "ids", "message"),
+    [
+        ((16, 8, 4), (12, 1, 5), (2, 5), "as.ne.0. is 16, must equal b.ne.0., 12"),
+        ((16, 8, 4), (16, 1, 5), (2, 4), "ids.ne.1. is 4, must equal b.ne.2., 5"),
+        ((16, 8, 4), (16, 3, 5), (2, 5), "ids.ne.0. is 2, must be a multiple of b"),
+        ((16, 8, 4, 2), (16, 1, 5), (2, 5), "as and b may have 3 dimensions"),
+        ((16, 8, 4), (16, 1, 5, 2), (2, 5), "as and b may have 3 dimensions"),
+        ((16, 8, 4), (16, 1, 5), (2, 5, 3), "ids is no matrix"),
+    ],
+)
+def test_experts_that_do_not_fit_are_refused(
+    experts: tuple[int, ...], b: tuple[int, ...], ids: tuple[int, ...], message: str
+) -> None:
+    assert_refused(mul_mat_id(experts, b, ids), message)
+
+
+def test_add_id_of_other_lists_is_refused() -> None:
+    case = Case()
+    ids = case.leaf(np.zeros((5, 3), int), GGMLType.I32)
+    case.node(Op.ADD_ID, [case.leaf((8, 2, 5)), case.leaf((8, 4)), ids], (8, 2, 5))
+    assert_refused(case, "a.ne.1. is 2, must equal ids.ne.0., 3")
