@@ -150,6 +150,8 @@ def test_port_in_use_exits_3(served: Served) -> None:
     [
         (["-d", "cuda0"], 2, "there is no device 'cuda0' here, only cpu"),
         (["--protocol", "9"], 2, "protocol '9' is not spoken here"),
+        (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 leaves open"),
+        (["--op-table", "today"], 2, "'today' names no op table"),
         (["--weight-cache", "lots"], 2, "'lots' is no size"),
         (["-H", "a..b"], 2, "'a..b:50052' is no endpoint"),
         (["-H", "192.0.2.1"], 3, "cannot listen on 192.0.2.1:50052"),

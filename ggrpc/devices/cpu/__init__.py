@@ -6,17 +6,23 @@ from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
     activations,
     arithmetic,
     attention,
+    convolution,
     copies,
     experts,
     generators,
     linear_attention,
     matmul,
     norms,
+    padding,
     patches,
+    pooling,
     recurrent,
     reductions,
     rope,
     triangles,
+    unfolding,
+    upscaling,
+    windows,
 )
 from ggrpc.devices.cpu.device import CpuDevice
 

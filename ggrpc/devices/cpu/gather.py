@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -32,5 +33,5 @@ def _take(c: Compiler, x: Array, index: Array, axis: int, out: Array) -> None:
     """Append a np.take, spread over the workers along one of the other axes."""
     large = out.size >= WORTH_SHARING
     shape = [1 if at == axis else n for at, n in enumerate(out.shape)]
-    for at in pieces((*shape, 1), c.workers.threads if large else 1):
-        c.step(np.take, x[at], index, axis, out[at], "clip")
+    parts = pieces((*shape, 1), c.workers.threads if large else 1)
+    c.parallel(partial(np.take, x[at], index, axis, out[at], "clip") for at in parts)

@@ -136,9 +136,8 @@ def gated_delta_net(node: Node, c: Compiler) -> None:
     _each_head(k, beta, columns[..., 0, :], c)
     _each_head(k, minus, columns[..., 1, :], c)
     _each_head(k, w, a, c)
-    _each_head(
-        node.source(DeltaNet.Q), np.broadcast_to(scalar(size**-0.5), shape), r, c
-    )
+    scale = np.broadcast_to(scalar(size**-0.5), shape)
+    _each_head(node.source(DeltaNet.Q), scale, r, c)
     scan = Scan(
         start=_states(node, DeltaNet.STATE, shape, c),
         slots=slots,
@@ -157,20 +156,19 @@ def _each_head(source: Tensor, factor: Array, out: Array, c: Compiler) -> None:
 
     Head h of v goes with head h % n of the source; r sequences in a row with one of it.
     """
-    x = c.f32(source)
-    seqs, tokens, heads, size = x.shape
+    x = c.f32(source).swapaxes(0, 1)
+    tokens, seqs, heads, _ = x.shape
 
     def split(array: Array) -> Array:
-        last = array.shape[-1]
-        return array.reshape(tokens, seqs, -1, array.shape[2] // heads, heads, last)
+        repeats = array.shape[2] // heads
+        return array.reshape(tokens, seqs, -1, repeats, heads, array.shape[-1])
 
-    x = x.swapaxes(0, 1)[:, :, None, None]
-    c.elementwise(np.multiply, (x, split(factor)), split(out))
+    c.elementwise(np.multiply, (x[:, :, None, None], split(factor)), split(out))
 
 
 def _tokens(node: Node, at: int, shape: _Shape, c: Compiler) -> Array:
     """A source as `Scan` has its vectors; a sequence's tokens lie one after another."""
-    x = c.f32(node.source(at))[0]
+    x: Array = c.f32(node.source(at))[0]
     return x.reshape(shape.seqs, shape.tokens, *shape[2:]).swapaxes(0, 1)
 
 

@@ -75,7 +75,7 @@ def ssm_scan(node: Node, c: Compiler) -> None:
 
 
 def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
-    """dt, the decay and its rate, as `Scan` has them; of shape (tokens, seqs, heads)."""
+    """dt and the decay, of (tokens, seqs, heads), and its rate: see `Scan`."""
     raw = c.f32(node.source(DT))[0].swapaxes(0, 1)
     dt, a = c.scratch(raw.shape), c.f32(node.source(SCAN_A))[0, 0]
     c.elementwise(np.logaddexp, (raw, ZERO), dt)

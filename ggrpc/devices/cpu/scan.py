@@ -31,8 +31,8 @@ class Scan(NamedTuple):
     """One recurrence over T tokens of n sequences.
 
     Its state is G groups of heads that share k and r, R heads a group, D rows a head, S
-    columns a row. v and k are written into `update_rows` and `update_columns`: their
-    product is what BLAS adds to the state, and it takes two such vectors as soon as one.
+    columns a row. What a token adds is one product of `update_rows` by
+    `update_columns`; BLAS is faster at two pairs of vectors than numpy is at one.
 
     Attributes:
         start: (n, G, R, D, S), the states to begin with.

@@ -104,9 +104,7 @@ def unfold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
     return partial(_unfold, None if inside else windows, pairs)
 
 
-def _unfold(
-    with_border: Array | None, pairs: Sequence[tuple[Array, Array]]
-) -> None:
+def _unfold(with_border: Array | None, pairs: Sequence[tuple[Array, Array]]) -> None:
     if with_border is not None:
         with_border.fill(0)
     for target, source in pairs:
