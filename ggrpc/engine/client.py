@@ -170,6 +170,13 @@ class Client:
         """Copy a tensor on the server; False where it cannot."""
         return bool(self._ask(m.CopyTensor(src=src, dst=dst), m.Result).result)
 
+    def supports(
+        self, tensor: Tensor, srcs: tuple[Tensor | None, ...], device: int = 0
+    ) -> bool:
+        """Whether a device computes such a node (from protocol 7.0.1 on)."""
+        request = m.GetDeviceSupportsOp(device=device, tensor=tensor, srcs=srcs)
+        return bool(self._ask(request, m.Result).result)
+
     def compute(self, graph: Graph, device: int = 0) -> None:
         """Run a graph.
 

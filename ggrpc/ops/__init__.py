@@ -9,6 +9,7 @@ from ggrpc.ops import (  # noqa: F401  they register their contracts
     attention,
     convolution,
     copies,
+    deepseek,
     experts,
     generators,
     linear_attention,

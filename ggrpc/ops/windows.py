@@ -19,7 +19,7 @@ TWO_BYTES = frozenset({GGMLType.F16, GGMLType.BF16})
 
 
 class WinPartParams(NamedTuple):
-    """How many windows lie side by side and one below the other, and the size of one."""
+    """How many windows lie side by side, and one below the other; and their size."""
 
     npx: int
     npy: int

@@ -16,7 +16,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import Client, connect
 from ggrpc.engine.server import Server, ServerSettings
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, Dialect
+from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, V7_0_1, Dialect
 from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import (
     BindError,
@@ -154,6 +154,20 @@ def test_graph_is_computed_and_computed_again(client: Client) -> None:
         assert got(client, y).tolist() == [9] * 8
     client.compute(graph)
     assert got(client, y).tolist() == [9] * 8
+
+
+def test_server_says_truly_which_nodes_it_computes() -> None:
+    with (
+        running(dialects=(V7_0_1,)) as endpoint,
+        connect(endpoint, timeout=20) as client,
+    ):
+        x = placed(client, 8)
+        node = x._replace(id=2, op=Op.SQR)
+        assert client.supports(node, (x,))
+        assert not client.supports(node._replace(op=Op.MAP_CUSTOM1), (x,))
+        assert not client.supports(node, ())
+        assert not client.supports(node._replace(ne=(4, 1, 1, 1)), (x,))
+        assert client.memory()
 
 
 def test_recompute_without_a_graph_ends_the_session(client: Client) -> None:

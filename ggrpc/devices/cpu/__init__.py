@@ -8,6 +8,7 @@ from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
     attention,
     convolution,
     copies,
+    deepseek,
     experts,
     generators,
     linear_attention,

@@ -1,8 +1,8 @@
-"""CONV_2D, CONV_3D, CONV_2D_DW, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D by BLAS, in float32.
+"""CONV_2D, CONV_3D, CONV_2D_DW, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D by BLAS.
 
 A convolution is a product of the kernels with the windows of the image, unfolded a
 block at a time; a transposed one is a product that gives windows, which are folded.
-The numbers of an image are not rounded to those of a kernel of F16, as ggml does.
+All is float32: where a kernel is F16, the image is not rounded to F16 as ggml does.
 """
 
 from __future__ import annotations
@@ -191,12 +191,12 @@ def _weigh(
     order = sorted(range(4), key=lambda axis: -y.strides[axis])
     back = [order.index(axis) for axis in range(4)]
     terms = []
-    for element, windows, image in met:
-        out = y[(..., *windows)]
+    for each in met:
+        out = y[each.windows]
         shape = [out.shape[axis] for axis in order]
         product = scratch[: out.size].reshape(shape).transpose(back)
-        weight = weights[(..., *element)][:, np.newaxis, np.newaxis]
-        terms.append((x[(..., *image)], weight, product, out))
+        weight = weights[:, *each.element, np.newaxis, np.newaxis]
+        terms.append((x[each.image], weight, product, out))
     return partial(_sum_up, terms, y)
 
 

@@ -65,7 +65,7 @@ def _reduce(c: Compiler, op: int, slide: Slide, x: Array, y: Array) -> None:
     for at in pieces((*x.shape[:-1], 1), threads):
         if slide.kernel <= slide.windows:
             met = meetings([slide])
-            pairs = [(x[at][..., m.image[0]], y[at][..., m.windows[0]]) for m in met]
+            pairs = [(x[at][m.image], y[at][m.windows]) for m in met]
             tasks.append(partial(_by_element, ufunc, nothing, pairs, y[at]))
         else:
             spans = enumerate(slide.spans())
@@ -117,11 +117,10 @@ def _choose(
     best.fill(REDUCERS[PoolOp.MAX][1])
     chosen.fill(-1)
     for number, (_, windows, image) in enumerate(met):
-        at = (..., *windows)
-        source = x[(..., *image)]
-        np.greater(source, best[at], mask[at])
-        np.copyto(best[at], source, where=mask[at])
-        np.copyto(chosen[at], number, where=mask[at])
+        source = x[image]
+        np.greater(source, best[windows], mask[windows])
+        np.copyto(best[windows], source, where=mask[windows])
+        np.copyto(chosen[windows], number, where=mask[windows])
 
 
 def _give_back(
@@ -129,7 +128,6 @@ def _give_back(
 ) -> None:
     y.fill(0)
     for number, (_, windows, image) in enumerate(met):
-        at = (..., *windows)
-        out = y[(..., *image)]
-        np.equal(chosen[at], number, mask[at])
-        np.add(out, grads[at], out, where=mask[at])
+        out = y[image]
+        np.equal(chosen[windows], number, mask[windows])
+        np.add(out, grads[windows], out, where=mask[windows])

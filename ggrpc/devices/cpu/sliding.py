@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ggrpc.devices.cpu.workers import Step
 BLOCK = 1 << 20  # elements of unfolded windows that a thread works on at once
 
 Box = tuple[slice, ...]
+Index = tuple[Any, ...]  # begins with whatever axes there are
 Part = TypeVar("Part")
 
 
@@ -29,13 +30,18 @@ class Meeting(NamedTuple):
 
     Attributes:
         element: its place in a window.
-        windows: those whose element it is lies inside the image.
-        image: where in the image it does.
+        windows: an index of those whose element it is lies inside the image.
+        image: an index of where in the image it does.
     """
 
     element: tuple[int, ...]
-    windows: Box
-    image: Box
+    windows: Index
+    image: Index
+
+    @property
+    def unfolded(self) -> Index:
+        """Its index where the kernel's axes come before those of the windows."""
+        return ..., *self.element, *self.windows[1:]
 
 
 class Slide(NamedTuple):
@@ -62,8 +68,8 @@ class Slide(NamedTuple):
         start = self.padding - windows.start * self.stride
         return self._replace(windows=windows.stop - windows.start, padding=start)
 
-    def meetings(self) -> Iterator[Meeting]:
-        """What each element of the windows meets, where it meets anything."""
+    def meetings(self) -> Iterator[tuple[int, slice, slice]]:
+        """Each element of the windows that meets anything: itself, where, and what."""
         for at in range(self.kernel):
             start = at * self.dilation - self.padding
             first = max(0, -(start // self.stride))
@@ -71,8 +77,7 @@ class Slide(NamedTuple):
             if first < last:
                 begin = start + first * self.stride
                 end = begin + (last - first - 1) * self.stride + 1
-                image = slice(begin, end, self.stride)
-                yield Meeting((at,), (slice(first, last),), (image,))
+                yield at, slice(first, last), slice(begin, end, self.stride)
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Where in the image each window begins and ends; its dilation is 1."""
@@ -83,9 +88,10 @@ class Slide(NamedTuple):
 
 
 def meetings(slides: Sequence[Slide]) -> Iterator[Meeting]:
-    """The same in several dimensions."""
+    """The same over several dimensions, which are the last ones of an array."""
     for each in product(*(tuple(slide.meetings()) for slide in slides)):
-        yield Meeting(*(sum(parts, ()) for parts in zip(*each, strict=True)))
+        element, windows, image = zip(*each, strict=True)
+        yield Meeting(element, (..., *windows), (..., *image))
 
 
 def unfold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
@@ -96,10 +102,7 @@ def unfold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
         image: (..., image axes).
         windows: (..., kernel axes, window axes).
     """
-    pairs = [
-        (windows[(..., *met.element, *met.windows)], image[(..., *met.image)])
-        for met in meetings(slides)
-    ]
+    pairs = [(windows[met.unfolded], image[met.image]) for met in meetings(slides)]
     inside = sum(x.size for x, _ in pairs) == windows.size
     return partial(_unfold, None if inside else windows, pairs)
 
@@ -113,10 +116,7 @@ def _unfold(with_border: Array | None, pairs: Sequence[tuple[Array, Array]]) -> 
 
 def fold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
     """A step that sums windows up where they lie in an image; see `unfold`."""
-    pairs = [
-        (image[(..., *met.image)], windows[(..., *met.element, *met.windows)])
-        for met in meetings(slides)
-    ]
+    pairs = [(image[met.image], windows[met.unfolded]) for met in meetings(slides)]
     return partial(_fold, image, pairs)
 
 

@@ -67,11 +67,11 @@ class Taps(NamedTuple):
     """What each element of the result is made of.
 
     Attributes:
-        index: (taps, result), which elements.
+        elements: (taps, result), which elements.
         weight: (taps, result), how much of each, float32.
     """
 
-    index: Array
+    elements: Array
     weight: Array
 
 
@@ -145,7 +145,7 @@ def upscale(node: Node, c: Compiler) -> None:
 def _blend(c: Compiler, taps: Taps, axis: int, x: Array, y: Array) -> None:
     """Append y = the sum over the taps of weight times x, along an axis."""
     weights = [w if axis == 3 else w[:, np.newaxis] for w in taps.weight]
-    pairs = list(zip(taps.index, weights, strict=True))
+    pairs = list(zip(taps.elements, weights, strict=True))
     shape = tuple(1 if i == axis else n for i, n in enumerate(y.shape))
     threads = c.workers.threads if y.size >= WORTH_SHARING else 1
     tasks = []

@@ -99,10 +99,12 @@ class ServerConnection(_Side):
         layout = dialect.requests.get(command)
         if layout is None:
             raise RemoteProtocolError(
-                f"there is no {_name(command)} in protocol {dialect.version}"
+                f"there is no {_name(command)} in protocol {dialect.version}; "
+                "--protocol chooses another"
             )
         if not layout.holds(size):
-            raise _wrong_size(layout, size, f"a {_name(command)} request")
+            what = f"a {_name(command)} request of protocol {dialect.version}"
+            raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
         if not self._has(whole):
@@ -177,7 +179,8 @@ class ClientConnection(_Side):
             return None
         (size,) = self._inbox.unpack(REPLY_HEAD)
         if not layout.holds(size):
-            raise _wrong_size(layout, size, f"the reply to {command.name}")
+            what = f"the reply to {command.name} in protocol {self.dialect.version}"
+            raise _wrong_size(layout, size, what)
         whole = REPLY_HEAD.size + layout.size
         if not self._has(whole):
             return None
@@ -192,7 +195,9 @@ class ClientConnection(_Side):
 
 def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:
     right = f"{layout.size} to {layout.most}" if layout.tail else layout.size
-    return RemoteProtocolError(f"{what} of {size} bytes, where {right} belong")
+    return RemoteProtocolError(
+        f"{what} has {size} bytes, where {right} belong; --protocol chooses another"
+    )
 
 
 def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:

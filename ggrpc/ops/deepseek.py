@@ -1,0 +1,135 @@
+"""LIGHTNING_INDEXER, DSV4_HC_COMB, DSV4_HC_PRE, DSV4_HC_POST: DeepSeek's own ops.
+
+The indexer scores which keys a token shall attend to. The others are hyper-connections:
+a token has `hc` residual streams, which are mixed before and after each layer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ggrpc.op import Op
+from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.rules import F32, equal, multiple, shaped
+from ggrpc.tensor import Dims
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
+
+Q, K, WEIGHTS, MASK = range(4)
+MIXES, SCALE, BASE = range(3)
+X, PRE_WEIGHTS = 0, 1
+RESIDUAL, POST, COMB = 1, 2, 3
+
+HC = 4  # streams that DSV4_HC_COMB knows how to mix
+MIX_DIM = (2 + HC) * HC  # the weights before, those after, and the matrix between
+
+
+class HcCombParams(NamedTuple):
+    """What is added to each sum, and how often rows and columns are normalized."""
+
+    eps: float
+    n_iter: int
+
+
+class HcPreParams(NamedTuple):
+    """What the sum is multiplied by, and whether the weights are sigmoids of theirs."""
+
+    scale: float
+    gated: int
+
+
+def _scores_ne(node: Node) -> Dims:
+    q, k = node.source(Q).ne, node.source(K).ne
+    return k[2], q[2], 1, q[3]
+
+
+def _iterates(node: Node) -> str | None:
+    n_iter = node.params.n_iter
+    return None if n_iter > 0 else f"n_iter is {n_iter}, must be > 0"
+
+
+def _has_scales(node: Node) -> str | None:
+    ne = node.source(SCALE).ne
+    return None if ne[0] >= 3 and ne[1:] == (1, 1, 1) else "scale must have 3 elements"
+
+
+def _pre_weights_ne(node: Node) -> Dims:
+    x = node.source(X).ne
+    return (*x[:3], 1) if node.params.gated else (x[1], x[2], 1, 1)
+
+
+define(
+    Contract(
+        Op.LIGHTNING_INDEXER,
+        (
+            Source("q", F32),
+            Source("k", FLOATS | QUANTIZED),
+            Source("weights", F32),
+            Source("mask", frozenset({GGMLType.F16})),
+        ),
+        F32,
+        _scores_ne,
+        rules=(
+            shaped(K, lambda n: (n.source(Q).ne[0], 1, *n.source(K).ne[2:])),
+            equal((K, 3), (Q, 3)),
+            shaped(WEIGHTS, lambda n: (*n.source(Q).ne[1:3], 1, n.source(Q).ne[3])),
+            shaped(
+                MASK,
+                lambda n: (
+                    *(n.source(K).ne[2], n.source(Q).ne[2]),
+                    *(1, n.source(MASK).ne[3]),
+                ),
+            ),
+            multiple((WEIGHTS, 3), (MASK, 3)),
+        ),
+    ),
+    Contract(
+        Op.DSV4_HC_COMB,
+        (Source("mixes", F32), Source("scale", F32), Source("base", F32)),
+        F32,
+        lambda n: (HC, HC, n.source(MIXES).ne[1], 1),
+        HcCombParams,
+        (
+            shaped(MIXES, lambda n: (MIX_DIM, n.source(MIXES).ne[1], 1, 1)),
+            _has_scales,
+            shaped(BASE, lambda n: (MIX_DIM, 1, 1, 1)),
+            _iterates,
+        ),
+    ),
+    Contract(
+        Op.DSV4_HC_PRE,
+        (Source("x", F32), Source("weights", F32)),
+        F32,
+        lambda n: (n.source(X).ne[0], n.source(X).ne[2], 1, 1),
+        HcPreParams,
+        (
+            shaped(X, lambda n: (*n.source(X).ne[:3], 1)),
+            shaped(PRE_WEIGHTS, _pre_weights_ne),
+        ),
+    ),
+    Contract(
+        Op.DSV4_HC_POST,
+        (
+            Source("x", F32),
+            Source("residual", F32),
+            Source("post", F32),
+            Source("comb", F32, optional=True),
+        ),
+        F32,
+        lambda n: n.source(RESIDUAL).ne,
+        rules=(
+            shaped(X, lambda n: (*n.source(X).ne[:2], 1, 1)),
+            equal((RESIDUAL, 0), (X, 0)),
+            shaped(
+                RESIDUAL, lambda n: (*n.source(RESIDUAL).ne[:2], n.source(X).ne[1], 1)
+            ),
+            shaped(POST, lambda n: (*n.source(RESIDUAL).ne[1:3], 1, 1)),
+            shaped(
+                COMB,
+                lambda n: (
+                    *(n.source(RESIDUAL).ne[1], n.source(RESIDUAL).ne[1]),
+                    *(n.source(X).ne[1], 1),
+                ),
+            ),
+        ),
+    ),
+)
