@@ -76,7 +76,7 @@ def write_model(path: Path, type: GGMLType, shape: Shape, seed: int = 1) -> Path
     """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
-    _describe(writer, shape)
+    describe(writer, shape)
     for name, ne1, ne0 in _matrices(shape):
         data = random_blocks(type, ne1, ne0, rng)
         writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType(int(type)))
@@ -89,7 +89,8 @@ def write_model(path: Path, type: GGMLType, shape: Shape, seed: int = 1) -> Path
     return path
 
 
-def _describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
+def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    """Write what every model says of itself, and a vocabulary of made-up words."""
     writer.add_name("random")
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.n_embd)

@@ -5,6 +5,7 @@ What the operating system reports becomes an error of ours, which names the endp
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from ggrpc.errors import (
 MOST_AT_ONCE = 1 << 30
 BACKLOG = 128
 AWAKE = 50e-6  # seconds; about what two processors take to wake each other
+
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 Pieces = Sequence[bytes | bytearray | memoryview]  # of single bytes
 T = TypeVar("T")
@@ -171,19 +174,16 @@ def _timed_out(endpoint: Endpoint, deadline: Deadline, doing: str) -> TransportT
 
 
 def listen(endpoint: Endpoint) -> list[socket.socket]:
-    """Listen on every address that a host name stands for.
+    """Listen on every address that a host name stands for, and this machine has.
 
     Port 0 takes a free one, the same for all addresses.
 
     Raises:
-        BindError: an address cannot be had; then none is kept.
+        BindError: a port is taken, or no address can be had; then none is kept.
     """
     sockets: list[socket.socket] = []
     try:
-        port = endpoint.port
-        for family, address in _addresses(endpoint):
-            sockets.append(_listener(family, (address[0], port, *address[2:])))
-            port = sockets[0].getsockname()[1]
+        _bind_all(endpoint, sockets)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -193,6 +193,21 @@ def listen(endpoint: Endpoint) -> list[socket.socket]:
             endpoint=str(endpoint),
         ) from error
     return sockets
+
+
+def _bind_all(endpoint: Endpoint, sockets: list[socket.socket]) -> None:
+    port, absent = endpoint.port, None
+    for family, address in _addresses(endpoint):
+        try:
+            sockets.append(_listener(family, (address[0], port, *address[2:])))
+        except OSError as error:
+            if error.errno not in NOT_HERE:
+                raise
+            absent = error  # localhost is ::1 as well, but not in every container
+        else:
+            port = sockets[0].getsockname()[1]
+    if absent and not sockets:
+        raise absent
 
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, tuple[object, ...]]]:

@@ -31,10 +31,20 @@ class HcCombParams(NamedTuple):
 
 
 class HcPreParams(NamedTuple):
-    """What the sum is multiplied by, and whether the weights are sigmoids of theirs."""
+    """How the streams are added up.
+
+    Attributes:
+        scale: what the sum is multiplied by.
+        gated: 1: an element's weight is the sigmoid of its gate; 0: weights of streams.
+    """
 
     scale: float
     gated: int
+
+    @property
+    def factor(self) -> float:
+        """The scale; 1 for clients that know of neither and send zeros."""
+        return self.scale if self.gated else self.scale or 1.0
 
 
 def _scores_ne(node: Node) -> Dims:

@@ -1,4 +1,7 @@
-"""ROPE: pairs of a row's elements turned by an angle that grows with the position."""
+"""ROPE: pairs of a row's elements turned by an angle that grows with the position.
+
+ROPE_BACK turns them the other way.
+"""
 
 from __future__ import annotations
 
@@ -104,24 +107,27 @@ def _factors(node: Node) -> str | None:
 
 
 define(
-    Contract(
-        Op.ROPE,
-        (
-            Source("a", FLOATS),
-            Source("pos", I32),
-            Source("freq_factors", F32, optional=True),
-        ),
-        FLOATS,
-        like(A),
-        RopeParams,
-        (
-            dense_rows(A),
-            dense_rows(RESULT),
-            _known_mode,
-            _dims,
-            _sections,
-            _positions,
-            _factors,
-        ),
+    *(
+        Contract(
+            op,
+            (
+                Source("a", FLOATS),
+                Source("pos", I32),
+                Source("freq_factors", F32, optional=True),
+            ),
+            FLOATS,
+            like(A),
+            RopeParams,
+            (
+                dense_rows(A),
+                dense_rows(RESULT),
+                _known_mode,
+                _dims,
+                _sections,
+                _positions,
+                _factors,
+            ),
+        )
+        for op in (Op.ROPE, Op.ROPE_BACK)
     )
 )

@@ -22,6 +22,8 @@ def define(node: Node, a: Array, *others: Array) -> Array:
         return np.tile(a, [n // m for n, m in zip(shape, a.shape, strict=True)])
     if op == Op.CONCAT:
         return np.concatenate([a, *others], axis=3 - node.params.dim)
+    if op == Op.ROLL:
+        return np.roll(a, node.params[::-1], axis=(0, 1, 2, 3))
     if op == Op.GET_ROWS:
         return define_get_rows(a, *others)
     if op == Op.SET_ROWS:

@@ -1,4 +1,4 @@
-"""ROPE on the cpu device, by definition."""
+"""ROPE and ROPE_BACK on the cpu device, by definition."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def define(node: Node, x: Array, pos: Array, factors: Array | None = None) -> Ar
     if factors is not None:
         theta = theta / factors[0, 0, 0, : n // 2]
     theta, size = yarn(p, theta)
-    turn = (size * np.exp(1j * theta))[:, None]
+    sign = -1 if node.tensor.op == Op.ROPE_BACK else 1
+    turn = (size * np.exp(sign * 1j * theta))[:, None]
     first, second = pairs_of(p, n)
     turned = (x[..., first] + 1j * x[..., second]) * turn
     y[..., first], y[..., second] = turned.real, turned.imag

@@ -108,3 +108,15 @@ def test_failed_bind_keeps_no_socket() -> None:
     with pytest.raises(BindError, match="--port"):
         listen(endpoint_of(taken))
     taken.close()
+
+
+def test_address_that_the_machine_lacks_is_left_out(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    v4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    absent = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [absent, v4])
+    (listener,) = listen(Endpoint("localhost", 0))
+    assert endpoint_of(listener).host == "127.0.0.1"
+    listener.close()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [absent])
+    with pytest.raises(BindError, match="--host"):
+        listen(Endpoint("localhost", 0))

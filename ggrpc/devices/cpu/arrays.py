@@ -8,11 +8,13 @@ the package `gguf`; adding a type is one row in `CODECS`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import gguf.quants
 import numpy as np
 
+from ggrpc.devices.cpu import k_quants, quantize
 from ggrpc.tensor import Tensor
 from ggrpc.types import QUANTIZED, GGMLType
 
@@ -154,14 +156,16 @@ def _scaled(values: Array, blocks: Array) -> Array:
 
 
 def _by_blocks(
-    type_size: int, unpack_blocks: Callable[[Array], Array], pack: Convert | None = None
+    type: GGMLType,
+    unpack_blocks: Callable[[Array], Array],
+    pack_blocks: Callable[[Array], Array] | None,
 ) -> Codec:
     """The codec of a quantized type.
 
     Args:
-        type_size: bytes of a block.
+        type: which.
         unpack_blocks: from (n, type_size) bytes to (n, blck_size) values.
-        pack: as in `Codec`.
+        pack_blocks: the other way round, None where nobody knows how.
     """
 
     def unpack(x: Array, y: Array) -> None:
@@ -171,33 +175,52 @@ def _by_blocks(
         rows, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
         for at in range(0, len(rows), step):
             part = out[at : at + step]
-            blocks = rows[at : at + step].reshape(-1, type_size)
+            blocks = rows[at : at + step].reshape(-1, type.type_size)
             part[...] = unpack_blocks(blocks).reshape(part.shape)
         if not np.may_share_memory(out, y):  # y has gaps between its rows
             y[...] = out.reshape(y.shape)
 
-    return Codec(unpack, pack)
+    return Codec(unpack, partial(_pack, type, pack_blocks) if pack_blocks else None)
 
 
-def _of_gguf(name: str) -> Codec:
-    quant = getattr(gguf.quants, name)
+def _pack(
+    type: GGMLType, pack_blocks: Callable[[Array], Array], x: Array, y: Array
+) -> None:
+    """Pack blocks, as many at a time as stay in the cache."""
+    blocks = np.ascontiguousarray(x).reshape(-1, type.blck_size)
+    packed = np.empty((len(blocks), type.type_size), np.uint8)
+    step = GROUP // type.blck_size
+    with np.errstate(all="ignore"):  # what a block of zeros is divided by
+        for at in range(0, len(blocks), step):
+            packed[at : at + step] = pack_blocks(blocks[at : at + step])
+    y[...] = packed.reshape(y.shape)
+
+
+def _of_gguf(type: GGMLType) -> Codec:
+    quant = getattr(gguf.quants, type.name)
     quant.init_grid()
-
-    def pack(x: Array, y: Array) -> None:
-        y[...] = quant.quantize_rows(np.ascontiguousarray(x))
-
     can_pack = "quantize_blocks" in vars(quant)
-    return _by_blocks(
-        quant.type_size, quant.dequantize_blocks, pack if can_pack else None
-    )
+    pack_blocks = quant.quantize_blocks if can_pack else PACKERS.get(type)
+    return _by_blocks(type, quant.dequantize_blocks, pack_blocks)
 
+
+PACKERS: dict[GGMLType, Callable[[Array], Array]] = {
+    GGMLType.Q2_K: k_quants.q2_k,
+    GGMLType.Q3_K: k_quants.q3_k,
+    GGMLType.Q4_K: k_quants.q4_k,
+    GGMLType.Q5_K: k_quants.q5_k,
+    GGMLType.Q6_K: k_quants.q6_k,
+    GGMLType.IQ4_NL: quantize.iq4_nl,
+    GGMLType.IQ4_XS: quantize.iq4_xs,
+    GGMLType.NVFP4: quantize.nvfp4,
+}
 
 CODECS: dict[GGMLType, Codec] = {
     GGMLType.F32: Codec(cast, cast),
     GGMLType.F16: Codec(_unpack_f16, cast),
     GGMLType.BF16: Codec(_unpack_bf16, _pack_bf16),
     GGMLType.F64: Codec(cast, cast),
-    GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0.type_size, _unpack_q1_0),
-    GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0.type_size, _unpack_q2_0),
-    **{t: _of_gguf(t.name) for t in QUANTIZED if hasattr(gguf.quants, t.name)},
+    GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0, _unpack_q1_0, quantize.q1_0),
+    GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0, _unpack_q2_0, quantize.q2_0),
+    **{t: _of_gguf(t) for t in QUANTIZED if hasattr(gguf.quants, t.name)},
 }

@@ -8,7 +8,7 @@ All is float32: where a kernel is F16, the image is not rounded to F16 as ggml d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from ggrpc.devices.cpu.broadcast import reshaped
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.devices.cpu.sliding import (
     Box,
+    Index,
     Meeting,
     Slide,
     block_size,
@@ -32,6 +33,8 @@ from ggrpc.devices.cpu.workers import Step
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.convolution import A, B
+
+DEPTHWISE_BLOCK = 1 << 15  # elements that stay in a processor's cache
 
 Slides = Sequence[Slide]
 
@@ -162,41 +165,43 @@ def _transposed(
 
 @kernel(Op.CONV_2D_DW)
 def conv_2d_dw(node: Node, c: Compiler) -> None:
-    """Each channel has a kernel of its own."""
+    """Each channel has a kernel of its own. Blocks lie together in memory."""
     kernels = c.f32(node.source(A))[:, 0]
     x, y = c.view(node.source(B)), c.view(node.tensor)
-    met = list(meetings(_plane(node)))
-    plane = math.prod(y.shape[2:])
-    size = block_size(c, math.prod(y.shape[:2]), plane)
+    height, width = _plane(node)
+    order = sorted(range(4), key=lambda axis: -y.strides[axis])
+    back = [order.index(axis) for axis in range(4)]
+    size = min(DEPTHWISE_BLOCK, block_size(c, y.size, 1))
 
     def block(box: Box, scratch: Array) -> Step:
-        weights = kernels[box[1]]
-        return _weigh(met, weights, x[box], y[box], scratch)
+        images, channels, rows, columns = (box[at] for at in back)
+        met = meetings((height.of(rows), width.of(columns)))
+        out = y[images, channels, rows, columns]
+        lengths = [out.shape[axis] for axis in order]
+        product = scratch[: out.size].reshape(lengths).transpose(back)
+        return _weigh(met, kernels[channels], x[images, channels], out, product)
 
-    share_out(c, list(boxes(y.shape[:2], size)), size * plane, block)
+    cut = boxes([y.shape[axis] for axis in order], size)
+    share_out(c, list(cut), size, block)
 
 
 def _weigh(
-    met: Sequence[Meeting], weights: Array, x: Array, y: Array, scratch: Array
+    met: Iterable[Meeting], kernels: Array, x: Array, y: Array, product: Array
 ) -> Step:
-    """A step that sums up, for each element of the windows, what it meets.
+    """A step that sums up what the windows' elements meet, each times its weight.
 
     Args:
-        met: what it meets.
-        weights: (channels, kernel axes).
-        x: (images, channels, height, width), in any order in memory.
-        y: the same of the result.
-        scratch: at least as large as `y`.
+        met: what they meet.
+        kernels: (channels, kernel axes).
+        x: (images, channels, height, width).
+        y: the windows; (images, channels, height, width).
+        product: scratch of that shape, and of that order in memory.
     """
-    order = sorted(range(4), key=lambda axis: -y.strides[axis])
-    back = [order.index(axis) for axis in range(4)]
     terms = []
     for each in met:
-        out = y[each.windows]
-        shape = [out.shape[axis] for axis in order]
-        product = scratch[: out.size].reshape(shape).transpose(back)
-        weight = weights[:, *each.element, np.newaxis, np.newaxis]
-        terms.append((x[each.image], weight, product, out))
+        weight: Index = (slice(None), *each.element, np.newaxis, np.newaxis)
+        at = each.windows
+        terms.append((x[each.image], kernels[weight], product[at], y[at]))
     return partial(_sum_up, terms, y)
 
 

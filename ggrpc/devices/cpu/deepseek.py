@@ -128,8 +128,8 @@ def dsv4_hc_pre(node: Node, c: Compiler) -> None:
         c.step(_sum, gated, y)
     else:
         c.step(np.matmul, weights[0][:, None], x, y[:, None])
-    if node.params.scale != 1:
-        c.elementwise(np.multiply, (y, scalar(node.params.scale)), y)
+    if node.params.factor != 1:
+        c.elementwise(np.multiply, (y, scalar(node.params.factor)), y)
 
 
 def _gate(weights: Array, x: Array, y: Array) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array, cast, pieces
+from ggrpc.devices.cpu.arrays import Array, Pieces, cast, pieces
 from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
 
 
@@ -31,7 +32,15 @@ def gather(c: Compiler, x: Array, indices: Mapping[int, Array], y: Array) -> Non
 
 def _take(c: Compiler, x: Array, index: Array, axis: int, out: Array) -> None:
     """Append a np.take, spread over the workers along one of the other axes."""
-    large = out.size >= WORTH_SHARING
-    shape = [1 if at == axis else n for at, n in enumerate(out.shape)]
-    parts = pieces((*shape, 1), c.workers.threads if large else 1)
+    parts = across(c, out.shape, axis)
     c.parallel(partial(np.take, x[at], index, axis, out[at], "clip") for at in parts)
+
+
+def across(c: Compiler, shape: Sequence[int], axis: int) -> Pieces:
+    """Cut an array for the workers, where it is large, along any axis but one."""
+    threads = c.workers.threads if math.prod(shape) >= WORTH_SHARING else 1
+    others = [1 if at == axis else n for at, n in enumerate(shape)]
+    return [
+        tuple(slice(None) if i == axis else part for i, part in enumerate(at))
+        for at in pieces((*others, 1), threads)
+    ]

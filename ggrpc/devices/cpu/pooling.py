@@ -79,7 +79,7 @@ def _by_element(
 ) -> None:
     y.fill(nothing)
     for source, target in pairs:
-        ufunc(target, source, target)
+        ufunc(target, source, out=target)
 
 
 def _by_window(

@@ -1,4 +1,4 @@
-"""ROPE in numpy.
+"""ROPE and ROPE_BACK in numpy.
 
 The cosines and sines depend on the positions only, so all nodes that turn by the same
 positions share one table. A pair of neighbours (NORMAL) is a complex number, which one
@@ -25,7 +25,7 @@ from ggrpc.ops.rope import FREQ_FACTORS, POS, A, RopeMode, RopeParams
 Made = TypeVar("Made")
 
 
-@kernel(Op.ROPE)
+@kernel(Op.ROPE, Op.ROPE_BACK)
 def rope(node: Node, c: Compiler) -> None:
     p: RopeParams = node.params
     x, y = c.f32(node.source(A)), c.result(node.tensor)
@@ -72,7 +72,8 @@ def _shared_table(
     make: Callable[[Node, Compiler], Made], node: Node, c: Compiler
 ) -> Made:
     pos, factors = node.source(POS), node.src[FREQ_FACTORS]
-    key = (make, pos.id, factors and factors.id, node.params._replace(n_offs=0))
+    same = node.tensor.op, node.params._replace(n_offs=0)
+    key = (make, pos.id, factors and factors.id, same)
     tensors = [t for t in (pos, factors) if t is not None]
     return c.shared(key, tensors, partial(make, node))
 
@@ -81,7 +82,7 @@ def _neighbours_table(node: Node, c: Compiler) -> Array:
     """cos + i sin, of shape (tokens, 1, pairs)."""
     theta = _angles(node, c)
     table = np.empty((len(theta), 1, theta.shape[-1]), np.complex64)
-    _cos_and_sin(node.params, theta, table.real[:, 0], table.imag[:, 0], c)
+    _cos_and_sin(node, theta, table.real[:, 0], table.imag[:, 0], c)
     return table
 
 
@@ -90,20 +91,20 @@ def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
     theta = _angles(node, c)
     cos = np.empty((len(theta), 1, 1, theta.shape[-1]), np.float32)
     sin = np.empty((len(theta), 1, 2, theta.shape[-1]), np.float32)
-    _cos_and_sin(node.params, theta, cos[:, 0, 0], sin[:, 0, 1], c)
+    _cos_and_sin(node, theta, cos[:, 0, 0], sin[:, 0, 1], c)
     c.step(np.negative, sin[:, 0, 1], sin[:, 0, 0])
     return cos, sin
 
 
-def _cos_and_sin(
-    p: RopeParams, theta: Array, cos: Array, sin: Array, c: Compiler
-) -> None:
+def _cos_and_sin(node: Node, theta: Array, cos: Array, sin: Array, c: Compiler) -> None:
     c.step(np.cos, theta, cos)
     c.step(np.sin, theta, sin)
-    magnitude = _magnitude(p)
+    magnitude = _magnitude(node.params)
     if magnitude != 1:
         c.step(np.multiply, cos, scalar(magnitude), cos)
         c.step(np.multiply, sin, scalar(magnitude), sin)
+    if node.tensor.op == Op.ROPE_BACK:
+        c.step(np.negative, sin, sin)
 
 
 def _angles(node: Node, c: Compiler) -> Array:

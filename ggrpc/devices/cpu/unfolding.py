@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from ggrpc.devices.cpu.arrays import Array, pieces
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import Array, cast, pieces
 from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
 from ggrpc.devices.cpu.sliding import Slide, fold, unfold
 from ggrpc.devices.cpu.workers import Step
@@ -48,11 +51,40 @@ def im2col_3d(node: Node, c: Compiler) -> None:
 @kernel(Op.COL2IM_1D)
 def col2im_1d(node: Node, c: Compiler) -> None:
     columns, p = node.source(A), node.params
-    size = columns.ne[0] // p.oc
-    slide = Slide(node.tensor.ne[0], columns.ne[1], size, p.s0, p.p0)
-    windows = c.f32(columns)[0].reshape(1, columns.ne[1], p.oc, size)
-    image = c.result(node.tensor)[0]
-    _spread(c, fold, (slide,), image, windows.transpose(0, 2, 3, 1))
+    length, size = columns.ne[1], columns.ne[0] // p.oc
+    windows = c.f32(columns)[0].reshape(1, length, p.oc, size)
+    y = c.result(node.tensor)[0]
+    if p.s0 > size:
+        slide = Slide(y.shape[-1], length, size, p.s0, p.p0)
+        _spread(c, fold, (slide,), y, windows.transpose(0, 2, 3, 1))
+        return
+    runs = -(-size // p.s0)
+    whole = c.scratch((p.oc, length + runs - 1, p.s0))
+    cut = whole.reshape(p.oc, -1)[:, p.p0 : p.p0 + y.shape[-1]]
+    windows = windows[0].swapaxes(0, 1)
+    threads = c.workers.threads if windows.size >= WORTH_SHARING else 1
+    c.parallel(
+        partial(_overlap, windows[at], whole[at], cut[at], y[0][at])
+        for at in pieces((p.oc, 1), threads)
+    )
+
+
+def _overlap(windows: Array, whole: Array, cut: Array, y: Array) -> None:
+    """Sum windows up a stride's length at a time, for those parts lie side by side.
+
+    Args:
+        windows: (channels, windows, size).
+        whole: (channels, strides, elements of a stride); scratch.
+        cut: the part of it that is wanted, (channels, elements).
+        y: where that goes.
+    """
+    count, stride = windows.shape[1], whole.shape[2]
+    whole.fill(0)
+    for at in range(0, windows.shape[2], stride):
+        run = windows[:, :, at : at + stride]
+        out = whole[:, at // stride :, : run.shape[2]][:, :count]
+        np.add(out, run, out)
+    cast(cut, y)
 
 
 def _slides(kernel: Dims, image: Dims, columns: Dims, node: Node) -> Slides:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array, pieces
-from ggrpc.devices.cpu.gather import gather
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.gather import across, gather
+from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.upscaling import A, ScaleFlag, ScaleMode
@@ -146,10 +146,8 @@ def _blend(c: Compiler, taps: Taps, axis: int, x: Array, y: Array) -> None:
     """Append y = the sum over the taps of weight times x, along an axis."""
     weights = [w if axis == 3 else w[:, np.newaxis] for w in taps.weight]
     pairs = list(zip(taps.elements, weights, strict=True))
-    shape = tuple(1 if i == axis else n for i, n in enumerate(y.shape))
-    threads = c.workers.threads if y.size >= WORTH_SHARING else 1
     tasks = []
-    for at in pieces(shape, threads):
+    for at in across(c, y.shape, axis):
         taken = c.scratch(y[at].shape)
         tasks.append(partial(_sum_taps, pairs, axis, x[at], y[at], taken))
     c.parallel(tasks)

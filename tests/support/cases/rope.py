@@ -1,4 +1,4 @@
-"""Cases of ROPE."""
+"""Cases of ROPE, ROPE_BACK."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"{mode.name}-scaled", rope(p._replace(freq_scale=0.5, attn_factor=0.8))
         yield f"{mode.name}-factors", rope(p, factors=True)
         yield f"{mode.name}-large", rope(p, heads=32, tokens=70)
+        yield f"{mode.name}-back", rope(p._replace(**YARN), op=Op.ROPE_BACK)
     for mode in (RopeMode.NORMAL, RopeMode.NEOX, RopeMode.MROPE):
         p = params(mode)
         yield f"{mode.name}-partial", rope(p, ne0=96)
@@ -60,6 +61,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "IMROPE-four_sections", rope(PLAIN._replace(mode=40, **FOUR_SECTIONS))
     yield "NORMAL-of_a_view", of_view()
     yield "NEOX-shared_table", shared_table()
+    yield "NORMAL-there_and_back", there_and_back()
 
 
 def params(mode: RopeMode) -> RopeParams:
@@ -79,12 +81,13 @@ def rope(
     type: GGMLType = GGMLType.F32,
     factors: bool = False,
     in_place: bool = False,
+    op: Op = Op.ROPE,
 ) -> Case:
     case = Case()
     x = case.leaf((ne0, heads, tokens, batch), type)
     pos = case.leaf(positions(p.positions, tokens), GGMLType.I32)
     c = case.leaf(np.linspace(1, 8, p.n_dims)) if factors else None
-    case.node(Op.ROPE, [x, pos, c], x.ne, type, p, inplace_over=x if in_place else None)
+    case.node(op, [x, pos, c], x.ne, type, p, inplace_over=x if in_place else None)
     return case
 
 
@@ -115,4 +118,13 @@ def shared_table() -> Case:
     moved = case.node(Op.CPY, [others, pos], pos.ne, GGMLType.I32, inplace_over=pos)
     case.node(Op.ROPE, [x, moved], ne, params=p, name="third")
     case.node(Op.ROPE, [x, pos], ne, params=p, name="fourth")
+    return case
+
+
+def there_and_back() -> Case:
+    """Both by the same positions, in one graph."""
+    case = Case()
+    x, pos = case.leaf((64, 2, 3)), case.leaf(np.array([1, 5, 9]), GGMLType.I32)
+    turned = case.node(Op.ROPE, [x, pos], x.ne, params=PLAIN, name="turned")
+    case.node(Op.ROPE_BACK, [turned, pos], x.ne, params=PLAIN, name="back")
     return case

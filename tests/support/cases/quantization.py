@@ -1,0 +1,35 @@
+"""Cases of CPY and SET_ROWS from each float type into each quantized one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ggrpc.devices.cpu.arrays import CODECS
+from ggrpc.op import Op
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
+from tests.support.case import Case
+from tests.support.cases.copies import cpy, set_rows
+
+WRITABLE = sorted(t for t in QUANTIZED & CODECS.keys() if CODECS[t].pack)
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    for type in WRITABLE:
+        for source in sorted(FLOATS):
+            yield f"CPY-{source.name}-{type.name}", cpy(source, type, (512, 40))
+        yield f"CPY-zeros-{type.name}", zeros(type)
+        yield f"SET_ROWS-{type.name}", set_rows(type, (256, 3), (256, 9))
+
+
+def zeros(type: GGMLType) -> Case:
+    """Numbers of which some blocks, and parts of blocks, are 0 or all the same."""
+    case = Case()
+    numbers = case.rng.standard_normal((6, 512))
+    numbers[0] = 0
+    numbers[1, 32:64] = 0
+    numbers[2, 16:48] = 1.5
+    numbers[3] = -2
+    numbers[4, :256] *= 1e-9
+    x, y = case.leaf(numbers), case.leaf((512, 6), type)
+    case.node(Op.CPY, [x, y], y.ne, type, inplace_over=y)
+    return case
