@@ -100,7 +100,7 @@ def _state_fits(k: int, state: int) -> Rule:
         seqs = tensor.ne[1]
         if tensor.nelements != size * size * heads * seqs:
             return f"state has {tensor.nelements} elements for {seqs} sequences"
-        if seqs and tokens % seqs:
+        if tokens % seqs if seqs else tokens:
             return f"{tokens} tokens are not of {seqs} sequences of the same length"
         return None
 

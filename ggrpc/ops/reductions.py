@@ -60,6 +60,11 @@ def _order(node: Node) -> str | None:
     return None if order in (*SortOrder,) else f"there is no sort order {order}"
 
 
+def _no_overlap(node: Node) -> str | None:
+    a = node.source(A)
+    return "a's elements overlap" if a.nb[0] < a.type.type_size else None
+
+
 def _enough(node: Node) -> str | None:
     k, n = node.tensor.ne[0], node.source(A).ne[0]
     return None if k <= n else f"there are no {k} largest among {n}"
@@ -69,7 +74,11 @@ _sources = (Source("a", F32),)
 
 define(
     Contract(
-        Op.SUM, (Source("a", FLOATS),), FLOATS, _one, rules=(same_type(A, RESULT),)
+        Op.SUM,
+        (Source("a", FLOATS),),
+        FLOATS,
+        _one,
+        rules=(same_type(A, RESULT), _no_overlap),
     ),
     Contract(Op.SUM_ROWS, _sources, F32, _one_a_row),
     Contract(Op.MEAN, _sources, F32, _one_a_row),

@@ -67,6 +67,12 @@ def test_ssm_scan_of_an_older_client_gives_one_state(cpu: CpuDevice) -> None:
     np.testing.assert_array_equal(old_y, new_y)
 
 
+def test_ssm_scan_without_a_state_gives_zeros(cpu: CpuDevice) -> None:
+    (y,) = run_case(cpu, scan(0, 8, 4, tokens=3)).values()
+    assert y.shape[-1] == 8 * 4 * 3
+    assert not y.any()
+
+
 @pytest.mark.parametrize("state", [-1, 3, 2**31 - 1])
 def test_ssm_scan_of_a_state_that_is_not_there_is_refused(
     cpu: CpuDevice, state: int

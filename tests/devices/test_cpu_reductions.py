@@ -60,3 +60,10 @@ def test_sum_of_empty_rows_is_zero(cpu: CpuDevice) -> None:
     case = Case()
     case.node(Op.SUM_ROWS, [case.leaf((0, 3))], (1, 3), name="sums")
     assert not run_case(cpu, case)["sums"].any()
+
+
+def test_sum_reads_transposed_rows_side_by_side_as_ggml(cpu: CpuDevice) -> None:
+    case = Case()
+    x = case.permute(case.leaf(np.arange(12.0).reshape(4, 3)), 1, 0, 2, 3)
+    case.node(Op.SUM, [x], (1,), name="sum")  # of 0 to 3, 1 to 4 and 2 to 5
+    assert run_case(cpu, case)["sum"].item() == 6 + 10 + 14

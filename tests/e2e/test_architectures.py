@@ -15,7 +15,7 @@ PREDICT = 8
 FLOAT_LIMIT = 1e-6
 BIASED_F16_LIMIT = 5e-6  # of gpt-oss: ggml rounds activations to F16 where we do not
 QUANTIZED_LIMIT = 1e-3  # ggml rounds activations to 8 bits
-EXPERT_TYPES = (GGMLType.Q8_0, GGMLType.Q5_1, GGMLType.MXFP4, GGMLType.TQ2_0)
+EXPERT_TYPES = (GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.MXFP4, GGMLType.TQ2_0)
 
 
 @pytest.fixture(scope="module")

@@ -59,3 +59,10 @@ def test_repeat_back_into_what_does_not_repeat_is_refused() -> None:
     case = Case()
     case.node(Op.REPEAT_BACK, [case.leaf((6, 4))], (4, 4))
     assert_refused(case, "the result must repeat into a")
+
+
+def test_sum_of_overlapping_elements_is_refused() -> None:
+    case = Case()
+    x = case.view(case.leaf((8,)), (8,), (0,))
+    case.node(Op.SUM, [x], (1,))
+    assert_refused(case, "a's elements overlap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,33 +26,25 @@ class Axis(NamedTuple):
         return start + np.arange(self.kernel) * self.dilation
 
 
-def unfolded(x: Array, axes: list[Axis], outside: float = 0) -> Array:
-    """The windows over the last axes: each becomes two, of windows and of elements."""
-    for at, axis in enumerate(axes):
-        place = at - len(axes)
-        size, index = x.shape[place], axis.index
-        taken = np.take(np.moveaxis(x, place, -1), index.clip(0, size - 1), axis=-1)
-        taken = np.where((index >= 0) & (index < size), taken, outside)
-        x = np.moveaxis(taken, (-2, -1), (place - 1, place))
-    return interleaved(x, len(axes))
-
-
-def interleaved(x: Array, count: int) -> Array:
-    """From what `unfolded` has in the end to (..., windows axes, kernel axes)."""
-    lead = x.ndim - 2 * count
-    windows = [lead + 2 * at for at in range(count)]
+def unfolded(x: Array, axes: Sequence[Axis], outside: float = 0) -> Array:
+    """The windows over the last axes: (..., windows axes, kernel axes)."""
+    lead = x.ndim - len(axes)
+    for axis in axes:
+        size, index = x.shape[lead], axis.index
+        there = (index >= 0) & (index < size)
+        x = np.moveaxis(x, lead, -1)[..., index.clip(0, size - 1)]
+        x = np.where(there, x, outside)
+    windows = range(lead, x.ndim, 2)
     return x.transpose(*range(lead), *windows, *(at + 1 for at in windows))
 
 
-def folded(x: Array, axes: list[Axis], sizes: list[int]) -> Array:
-    """The windows (..., windows axes, kernel axes) summed up where they lie."""
-    for axis, size in zip(reversed(axes), reversed(sizes), strict=True):
-        count = len(axes)
-        x = np.moveaxis(x, (x.ndim - 1 - count, x.ndim - 1), (-2, -1))
-        index = axis.index
-        there = (index >= 0) & (index < size)
+def folded(x: Array, axes: Sequence[Axis], sizes: Sequence[int]) -> Array:
+    """Windows (..., windows axes, kernel axes), summed up where they lie."""
+    lead, left = x.ndim - 2 * len(axes), len(axes)
+    for axis, size in zip(axes, sizes, strict=True):
+        x = np.moveaxis(x, (lead, lead + left), (-2, -1))
+        there = (axis.index >= 0) & (axis.index < size)
         out = np.zeros((*x.shape[:-2], size))
-        np.add.at(out, (..., index[there]), x[..., there])
-        x = out
-        break
+        np.add.at(out, (..., axis.index[there]), x[..., there])
+        x, left = out, left - 1
     return x

@@ -200,11 +200,12 @@ def _of_gguf(type: GGMLType) -> Codec:
     quant = getattr(gguf.quants, type.name)
     quant.init_grid()
     can_pack = "quantize_blocks" in vars(quant)
-    pack_blocks = quant.quantize_blocks if can_pack else PACKERS.get(type)
+    pack_blocks = PACKERS.get(type, quant.quantize_blocks if can_pack else None)
     return _by_blocks(type, quant.dequantize_blocks, pack_blocks)
 
 
 PACKERS: dict[GGMLType, Callable[[Array], Array]] = {
+    GGMLType.Q8_0: quantize.q8_0,
     GGMLType.Q2_K: k_quants.q2_k,
     GGMLType.Q3_K: k_quants.q3_k,
     GGMLType.Q4_K: k_quants.q4_k,

@@ -21,19 +21,25 @@ def gather(c: Compiler, x: Array, indices: Mapping[int, Array], y: Array) -> Non
         indices: those of each axis; an axis that is not there is taken as it is.
         y: where it goes.
     """
-    for axis, index in indices.items():
-        if len(index) == x.shape[axis] and (index == np.arange(len(index))).all():
-            continue
-        taken = c.scratch((*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
-        _take(c, x, index, axis, taken)
-        x = taken
+    for axis in shrinking_first(x, y):
+        if axis in indices:
+            x = taken(c, x, axis, indices[axis])
     c.convert(cast, x, y)
 
 
-def _take(c: Compiler, x: Array, index: Array, axis: int, out: Array) -> None:
-    """Append a np.take, spread over the workers along one of the other axes."""
+def shrinking_first(x: Array, y: Array) -> list[int]:
+    """The axes in that order, so that nothing in between is larger than both ends."""
+    return sorted(range(x.ndim), key=lambda axis: y.shape[axis] / x.shape[axis])
+
+
+def taken(c: Compiler, x: Array, axis: int, index: Array) -> Array:
+    """The elements of an axis that an index names; itself where it names each."""
+    if len(index) == x.shape[axis] and (index == np.arange(len(index))).all():
+        return x
+    out = c.scratch((*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
     parts = across(c, out.shape, axis)
     c.parallel(partial(np.take, x[at], index, axis, out[at], "clip") for at in parts)
+    return out
 
 
 def across(c: Compiler, shape: Sequence[int], axis: int) -> Pieces:

@@ -31,7 +31,7 @@ def index_check(
 
     def check(ids: Array) -> None:
         seen = ids.view(unsigned)  # in which a negative index is a huge one
-        largest = seen.item() if seen.size == 1 else seen.max()
+        largest = seen.item() if seen.size == 1 else seen.max(initial=0)
         if largest >= limit:
             wrong = ids[seen >= limit].flat[0]
             raise GraphError(f"{node.tensor}: there is no {what} {wrong} of {limit}")

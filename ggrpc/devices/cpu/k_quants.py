@@ -16,6 +16,7 @@ from ggrpc.devices.cpu.quantize import (
     joined,
     of_largest_size,
     side_by_side,
+    total,
 )
 
 PASSES = 5  # over the values of a part of Q3_K
@@ -33,7 +34,7 @@ def q2_k(x: Blocks) -> Blocks:
 
 def q3_k(x: Blocks) -> Blocks:
     scales = _descended_scales(x.reshape(-1, 16)).reshape(-1, 16)
-    iscale = F32(-32) * inverse(of_largest_size(scales))
+    iscale = inverse(of_largest_size(scales), -32)
     d = inverse(iscale)
     times = np.clip(np.rint(iscale * scales), -32, 31)
     q = _without_minimum(x, d, times, 4)
@@ -59,7 +60,7 @@ def q5_k(x: Blocks) -> Blocks:
 def q6_k(x: Blocks) -> Blocks:
     scales = _searched_scales(x.reshape(-1, 16)).reshape(-1, 16)
     largest = of_largest_size(scales)
-    iscale = F32(-128) * inverse(np.where(np.abs(largest) < ALL_ZERO, 0, largest))
+    iscale = inverse(np.where(np.abs(largest) < ALL_ZERO, 0, largest), -128)
     d = inverse(iscale)
     times = np.minimum(np.rint(iscale * scales), 127)
     q = _without_minimum(x, d, times, 32).reshape(-1, 2, 4, 32)
@@ -74,7 +75,7 @@ def _with_6_bit_scales(
 ) -> tuple[Blocks, Blocks]:
     """The values of Q4_K and Q5_K, and what comes before them in a block."""
     parts = x.reshape(-1, 32)
-    mean_square = (parts * parts).sum(axis=1, keepdims=True) / F32(32)
+    mean_square = total(parts * parts) / F32(32)
     weights = np.sqrt(mean_square) + np.abs(parts)
     scales, mins = _scales_and_mins(parts, weights, nmax, first, steps, squared=True)
     d, ls = _whole_multiples(scales.reshape(-1, 8), 63)
@@ -88,7 +89,7 @@ def _with_6_bit_scales(
 def _whole_multiples(x: Blocks, most: int) -> tuple[Blocks, Blocks]:
     """A common scale (n, 1), and how many times it each number of a row is."""
     largest = np.maximum(x.max(axis=1, keepdims=True), 0)
-    times = np.rint(F32(most) * inverse(largest) * x)
+    times = np.rint(inverse(largest, most) * x)
     return largest / F32(most), np.minimum(times, most).astype(np.uint8)
 
 
@@ -120,11 +121,6 @@ def _quarters(q: Blocks) -> Blocks:
     return side_by_side(q.reshape(-1, 2, 4, 32), 2, axis=2)
 
 
-def _sum(x: Blocks) -> Blocks:
-    total: Blocks = x.sum(axis=1, keepdims=True)
-    return total
-
-
 def _scales_and_mins(
     x: Blocks, weights: Blocks, nmax: int, first: float, steps: int, squared: bool
 ) -> tuple[Blocks, Blocks]:
@@ -143,7 +139,7 @@ def _scales_and_mins(
     """
     low, high = np.minimum(x.min(1, keepdims=True), 0), x.max(1, keepdims=True)
     flat, flat_low = high == low, low
-    sum_w, sum_x = _sum(weights), _sum(weights * x)
+    sum_w, sum_x = total(weights), total(weights * x)
 
     def quantized(levels: np.float32) -> Blocks:
         q: Blocks = np.rint(levels / (high - low) * (x - low))
@@ -151,7 +147,7 @@ def _scales_and_mins(
 
     def error(q: Blocks, scale: Blocks, minimum: Blocks) -> Blocks:
         off = scale * q + minimum - x
-        return _sum(weights * (off * off if squared else np.abs(off)))
+        return total(weights * (off * off if squared else np.abs(off)))
 
     scale = 1 / (F32(nmax) / (high - low))
     least = error(quantized(F32(nmax)), scale, low)
@@ -171,7 +167,7 @@ def _fitted(
 ) -> tuple[Blocks, Blocks, Blocks]:
     """Scale and minimum by weighted least squares, and whether there are any."""
     weighted = weights * q
-    sum_l, sum_l2, sum_xl = _sum(weighted), _sum(weighted * q), _sum(weighted * x)
+    sum_l, sum_l2, sum_xl = total(weighted), total(weighted * q), total(weighted * x)
     determinant = sum_w * sum_l2 - sum_l * sum_l
     scale = (sum_w * sum_xl - sum_x * sum_l) / determinant
     minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant
@@ -190,7 +186,7 @@ def _searched_scales(x: Blocks, nmax: int = 32) -> Blocks:
     for step in (0, *range(-9, 0), *range(1, 10)):
         iscale = -(F32(nmax) + F32(0.1) * F32(step)) / largest
         q = np.clip(np.rint(iscale * x), -nmax, nmax - 1)
-        sumlx, suml2 = _sum(weights * x * q), _sum(weights * q * q)
+        sumlx, suml2 = total(weights * x * q), total(weights * q * q)
         better = (suml2 > 0) & ((sumlx * sumlx > best * suml2) | (step == 0))
         tried = sumlx / suml2
         scale = np.where(better, tried, scale)
@@ -205,7 +201,7 @@ def _descended_scales(x: Blocks, nmax: int = 4) -> Blocks:
     """
     largest, weights = of_largest_size(x), x * x
     q = np.clip(np.rint(F32(-nmax) / largest * x), -nmax, nmax - 1)
-    sumlx, suml2 = _sum(weights * x * q)[:, 0], _sum(weights * q * q)[:, 0]
+    sumlx, suml2 = total(weights * x * q)[:, 0], total(weights * q * q)[:, 0]
     for _ in range(PASSES):
         for i in range(x.shape[1]):
             value, w, old = x[:, i], weights[:, i], q[:, i]

@@ -36,12 +36,16 @@ def pool_1d(node: Node, c: Compiler) -> None:
 
 @kernel(Op.POOL_2D)
 def pool_2d(node: Node, c: Compiler) -> None:
-    """Rows first, then columns. The mean counts the padding, as zeros."""
+    """One axis after the other. The mean counts the padding, as zeros."""
     p, x, y = node.params, c.f32(node.source(A)), c.view(node.tensor)
-    height, width = _plane(node, node.source(A).ne, node.tensor.ne)
-    rows = c.scratch((*x.shape[:3], y.shape[3]))
-    _reduce(c, p.op, width, x, rows)
-    _reduce(c, p.op, height, rows.swapaxes(2, 3), y.swapaxes(2, 3))
+    first, second = _plane(node, node.source(A).ne, node.tensor.ne)
+    out = y
+    if x.shape[2] * y.shape[3] > y.shape[2] * x.shape[3]:
+        x, out = x.swapaxes(2, 3), y.swapaxes(2, 3)
+        first, second = second, first
+    between = c.scratch((*x.shape[:3], out.shape[3]))
+    _reduce(c, p.op, second, x, between)
+    _reduce(c, p.op, first, between.swapaxes(2, 3), out.swapaxes(2, 3))
     if p.op == PoolOp.AVG:
         c.elementwise(np.divide, (y, scalar(p.k0 * p.k1)), y)
 

@@ -1,4 +1,6 @@
-"""Quantization of the types that `gguf` can only unpack, but for the K-quants.
+"""Quantization of Q8_0 and of the types that `gguf` can only unpack.
+
+The K-quants have a file of their own.
 
 Each function takes float32 of shape (n, blck_size) and gives bytes (n, type_size).
 Source: ggml's quantize_row_*_ref functions; they round and choose as those do.
@@ -24,7 +26,7 @@ BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0))
 
 def q1_0(x: Blocks) -> Blocks:
     """The signs, and the mean of what they belong to."""
-    d = np.abs(x).sum(axis=1, keepdims=True) / np.float32(x.shape[1])
+    d = total(np.abs(x)) / np.float32(x.shape[1])
     return joined(halves(d), np.packbits(x >= 0, axis=1, bitorder="little"))
 
 
@@ -35,6 +37,13 @@ def q2_0(x: Blocks) -> Blocks:
     q = np.copysign(np.floor(np.abs(scaled) + BELOW_HALF), scaled) + 1
     fours = np.clip(q, 0, 3).astype(np.uint8).reshape(len(x), -1, 4)
     return joined(halves(d), side_by_side(fours, 2, axis=2))
+
+
+def q8_0(x: Blocks) -> Blocks:
+    """127ths of the largest, halves to even, as ggml does it with vector units."""
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    q = np.rint(x * inverse(largest, 127))
+    return joined(halves(largest / np.float32(127)), q.astype(np.int8).view(np.uint8))
 
 
 def nvfp4(x: Blocks) -> Blocks:
@@ -100,8 +109,8 @@ def _nearest_iq4(x: Blocks) -> Blocks:
 def _best_scale(x: Blocks, q: Blocks) -> tuple[Blocks, Blocks]:
     """By weighted least squares: the scale, and by how much it lessens the error."""
     value, weight = IQ4_VALUES[q], x * x
-    sumqx = (weight * value * x).sum(axis=1, keepdims=True)
-    sumq2 = (weight * value * value).sum(axis=1, keepdims=True)
+    sumqx = total(weight * value * x)
+    sumq2 = total(weight * value * value)
     return np.where(sumq2 > 0, sumqx / sumq2, 0), sumqx
 
 
@@ -111,9 +120,14 @@ def of_largest_size(x: Blocks) -> Blocks:
     return np.take_along_axis(x, at, 1)
 
 
-def inverse(x: Blocks) -> Blocks:
-    """1 / x, and 0 for 0."""
-    return np.where(x == 0, np.float32(0), 1 / x)
+def inverse(x: Blocks, of: float = 1) -> Blocks:
+    """of / x, and 0 for 0."""
+    return np.where(x == 0, np.float32(0), np.float32(of) / x)
+
+
+def total(x: Blocks) -> Blocks:
+    """The sums of the rows (n, 1), term by term: another order rounds otherwise."""
+    return np.add.accumulate(x, axis=1)[:, -1:]
 
 
 def halves(x: Blocks) -> Blocks:

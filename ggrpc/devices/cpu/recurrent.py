@@ -21,16 +21,16 @@ ZERO = np.array(0, np.float32)
 def ssm_conv(node: Node, c: Compiler) -> None:
     """y[s, t, i] = sum_j sx[s, i, t + j] c[i, j]."""
     x, y = c.f32(node.source(SX))[0], c.result(node.tensor)[0].swapaxes(1, 2)
-    kernel = c.f32(node.source(C))[0]
-    kernel = np.broadcast_to(kernel, (*x.shape[:2], kernel.shape[-1]))
-    c.rows(_convolve, (x, kernel, y), temps=[y.shape[-1]] * 2)
+    weights = c.f32(node.source(C))[0]
+    weights = np.broadcast_to(weights, (*x.shape[:2], weights.shape[-1]))
+    c.rows(_convolve, (x, weights, y), temps=[y.shape[-1]] * 2)
 
 
-def _convolve(x: Array, kernel: Array, y: Array, sums: Array, t: Array) -> None:
+def _convolve(x: Array, weights: Array, y: Array, sums: Array, t: Array) -> None:
     tokens = y.shape[-1]
-    np.multiply(x[..., :tokens], kernel[..., :1], sums)
-    for j in range(1, kernel.shape[-1]):
-        np.multiply(x[..., j : j + tokens], kernel[..., j : j + 1], t)
+    np.multiply(x[..., :tokens], weights[..., :1], sums)
+    for j in range(1, weights.shape[-1]):
+        np.multiply(x[..., j : j + tokens], weights[..., j : j + 1], t)
         np.add(sums, t, sums)
     np.copyto(y, sums)
 
@@ -41,37 +41,26 @@ def ssm_scan(node: Node, c: Compiler) -> None:
 
     Mamba 2 has one A a head, Mamba 1 one for each element of the state.
     """
-    s, x = node.source(S), c.f32(node.source(X)).swapaxes(0, 1)
-    (tokens, seqs, heads, dim), columns = x.shape, s.ne[0]
+    s, x = node.source(S).ne, node.source(X)
+    dim, heads, tokens, seqs = x.ne
     groups = node.source(SCAN_B).ne[1]
-    lead = tokens, seqs, groups
     split = groups, heads // groups, dim
-    out = c.result(node.tensor)[0, 0, 0]
-    y, slots = out[: x.size], out[x.size :]
-    slots = slots.reshape(node.params.slots, seqs, *split, columns)
+    y, slots = np.split(c.result(node.tensor)[0, 0, 0], [x.nelements])
+    slots = slots.reshape(node.params.slots, seqs, *split, s[0])
+    _gather(node, slots[0].reshape(seqs, *s[2::-1]), c)
     dt, decay, rate = _steps(node, c)
-    rows = c.scratch((*lead, 2, *split[1:]))
-    both = c.scratch((*lead, 2, columns))
-    x = x.reshape(*lead, *split[1:])
-    c.elementwise(np.multiply, (x, dt.reshape(*lead, -1, 1)), rows[:, :, :, 0])
-    b = c.f32(node.source(SCAN_B)).swapaxes(0, 1)
-    c.elementwise(np.positive, (b,), both[..., 0, :])
-    c.step(rows[:, :, :, 1].fill, 0)
-    c.step(both[..., 1, :].fill, 0)
-    _gather(node, slots[0].reshape(seqs, *s.ne[2::-1]), c)
-    run_scan(
-        Scan(
-            start=slots[0],
-            slots=slots,
-            y=y.reshape(seqs, tokens, *split).swapaxes(0, 1),
-            decay=decay.reshape(*lead, -1, 1, 1),
-            update_rows=rows,
-            update_columns=both,
-            r=c.f32(node.source(SCAN_C)).swapaxes(0, 1),
-            rate=None if rate is None else rate.reshape(groups, -1, 1, columns),
-        ),
-        c,
+    rows, columns = _updates(node, dt, c)
+    scan = Scan(
+        start=slots[0],
+        slots=slots,
+        y=y.reshape(seqs, tokens, *split).swapaxes(0, 1),
+        decay=decay.reshape(tokens, seqs, *split[:2], 1, 1),
+        update_rows=rows,
+        update_columns=columns,
+        r=c.f32(node.source(SCAN_C)).swapaxes(0, 1),
+        rate=None if rate is None else rate.reshape(*split[:2], 1, s[0]),
     )
+    run_scan(scan, c)
 
 
 def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
@@ -85,6 +74,20 @@ def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
     c.elementwise(np.multiply, (dt, a[:, 0]), decay)
     c.elementwise(np.exp, (decay,), decay)
     return dt, decay, None
+
+
+def _updates(node: Node, dt: Array, c: Compiler) -> tuple[Array, Array]:
+    """What a token adds to the states, as `Scan` has it: dt x, and B."""
+    x, b = (c.f32(node.source(at)).swapaxes(0, 1) for at in (X, SCAN_B))
+    *lead, columns = b.shape
+    split = *lead, x.shape[2] // b.shape[2], x.shape[3]
+    rows, both = c.scratch((*lead, 2, *split[3:])), c.scratch((*lead, 2, columns))
+    factor = dt.reshape(*split[:4], 1)
+    c.elementwise(np.multiply, (x.reshape(split), factor), rows[:, :, :, 0])
+    c.elementwise(np.positive, (b,), both[:, :, :, 0])
+    c.step(rows[:, :, :, 1].fill, 0)
+    c.step(both[:, :, :, 1].fill, 0)
+    return rows, both
 
 
 def _gather(node: Node, states: Array, c: Compiler) -> None:

@@ -16,7 +16,10 @@ from ggrpc.ops.reductions import A, B, SortOrder
 
 @kernel(Op.SUM)
 def sum_all(node: Node, c: Compiler) -> None:
-    c.step(_sum, c.f32(node.source(A)), c.result(node.tensor))
+    """ggml reads a row's elements side by side, wherever nb[0] says that they lie."""
+    a = node.source(A)
+    dense = a._replace(nb=(a.type.type_size, *a.nb[1:]))
+    c.step(_sum, c.f32(dense), c.result(node.tensor))
 
 
 @kernel(Op.SUM_ROWS)

@@ -106,7 +106,7 @@ def run_scan(s: Scan, c: Compiler) -> None:
     shape = s.slots.shape[1:]
     if not s.y.size:
         return
-    count = math.ceil(math.prod(shape) / BLOCK)
+    count = max(1, math.ceil(math.prod(shape) / BLOCK))
     blocks = [s.block(at) for at in pieces((*shape[:3], 1), count)]
     threads = min(c.workers.threads, len(blocks))
     size = max(block.slots[0].size for block in blocks)
@@ -150,10 +150,8 @@ def _like(state: Array, memory: Array) -> Array:
 def _run(blocks: Sequence[_Work]) -> None:
     for w in blocks:
         np.copyto(w.state, w.scan.start)
-        decays, back = w.scan.decay, len(w.y)
-        for t, (decay, left, right, r, y) in enumerate(
-            zip(decays, w.left, w.right, w.r, w.y, strict=True)
-        ):
+        tokens = zip(w.scan.decay, w.left, w.right, w.r, w.y, strict=True)
+        for t, (decay, left, right, r, y) in enumerate(tokens):
             if w.a is not None:
                 np.matmul(w.rows, w.a[t], w.sums[t])
             if w.scan.reads_first:
@@ -163,7 +161,7 @@ def _run(blocks: Sequence[_Work]) -> None:
             np.add(w.rows, w.added, w.rows)
             if not w.scan.reads_first:
                 np.matmul(w.rows, r, y)
-            back -= 1
+            back = len(w.y) - 1 - t
             if 0 < back < len(w.scan.slots):
                 np.copyto(w.scan.slots[back], w.state)
 

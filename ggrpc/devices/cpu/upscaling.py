@@ -1,4 +1,4 @@
-"""UPSCALE in numpy: along the rows first, then along the columns.
+"""UPSCALE in numpy: one axis after the other.
 
 Whatever the mode, a row of the result is made of few columns of the image (its taps),
 each times a weight. Positions are computed in float32, as ggml does.
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.gather import across, gather
+from ggrpc.devices.cpu.arrays import Array, cast
+from ggrpc.devices.cpu.gather import across, gather, shrinking_first, taken
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -135,29 +135,32 @@ def upscale(node: Node, c: Compiler) -> None:
         return
     smooth = node.params.mode & ScaleFlag.ANTIALIAS
     taps = _antialiased if smooth else TAPS[mode]
-    wide = c.scratch((*x.shape[:3], y.shape[3]))
-    tall = c.scratch((*x.shape[:2], *y.shape[2:]))
-    _blend(c, taps(axes[3]), 3, x, wide)
-    _blend(c, taps(axes[2]), 2, wide, tall)
-    gather(c, tall, {i: axes[i].nearest for i in (0, 1)}, y)
+    for i in shrinking_first(x, y):
+        if i < 2:
+            x = taken(c, x, i, axes[i].nearest)
+        else:
+            x = _blended(c, x, i, taps(axes[i]))
+    c.convert(cast, x, y)
 
 
-def _blend(c: Compiler, taps: Taps, axis: int, x: Array, y: Array) -> None:
-    """Append y = the sum over the taps of weight times x, along an axis."""
+def _blended(c: Compiler, x: Array, axis: int, taps: Taps) -> Array:
+    """Along an axis, the sum over the taps of weight times element."""
+    out = c.scratch((*x.shape[:axis], taps.weight.shape[1], *x.shape[axis + 1 :]))
     weights = [w if axis == 3 else w[:, np.newaxis] for w in taps.weight]
     pairs = list(zip(taps.elements, weights, strict=True))
     tasks = []
-    for at in across(c, y.shape, axis):
-        taken = c.scratch(y[at].shape)
-        tasks.append(partial(_sum_taps, pairs, axis, x[at], y[at], taken))
+    for at in across(c, out.shape, axis):
+        some = c.scratch(out[at].shape)
+        tasks.append(partial(_sum_taps, pairs, axis, x[at], out[at], some))
     c.parallel(tasks)
+    return out
 
 
 def _sum_taps(
-    pairs: Sequence[tuple[Array, Array]], axis: int, x: Array, y: Array, taken: Array
+    pairs: Sequence[tuple[Array, Array]], axis: int, x: Array, y: Array, some: Array
 ) -> None:
     y.fill(0)
     for index, weight in pairs:
-        np.take(x, index, axis, taken, "clip")
-        np.multiply(taken, weight, taken)
-        np.add(y, taken, y)
+        np.take(x, index, axis, some, "clip")
+        np.multiply(some, weight, some)
+        np.add(y, some, y)

@@ -27,7 +27,8 @@ SHAPES = {
 def cases() -> Iterator[tuple[str, Case]]:
     for name, ne in SHAPES.items():
         yield f"SILU_BACK-{name}", silu_back(ne)
-        yield f"RMS_NORM_BACK-{name}", rms_norm_back(ne)
+        # In a row of one element all but what eps leaves over cancels out.
+        yield f"RMS_NORM_BACK-{name}", rms_norm_back(ne, 1e-5 if ne[0] > 1 else 0.5)
         yield f"SOFT_MAX_BACK-{name}", soft_max_back(ne)
         yield f"CROSS_ENTROPY_LOSS-{name}", cross_entropy_loss(ne)
         yield f"CROSS_ENTROPY_LOSS_BACK-{name}", cross_entropy_loss_back(ne)

@@ -34,6 +34,7 @@ def cases() -> Iterator[tuple[str, Case]]:
             case = Case()
             case.node(Op.SUM, [positive(case, ne, type)], (1,), type)
             yield f"SUM-{type.name}-{name}", case
+    yield "SUM-permuted", permuted_sum()
     yield "COUNT_EQUAL", count_equal()
     for name, (ne, result) in REPEATS.items():
         case = Case()
@@ -72,6 +73,13 @@ def gaps(op: Op) -> Case:
     wide = case.leaf((64, 6, 5))
     x = case.view(wide, (20, 3, 5), (4, 512, 1536), offset=16)
     case.node(op, [x], x.ne if op == Op.CUMSUM else (1, 3, 5))
+    return case
+
+
+def permuted_sum() -> Case:
+    case = Case()
+    x = case.permute(positive(case, (11, 5, 6), GGMLType.F32), 0, 2, 1, 3)
+    case.node(Op.SUM, [x], (1,))
     return case
 
 
