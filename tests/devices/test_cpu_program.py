@@ -103,7 +103,8 @@ def test_node_without_kernel_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("source", "result"), [(GGMLType.Q8_K, GGMLType.F32), (GGMLType.F32, GGMLType.IQ2_XS)]
+    ("source", "result"),
+    [(GGMLType.Q8_K, GGMLType.F32), (GGMLType.F32, GGMLType.IQ2_XS)],
 )
 def test_node_of_type_without_codec_is_refused(
     device: CpuDevice, square: Register, source: GGMLType, result: GGMLType
