@@ -14,7 +14,7 @@ from ggrpc.engine.client import connect
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
 from tests.support.oracle import run_case_on
-from tests.support.paths import optional_peer, shared
+from tests.support.paths import peer_python, shared
 from tests.support.processes import (
     Served,
     finish_client,
@@ -40,7 +40,7 @@ MOST_TRIES = 3
 
 @pytest.fixture(params=PEERS, ids=PEERS.get)
 def release(request) -> str:  # type: ignore[no-untyped-def]
-    optional_peer(request.param)
+    peer_python(request.param)
     return str(request.param)
 
 
@@ -80,7 +80,7 @@ def test_native_client_generates_with_its_version_fixed(
 
 def test_two_old_versions_are_served_with_one_of_each_kind(tmp_path: Path) -> None:
     for release in ("0.3.16", "0.3.35"):
-        optional_peer(release)
+        peer_python(release)
     with serving("--protocol", "2.0,5.0") as served:
         for release in ("0.3.16", "0.3.35"):
             assert tries(served, release, tmp_path) == 1

@@ -26,18 +26,16 @@ def shared(name: str) -> Path:
 
 def peer_python(version: str) -> Path:
     """The Python that has a llama-cpp-python of this version."""
-    python = PEERS / version / "venv" / "bin" / "python"
-    return _present(python, f"needs the real peer: .ci/install-peer {version}")
-
-
-def optional_peer(version: str) -> Path:
-    """The same, for one that CI has only where there is time to build it."""
+    home = PEERS / version
     if version in ALWAYS:
-        return peer_python(version)
-    python = PEERS / version / "venv" / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"needs the real peer: .ci/install-peer {version}")
-    return python
+        _present(home / "ready", _how_to(version))
+    elif not (home / "ready").exists():
+        pytest.skip(_how_to(version))  # CI has it only where there is time to build it
+    return home / "venv" / "bin" / "python"
+
+
+def _how_to(version: str) -> str:
+    return f"needs the real peer: .ci/install-peer {version}"
 
 
 def _present(path: Path, otherwise: str) -> Path:
