@@ -97,11 +97,8 @@ class Graph:
                     placed.add(tensor.id)
 
 
-def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> Region:
+def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> None:
     """Prove that a tensor's shape is sound and its bytes lie inside its buffer.
-
-    Returns:
-        The region of its buffer.
 
     Raises:
         GraphError: they don't.
@@ -116,7 +113,6 @@ def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> Region:
             f"{tensor}: bytes {start} to {start + tensor.nbytes} do not lie inside its "
             f"buffer of {region.size}"
         )
-    return region
 
 
 def check_shape(tensor: Tensor) -> None:

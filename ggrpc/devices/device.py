@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from ggrpc.graph import Graph
+from ggrpc.graph import Graph, Region
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
 
@@ -53,6 +53,11 @@ class Placed(NamedTuple):
 
     base: int
     buffer: Buffer
+
+    @property
+    def region(self) -> Region:
+        """Its addresses."""
+        return Region(self.base, self.buffer.size)
 
 
 class Program(ABC):

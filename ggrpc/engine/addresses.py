@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.errors import RefusedError
-from ggrpc.graph import Region, check_place
+from ggrpc.graph import check_place
 from ggrpc.tensor import Tensor
 
 FIRST = 1 << 36
@@ -22,12 +22,10 @@ class AddressSpace:
     """The buffers of a session, by handle.
 
     Attributes:
-        regions: the addresses of each.
-        placed: the same buffers as devices want them.
+        placed: each with its address.
         devices: the device of each.
     """
 
-    regions: dict[int, Region] = field(default_factory=dict)
     placed: dict[int, Placed] = field(default_factory=dict)
     devices: dict[int, Device] = field(default_factory=dict)
     _next: int = FIRST
@@ -45,20 +43,20 @@ class AddressSpace:
         """
         handle = self._next
         self._next += (buffer.size + GAP + PAGE - 1) // PAGE * PAGE
-        self.regions[handle] = Region(handle, buffer.size)
         self.placed[handle] = Placed(handle, buffer)
         self.devices[handle] = device
         return handle
 
-    def buffer(self, handle: int) -> Buffer:
+    def find(self, handle: int) -> Placed:
         """The buffer with a handle.
 
         Raises:
             RefusedError: this session has none such.
         """
-        if handle not in self.placed:
+        placed = self.placed.get(handle)
+        if placed is None:
             raise RefusedError(f"buffer {handle:#x} is not of this session")
-        return self.placed[handle].buffer
+        return placed
 
     def remove(self, handle: int) -> None:
         """Free a buffer.
@@ -66,8 +64,8 @@ class AddressSpace:
         Raises:
             RefusedError: this session has none such.
         """
-        buffer = self.buffer(handle)
-        del self.regions[handle], self.placed[handle], self.devices[handle]
+        buffer = self.find(handle).buffer
+        del self.placed[handle], self.devices[handle]
         buffer.free()
 
     def clear(self) -> int:
@@ -76,7 +74,7 @@ class AddressSpace:
         Returns:
             The bytes that they had.
         """
-        freed = sum(region.size for region in self.regions.values())
+        freed = sum(placed.buffer.size for placed in self.placed.values())
         for handle in list(self.placed):
             self.remove(handle)
         return freed
@@ -89,10 +87,12 @@ class AddressSpace:
         """Where all of a tensor lies: its buffer, and its offset there.
 
         Raises:
+            RefusedError: this session has no such buffer.
             GraphError: it does not lie inside its buffer.
         """
-        region = check_place(tensor, self.regions)
-        return self.placed[tensor.buffer].buffer, tensor.data - region.base
+        placed = self.find(tensor.buffer)
+        check_place(tensor, {tensor.buffer: placed.region})
+        return placed.buffer, tensor.data - placed.base
 
     def part(self, tensor: Tensor, offset: int, size: int) -> tuple[Buffer, int]:
         """Where bytes of a tensor lie: its buffer, and their offset there.
@@ -100,8 +100,8 @@ class AddressSpace:
         Raises:
             RefusedError: they do not lie inside the buffer.
         """
-        buffer = self.buffer(tensor.buffer)
-        start = tensor.data - self.regions[tensor.buffer].base + offset
+        base, buffer = self.find(tensor.buffer)
+        start = tensor.data - base + offset
         if start < 0 or start + size > buffer.size:
             raise RefusedError(
                 f"{tensor}: bytes {start} to {start + size} do not lie inside its "

@@ -107,8 +107,7 @@ class Session:
         return m.Allocated(remote_ptr=handle, remote_size=buffer.size)
 
     def _buffer_get_base(self, request: m.BufferGetBase, link: DataLink) -> m.Base:
-        self._space.buffer(request.remote_ptr)
-        return m.Base(base_ptr=self._space.regions[request.remote_ptr].base)
+        return m.Base(base_ptr=self._space.find(request.remote_ptr).base)
 
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
         # Programs hold on to buffers; dropped first, so that the memory goes now.
@@ -117,7 +116,7 @@ class Session:
         return DONE
 
     def _buffer_clear(self, request: m.BufferClear, link: DataLink) -> m.Done:
-        buffer = self._space.buffer(request.remote_ptr)
+        buffer = self._space.find(request.remote_ptr).buffer
         buffer.fill(0, buffer.size, request.value)
         return DONE
 
@@ -165,7 +164,7 @@ class Session:
 
     def _compile(self, device: Device, payload: bytes) -> Program:
         buffers = self._space.on(device)
-        regions = {handle: self._space.regions[handle] for handle in buffers}
+        regions = {handle: placed.region for handle, placed in buffers.items()}
         return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:

@@ -39,7 +39,7 @@ def test_freed_and_foreign_buffers_are_refused(device: CpuDevice) -> None:
     space.remove(handle)
     for stranger in (handle, 0, 2**64 - 1):
         with pytest.raises(RefusedError, match="not of this session"):
-            space.buffer(stranger)
+            space.find(stranger)
 
 
 def test_place_of_a_tensor_is_counted_from_the_base(device: CpuDevice) -> None:
@@ -47,8 +47,8 @@ def test_place_of_a_tensor_is_counted_from_the_base(device: CpuDevice) -> None:
     handle = space.add(device.allocate(32), device)
     whole = space.whole(tensor(handle, handle + 16))
     part = space.part(tensor(handle, handle + 16), 4, 12)
-    assert whole == (space.buffer(handle), 16)
-    assert part == (space.buffer(handle), 20)
+    assert whole == (space.find(handle).buffer, 16)
+    assert part == (space.find(handle).buffer, 20)
     with pytest.raises(GraphError, match="do not lie inside"):
         space.whole(tensor(handle, handle + 20))
     for data, offset, size in [(16, 4, 13), (32, 0, 1), (-1, 0, 1), (0, 2**64 - 1, 2)]:
