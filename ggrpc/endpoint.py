@@ -46,6 +46,8 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _is_host(text: str) -> bool:
+    if set(text) & set("[]/,@ "):
+        return False  # a slip, which the resolver would look up all the same
     try:
         return bool(text.encode("idna"))  # as the resolver will
     except UnicodeError:

@@ -24,7 +24,20 @@ def test_endpoint_is_read_and_shown(text: str, endpoint: Endpoint, shown: str) -
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":80", "host:", "host:x", "host:65536", "host:-1", "[::1", "[::1]x", "a..b"],
+    [
+        "",
+        ":80",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "a/b",
+        "a b",
+        "n[1-x]",
+        "[::1",
+        "[::1]x",
+        "a..b",
+    ],
 )
 def test_endpoint_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is no endpoint"):

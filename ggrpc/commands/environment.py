@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
@@ -31,6 +31,7 @@ class Environment:
         width: columns of the terminal; None to ask it.
         quiet: how often --quiet was given: 1 hides notes, 2 warnings too.
         debug: whether an error shows its traceback.
+        stdin: what is typed or piped in.
     """
 
     stdout: TextIO
@@ -38,6 +39,7 @@ class Environment:
     width: int | None = None
     quiet: int = 0
     debug: bool = False
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
 
     @classmethod
     def of_process(cls) -> Environment:

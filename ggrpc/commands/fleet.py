@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Listing, Row
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # threads; most of the time each of them waits
 
-Endpoints = Annotated[list[str], typer.Argument(metavar="ENDPOINT", hidden=True)]
 Timeout = Annotated[
     float,
     typer.Option(
@@ -80,7 +80,7 @@ class Fleet(NamedTuple):
     """The servers to ask.
 
     Attributes:
-        endpoints: as the operator typed them; each may be several, with commas.
+        endpoints: as the operator typed them; each may be several.
         timeout: seconds to wait for each.
         protocol: the version to speak, None to find it out.
     """
@@ -97,8 +97,7 @@ class Fleet(NamedTuple):
         Raises:
             ConfigError: an endpoint or the version makes no sense; nobody is asked.
         """
-        typed = ",".join(self.endpoints).split(",")
-        endpoints = [Endpoint.parse(text) for text in typed]
+        endpoints = endpoints_of(self.endpoints, environment)
         answers = _all_at_once(self._asker(look), endpoints)
         listing.show(
             environment,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ggrpc.commands.endpoints import Endpoints
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import Endpoints, Fleet, Protocol, Timeout
+from ggrpc.commands.fleet import Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.units import format_size
 
@@ -36,8 +37,10 @@ def mem(
 ) -> ExitCode:
     """Show the memory of servers' devices.
 
-    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several, and lists
-    with commas as llama.cpp's --rpc takes them, are asked at once.
+    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several are asked at
+    once: lists with commas as llama.cpp's --rpc takes them, ranges such as
+    node[01-16]:50052, @FILE with one a line, - for stdin. Where none is given, those of
+    $GGRPC_ENDPOINTS are.
     """
     listing = Listing(COLUMNS, as_json, not no_headers)
     fleet = Fleet(endpoints, timeout, protocol)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ggrpc.commands.endpoints import Endpoints
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import Endpoints, Fleet, Protocol, Timeout
+from ggrpc.commands.fleet import Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.units import format_ms, format_size
 
@@ -49,8 +50,10 @@ def probe(
 ) -> ExitCode:
     """Show version, devices, latency of servers.
 
-    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several, and lists
-    with commas as llama.cpp's --rpc takes them, are asked at once.
+    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several are asked at
+    once: lists with commas as llama.cpp's --rpc takes them, ranges such as
+    node[01-16]:50052, @FILE with one a line, - for stdin. Where none is given, those of
+    $GGRPC_ENDPOINTS are.
 
     llama.cpp's own server talks to one client at a time: while it works for one, a
     probe of it gets no answer.

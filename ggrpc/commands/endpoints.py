@@ -1,0 +1,101 @@
+"""Which servers a command is to talk to: lists, ranges, files, the environment.
+
+It only reads what was typed; nobody is asked, and no name is looked up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggrpc.commands.environment import Environment
+from ggrpc.endpoint import Endpoint
+from ggrpc.errors import ConfigError
+
+VARIABLE = "GGRPC_ENDPOINTS"
+MOST = 100_000  # far more than any fleet: a slip in a range, not a wish
+
+Endpoints = Annotated[
+    list[str],
+    typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False, hidden=True),
+]
+
+# A comma that is not inside brackets.
+_COMMA = re.compile(r",(?![^\[\]]*\])")
+_RANGES = re.compile(r"\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
+
+
+def endpoints_of(typed: Sequence[str], environment: Environment) -> list[Endpoint]:
+    """Read endpoints as an operator types them.
+
+    Args:
+        typed: each one, a list with commas, `@FILE` or `-`, with ranges as in
+            `node[01-16,20]:50052`.
+        environment: its stdin is read for `-`.
+
+    Raises:
+        ConfigError: one is none, a file cannot be read, or there are too many.
+    """
+    texts = itertools.chain.from_iterable(_words(text, environment) for text in typed)
+    expanded = itertools.chain.from_iterable(map(_expand, texts))
+    endpoints = [Endpoint.parse(text) for text in itertools.islice(expanded, MOST + 1)]
+    if len(endpoints) > MOST:
+        raise ConfigError(f"more than {MOST} endpoints: look at the ranges again")
+    if not endpoints:
+        raise ConfigError(f"no endpoint in {' '.join(typed)}: write host:port")
+    return endpoints
+
+
+def one_endpoint(typed: str) -> Endpoint:
+    """Read the endpoint of a command that talks to a single server.
+
+    Raises:
+        ConfigError: it is none, or several.
+    """
+    if len(list(itertools.islice(_expand(typed), 2))) > 1 or _COMMA.search(typed):
+        raise ConfigError(f"'{typed}' is several endpoints: this takes one")
+    return Endpoint.parse(typed)
+
+
+def _words(text: str, environment: Environment) -> Iterable[str]:
+    if text == "-":
+        return _lines(environment.stdin.read())
+    if text.startswith("@"):
+        try:
+            return _lines(Path(text[1:]).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read endpoints of {text[1:]}: {error}") from None
+    return _COMMA.split(text)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The endpoints of a file: any number a line, # before a remark."""
+    for line in text.splitlines():
+        for word in line.partition("#")[0].split():
+            yield from filter(None, _COMMA.split(word))
+
+
+def _expand(text: str) -> Iterator[str]:
+    """What a text with ranges stands for, the last range running fastest."""
+    found = _RANGES.search(text)
+    if found is None:
+        yield text
+        return
+    for number in _numbers(found[1]):
+        for rest in _expand(text[found.end() :]):
+            yield f"{text[: found.start()]}{number}{rest}"
+
+
+def _numbers(ranges: str) -> Iterator[str]:
+    """The numbers of `01-16,20`, as wide as the first is written."""
+    for text in ranges.split(","):
+        first, dash, last = text.partition("-")
+        if dash and int(last) < int(first):
+            raise ConfigError(f"the range [{ranges}] runs backwards")
+        for number in range(int(first), int(last if dash else first) + 1):
+            yield str(number).zfill(len(first))
