@@ -1,0 +1,127 @@
+"""`ggrpc bench`: how fast servers answer, move bytes and dispatch graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ggrpc.commands.endpoints import Endpoints, endpoints_of
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
+from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from ggrpc.endpoint import Endpoint
+    from ggrpc.engine.bench import Bench, Result
+
+EXAMPLES = (
+    "ggrpc bench localhost",
+    "ggrpc bench old:50052 new:50052 --rounds 21 --sizes 1M,256M",
+)
+
+Rounds = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Turns that each server gets.")
+]
+Sizes = Annotated[
+    str,
+    typer.Option(metavar="SIZE,...", help="How much the transfers move."),
+]
+DeviceNumber = Annotated[
+    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
+]
+
+
+def _time(milliseconds: float) -> str:
+    if milliseconds < 1:
+        return f"{milliseconds * 1e3:.1f} us"
+    return f"{milliseconds:.2f} ms"
+
+
+COLUMNS = (
+    Column("case", "CASE"),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("endpoint", "ENDPOINT"),
+    Column("median_ms", "MEDIAN", _time, right=True),
+    Column("p99_ms", "P99", _time, right=True),
+    Column("gigabytes_per_second", "GB/s", "{:.2f}".format, right=True),
+    Column("ratio", "RATIO", "{:.2f}".format, right=True),
+    Column("ratio_low", "FROM", "{:.2f}".format, right=True),
+    Column("ratio_high", "TO", "{:.2f}".format, right=True),
+)
+
+
+def bench(
+    context: typer.Context,
+    endpoints: Endpoints,
+    rounds: Rounds = 7,
+    sizes: Sizes = "4K,1M,64M",
+    device: DeviceNumber = 0,
+    timeout: Timeout = 30,
+    protocol: Protocol = None,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Time servers side by side.
+
+    Connecting, a small request, transfers, and a graph of small nodes. Several servers
+    take turns; RATIO is how many times as fast as the first one a server is (the median
+    over the rounds, and the spread), so that two nodes can be compared on a noisy
+    machine. An endpoint may stand twice, to see what the noise alone does.
+
+    ENDPOINTs are written as for 'ggrpc probe'. Needs free memory for twice the largest
+    size, on each server.
+    """
+    from ggrpc.engine.bench import Bench, BenchSettings
+    from ggrpc.engine.wire.dialects import dialect_named
+
+    environment = environment_of(context)
+    servers = endpoints_of(endpoints, environment)
+    settings = BenchSettings(
+        [parse_size(size) for size in sizes.split(",")],
+        device,
+        dialect_named(protocol) if protocol else None,
+        timeout,
+    )
+    bench = Bench(servers, settings)
+    for _ in range(rounds):
+        bench.round()
+    Listing(COLUMNS, as_json, not no_headers).show(environment, _rows(bench, servers))
+    for at, error in bench.errors.items():
+        named = error.endpoint is not None
+        environment.fail(error, str(error) if named else f"{servers[at]}: {error}")
+    return code_of_several(
+        [
+            code_of(bench.errors[at]) if at in bench.errors else ExitCode.OK
+            for at in range(len(servers))
+        ]
+    )
+
+
+def _rows(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
+    """By case, so that what is to be compared stands together."""
+    results = [(server, bench.results(at)) for at, server in enumerate(servers)]
+    cases = {result.case: None for _, some in results for result in some}
+    for case in cases:
+        for server, some in results:
+            yield from (_row(server, r) for r in some if r.case == case)
+
+
+def _row(server: Endpoint, result: Result) -> dict[str, Any]:
+    name, size = result.case
+    ratio = result.ratio
+    return {
+        "case": name,
+        "size_bytes": size,
+        "endpoint": str(server),
+        "median_ms": round(result.median * 1e3, 4),
+        "p99_ms": round(result.p99 * 1e3, 4),
+        "calls": result.calls,
+        "gigabytes_per_second": size and round(size / result.median / 1e9, 3),
+        "ratio": ratio and round(ratio.median, 3),
+        "ratio_low": ratio and round(ratio.low, 3),
+        "ratio_high": ratio and round(ratio.high, 3),
+    }

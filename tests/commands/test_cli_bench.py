@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from tests.support.processes import free_port
+from tests.support.servers import running
+
+QUICK = ("--rounds", "2", "--sizes", "4K")
+
+
+def test_bench_compares_two_servers(piped) -> None:  # type: ignore[no-untyped-def]
+    with running() as one, running() as two:
+        code, out, err = piped("bench", str(one), str(two), *QUICK)
+    assert (code, err) == (0, "")
+    headers, *lines = out.splitlines()
+    assert headers.split() == "CASE SIZE ENDPOINT MEDIAN P99 GB/s RATIO FROM TO".split()
+    assert [str(one) in line for line in lines] == [True, False] * 8
+    assert all(line.endswith("-") == (str(one) in line) for line in lines)
+
+
+def test_bench_json_has_flat_rows_with_units(piped) -> None:  # type: ignore[no-untyped-def]
+    with running() as server:
+        outcome = piped("bench", str(server), *QUICK, "--json")
+    row = next(row for row in outcome.rows if row["case"] == "SET_TENSOR")
+    assert list(row) == [
+        *("case", "size_bytes", "endpoint", "median_ms", "p99_ms", "calls"),
+        *("gigabytes_per_second", "ratio", "ratio_low", "ratio_high"),
+    ]
+    assert row["size_bytes"] == 4096
+    assert row["ratio"] is None
+    assert 0 < row["median_ms"] <= row["p99_ms"]
+
+
+def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: ignore[no-untyped-def]
+    nobody = f"127.0.0.1:{free_port()}"
+    with running() as server:
+        code, out, err = piped("bench", str(server), nobody, *QUICK)
+    assert code == 7
+    assert out.count(str(server)) == 8
+    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+
+
+def test_bench_with_a_size_that_is_none_exits_2(piped) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = piped("bench", "localhost", "--sizes", "4K,big")
+    assert code == 2
+    assert "'big' is no size" in err
