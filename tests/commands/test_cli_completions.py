@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ggrpc.commands.main import root
+
 SCRIPTS = Path(__file__).parents[2] / "completions"
 
 
@@ -31,7 +33,7 @@ def test_script_is_current(shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("ggrpc ", ["serve", "probe", "mem", "devices"]),
+        ("ggrpc ", list(root().commands)),
         ("ggrpc pro", ["probe"]),
         ("ggrpc mem --js", ["--json"]),
         ("ggrpc serve --log-level ", ["debug", "info", "warning", "error"]),

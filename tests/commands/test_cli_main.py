@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,8 @@ from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.errors import GgrpcError
 
-COMMANDS = ["serve", "probe", "mem", "devices"]
+COMMANDS = list(main.root().commands)
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -35,8 +37,9 @@ def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_every_command_is_known_here() -> None:
-    assert list(main.root().commands) == COMMANDS
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_row_in_the_readme(command: str) -> None:
+    assert f"\n| `ggrpc {command}" in README.read_text()
 
 
 def test_version_is_the_packages(piped) -> None:  # type: ignore[no-untyped-def]
