@@ -77,6 +77,20 @@ def test_buffer_of_another_session_is_refused() -> None:
     assert "not of this session" in refusal(leaf(1, buffer=2), sqr(2, 1))
 
 
+def test_empty_tensor_needs_no_buffer() -> None:
+    ne = (4, 0, 1, 1)
+    empty = {"buffer": 0, "ne": ne, "nb": contiguous_nb(GGMLType.F32, ne), "data": 0}
+    Graph.of([leaf(1, **empty), sqr(2, 1, **empty)], [2]).validate(REGIONS)
+    assert "buffer 0x0 is not" in refusal(leaf(1), sqr(2, 1, buffer=0))
+
+
+def test_view_that_nothing_reads_needs_no_buffer() -> None:
+    nowhere = {"op": Op.VIEW, "src": (1,) + (0,) * 9, "buffer": 0, "data": 0}
+    view = leaf(2, **nowhere)
+    Graph.of([leaf(1, buffer=0), view], [2]).validate(REGIONS)
+    assert "buffer 0x0 is not" in refusal(leaf(1), view, sqr(3, 2), nodes=(2, 3))
+
+
 def test_rows_that_cut_through_blocks_are_refused() -> None:
     quantized = leaf(1, type=GGMLType.Q8_0, ne=(16, 1, 1, 1))
     node = sqr(2, 1, op=Op.CPY, src=(1, 3) + (0,) * 8, ne=(16, 1, 1, 1), data=1000)

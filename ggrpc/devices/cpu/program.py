@@ -47,6 +47,10 @@ READABLE = DTYPES.keys() | CODECS.keys()
 WRITABLE = DTYPES.keys() | PACKS.keys()
 
 
+# Where empty tensors are that have no buffer.
+NOWHERE = CpuBuffer(0, changed=lambda *_: None, freed=lambda *_: None)
+
+
 class Entry(NamedTuple):
     """A row of the kernel table.
 
@@ -143,6 +147,8 @@ class Compiler:
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""
+        if not tensor.buffer:
+            return NOWHERE, 0
         buffer, offset = place_of(tensor, self._buffers)
         return cast(CpuBuffer, buffer), offset
 
