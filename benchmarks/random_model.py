@@ -99,7 +99,8 @@ def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_head_count(shape.n_head)
     writer.add_head_count_kv(shape.n_head_kv)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
+    if shape.n_head:
+        writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(shape.n_vocab)
     special = ["<unk>", "<s>", "</s>"]

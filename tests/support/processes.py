@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from ggrpc.endpoint import Endpoint
-from tests.support.paths import peer_python, shared
+from tests.support.paths import SHARED, peer_python, shared
 
 START_SECONDS = 30
 GENERATE_SECONDS = 120
+# The client for models that encode; the peer brings the one for all others.
+ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
 class Served:
@@ -113,13 +115,18 @@ def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
 
 
 def start_client(
-    version: str, model: Path, out: Path, predict: int, *endpoints: Endpoint | str
+    version: str,
+    model: Path,
+    out: Path,
+    predict: int,
+    *endpoints: Endpoint | str,
+    script: Path | None = None,
 ) -> subprocess.Popen[str]:
     """Start llama.cpp's own client with every layer on the endpoints."""
     return subprocess.Popen(
         [
             peer_python(version),
-            shared("peer/llama_client.py"),
+            script or shared("peer/llama_client.py"),
             model,
             out,
             str(predict),
@@ -128,7 +135,11 @@ def start_client(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(SHARED / "peer"),
+        },
     )
 
 
@@ -146,10 +157,16 @@ def finish_client(
 
 
 def generate(
-    version: str, model: Path, out: Path, predict: int, *endpoints: Endpoint | str
+    version: str,
+    model: Path,
+    out: Path,
+    predict: int,
+    *endpoints: Endpoint | str,
+    script: Path | None = None,
 ) -> tuple[list[int], np.ndarray]:
     """Generate with llama.cpp's own client; `local` is llama.cpp's own CPU."""
-    return finish_client(start_client(version, model, out, predict, *endpoints), out)
+    client = start_client(version, model, out, predict, *endpoints, script=script)
+    return finish_client(client, out)
 
 
 def nmse(actual: np.ndarray, expected: np.ndarray) -> float:

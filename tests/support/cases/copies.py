@@ -27,7 +27,9 @@ CACHE_TYPES = (
     GGMLType.Q5_0,
     GGMLType.Q5_1,
 )
-ROW_TYPES = tuple(t for t in CODECS if t not in (GGMLType.F64, GGMLType.Q8_1))
+# Which ggml does not read; it writes the latter two.
+UNREAD = (GGMLType.F64, GGMLType.Q8_1, GGMLType.Q8_K)
+ROW_TYPES = tuple(t for t in CODECS if t not in UNREAD)
 
 
 def cases() -> Iterator[tuple[str, Case]]:

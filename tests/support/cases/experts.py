@@ -6,21 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import CODECS
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.case import Case
+from tests.support.cases.copies import ROW_TYPES
 
 F32, F16, BF16, I32 = GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.I32
 
-MATRICES = tuple(t for t in CODECS if t not in (GGMLType.F64, GGMLType.Q8_1))
 # ggml rounds the other operand to the type of the matrix.
 LIMITS = {F16: 2e-7, BF16: 2e-5}
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    for type in MATRICES:
+    for type in ROW_TYPES:
         for tokens in (1, 9):
             yield f"MUL_MAT_ID-{type.name}-{tokens}", mul_mat_id(type, tokens)
     for tokens in (1, 7):
