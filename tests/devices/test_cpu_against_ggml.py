@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -19,17 +15,6 @@ from tests.support.processes import native_serving, nmse
 
 FLOAT_LIMIT = 1e-7
 QUANTIZED_LIMIT = 5e-4  # ggml rounds the other operand to 8 bits
-
-
-def families() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(cases.__path__)]
-
-
-def all_cases() -> Iterator[object]:
-    for family in families():
-        module = importlib.import_module(f"tests.support.cases.{family}")
-        for name, case in module.cases():
-            yield pytest.param(case, id=f"{family}-{name}")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +52,7 @@ def native():  # type: ignore[no-untyped-def]
     native.close()
 
 
-@pytest.mark.parametrize("case", list(all_cases()))
+@pytest.mark.parametrize("case", [pytest.param(c, id=n) for n, c in cases.every()])
 def test_cpu_agrees_with_ggml(device: CpuDevice, native: Native, case: Case) -> None:
     ours, theirs = run_case(device, case), native.run(case)
     assert ours.keys() == theirs.keys()

@@ -149,6 +149,15 @@ def _unpack_q2_0(blocks: Array) -> Array:
     return _scaled(pairs.reshape(len(blocks), -1).view(np.int8) - 1, blocks)
 
 
+def _unpack_q8_1(blocks: Array) -> Array:
+    return _scaled(blocks[:, 4:].view(np.int8), blocks)
+
+
+def _unpack_q8_k(blocks: Array) -> Array:
+    scale: Array = blocks[:, :4].copy().view(np.float32)
+    return scale * blocks[:, 4:260].view(np.int8)
+
+
 def _scaled(values: Array, blocks: Array) -> Array:
     """Values times the float16 that their block starts with."""
     scale: Array = blocks[:, :2].copy().view(np.float16)
@@ -223,5 +232,7 @@ CODECS: dict[GGMLType, Codec] = {
     GGMLType.F64: Codec(cast, cast),
     GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0, _unpack_q1_0, quantize.q1_0),
     GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0, _unpack_q2_0, quantize.q2_0),
+    GGMLType.Q8_1: _by_blocks(GGMLType.Q8_1, _unpack_q8_1, quantize.q8_1),
+    GGMLType.Q8_K: _by_blocks(GGMLType.Q8_K, _unpack_q8_k, quantize.q8_k),
     **{t: _of_gguf(t) for t in QUANTIZED if hasattr(gguf.quants, t.name)},
 }

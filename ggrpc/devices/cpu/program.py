@@ -43,7 +43,6 @@ Made = TypeVar("Made")
 WORTH_SHARING = 1 << 17
 
 PACKS = {t: codec.pack for t, codec in CODECS.items() if codec.pack is not None}
-READABLE = DTYPES.keys() | CODECS.keys()
 WRITABLE = DTYPES.keys() | PACKS.keys()
 
 
@@ -56,7 +55,7 @@ class Entry(NamedTuple):
 
     Attributes:
         compile: appends the steps that compute a node.
-        accepts: whether it can, for nodes whose types all have a codec.
+        accepts: whether it can, for results of a type that can be written.
     """
 
     compile: Kernel
@@ -73,7 +72,7 @@ def kernel(
 
     Args:
         ops: which.
-        accepts: whether it can compile a node, all of whose types have a codec.
+        accepts: whether it can compile a node whose type can be written.
     """
 
     def register(function: Kernel) -> Kernel:
@@ -84,16 +83,11 @@ def kernel(
 
 
 def is_supported(node: Node) -> bool:
-    """Whether there is a kernel for a node, and a codec for each of its types."""
+    """Whether there is a kernel for a node, and something that packs its type."""
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return (
-        op in KERNELS
-        and node.tensor.type in WRITABLE
-        and all(t is None or t.type in READABLE for t in node.src)
-        and KERNELS[op].accepts(node)
-    )
+    return op in KERNELS and node.tensor.type in WRITABLE and KERNELS[op].accepts(node)
 
 
 class CpuProgram(Program):

@@ -46,6 +46,23 @@ def q8_0(x: Blocks) -> Blocks:
     return joined(halves(largest / np.float32(127)), q.astype(np.int8).view(np.uint8))
 
 
+def q8_1(x: Blocks) -> Blocks:
+    """As Q8_0, and what the block's elements sum up to."""
+    packed = q8_0(x)
+    d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+    s = halves(d * total(packed[:, 2:].view(np.int8).astype(np.float32)))
+    return joined(packed[:, :2], s, packed[:, 2:])
+
+
+def q8_k(x: Blocks) -> Blocks:
+    """127ths of the largest, its sign turned, and what each 16 of them sum up to."""
+    largest = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, np.newaxis], axis=1)
+    factor = inverse(largest, -127)
+    q = np.minimum(np.rint(x * factor), 127).astype(np.int8)
+    sums = q.reshape(len(x), -1, 16).sum(axis=2, dtype=np.int16)
+    return joined(*(part.view(np.uint8) for part in (inverse(factor), q, sums)))
+
+
 def nvfp4(x: Blocks) -> Blocks:
     """Four blocks of 16, each with a scale of 8 bits."""
     x = x.reshape(len(x), 4, 16)
