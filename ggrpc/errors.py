@@ -6,7 +6,8 @@
     │   ├── ConnectError            nobody answers there
     │   ├── BindError               the server cannot listen there
     │   ├── TransportTimeout        the time budget ran out
-    │   └── ConnectionLost          the peer closed or reset the connection
+    │   ├── ConnectionLost          the peer closed or reset the connection
+    │   └── Cancelled               we ended it ourselves, from another thread
     ├── ProtocolError               the bytes on the connection
     │   ├── LocalProtocolError      we were asked to send something illegal
     │   ├── RemoteProtocolError     the peer sent something illegal
@@ -65,6 +66,10 @@ class TransportTimeout(TransportError):
 
 class ConnectionLost(TransportError):
     """The peer closed or reset the connection in the middle of a conversation."""
+
+
+class Cancelled(TransportError):
+    """Another thread of this process ended the connection."""
 
 
 class ProtocolError(GgrpcError):

@@ -35,6 +35,16 @@ class Buffer(ABC):
     def write(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
         """Let the host write bytes; they are the device's when the context ends."""
 
+    def get(self, offset: int, into: memoryview) -> None:
+        """Copy bytes to the host, as many as `into` has."""
+        with self.read(offset, len(into)) as view:
+            into[:] = view
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Copy bytes from the host; `data` is of single bytes."""
+        with self.write(offset, len(data)) as view:
+            view[:] = data
+
     @abstractmethod
     def fill(self, offset: int, size: int, value: int) -> None:
         """Set bytes to one value (0 to 255)."""
@@ -66,6 +76,9 @@ class Program(ABC):
     @abstractmethod
     def run(self) -> None:
         """Compute every node, in order.
+
+        A device that is far away may return before it is done: see
+        `Device.synchronize`.
 
         Raises:
             GraphError: an index that an op read is out of range.
@@ -103,6 +116,13 @@ class Device(ABC):
     def alloc_size(self, tensor: Tensor) -> int:
         """Bytes to set aside for a tensor, with what the device adds to its own."""
         return tensor.nbytes
+
+    def synchronize(self) -> None:  # noqa: B027  most devices are done at once
+        """Wait until all that it was told is done.
+
+        Raises:
+            GgrpcError: something of it failed.
+        """
 
     @abstractmethod
     def supports(self, node: Node) -> bool:

@@ -1,11 +1,15 @@
 """The client: one connection to a server of any make, and every command it knows.
 
 Requests without a reply are sent and forgotten, as llama.cpp does: a server that
-refuses one closes the connection, which the next reply shows.
+refuses one closes the connection, which the next reply shows. Threads may share a
+client; they take turns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -23,9 +27,12 @@ from ggrpc.engine.wire.dialects import (
     Version,
     dialect_for,
     spoken,
+    spoken_by,
 )
 from ggrpc.engine.wire.graphs import write_graph
+from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import (
+    Cancelled,
     ConnectionLost,
     OutOfMemory,
     RefusedError,
@@ -55,6 +62,9 @@ class Client:
         self._stream = stream
         self._timeout = timeout
         self._connection = ClientConnection(dialect)
+        self._turns = Lock()  # held from a request to the end of its reply
+        self._cancelled = False
+        self._told: Command | None = None  # the last request that has no reply
 
     def __enter__(self) -> Client:
         return self
@@ -68,8 +78,18 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the session; the server frees its buffers."""
-        self._stream.close()
+        """End the session, from any thread; the server frees its buffers."""
+        self.cancel()
+        with self._turns:
+            self._stream.close()
+
+    def cancel(self) -> None:
+        """End the connection, from any thread.
+
+        A call that waits, and every later one, raises `Cancelled`.
+        """
+        self._cancelled = True
+        self._stream.shut()
 
     def hello(self) -> Version:
         """Greet, and learn the server's version.
@@ -159,12 +179,11 @@ class Client:
 
     def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
         """Read bytes of a tensor straight into `into`, as many as it has."""
-        deadline = Deadline(self._timeout)
         request = m.GetTensor(tensor=tensor, offset=offset, size=len(into))
-        self._stream.send(self._connection.request(request), deadline)
-        self._receive(m.TensorData, request, deadline)
-        done = self._connection.take(into)
-        self._stream.receive_exactly(into[done:], deadline)
+        with self._turn(request) as deadline:
+            self._receive(m.TensorData, request, deadline)
+            done = self._connection.take(into)
+            self._stream.receive_exactly(into[done:], deadline)
 
     def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
         """Copy a tensor on the server; False where it cannot."""
@@ -185,10 +204,20 @@ class Client:
         Raises:
             RefusedError: an older server says that it failed.
         """
-        dialect = self.dialect
-        payload = write_graph(graph, dialect.table, dialect.optional)
+        self.compute_encoded(self.encode(graph), device)
+
+    def encode(self, graph: Graph) -> bytes:
+        """A graph as this server takes it.
+
+        Raises:
+            LocalProtocolError: the server's version lacks one of its ops.
+        """
+        return write_graph(graph, self.dialect.table, self.dialect.optional)
+
+    def compute_encoded(self, payload: bytes, device: int = 0) -> None:
+        """Run a graph that is encoded already, as `compute` does."""
         request = m.GraphCompute(device=device, graph=payload)
-        if dialect.replies[Command.GRAPH_COMPUTE] is None:
+        if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
             self._tell(request)
         elif status := self._ask(request, m.Status).status:
             raise RefusedError(f"{self.endpoint} failed the graph: status {status}")
@@ -200,34 +229,66 @@ class Client:
     def _tell(self, request: m.Request) -> None:
         """Send a request whose reply, if there is one, is empty."""
         if self.dialect.replies.get(request.command) is None:
-            pieces = self._connection.request(request)
-            self._stream.send(pieces, Deadline(self._timeout))
+            with self._turn(request):
+                self._told = request.command
         else:
             self._ask(request, m.Done)
 
     def _ask(self, request: m.Request, kind: type[R]) -> R:
-        deadline = Deadline(self._timeout)
-        self._stream.send(self._connection.request(request), deadline)
-        return self._receive(kind, request, deadline)
+        with self._turn(request) as deadline:
+            return self._receive(kind, request, deadline)
+
+    @contextmanager
+    def _turn(self, request: m.Request) -> Iterator[Deadline]:
+        """Send a request, and keep other threads out until its reply is there.
+
+        What fails here ends the connection: a reply that comes late would be taken
+        for that to the next request.
+        """
+        with self._turns:
+            pieces = self._connection.request(request)
+            deadline = Deadline(self._timeout)
+            try:
+                self._stream.send(pieces, deadline)
+                yield deadline
+            except BaseException as error:
+                self._stream.shut()
+                if self._cancelled and isinstance(error, ConnectionLost):
+                    raise self._was_cancelled(request) from None
+                raise
 
     def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
         while (reply := self._connection.next_reply()) is None:
             count = self._stream.receive(self._connection.space(), deadline)
             if not count:
-                raise ConnectionLost(
-                    f"{self.endpoint} closed the connection instead of answering "
-                    f"{request.command.name}; its log says why",
-                    endpoint=str(self.endpoint),
-                    command=request.command.name,
-                )
+                raise self._lost(request)
             self._connection.filled(count)
+        self._told = None
         return cast(R, reply)
+
+    def _lost(self, request: m.Request) -> ConnectionLost:
+        name = request.command.name
+        told = f", sent after {self._told.name}" if self._told else ""
+        return ConnectionLost(
+            f"{self.endpoint} closed the connection instead of answering {name}{told}; "
+            "its log says why",
+            endpoint=str(self.endpoint),
+            command=name,
+        )
+
+    def _was_cancelled(self, request: m.Request) -> Cancelled:
+        return Cancelled(
+            f"the connection with {self.endpoint} was ended here",
+            endpoint=str(self.endpoint),
+            command=request.command.name,
+        )
 
 
 def connect(
     endpoint: Endpoint,
     dialect: Dialect | None = None,
     timeout: float | None = None,
+    op_table: OpTable | None = None,
 ) -> Client:
     """Connect to a server and greet it.
 
@@ -236,6 +297,8 @@ def connect(
         dialect: the version to speak; None finds it out: a HELLO of 4.0 and later
             first, and where the server drops that, one of 3.x.
         timeout: seconds for this, and for each later operation.
+        op_table: how the server numbers ops; None for what its version says, the
+            newest where that leaves several.
 
     Raises:
         ConnectError: nobody answers there.
@@ -246,10 +309,13 @@ def connect(
     candidates = (dialect,) if dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            return _greet(endpoint, candidate, timeout, exactly=dialect is not None)
+            client = _greet(endpoint, candidate, timeout, exactly=dialect is not None)
         except ConnectionLost:
             if candidate is candidates[-1]:
                 raise
+        else:
+            table = op_table.date if op_table else ""
+            return client.speak(spoken_by(client.version, client.dialect, table))
     raise AssertionError("there is at least one dialect")
 
 

@@ -11,6 +11,7 @@ from ggrpc.engine.client import connect
 from ggrpc.engine.transport import endpoint_of, listen
 from ggrpc.engine.wire.dialects import V3_5_0, V7_0_1
 from ggrpc.errors import (
+    Cancelled,
     ConnectError,
     ConnectionLost,
     RemoteProtocolError,
@@ -58,6 +59,38 @@ def test_server_that_never_answers_times_out(scripted) -> None:  # type: ignore[
     with connect(endpoint, timeout=0.2) as client:
         with pytest.raises(TransportTimeout):
             client.memory()
+
+
+def test_call_after_one_that_timed_out_fails(scripted) -> None:  # type: ignore[no-untyped-def]
+    endpoint, script = scripted
+    script.append(WELCOME)
+    with connect(endpoint, timeout=0.2) as client:
+        with pytest.raises(TransportTimeout):
+            client.memory()
+        with pytest.raises(ConnectionLost):  # and takes no late reply for its own
+            client.memory()
+
+
+def test_cancel_interrupts_a_call_in_another_thread(scripted) -> None:  # type: ignore[no-untyped-def]
+    endpoint, script = scripted
+    script.append(WELCOME)
+    with connect(endpoint, timeout=60) as client:
+        timer = threading.Timer(0.1, client.cancel)
+        timer.start()
+        with pytest.raises(Cancelled, match=f"{endpoint} was ended here"):
+            client.memory()
+        timer.join()
+        with pytest.raises(Cancelled):
+            client.memory()
+
+
+def test_call_after_close_is_cancelled(scripted) -> None:  # type: ignore[no-untyped-def]
+    endpoint, script = scripted
+    script.append(WELCOME)
+    with connect(endpoint, timeout=60) as client:
+        pass
+    with pytest.raises(Cancelled):
+        client.alignment()
 
 
 def test_server_that_drops_every_hello_is_a_lost_connection(scripted) -> None:  # type: ignore[no-untyped-def]

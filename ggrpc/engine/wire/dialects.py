@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from ggrpc.engine.wire.commands import Command
@@ -199,6 +199,17 @@ DIALECTS = (
 )
 DEFAULTS = (V3_6_1, V7_0_0)  # one for each size of HELLO
 
+# Where a version had several op tables and its patch number counted them, a server,
+# which tells its patch, has this one.
+SERVED = {
+    V3_6_0.version: "2025-12-11",
+    V3_6_1.version: "2026-03-15",
+    V4_0_0.version: "2026-03-15",
+    V4_0_1.version: "2026-06-11",
+    V4_0_2.version: "2026-07-17a",
+    V4_0_3.version: "2026-07-17b",
+}
+
 # ik_llama.cpp announces these, with tensors of 344 bytes and op numbers of its own.
 IK_LLAMA = (Version(3, 5, 1), Version(3, 5, 2))
 
@@ -242,6 +253,19 @@ def dialect_for(version: Version) -> Dialect | None:
     fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
     older = [d for d in fits if d.version <= version]
     return None if version in IK_LLAMA or not fits else (older or fits)[-1]
+
+
+@cache
+def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
+    """A dialect with the one op table, where it can be known, that a server has.
+
+    Args:
+        server: what it announces.
+        dialect: what is spoken with it.
+        op_table: the table's name, where somebody knows better.
+    """
+    table = op_table or SERVED.get(server)
+    return replace(dialect, op_tables=(table,)) if table else dialect
 
 
 def spoken_until(version: Version) -> str | None:

@@ -87,6 +87,11 @@ class OpTable:
     unary: Numbering
     glu: Numbering
 
+    def has(self, member: Op | UnaryOp | GluOp) -> bool:
+        """Whether it numbers an op, or a sub-operation."""
+        numberings = {Op: self.op, UnaryOp: self.unary, GluOp: self.glu}
+        return bool(numberings[type(member)].to_wire[member] != UNKNOWN)
+
 
 @cache
 def op_table(date: str) -> OpTable:
