@@ -41,6 +41,7 @@ _BY_ERROR: tuple[tuple[type[errors.GgrpcError], ExitCode], ...] = (
     (errors.ConfigError, ExitCode.USAGE),
     (errors.TransportTimeout, ExitCode.TIMEOUT),
     (errors.ConnectionLost, ExitCode.REFUSED),
+    (errors.Cancelled, ExitCode.INTERRUPTED),
     (errors.TransportError, ExitCode.UNREACHABLE),
     (errors.ProtocolError, ExitCode.PROTOCOL),
     (errors.RefusedError, ExitCode.REFUSED),

@@ -251,27 +251,31 @@ class Client:
             try:
                 self._stream.send(pieces, deadline)
                 yield deadline
-            except BaseException as error:
+            except ConnectionLost as error:
                 self._stream.shut()
-                if self._cancelled and isinstance(error, ConnectionLost):
+                if self._cancelled:
                     raise self._was_cancelled(request) from None
+                raise self._lost(request) from error
+            except BaseException:
+                self._stream.shut()
                 raise
 
     def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
         while (reply := self._connection.next_reply()) is None:
             count = self._stream.receive(self._connection.space(), deadline)
             if not count:
-                raise self._lost(request)
+                raise ConnectionLost("the connection ended")
             self._connection.filled(count)
         self._told = None
         return cast(R, reply)
 
     def _lost(self, request: m.Request) -> ConnectionLost:
         name = request.command.name
+        answered = self.dialect.replies[request.command] is not None
         told = f", sent after {self._told.name}" if self._told else ""
         return ConnectionLost(
-            f"{self.endpoint} closed the connection instead of answering {name}{told}; "
-            "its log says why",
+            f"{self.endpoint} closed the connection instead of "
+            f"{'answering' if answered else 'taking'} {name}{told}; its log says why",
             endpoint=str(self.endpoint),
             command=name,
         )

@@ -19,6 +19,7 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
         (errors.RemoteProtocolError, 5),
         (errors.VersionMismatch, 5),
         (errors.ConnectionLost, 6),
+        (errors.Cancelled, 130),
         (errors.RefusedError, 6),
         (errors.GraphError, 1),
         (errors.DeviceError, 8),

@@ -23,6 +23,7 @@ from ggrpc.engine.wire.dialects import (
     dialect_for,
     dialect_named,
     dialects_named,
+    spoken_by,
     spoken_until,
 )
 from ggrpc.errors import ConfigError
@@ -118,3 +119,19 @@ def test_commands_came_with_their_versions(dialect, has, lacks) -> None:  # type
     names = {command.name for command in dialect.commands}
     assert has <= names
     assert not lacks & names
+
+
+@pytest.mark.parametrize(
+    ("dialect", "date"),
+    [(V3_6_0, "2025-12-11"), (V3_6_1, "2026-03-15"), (V4_0_0, "2026-03-15")],
+    ids=lambda x: str(getattr(x, "version", "")),
+)
+def test_patch_of_a_server_tells_its_op_table(dialect, date) -> None:  # type: ignore[no-untyped-def]
+    assert len(dialect.tables) > 1
+    assert [t.date for t in spoken_by(dialect.version, dialect).tables] == [date]
+
+
+def test_op_table_of_a_server_that_does_not_tell_can_be_said() -> None:
+    assert spoken_by(V2_0_0.version, V2_0_0).table.date == "2025-10-12"
+    said = spoken_by(V2_0_0.version, V2_0_0, "2025-07-12")
+    assert [table.date for table in said.tables] == ["2025-07-12"]
