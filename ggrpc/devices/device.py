@@ -6,7 +6,7 @@ The engine knows this file and no kind of device. Graphs that get here are valid
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -70,15 +70,23 @@ class Placed(NamedTuple):
         return Region(self.base, self.buffer.size)
 
 
+def go_on() -> None:
+    """The pause of a program that shares its device with no other."""
+
+
 class Program(ABC):
     """A graph made ready to run."""
 
     @abstractmethod
-    def run(self) -> None:
+    def run(self, pause: Callable[[], None] = go_on) -> None:
         """Compute every node, in order.
 
         A device that is far away may return before it is done: see
         `Device.synchronize`.
+
+        Args:
+            pause: called between nodes, where another program may have the device for
+                a while, or raises to give this one up.
 
         Raises:
             GraphError: an index that an op read is out of range.

@@ -58,15 +58,20 @@ class AddressSpace:
             raise RefusedError(f"buffer {handle:#x} is not of this session")
         return placed
 
-    def remove(self, handle: int) -> None:
+    def remove(self, handle: int) -> int:
         """Free a buffer.
+
+        Returns:
+            The bytes that it had.
 
         Raises:
             RefusedError: this session has none such.
         """
         buffer = self.find(handle).buffer
         del self.placed[handle], self.devices[handle]
+        size = buffer.size
         buffer.free()
+        return size
 
     def clear(self) -> int:
         """Free all buffers.

@@ -12,10 +12,12 @@ class Deadline:
 
     Args:
         seconds: from now, or None for never.
+        flag: what gives it more time, for messages.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, flag: str = "--timeout") -> None:
         self.seconds = seconds
+        self.flag = flag
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
@@ -30,6 +32,45 @@ class Deadline:
         if left <= 0:
             raise TransportTimeout(f"no answer within {self.seconds:g} s")
         return left
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def moved(self, count: int) -> None:
+        """So many bytes have come or gone: a deadline does not care."""
+
+
+class Pace(Deadline):
+    """A deadline that bytes put off: for a peer that must keep on, whatever the size.
+
+    It is never further away than at the start, so a fast beginning earns no pause.
+
+    Args:
+        seconds: that it may stall.
+        flag: what gives it more time, for messages.
+        rate: bytes a second that it must manage.
+    """
+
+    def __init__(self, seconds: float, flag: str, rate: float) -> None:
+        super().__init__(seconds, flag)
+        self._seconds = seconds
+        self._late_at = time.monotonic() + seconds
+        self._rate = rate
+
+    def left(self) -> None:
+        """Nothing: single calls are limited by `Stream.give_up_after`.
+
+        Raises:
+            TransportTimeout: the peer is too slow.
+        """
+        if time.monotonic() > self._late_at:
+            raise TransportTimeout(f"too slow for {self._seconds:g} s")
+
+    def moved(self, count: int) -> None:
+        latest = time.monotonic() + self._seconds
+        self._late_at = min(self._late_at + count / self._rate, latest)
 
 
 NEVER = Deadline(None)

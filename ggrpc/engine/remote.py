@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from types import TracebackType
 
-from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program
+from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, go_on
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import Client
 from ggrpc.engine.wire.commands import Command
@@ -121,7 +121,7 @@ class RemoteProgram(Program):
         self._run = run
         self._buffers = buffers
 
-    def run(self) -> None:
+    def run(self, pause: Callable[[], None] = go_on) -> None:
         if any(buffer.freed for buffer in self._buffers):
             raise DeviceError("a buffer of the graph has been freed")
         self._run(self)

@@ -6,19 +6,24 @@ between the connection and the buffer, without a copy.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.addresses import AddressSpace
+from ggrpc.engine.allowance import Allowance
 from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.programs import ProgramCache
 from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.graphs import count_nodes
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import GraphError, OutOfMemory, RefusedError
 from ggrpc.ops import Node, contract_of
 
 DONE = m.Done()
+
+log = logging.getLogger(__name__)
 
 
 class DataLink(Protocol):
@@ -37,10 +42,17 @@ class Session:
     Args:
         devices: what is served, in the order of their numbers.
         tables: the op tables that the client may use, the likeliest first.
+        allowance: what the client may have.
     """
 
-    def __init__(self, devices: Sequence[Device], tables: Sequence[OpTable]) -> None:
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        tables: Sequence[OpTable],
+        allowance: Allowance,
+    ) -> None:
         self._devices = devices
+        self._allowance = allowance
         self._graphs = GraphReader(tables)
         self._space = AddressSpace()
         self._programs = ProgramCache()
@@ -50,6 +62,11 @@ class Session:
     def used(self) -> bool:
         """Whether the client has taken memory: a probe or health check has not."""
         return self._space.used
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether the client has buffers."""
+        return bool(self._space.placed)
 
     def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
         """Do what a request asks for.
@@ -69,6 +86,7 @@ class Session:
             The bytes of buffers that the client had not freed.
         """
         self._forget_graphs()
+        self._allowance.budget.give_all()
         return self._space.clear()
 
     def _device(self, number: int) -> Device:
@@ -95,13 +113,16 @@ class Session:
         self, request: m.GetDeviceMemory, link: DataLink
     ) -> m.DeviceMemory:
         memory = self._device(request.device).memory()
+        memory = self._allowance.budget.within(memory)
         return m.DeviceMemory(free=memory.free, total=memory.total)
 
     def _alloc_buffer(self, request: m.AllocBuffer, link: DataLink) -> m.Allocated:
         device = self._device(request.device)
         try:
-            buffer = device.allocate(request.size)
-        except OutOfMemory:
+            with self._allowance.budget.taking(request.size):
+                buffer = device.allocate(request.size)
+        except OutOfMemory as error:
+            log.info("%s", error)
             return m.Allocated(remote_ptr=0, remote_size=0)
         handle = self._space.add(buffer, device)
         return m.Allocated(remote_ptr=handle, remote_size=buffer.size)
@@ -112,7 +133,7 @@ class Session:
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
         # Programs hold on to buffers; dropped first, so that the memory goes now.
         self._forget_graphs()
-        self._space.remove(request.remote_ptr)
+        self._allowance.budget.give(self._space.remove(request.remote_ptr))
         return DONE
 
     def _buffer_clear(self, request: m.BufferClear, link: DataLink) -> m.Done:
@@ -159,20 +180,28 @@ class Session:
         device = self._device(request.device)
         program = self._programs.get(device, request.graph, self._compile)
         self._last[request.device] = program
-        program.run()
+        self._run(program, device)
         return m.Status()
 
+    def _run(self, program: Program, device: Device) -> None:
+        turns = self._allowance.turns[device]
+        with turns.turn():
+            program.run(turns.pause)
+
     def _compile(self, device: Device, payload: bytes) -> Program:
+        nodes, most = count_nodes(payload), self._allowance.nodes
+        if nodes > most:
+            raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
         buffers = self._space.on(device)
         regions = {handle: placed.region for handle, placed in buffers.items()}
         return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
-        self._device(request.device)
+        device = self._device(request.device)
         program = self._last.get(request.device)
         if program is None:
             raise RefusedError(f"device {request.device} has no graph to compute again")
-        program.run()
+        self._run(program, device)
         return DONE
 
     def _get_device_supports_op(

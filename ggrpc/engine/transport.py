@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,8 +24,14 @@ from ggrpc.errors import (
 
 # One call moves at most this much: some systems refuse more, or cut it at 2 GiB.
 MOST_AT_ONCE = 1 << 30
-BACKLOG = 128
+BACKLOG = 4096  # a burst of clients waits, instead of trying again after a second
 AWAKE = 50e-6  # seconds; about what two processors take to wake each other
+
+# A machine that lost its power sends nothing more, not even a reset: its connection is
+# given up when that many questions, so many seconds apart, went without an answer.
+KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
+# `struct timeval`: seconds and microseconds.
+_TIMEVAL = struct.Struct("@ll")
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -76,7 +83,16 @@ class Stream:
             view = view[:MOST_AT_ONCE]
         return self._call(self._socket.recv_into, view, deadline)
 
-    def receive_soon(self, view: memoryview) -> int:
+    def give_up_after(self, seconds: float) -> None:
+        """Let the system end a call that moves nothing for so long.
+
+        That costs nothing at each call, unlike a deadline.
+        """
+        timeout = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
+        for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
+            self._socket.setsockopt(socket.SOL_SOCKET, option, timeout)
+
+    def receive_soon(self, view: memoryview, deadline: Deadline = NEVER) -> int:
         """Receive, and stay awake for a moment before sleeping over it.
 
         To be woken takes a thread longer than a client to ask its next question.
@@ -89,7 +105,7 @@ class Stream:
                 pass
             except OSError:
                 break  # to be told of below
-        return self.receive(view)
+        return self.receive(view, deadline)
 
     def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
         """Fill `view`.
@@ -126,6 +142,14 @@ class Stream:
         except OSError:
             pass  # the peer was faster
 
+    def end_input(self) -> None:
+        """Let the receiving side end once it has read what is here already."""
+        self.was_shut = True
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass  # the peer was faster
+
     def close(self) -> None:
         """Close the socket; by the thread that uses it."""
         self._socket.close()
@@ -136,14 +160,16 @@ class Stream:
             if left != self._timeout:  # each change is a call of the system
                 self._socket.settimeout(left)
                 self._timeout = left
-            return call(argument)
-        except (TimeoutError, TransportTimeout):
+            count = call(argument)
+        except (TimeoutError, BlockingIOError, TransportTimeout):
             raise _timed_out(self.endpoint, deadline, "waiting for") from None
         except OSError as error:
             raise ConnectionLost(
                 f"the connection with {self.endpoint} broke: {error.strerror or error}",
                 endpoint=str(self.endpoint),
             ) from error
+        deadline.moved(count)
+        return count
 
 
 def _at_once(pieces: Pieces) -> Pieces:
@@ -168,7 +194,7 @@ def _after(pieces: Pieces, count: int) -> Pieces:
 def _timed_out(endpoint: Endpoint, deadline: Deadline, doing: str) -> TransportTimeout:
     return TransportTimeout(
         f"{doing} {endpoint} took longer than {deadline.seconds:g} s; "
-        "give it more with --timeout",
+        f"give it more with {deadline.flag}",
         endpoint=str(endpoint),
     )
 
@@ -249,5 +275,13 @@ def accept(listener: socket.socket) -> Stream | None:
         return None
     except OSError as error:
         raise TransportError(f"cannot accept: {error.strerror or error}") from error
-    sock.setblocking(True)
-    return Stream(sock, Endpoint(*address[:2]))
+    try:
+        sock.setblocking(True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            if hasattr(socket, option):  # macOS has another name for one of them
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        return Stream(sock, Endpoint(*address[:2]))
+    except OSError:  # gone meanwhile
+        sock.close()
+        return None

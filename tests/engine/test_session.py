@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Device
 from ggrpc.engine import session as module
+from ggrpc.engine.allowance import Allowances
+from ggrpc.engine.limits import Limits
 from ggrpc.engine.session import Session
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -12,6 +15,8 @@ from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.errors import RefusedError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+
+NO_LIMITS = Limits()
 
 
 class Link:
@@ -33,9 +38,15 @@ class Link:
         self.outgoing += reply.data
 
 
+def alone(device: Device, limits: Limits = NO_LIMITS) -> Session:
+    """A session on a device, of a server without any other."""
+    allowance = Allowances(limits, [device]).one()
+    return Session([device], V7_0_0.tables, allowance)
+
+
 @pytest.fixture
 def session():  # type: ignore[no-untyped-def]
-    session = Session([CpuDevice(threads=1, weight_cache=0)], V7_0_0.tables)
+    session = alone(CpuDevice(threads=1, weight_cache=0))
     yield session
     session.close()
 
@@ -77,7 +88,7 @@ def test_session_that_only_asks_has_used_nothing(session: Session) -> None:
 
 def test_close_gives_back_what_the_client_left() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
-    session = Session([device], V7_0_0.tables)
+    session = alone(device)
     free = device.memory().free
     allocated(session, 1 << 20)
     assert device.memory().free <= free - (1 << 20)

@@ -28,7 +28,7 @@ from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.scratch import Scratch
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
-from ggrpc.devices.device import Placed, Program, place_of
+from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.errors import OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -96,12 +96,13 @@ class CpuProgram(Program):
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
 
-    def run(self) -> None:
+    def run(self, pause: Callable[[], None] = go_on) -> None:
         try:
             # ggml's arithmetic has inf and NaN where numpy would warn.
             with np.errstate(all="ignore"):
                 for step in self.steps:
                     step()
+                    pause()
         except MemoryError as error:
             raise OutOfMemory(f"no memory left to run a graph: {error}") from error
 

@@ -25,6 +25,7 @@ from ggrpc.errors import LocalProtocolError, RemoteProtocolError
 
 REQUEST_HEAD = struct.Struct("<BQ")  # command, size
 REPLY_HEAD = struct.Struct("<Q")  # size
+LONGEST_REQUEST = 256 << 20
 
 
 class _Side:
@@ -76,13 +77,17 @@ class ServerConnection(_Side):
     Args:
         answer: says which version to answer a HELLO of so many bytes with, or raises
             RemoteProtocolError.
+        longest: bytes of the longest request, but for data.
 
     Attributes:
         dialect: the version spoken, None before HELLO.
     """
 
-    def __init__(self, answer: Callable[[int], Dialect]) -> None:
+    def __init__(
+        self, answer: Callable[[int], Dialect], longest: int = LONGEST_REQUEST
+    ) -> None:
         super().__init__()
+        self._longest = longest
         self._answer = answer
         self.dialect: Dialect | None = None
 
@@ -107,6 +112,11 @@ class ServerConnection(_Side):
             raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
+        if whole > self._longest:
+            raise RemoteProtocolError(
+                f"a {_name(command)} request of {size} bytes passes --max-message "
+                f"({self._longest})"
+            )
         if not self._has(whole):
             return None
         request = self._read(layout, self._inbox.peek(REQUEST_HEAD.size, whole), size)

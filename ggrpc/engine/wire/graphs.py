@@ -38,6 +38,11 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
     return Graph.of(tensors, node_ids)
 
 
+def count_nodes(payload: bytes) -> int:
+    """How many nodes a graph says that it has, before anything of it is decoded."""
+    return _count(payload, 0)
+
+
 def _count(payload: bytes, at: int) -> int:
     if len(payload) < at + _COUNT.size:
         raise RemoteProtocolError(f"a graph of {len(payload)} bytes is cut short")

@@ -51,11 +51,17 @@ class Inbox:
                 self._view = memoryview(bytearray(ROOM))
 
     def reserve(self, size: int) -> None:
-        """Make room for a message of `size` bytes, counted from the first unread."""
+        """Make room for more of a message of `size` bytes.
+
+        It grows with what has come, not with what was announced: memory is taken only
+        for a peer that has sent half as much.
+        """
         if self._start + size <= len(self._view) and self._end < len(self._view):
             return
         unread = self._view[self._start : self._end]
-        room = memoryview(bytearray(max(size, ROOM)))
+        if len(unread) < len(self._view) and self._start == 0:
+            return
+        room = memoryview(bytearray(max(ROOM, min(size, 2 * len(unread)))))
         room[: len(unread)] = unread
         self._view, self._start, self._end = room, 0, len(unread)
 

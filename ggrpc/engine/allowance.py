@@ -1,0 +1,52 @@
+"""What a server grants each of its clients, out of what it has for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ggrpc.devices.device import Device
+from ggrpc.engine.budget import Budget
+from ggrpc.engine.limits import BUFFERS, CLIENT_BUFFERS, Limits
+from ggrpc.engine.turns import Turns
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one client may use.
+
+    Attributes:
+        budget: its memory.
+        nodes: that a graph may have.
+        turns: on each device.
+    """
+
+    budget: Budget
+    nodes: int
+    turns: Mapping[Device, Turns]
+
+
+class Allowances:
+    """What there is for all clients.
+
+    Args:
+        limits: how much.
+        devices: what they share.
+    """
+
+    def __init__(self, limits: Limits, devices: Sequence[Device]) -> None:
+        self._limits = limits
+        self._budget = Budget(limits.memory, BUFFERS, "--max-memory")
+        self._turns = {device: Turns() for device in devices}
+
+    def one(self) -> Allowance:
+        """What a new client gets."""
+        size = self._limits.client_memory
+        flag = "--max-client-memory"
+        budget = Budget(size, CLIENT_BUFFERS, flag, self._budget)
+        return Allowance(budget, self._limits.nodes, self._turns)
+
+    def stop(self) -> None:
+        """Make every graph that runs give up at its next node."""
+        for turns in self._turns.values():
+            turns.stop()

@@ -1,0 +1,93 @@
+"""How much memory may still be handed out: to one client, and to all together.
+
+It counts what it is told, and takes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from ggrpc.devices.device import Memory
+from ggrpc.errors import OutOfMemory
+from ggrpc.units import format_size
+
+_UNLIMITED = 1 << 64
+
+
+class Budget:
+    """Bytes and pieces of memory; thread-safe.
+
+    Args:
+        size: bytes that may be out at once, None for no limit.
+        count: pieces that may be out at once.
+        flag: what raises the limit, for messages.
+        whole: the budget that this one is a part of.
+    """
+
+    def __init__(
+        self, size: int | None, count: int, flag: str, whole: Budget | None = None
+    ) -> None:
+        self._size = _UNLIMITED if size is None else size
+        self._count = count
+        self._flag = flag
+        self._whole = whole
+        self._lock = Lock()
+        self._used = 0
+        self._pieces = 0
+
+    @contextmanager
+    def taking(self, size: int) -> Iterator[None]:
+        """Count a piece of so many bytes, unless the context fails.
+
+        Raises:
+            OutOfMemory: that would pass a limit.
+        """
+        self._take(size)
+        try:
+            yield
+        except BaseException:
+            self.give(size)
+            raise
+
+    def give(self, size: int, pieces: int = 1) -> None:
+        """Count pieces as given back, which had so many bytes together."""
+        with self._lock:
+            self._used -= size
+            self._pieces -= pieces
+        if self._whole:
+            self._whole.give(size, pieces)
+
+    def give_all(self) -> None:
+        """Count everything as given back."""
+        self.give(self._used, self._pieces)
+
+    def within(self, memory: Memory) -> Memory:
+        """As much of a device's memory as may be handed out."""
+        if self._whole:
+            memory = self._whole.within(memory)
+        left = max(0, self._size - self._used)
+        return Memory(min(memory.free, left), min(memory.total, self._size))
+
+    def _take(self, size: int) -> None:
+        with self._lock:
+            if self._used + size > self._size or self._pieces >= self._count:
+                raise self._exceeded(size)
+            self._used += size
+            self._pieces += 1
+        try:
+            if self._whole:
+                self._whole._take(size)
+        except OutOfMemory:
+            with self._lock:
+                self._used -= size
+                self._pieces -= 1
+            raise
+
+    def _exceeded(self, size: int) -> OutOfMemory:
+        return OutOfMemory(
+            f"{format_size(size)} more would pass {self._flag}: {self._pieces} of "
+            f"{self._count} buffers and {format_size(self._used)} of "
+            f"{format_size(self._size)} are in use"
+        )

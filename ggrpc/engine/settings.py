@@ -1,0 +1,33 @@
+"""What can be chosen about a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ggrpc.devices.device import Device
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.limits import Limits
+from ggrpc.engine.offers import LearnedOffers, Offers
+from ggrpc.engine.wire.op_tables import OpTable
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """A server's settings.
+
+    Attributes:
+        endpoint: where to listen; port 0 takes a free one.
+        devices: what to serve, in the order of their numbers on the wire.
+        offers: what HELLO is answered with.
+        op_table: how clients number ops, None to find it out by what fits.
+        limits: what one client may have, and all together.
+        grace: seconds that a stop leaves sessions for what they have begun.
+    """
+
+    endpoint: Endpoint
+    devices: Sequence[Device]
+    offers: Offers = field(default_factory=LearnedOffers)
+    op_table: OpTable | None = None
+    limits: Limits = field(default_factory=Limits)
+    grace: float = 30.0
