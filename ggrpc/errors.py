@@ -14,7 +14,6 @@
     │   └── VersionMismatch         the peer speaks a version that we do not
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
-    ├── Stopped                     the server ends, and what it did with it
     └── DeviceError                 a device cannot be used
         ├── UnsupportedOp           it has no kernel for this node
         └── OutOfMemory             it has not got that much memory
@@ -95,10 +94,6 @@ class RefusedError(GgrpcError):
 
 class GraphError(GgrpcError):
     """A tensor, node or graph breaks one of ggml's rules."""
-
-
-class Stopped(GgrpcError):
-    """The server ends, and what it was doing with it."""
 
 
 class DeviceError(GgrpcError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+from dataclasses import replace
 from ipaddress import ip_address
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from ggrpc import __version__
+from ggrpc.commands import serve_options as flags
 from ggrpc.commands.environment import environment_of
-from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
+from ggrpc.commands.exit_codes import ExitCode
+from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.units import format_size, parse_size
 
@@ -29,106 +33,67 @@ STOPPING = signal.SIGINT, signal.SIGTERM
 log = logging.getLogger(__name__)
 
 
-Host = Annotated[
-    str, typer.Option("-H", "--host", metavar="HOST", help="The address to listen on.")
-]
-Port = Annotated[
-    int,
-    typer.Option(
-        *("-p", "--port"),
-        metavar="PORT",
-        min=0,
-        max=65535,
-        help="The port; 0 takes a free one.",
-    ),
-]
-Devices = Annotated[
-    str,
-    typer.Option(
-        *("-d", "--device"),
-        metavar="NAME,...",
-        help="What to compute on, as 'ggrpc devices' names it.",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        *("-t", "--threads"),
-        metavar="N",
-        min=1,
-        show_default="all processors",
-        help="Threads of the cpu.",
-    ),
-]
-Cache = Annotated[
-    bool, typer.Option("-c", "--cache", help="Reserved: no cache is kept yet.")
-]
-WeightCache = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        show_default="a quarter of the memory",
-        help="Memory for weights that the cpu keeps unpacked: 512M, 4G, 0.",
-    ),
-]
-Protocol = Annotated[
-    str,
-    typer.Option(
-        metavar="VERSION",
-        help="What to speak: 7.0.0, or one of each kind as in 2.0,5.0; auto learns "
-        "it from each client.",
-    ),
-]
-OpTableDate = Annotated[
-    str | None,
-    typer.Option(
-        "--op-table",
-        metavar="DATE",
-        show_default="what a client's graph fits",
-        help="Number ops as llama.cpp did on a day, such as 2025-07-20.",
-    ),
-]
-Level = Annotated[
-    LogLevel | None,
-    typer.Option(
-        metavar="LEVEL",
-        show_default="info",
-        help="What is worth a line: debug, info, warning or error.",
-    ),
-]
-Format = Annotated[
-    LogFormat, typer.Option(metavar="FORMAT", help="How a line looks: text or json.")
-]
-
-
 def serve(
     context: typer.Context,
-    host: Host = "127.0.0.1",
-    port: Port = DEFAULT_PORT,
-    device: Devices = "cpu",
-    threads: Threads = None,
-    cache: Cache = False,
-    weight_cache: WeightCache = None,
-    protocol: Protocol = "auto",
-    op_table: OpTableDate = None,
-    log_level: Level = None,
-    log_format: Format = LogFormat.text,
+    host: flags.Host = "127.0.0.1",
+    port: flags.Port = DEFAULT_PORT,
+    device: flags.Devices = "cpu",
+    threads: flags.Threads = None,
+    cache: flags.Cache = False,
+    weight_cache: flags.WeightCache = None,
+    protocol: flags.Protocol = "auto",
+    op_table: flags.OpTableDate = None,
+    log_level: flags.Level = None,
+    log_format: flags.Format = LogFormat.text,
+    max_memory: flags.MaxMemory = None,
+    max_client_memory: flags.MaxClientMemory = None,
+    max_clients: flags.MaxClients = 4096,
+    max_clients_per_address: flags.MaxClientsPerAddress = 1024,
+    max_message: flags.MaxMessage = "64M",
+    max_nodes: flags.MaxNodes = 1 << 17,
+    hello_timeout: flags.HelloTimeout = 10,
+    message_timeout: flags.MessageTimeout = 60,
+    idle_timeout: flags.IdleTimeout = None,
+    grace: flags.Grace = 30,
 ) -> None:
     """Serve this machine's devices to llama.cpp.
 
-    The log goes to stderr. Ctrl-C and SIGTERM end the sessions, then the server; a
-    second one ends it at once.
+    The log goes to stderr. Ctrl-C and SIGTERM let a graph that runs finish, then end
+    the server; a second one ends it at once.
 
     The protocol has no password and no encryption: listen on trusted networks only.
     """
+    # Here and not above: no other command's help must wait for the engine.
+    from ggrpc.engine.files import clients_that_fit
+    from ggrpc.engine.limits import Limits
+
     with logging_to(environment_of(context), log_level, log_format):
-        size = None if weight_cache is None else parse_size(weight_cache)
+        size = _size(weight_cache)
+        limits = Limits(
+            memory=_size(max_memory),
+            client_memory=_size(max_client_memory),
+            clients=clients_that_fit(max_clients),
+            clients_per_address=max_clients_per_address,
+            message=parse_size(max_message),
+            nodes=max_nodes,
+            hello_seconds=hello_timeout,
+            message_seconds=message_timeout,
+            idle_seconds=idle_timeout,
+        )
         endpoint = Endpoint.parse(str(Endpoint(host, port)))  # the host is checked
         devices = _devices(device, threads, size)
-        settings = _settings(endpoint, devices, protocol, op_table)
+        settings = replace(
+            _settings(endpoint, devices, protocol, op_table),
+            limits=limits,
+            grace=grace,
+        )
         if cache:
             log.warning("--cache is reserved: this version keeps no cache")
         _run(settings)
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text)
 
 
 def _devices(
@@ -142,7 +107,6 @@ def _devices(
 def _settings(
     endpoint: Endpoint, devices: Sequence[Device], protocol: str, op_table: str | None
 ) -> ServerSettings:
-    # Here and not above: no other command's help must wait for numpy.
     from ggrpc.engine.offers import FixedOffers, LearnedOffers, Offers, state_file
     from ggrpc.engine.server import ServerSettings
     from ggrpc.engine.wire.dialects import dialects_named
@@ -169,6 +133,9 @@ def _run(settings: ServerSettings) -> None:
             signal.signal(number, stop)
         _announce(settings, server)
         server.run()
+    if server.unfinished:
+        log.error("%d sessions do not end: the process does", server.unfinished)
+        os._exit(ExitCode.CHECK_FAILED)
     log.info("stopped")
 
 

@@ -17,7 +17,7 @@ from ggrpc.engine.transport import Stream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
-from ggrpc.errors import ConnectionLost, GgrpcError, Stopped
+from ggrpc.errors import Cancelled, ConnectionLost, GgrpcError
 from ggrpc.units import format_size
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Conversation:
         """Serve until the client leaves or breaks a rule, then free what it had."""
         try:
             self._serve()
-        except (ConnectionLost, Stopped) as error:
+        except (Cancelled, ConnectionLost) as error:
             self._log(logging.INFO, error)
         except GgrpcError as error:
             caveat = self._dialect.caveat if self._dialect else ""

@@ -192,11 +192,13 @@ def _after(pieces: Pieces, count: int) -> Pieces:
 
 
 def _timed_out(endpoint: Endpoint, deadline: Deadline, doing: str) -> TransportTimeout:
-    return TransportTimeout(
-        f"{doing} {endpoint} took longer than {deadline.seconds:g} s; "
-        f"give it more with {deadline.flag}",
-        endpoint=str(endpoint),
-    )
+    what = f"{doing} {endpoint} took "
+    if deadline.seconds is None:
+        what += "too long"  # for the system: see give_up_after
+    else:
+        what += f"longer than {deadline.seconds:g} s"
+        what += f"; give it more with {deadline.flag}"
+    return TransportTimeout(what, endpoint=str(endpoint))
 
 
 def listen(endpoint: Endpoint) -> list[socket.socket]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from ggrpc.errors import Stopped
+from ggrpc.errors import Cancelled
 
 # Seconds that one may keep a device while others wait: long beside a switch of threads,
 # which empties the processor's caches, and short beside what a user notices.
@@ -42,10 +42,10 @@ class Turns:
         """Let others go first, if any wait and this turn has been long enough.
 
         Raises:
-            Stopped: the server has no time left for this graph.
+            Cancelled: the server has no time left for this graph.
         """
         if self._stopped:
-            raise Stopped("the server stops: the graph was given up")
+            raise Cancelled("the server stops: the graph was given up")
         if self._waiting and time.monotonic() > self._until:
             self._pass_on()
             self._take()

@@ -7,24 +7,35 @@ import threading
 from collections.abc import Iterator
 
 from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.limits import Limits
 from ggrpc.engine.offers import FixedOffers
 from ggrpc.engine.server import Server, ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
+NO_LIMITS = Limits()
+
 
 @contextlib.contextmanager
 def running(
-    *devices: CpuDevice, dialects: tuple[Dialect, ...] = DEFAULTS, host: str = "::1"
+    *devices: Device,
+    dialects: tuple[Dialect, ...] = DEFAULTS,
+    host: str = "::1",
+    limits: Limits = NO_LIMITS,
+    grace: float = 5,
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
-    server = Server(ServerSettings(Endpoint(host, 0), served, FixedOffers(dialects)))
+    settings = ServerSettings(
+        Endpoint(host, 0), served, FixedOffers(dialects), limits=limits, grace=grace
+    )
+    server = Server(settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         yield server.endpoints[0]
     finally:
         server.stop()
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive()
