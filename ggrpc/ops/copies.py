@@ -123,7 +123,7 @@ define(
             Source("c", INDEX, index=True),
             Source("a", ANY, optional=True),  # absent before 2025-09
         ),
-        FLOATS | QUANTIZED,
+        FLOATS | QUANTIZED | I32,
         _set_rows_ne,
         rules=(
             equal((ROWS, 1), (ROW_IDS, 0)),

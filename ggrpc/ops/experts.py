@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.matmul import FACTORS
 from ggrpc.ops.rules import F32, I32, equal, like, multiple
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED
@@ -30,7 +31,7 @@ define(
         Op.MUL_MAT_ID,
         (
             Source("as", FLOATS | QUANTIZED),
-            Source("b", FLOATS),
+            Source("b", FACTORS),
             Source("ids", I32, index=True),
         ),
         F32,

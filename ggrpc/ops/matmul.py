@@ -12,6 +12,9 @@ from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
 A, B = 0, 1
 
+# Floats, and what ggml's CPU rounds them to before it multiplies quantized matrices.
+FACTORS = FLOATS | {GGMLType.Q8_0, GGMLType.Q8_1, GGMLType.Q8_K}
+
 
 class MulMatParams(NamedTuple):
     """How to compute it; neither changes what it is.
@@ -38,7 +41,7 @@ def _ne(node: Node) -> Dims:
 define(
     Contract(
         Op.MUL_MAT,
-        (Source("a", FLOATS | QUANTIZED), Source("b", FLOATS)),
+        (Source("a", FLOATS | QUANTIZED), Source("b", FACTORS)),
         F32,
         _ne,
         MulMatParams,

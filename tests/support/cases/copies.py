@@ -159,6 +159,8 @@ def set_rows_cases() -> Iterator[tuple[str, Case]]:
         yield f"SET_ROWS-F32-{type.name}", set_rows(type)
     yield "SET_ROWS-F16-F16", set_rows(F16, source=F16)
     yield "SET_ROWS-F16-F32", set_rows(F32, source=F16)
+    yield "SET_ROWS-F32-I32", set_rows(I32)
+    yield "SET_ROWS-F16-I32", set_rows(I32, source=F16)
     yield "SET_ROWS-I32", set_rows(F16, index=I32)
     yield "SET_ROWS-one", set_rows(F16, (64, 1), (64, 9), np.array([8]))
     yield (

@@ -11,6 +11,7 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.case import Case
 from tests.support.cases.copies import ROW_TYPES
+from tests.support.cases.matmul import PAIRS, rounded
 
 F32, F16, BF16, I32 = GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.I32
 
@@ -22,6 +23,10 @@ def cases() -> Iterator[tuple[str, Case]]:
     for type in ROW_TYPES:
         for tokens in (1, 9):
             yield f"MUL_MAT_ID-{type.name}-{tokens}", mul_mat_id(type, tokens)
+    for type, b in PAIRS:
+        for tokens in (1, 9):
+            case = mul_mat_id(type, tokens, rows=2, b_type=b)
+            yield f"MUL_MAT_ID-{type.name}-{b.name}-{tokens}", case
     for tokens in (1, 7):
         yield f"MUL_MAT_ID-each-{tokens}", mul_mat_id(F32, tokens, rows=4)
         yield f"MUL_MAT_ID-halves-{tokens}", mul_mat_id(F32, tokens, rows=2)
@@ -45,9 +50,11 @@ def mul_mat_id(
     k: int = 256,
     n: int = 37,
     n_expert: int = 6,
+    b_type: GGMLType = F32,
 ) -> Case:
     case = Case(limit=LIMITS.get(type))
-    experts, b = case.leaf((k, n, n_expert), type), case.leaf((k, rows, tokens))
+    experts = case.leaf((k, n, n_expert), type)
+    b = rounded(case, (k, rows, tokens), b_type)
     ids = chosen(case, n_expert, 4, tokens)
     case.node(Op.MUL_MAT_ID, [experts, b, ids], (n, 4, tokens))
     return case
