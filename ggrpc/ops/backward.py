@@ -1,11 +1,13 @@
 """The ops of training: SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK,
-CROSS_ENTROPY_LOSS, CROSS_ENTROPY_LOSS_BACK.
+CROSS_ENTROPY_LOSS, CROSS_ENTROPY_LOSS_BACK, FLASH_ATTN_BACK.
 
 Those called _BACK turn the gradient of an op's result into that of its source; the
-gradient is their first source. ROPE_BACK is with ROPE.
+gradient is their first source, but the last of FLASH_ATTN_BACK. ROPE_BACK is with ROPE.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.attention import SoftMaxParams
@@ -16,7 +18,9 @@ from ggrpc.ops.rules import (
     I32,
     RESULT,
     at_least,
+    equal,
     like,
+    multiple,
     same_shape,
     same_type,
     shaped,
@@ -29,8 +33,40 @@ ROW_IDS = 1  # of GET_ROWS_BACK
 LOGITS, LABELS = 0, 1  # of CROSS_ENTROPY_LOSS
 BACK_LOGITS, BACK_LABELS = 1, 2  # of CROSS_ENTROPY_LOSS_BACK
 
+Q, K, V, RESULT_GRAD = range(4)  # of FLASH_ATTN_BACK
+
 HALVES = frozenset({GGMLType.F32, GGMLType.F16})
 SCALAR = (1, 1, 1, 1)
+
+
+class FlashAttnBackParams(NamedTuple):
+    """Whether a token sees those behind it.
+
+    Attributes:
+        masked: 1 where the last key belongs to the last token, and none sees beyond
+            its own; 0 where all see all.
+    """
+
+    masked: int
+
+
+def gradient_offsets(node: Node) -> tuple[int, int, int, int]:
+    """Where in the result of FLASH_ATTN_BACK the gradients of q, k and v begin.
+
+    Returns:
+        In elements; the end as well. Each is padded to GGML_MEM_ALIGN, 16 bytes.
+    """
+    ends = [0]
+    for at in (Q, K, V):
+        ends.append(ends[-1] + -(-node.source(at).nelements // 4) * 4)
+    return ends[0], ends[1], ends[2], ends[3]
+
+
+def _attended(node: Node) -> str | None:
+    masked, q, k = node.params.masked, node.source(Q).ne, node.source(K).ne
+    if masked not in (0, 1):
+        return f"masked is {masked}, must be 0 or 1"
+    return None if k[1] >= q[1] else f"q has {q[1]} tokens, k only {k[1]}"
 
 
 def _no_bias(node: Node) -> str | None:
@@ -41,6 +77,10 @@ def _no_bias(node: Node) -> str | None:
 
 def _rows_ne(node: Node) -> Dims:
     return node.source(GRAD).ne[0], node.tensor.ne[1], 1, 1
+
+
+def _turned(ne: Dims) -> Dims:
+    return ne[1], ne[0], ne[2], ne[3]
 
 
 _grad = Source("a", F32)
@@ -94,5 +134,20 @@ define(
         F32,
         like(BACK_LOGITS),
         rules=(shaped(GRAD, lambda n: SCALAR), same_shape(BACK_LOGITS, BACK_LABELS)),
+    ),
+    Contract(
+        Op.FLASH_ATTN_BACK,
+        (Source("q", F32), Source("k", F32), Source("v", F32), Source("d", F32)),
+        F32,
+        lambda n: (gradient_offsets(n)[3], 1, 1, 1),
+        FlashAttnBackParams,
+        (
+            equal((K, 0), (Q, 0)),
+            multiple((Q, 2), (K, 2)),
+            equal((K, 3), (Q, 3)),
+            shaped(V, lambda n: _turned(n.source(K).ne)),
+            same_shape(RESULT_GRAD, Q),
+            _attended,
+        ),
     ),
 )

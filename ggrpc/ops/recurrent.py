@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.contract import Contract, Node, Rule, Source, define
 from ggrpc.ops.rules import F32, I32, contiguous, equal, multiple, same_shape, shaped
-from ggrpc.tensor import Dims
+from ggrpc.tensor import Dims, Tensor
 
 SX, C = 0, 1
 S, X, DT, SCAN_A, SCAN_B, SCAN_C, IDS = range(7)
@@ -41,7 +41,50 @@ def _enough_columns(node: Node) -> str | None:
     return f"c.ne[0] is {c[0]}, must be 1 to {sx[0] + 1}"
 
 
+def with_heads(node: Node) -> Node:
+    """An SSM_SCAN as clients since 2025-07 send it.
+
+    Those before have neither heads nor ids: their channels are heads of one row, and
+    each sequence has the state of its own number.
+    """
+    if node.src[IDS] is not None:
+        return node
+    src = list(node.src)
+    for at, axis in {S: 1, X: 0, SCAN_B: 1, SCAN_C: 1}.items():
+        src[at] = _with_axis(node.source(at), axis)
+    return node._replace(src=tuple(src))
+
+
+def _with_axis(tensor: Tensor, at: int) -> Tensor:
+    """The tensor with one more axis, of one element."""
+    ne, nb = list(tensor.ne), list(tensor.nb)
+    ne.insert(at, 1)
+    nb.insert(at, nb[at])
+    return tensor._replace(
+        ne=(ne[0], ne[1], ne[2], ne[3]), nb=(nb[0], nb[1], nb[2], nb[3])
+    )
+
+
+def _of_any_age(rule: Rule) -> Rule:
+    return lambda node: rule(with_heads(node))
+
+
+def _ids_or_no_heads(node: Node) -> str | None:
+    last = [node.source(at).ne[3] for at in (S, X, SCAN_B, SCAN_C)]
+    if node.src[IDS] is not None or last == [1] * 4:
+        return None
+    return "source ids is missing"
+
+
+def _a_state_each(node: Node) -> str | None:
+    states, seqs = node.source(S).ne[3], node.source(X).ne[3]
+    if node.src[IDS] is not None or states == seqs:
+        return None
+    return f"s has {states} states, must have {seqs}, one a sequence"
+
+
 def _scan_ne(node: Node) -> Dims:
+    node = with_heads(node)
     s, seqs = node.source(S), node.source(X).ne[3]
     state = s.ne[0] * s.ne[1] * s.ne[2]
     return node.source(X).nelements + node.params.slots * state * seqs, 1, 1, 1
@@ -55,6 +98,22 @@ def _decay(node: Node) -> str | None:
         return f"A.ne[0] is {a[0]}, must be 1 or the state's {node.source(S).ne[0]}"
     return None
 
+
+_SCAN_RULES: tuple[Rule, ...] = (
+    _a_state_each,
+    equal((S, 1), (X, 0)),
+    equal((S, 2), (X, 1)),
+    shaped(DT, lambda n: (*n.source(X).ne[1:], 1)),
+    shaped(SCAN_A, lambda n: (n.source(SCAN_A).ne[0], n.source(S).ne[2], 1, 1)),
+    _decay,
+    equal((SCAN_B, 0), (S, 0)),
+    equal((SCAN_B, 2), (X, 2)),
+    equal((SCAN_B, 3), (X, 3)),
+    same_shape(SCAN_C, SCAN_B),
+    multiple((X, 1), (SCAN_B, 1)),
+    shaped(IDS, lambda n: (n.source(X).ne[3], 1, 1, 1)),
+    contiguous(S),
+)
 
 define(
     Contract(
@@ -77,24 +136,11 @@ define(
             Source("A", F32),
             Source("B", F32),
             Source("C", F32),
-            Source("ids", I32, index=True),
+            Source("ids", I32, index=True, optional=True),  # absent before 2025-07
         ),
         F32,
         _scan_ne,
         SsmScanParams,
-        (
-            equal((S, 1), (X, 0)),
-            equal((S, 2), (X, 1)),
-            shaped(DT, lambda n: (*n.source(X).ne[1:], 1)),
-            shaped(SCAN_A, lambda n: (n.source(SCAN_A).ne[0], n.source(S).ne[2], 1, 1)),
-            _decay,
-            equal((SCAN_B, 0), (S, 0)),
-            equal((SCAN_B, 2), (X, 2)),
-            equal((SCAN_B, 3), (X, 3)),
-            same_shape(SCAN_C, SCAN_B),
-            multiple((X, 1), (SCAN_B, 1)),
-            shaped(IDS, lambda n: (n.source(X).ne[3], 1, 1, 1)),
-            contiguous(S),
-        ),
+        (_ids_or_no_heads, *map(_of_any_age, _SCAN_RULES)),
     ),
 )

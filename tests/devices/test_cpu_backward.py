@@ -1,5 +1,5 @@
-"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS and its
-_BACK on the cpu device, by definition.
+"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
+CROSS_ENTROPY_LOSS and its _BACK on the cpu device, by definition.
 """
 
 from __future__ import annotations
@@ -58,7 +58,25 @@ def loss_back(node: Node, grad: Array, logits: Array, labels: Array) -> Array:
     return (np.exp(log_soft_max(logits)) - labels) * grad / rows
 
 
+def attention_back(node: Node, q: Array, k: Array, v: Array, d: Array) -> Array:
+    """Head by head and token by token."""
+    dq, dk, dv = (np.zeros_like(x) for x in (q, k, v))
+    for seq, head, token in np.ndindex(q.shape[:3]):
+        at, shared = (seq, head, token), (seq, head % k.shape[1])
+        seen = token + k.shape[2] - q.shape[2] + 1 if node.params.masked else None
+        keys, values = k[shared][:seen], v[shared][:, :seen]
+        weights = np.exp(log_soft_max(keys @ q[at] * q.shape[-1] ** -0.5))
+        back = weights * (d[at] @ values - weights @ (d[at] @ values))
+        back *= q.shape[-1] ** -0.5
+        dq[at] = back @ keys
+        dk[shared][:seen] += np.outer(back, q[at])
+        dv[shared][:, :seen] += np.outer(d[at], weights)
+    padded = [np.append(x, np.zeros(-x.size % 4)) for x in (dq, dk, dv)]
+    return np.concatenate(padded)[None, None, None]
+
+
 DEFINITIONS = {
+    Op.FLASH_ATTN_BACK: attention_back,
     Op.SILU_BACK: silu_back,
     Op.RMS_NORM_BACK: rms_norm_back,
     Op.SOFT_MAX_BACK: soft_max_back,

@@ -13,7 +13,7 @@ from ggrpc.ops import Node
 from ggrpc.ops.recurrent import SsmScanParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case, run_case
-from tests.support.cases.recurrent import cases, scan
+from tests.support.cases.recurrent import cases, scan, scan_without_heads
 from tests.support.reference import assert_agree, by_definition
 
 
@@ -58,6 +58,24 @@ def test_ssm_scan_leaves_slots_of_no_token_alone(cpu: CpuDevice) -> None:
     np.testing.assert_array_equal(many_y[..., :written], few_y)
     noise = next(iter(many.results(many.image).values()))
     np.testing.assert_array_equal(many_y[..., written:], noise[..., written:])
+
+
+def states_without_heads(node: Node, *sources: Array) -> Array:
+    s, x, dt, a, b, c, _ = sources
+    ids = np.arange(x.shape[1])[None, None, None]
+    s, b, c = s[0, :, :, None], b[0, :, :, None], c[0, :, :, None]
+    return states(node, s, x[0, ..., None], dt, a, b, c, ids)
+
+
+@pytest.mark.parametrize(
+    ("d_inner", "tokens", "seqs"), [(96, 7, 3), (200, 1, 1), (9, 4, 1)]
+)
+def test_ssm_scan_of_a_client_that_knows_no_heads_is_as_defined(
+    cpu: CpuDevice, d_inner: int, tokens: int, seqs: int
+) -> None:
+    case = scan_without_heads(16, d_inner, tokens, seqs)
+    right = by_definition(case, states_without_heads)
+    assert_agree(case, run_case(cpu, case), right)
 
 
 def test_ssm_scan_of_an_older_client_gives_one_state(cpu: CpuDevice) -> None:

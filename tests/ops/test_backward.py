@@ -9,6 +9,7 @@ import pytest
 
 from ggrpc.op import Op
 from ggrpc.ops.attention import SoftMaxParams
+from ggrpc.ops.backward import FlashAttnBackParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case
 from tests.support.contracts import assert_refused
@@ -66,3 +67,25 @@ def test_loss_back_of_several_gradients_is_refused() -> None:
     sources = [case.leaf((2,)), case.leaf((8, 3)), case.leaf((8, 3))]
     case.node(Op.CROSS_ENTROPY_LOSS_BACK, sources, (8, 3))
     assert_refused(case, r"a's ne is \[2, 1, 1, 1\], must be \[1, 1, 1, 1\]")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "masked", "message"),
+    [
+        ({"k": (5, 7, 3)}, 0, r"k.ne\[0\] is 5, must equal q.ne\[0\], 6"),
+        ({"k": (6, 7, 2)}, 0, r"q.ne\[2\] is 3, must be a multiple of k"),
+        ({"v": (6, 7, 3)}, 0, r"v's ne is \[6, 7, 3, 1\], must be \[7, 6, 3, 1\]"),
+        ({"d": (6, 4, 3)}, 0, "d must have the shape of q"),
+        ({"q": (6, 8, 3), "d": (6, 8, 3)}, 1, "q has 8 tokens, k only 7"),
+        ({}, 2, "masked is 2, must be 0 or 1"),
+    ],
+)
+def test_flash_attn_back_of_unfit_sources_is_refused(
+    wrong: dict[str, tuple[int, ...]], masked: int, message: str
+) -> None:
+    shapes = {"q": (6, 5, 3), "k": (6, 7, 3), "v": (7, 6, 3), "d": (6, 5, 3), **wrong}
+    case = Case()
+    sources = [case.leaf(ne) for ne in shapes.values()]
+    params = FlashAttnBackParams(masked)
+    case.node(Op.FLASH_ATTN_BACK, sources, (92 + 128 + 128,), params=params)
+    assert_refused(case, message)

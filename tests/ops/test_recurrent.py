@@ -12,7 +12,8 @@ from ggrpc.op import Op
 from ggrpc.ops.recurrent import SsmScanParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case
-from tests.support.contracts import assert_refused
+from tests.support.cases.recurrent import scan_without_heads
+from tests.support.contracts import assert_refused, check
 
 # d_state 16, dim 8, 6 heads, 2 groups, 5 tokens, 3 sequences, 4 states
 SHAPES: dict[str, Sequence[int]] = {
@@ -75,3 +76,17 @@ def test_ssm_scan_of_unfit_sources_is_refused(
     sources.append(case.leaf(ids, GGMLType.I32))
     case.node(Op.SSM_SCAN, sources, (size,), params=SsmScanParams(k))
     assert_refused(case, message)
+
+
+def test_ssm_scan_of_heads_without_ids_is_refused() -> None:
+    case = Case()
+    sources = [case.leaf(ne) for name, ne in SHAPES.items() if name != "ids"]
+    case.node(Op.SSM_SCAN, sources, (720 + 2304,), params=SsmScanParams(1))
+    assert_refused(case, "source ids is missing")
+
+
+def test_ssm_scan_before_heads_has_a_state_for_each_sequence() -> None:
+    case = scan_without_heads(16, 6, 5, 3)
+    check(case)
+    case.tensors[0] = case.tensors[0]._replace(ne=(16, 6, 4, 1))
+    assert_refused(case, "s has 4 states, must have 3, one a sequence")

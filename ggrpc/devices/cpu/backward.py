@@ -1,5 +1,5 @@
-"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS and its
-_BACK in numpy.
+"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
+CROSS_ENTROPY_LOSS and its _BACK in numpy.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ from ggrpc.ops.backward import (
     GRAD,
     LABELS,
     LOGITS,
+    RESULT_GRAD,
     ROW_IDS,
     A,
+    K,
+    Q,
+    V,
+    gradient_offsets,
 )
 
 ONE = scalar(1)
@@ -159,3 +164,61 @@ def _cross_entropy_back(
     np.divide(t, s, t)
     np.subtract(t, labels, t)
     np.multiply(t, share, y)
+
+
+@kernel(Op.FLASH_ATTN_BACK)
+def flash_attn_back(node: Node, c: Compiler) -> None:
+    """The gradients of q, k and v, of which softmax(scale q k^T) v^T got `d`.
+
+    Head h of q goes with head h % n of k and v; their gradients sum up over such heads.
+    """
+    k, v = (c.f32(node.source(at))[:, None] for at in (K, V))
+    q, d = (_by_head_of_k(c.f32(node.source(at)), k) for at in (Q, RESULT_GRAD))
+    scale = scalar(node.source(Q).ne[0] ** -0.5)
+    weights = _weights(node, q, k, scale, c)
+    back = c.scratch(weights.shape)
+    c.step(np.matmul, d, v, back)
+    arrays, width = (back, weights, back), weights.shape[-1]
+    c.rows(partial(_soft_max_back, scale), arrays, [1, width])
+    y, offsets = c.result(node.tensor)[0, 0, 0], gradient_offsets(node)
+    c.step(y.fill, 0)
+    dq = y[: q.size].reshape(q.shape)
+    dk, dv = (y[at : at + k.size] for at in offsets[1:3])
+    c.step(np.matmul, back, k, dq)
+    _summed_product(back, q, dk, c)
+    _summed_product(d, weights, dv, c)
+
+
+def _by_head_of_k(x: Array, k: Array) -> Array:
+    """(n, heads of q, ...) as (n, heads of q for each of k, heads of k, ...)."""
+    return x.reshape(len(x), -1, k.shape[2], *x.shape[2:])
+
+
+def _weights(node: Node, q: Array, k: Array, scale: Array, c: Compiler) -> Array:
+    """The weights that softmax gives the keys of each token."""
+    tokens, keys = q.shape[-2], k.shape[-2]
+    weights = c.scratch((*q.shape[:-1], keys))
+    c.step(np.matmul, q, k.swapaxes(-1, -2), weights)
+    c.elementwise(np.multiply, (weights, scale), weights)
+    if node.params.masked:
+        hidden = ~np.tri(tokens, keys, keys - tokens, dtype=bool)
+        c.step(partial(np.copyto, weights, -np.inf, where=hidden))
+    c.rows(_soft_max, (weights,), [1])
+    return weights
+
+
+def _soft_max(x: Array, s: Array) -> None:
+    np.maximum.reduce(x, axis=-1, out=s, keepdims=True, initial=-np.inf)
+    np.subtract(x, s, x)
+    np.exp(x, x)
+    np.add.reduce(x, axis=-1, out=s, keepdims=True)
+    np.divide(x, s, x)
+
+
+def _summed_product(x: Array, y: Array, out: Array, c: Compiler) -> None:
+    """Append x^T y, summed up over the heads of q that share one of k."""
+    x = x.swapaxes(-1, -2)
+    each = c.scratch((*x.shape[:-1], y.shape[-1]))
+    c.step(np.matmul, x, y, each)
+    shape = len(each), *each.shape[2:]
+    c.step(partial(np.add.reduce, each, axis=1, out=out.reshape(shape)))

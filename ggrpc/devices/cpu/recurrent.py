@@ -6,13 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.arrays import Array, cast
 from ggrpc.devices.cpu.indices import index_check
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.devices.cpu.scan import Scan, run_scan
 from ggrpc.op import Op
 from ggrpc.ops import Node
-from ggrpc.ops.recurrent import DT, IDS, SCAN_A, SCAN_B, SCAN_C, SX, C, S, X
+from ggrpc.ops.recurrent import (
+    DT,
+    IDS,
+    SCAN_A,
+    SCAN_B,
+    SCAN_C,
+    SX,
+    C,
+    S,
+    X,
+    with_heads,
+)
 
 ZERO = np.array(0, np.float32)
 
@@ -41,6 +52,7 @@ def ssm_scan(node: Node, c: Compiler) -> None:
 
     Mamba 2 has one A a head, Mamba 1 one for each element of the state.
     """
+    node = with_heads(node)
     s, x = node.source(S).ne, node.source(X)
     dim, heads, tokens, seqs = x.ne
     groups = node.source(SCAN_B).ne[1]
@@ -92,7 +104,10 @@ def _updates(node: Node, dt: Array, c: Compiler) -> tuple[Array, Array]:
 
 def _gather(node: Node, states: Array, c: Compiler) -> None:
     """Append what copies the states of the sequences that take part."""
-    ids, s = node.source(IDS), node.source(S)
+    ids, s = node.src[IDS], node.source(S)
+    if ids is None:
+        c.convert(cast, c.view(s), states)
+        return
     check = index_check(node, ids, s.ne[3], "state")
     c.step(_take, check, c.view(s), c.view(ids)[0, 0, 0], states)
 

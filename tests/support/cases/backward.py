@@ -1,5 +1,5 @@
-"""Cases of SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS
-and its _BACK.
+"""Cases of SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
+CROSS_ENTROPY_LOSS and its _BACK.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import numpy as np
 
 from ggrpc.op import Op
 from ggrpc.ops.attention import SoftMaxParams
+from ggrpc.ops.backward import FlashAttnBackParams
 from ggrpc.ops.norms import NormParams
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -44,6 +45,10 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "GET_ROWS_BACK-one_column", get_rows_back(1, 700, [699, 0])
     yield "GET_ROWS_BACK-fewer_indices", get_rows_back(32, 5, [4, 2], rows=4)
     yield "GET_ROWS_BACK-large", get_rows_back(96, 50, [i * i % 50 for i in range(300)])
+    yield "FLASH_ATTN_BACK", flash_attn_back(masked=0)
+    yield "FLASH_ATTN_BACK-masked", flash_attn_back(masked=1, keys=9)
+    yield "FLASH_ATTN_BACK-one_token", flash_attn_back(masked=1, tokens=1, heads=1)
+    yield "FLASH_ATTN_BACK-shared_heads", flash_attn_back(masked=1, heads=6, seqs=1)
 
 
 def silu_back(ne: Sequence[int], type: GGMLType = F32, in_place: bool = False) -> Case:
@@ -113,4 +118,18 @@ def cross_entropy_loss_back(ne: Sequence[int]) -> Case:
     grad, logits = case.leaf((1,)), case.leaf(ne)
     labels = probabilities(case, ne)
     case.node(Op.CROSS_ENTROPY_LOSS_BACK, [grad, logits, labels], ne)
+    return case
+
+
+def flash_attn_back(
+    masked: int, tokens: int = 5, keys: int = 7, heads: int = 3, seqs: int = 2
+) -> Case:
+    """Heads of 6 elements, 3 heads of k and v at most."""
+    case = Case()
+    shared = min(heads, 3)
+    q, d = (case.leaf((6, tokens, heads, seqs)) for _ in "qd")
+    k, v = case.leaf((6, keys, shared, seqs)), case.leaf((keys, 6, shared, seqs))
+    sizes = [-(-x.nelements // 4) * 4 for x in (q, k, v)]
+    params = FlashAttnBackParams(masked)
+    case.node(Op.FLASH_ATTN_BACK, [q, k, v, d], (sum(sizes),), params=params)
     return case

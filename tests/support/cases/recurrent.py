@@ -70,6 +70,23 @@ def scan(
     return case
 
 
+def scan_without_heads(d_state: int, d_inner: int, tokens: int, seqs: int) -> Case:
+    """As clients before 2025-07 send it: neither heads nor ids."""
+    case = Case()
+    s, x = case.leaf((d_state, d_inner, seqs)), case.leaf((d_inner, tokens, seqs))
+    dt = case.leaf(case.rng.normal(0, 3, (seqs, tokens, d_inner)))
+    a = case.leaf(case.rng.uniform(-1, -0.1, (d_inner, d_state)))
+    wide = case.leaf((2 * d_state, tokens, seqs))
+    b, c = (
+        case.view(wide, (d_state, tokens, seqs), wide.nb[:3], offset=4 * d_state * at)
+        for at in range(2)
+    )
+    size = x.nelements + s.nelements
+    sources = [s, x, dt, a, b, c]
+    case.node(Op.SSM_SCAN, sources, (size,), params=SsmScanParams(0))
+    return case
+
+
 def scan_of_parts() -> Case:
     """x, B and C side by side, as the convolution gives them."""
     case = Case()
