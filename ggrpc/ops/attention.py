@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, at_least, equal, like, multiple
+from ggrpc.ops.rules import F32, at_least, equal, like, multiple, not_empty
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
@@ -66,6 +66,7 @@ define(
             multiple((A, 2), (SOFT_MAX_MASK, 2)),
             multiple((A, 3), (SOFT_MAX_MASK, 3)),
             equal((SOFT_MAX_SINKS, 0), (A, 2)),
+            not_empty(SOFT_MAX_SINKS),
         ),
     ),
     Contract(
@@ -92,6 +93,7 @@ define(
             multiple((Q, 2), (MASK, 2)),
             multiple((Q, 3), (MASK, 3)),
             equal((SINKS, 0), (Q, 2)),
+            not_empty(SINKS),
         ),
     ),
 )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, RESULT, like, own, same_type
+from ggrpc.ops.rules import F32, RESULT, like, not_empty, own, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -80,6 +80,6 @@ define(
         F32,
         _embedding_ne,
         TimestepEmbeddingParams,
-        (_dim,),
+        (_dim, not_empty(TIMESTEPS)),
     ),
 )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like
+from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like, not_empty
 from ggrpc.types import FLOATS
 
 A, POS, FREQ_FACTORS = 0, 1, 2
@@ -126,6 +126,7 @@ define(
                 _sections,
                 _positions,
                 _factors,
+                not_empty(FREQ_FACTORS),
             ),
         )
         for op in (Op.ROPE, Op.ROPE_BACK)

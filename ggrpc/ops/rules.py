@@ -90,6 +90,18 @@ multiple = _axis_rule("be a multiple of", lambda a, b: not (a % b if b else a))
 at_least = _axis_rule("be at least", lambda a, b: a >= b)
 
 
+def not_empty(at: int) -> Rule:
+    """There is something to read, where the result has any elements."""
+
+    def rule(node: Node) -> str | None:
+        tensor = _tensor(node, at)
+        if tensor is None or tensor.nelements or not node.tensor.nelements:
+            return None
+        return f"{_name(node, at)} must not be empty"
+
+    return rule
+
+
 def dense_rows(at: int) -> Rule:
     """The elements of a row lie side by side (nb[0] is the size of one)."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, like, same_shape
+from ggrpc.ops.rules import F32, like, not_empty, same_shape
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -107,7 +107,11 @@ define(
         (_no_window, _has_all_windows),
     ),
     Contract(
-        Op.GET_REL_POS, (Source("a", TWO_BYTES),), F16, _rel_pos_ne, rules=(_odd,)
+        Op.GET_REL_POS,
+        (Source("a", TWO_BYTES),),
+        F16,
+        _rel_pos_ne,
+        rules=(_odd, not_empty(A)),
     ),
     Contract(
         Op.ADD_REL_POS,

@@ -165,13 +165,26 @@ class Case:
         placed = [t._replace(buffer=handle, data=base + t.data) for t in self.tensors]
         return Graph.of(placed, [t.id for t in placed if t.op])
 
+    def rearranged(self, tensors: Sequence[Tensor], size: int) -> Case:
+        """The same graph of the same data, its tensors lying elsewhere.
+
+        Args:
+            tensors: all of them, with other nb and data.
+            size: bytes of the buffer.
+        """
+        case = Case(limit=self.limit)
+        case.tensors, case.size = list(tensors), size
+        by_id = {tensor.id: tensor for tensor in tensors}
+        case._contents = [(by_id[leaf.id], data) for leaf, data in self._contents]
+        return case
+
     @property
     def image(self) -> bytes:
         """What the buffer holds before the graph runs; noise where nodes will write."""
         image = bytearray(np.random.default_rng(1).bytes(self.size))
         for tensor, stored in self._contents:
-            data = stored.tobytes()
-            image[tensor.data : tensor.data + len(data)] = data
+            view = view_of(tensor, memoryview(image), tensor.data)
+            view[...] = stored.reshape(view.shape)
         return bytes(image)
 
     def results(self, image: bytes | bytearray) -> dict[str, Array]:

@@ -191,7 +191,8 @@ def flash_attn_back(node: Node, c: Compiler) -> None:
 
 def _by_head_of_k(x: Array, k: Array) -> Array:
     """(n, heads of q, ...) as (n, heads of q for each of k, heads of k, ...)."""
-    return x.reshape(len(x), -1, k.shape[2], *x.shape[2:])
+    heads = k.shape[2]
+    return x.reshape(len(x), x.shape[1] // max(1, heads), heads, *x.shape[2:])
 
 
 def _weights(node: Node, q: Array, k: Array, scale: Array, c: Compiler) -> Array:

@@ -160,8 +160,8 @@ def _each_head(source: Tensor, factor: Array, out: Array, c: Compiler) -> None:
     tokens, seqs, heads, _ = x.shape
 
     def split(array: Array) -> Array:
-        repeats = array.shape[2] // heads
-        return array.reshape(tokens, seqs, -1, repeats, heads, array.shape[-1])
+        each = array.shape[1] // max(1, seqs), array.shape[2] // max(1, heads)
+        return array.reshape(tokens, seqs, *each, heads, array.shape[-1])
 
     c.elementwise(np.multiply, (x[:, :, None, None], split(factor)), split(out))
 

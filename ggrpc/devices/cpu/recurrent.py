@@ -80,7 +80,7 @@ def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
     raw = c.f32(node.source(DT))[0].swapaxes(0, 1)
     dt, a = c.scratch(raw.shape), c.f32(node.source(SCAN_A))[0, 0]
     c.elementwise(np.logaddexp, (raw, ZERO), dt)
-    if a.shape[-1] > 1:
+    if a.shape[-1] != 1:
         return dt, dt, a
     decay = c.scratch(raw.shape)
     c.elementwise(np.multiply, (dt, a[:, 0]), decay)

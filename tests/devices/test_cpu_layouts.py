@@ -1,0 +1,88 @@
+"""Every op's cases on the cpu device, with their tensors lying in other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.errors import GraphError
+from ggrpc.op import Op
+from tests.support.case import Array, Case, run_case
+from tests.support.layouts import (
+    Strides,
+    in_place,
+    of_strided_results,
+    of_strided_sources,
+    shifted,
+    transposed,
+    with_gaps,
+)
+from tests.support.processes import nmse
+from tests.support import cases
+
+LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
+LIMIT = 1e-9  # other strides let numpy sum up in another order
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[CpuDevice]:
+    device = CpuDevice(threads=1)
+    yield device
+    device.close()
+
+
+def smcases.every() -> Iterator[object]:
+    for name, case in cases.every():
+        if case.size < LARGE:
+            yield pytest.param(case, id=name)
+
+
+def assert_same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
+    for name, right in expected.items():
+        finite = np.isfinite(right)
+        assert np.array_equal(finite, np.isfinite(actual[name])), name
+        assert nmse(actual[name][finite], right[finite]) < LIMIT, name
+
+
+@pytest.mark.parametrize("case", list(smcases.every()))
+def test_op_at_odd_addresses_is_the_same(device: CpuDevice, case: Case) -> None:
+    assert_same(run_case(device, shifted(case, 1)), run_case(device, case))
+
+
+@pytest.mark.parametrize("strides", [with_gaps, transposed])
+@pytest.mark.parametrize("case", list(smcases.every()))
+def test_op_of_strided_sources_is_the_same_or_refused(
+    device: CpuDevice, case: Case, strides: Strides
+) -> None:
+    if strides is transposed and any(t.op == Op.SUM for t in case.tensors):
+        pytest.skip("ggml's SUM reads a row's elements side by side, whatever nb[0] is")
+    try:
+        actual = run_case(device, of_strided_sources(case, strides))
+    except GraphError as refusal:
+        assert "must be contiguous" in str(refusal) or "without gaps" in str(refusal)
+    else:
+        assert_same(actual, run_case(device, case))
+
+
+@pytest.mark.parametrize("case", list(smcases.every()))
+def test_op_into_a_strided_result_is_the_same_or_refused(
+    device: CpuDevice, case: Case
+) -> None:
+    try:
+        actual = run_case(device, of_strided_results(case, with_gaps))
+    except GraphError as refusal:
+        assert "must be contiguous" in str(refusal)
+    else:
+        assert_same(actual, run_case(device, case))
+
+
+@pytest.mark.parametrize("case", list(smcases.every()))
+def test_op_over_its_source_is_the_same(device: CpuDevice, case: Case) -> None:
+    for over in in_place(case):
+        assert_same(
+            {name: y for name, y in run_case(device, over).items()},
+            run_case(device, case),
+        )
