@@ -10,6 +10,7 @@ from ggrpc.devices.cpu.arrays import Array
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
 from ggrpc.ops import Node
+from ggrpc.ops.copies import ConcatParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case, run_case, values
 from tests.support.cases.copies import cases, cpy, get_rows, set_rows
@@ -102,3 +103,13 @@ def test_copy_from_ints_to_quantized_is_not_supported(cpu: CpuDevice) -> None:
     y = case.leaf((32,), GGMLType.Q8_0)
     case.node(Op.CPY, [x, y], y.ne, GGMLType.Q8_0, inplace_over=y)
     assert not any(cpu.supports(node) for node in case.graph().nodes)
+
+
+def test_blocks_of_a_type_that_nobody_packs_are_moved(cpu: CpuDevice) -> None:
+    case = Case()
+    a, b = (case.leaf((256, n), GGMLType.IQ2_XS) for n in (2, 3))
+    params = ConcatParams(1)
+    case.node(Op.CONCAT, [a, b], (256, 5), GGMLType.IQ2_XS, params, name="both")
+    parts = [values(leaf, case.image) for leaf in (a, b)]
+    both = run_case(cpu, case)["both"]
+    np.testing.assert_array_equal(both, np.concatenate(parts, axis=2))

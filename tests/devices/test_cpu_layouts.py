@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
+from tests.support import cases
 from tests.support.case import Array, Case, run_case
 from tests.support.layouts import (
     Strides,
@@ -21,10 +23,11 @@ from tests.support.layouts import (
     with_gaps,
 )
 from tests.support.processes import nmse
-from tests.support import cases
 
 LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
 LIMIT = 1e-9  # other strides let numpy sum up in another order
+
+Run = Callable[[Case], dict[str, Array]]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +37,18 @@ def device() -> Iterator[CpuDevice]:
     device.close()
 
 
-def smcases.every() -> Iterator[object]:
-    for name, case in cases.every():
-        if case.size < LARGE:
-            yield pytest.param(case, id=name)
+@pytest.fixture(scope="module")
+def usual(device: CpuDevice) -> Run:
+    """Runs a case as it is, once for all tests."""
+    return cache(partial(run_case, device))
+
+
+def small_cases() -> list[object]:
+    small = [(name, case) for name, case in cases.every() if case.size < LARGE]
+    return [pytest.param(case, id=name) for name, case in small]
+
+
+each_case = pytest.mark.parametrize("case", small_cases())
 
 
 def assert_same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
@@ -47,15 +58,17 @@ def assert_same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
         assert nmse(actual[name][finite], right[finite]) < LIMIT, name
 
 
-@pytest.mark.parametrize("case", list(smcases.every()))
-def test_op_at_odd_addresses_is_the_same(device: CpuDevice, case: Case) -> None:
-    assert_same(run_case(device, shifted(case, 1)), run_case(device, case))
+@each_case
+def test_op_at_an_odd_address_is_the_same(
+    device: CpuDevice, usual: Run, case: Case
+) -> None:
+    assert_same(run_case(device, shifted(case, 1)), usual(case))
 
 
 @pytest.mark.parametrize("strides", [with_gaps, transposed])
-@pytest.mark.parametrize("case", list(smcases.every()))
+@each_case
 def test_op_of_strided_sources_is_the_same_or_refused(
-    device: CpuDevice, case: Case, strides: Strides
+    device: CpuDevice, usual: Run, case: Case, strides: Strides
 ) -> None:
     if strides is transposed and any(t.op == Op.SUM for t in case.tensors):
         pytest.skip("ggml's SUM reads a row's elements side by side, whatever nb[0] is")
@@ -64,25 +77,24 @@ def test_op_of_strided_sources_is_the_same_or_refused(
     except GraphError as refusal:
         assert "must be contiguous" in str(refusal) or "without gaps" in str(refusal)
     else:
-        assert_same(actual, run_case(device, case))
+        assert_same(actual, usual(case))
 
 
-@pytest.mark.parametrize("case", list(smcases.every()))
+@each_case
 def test_op_into_a_strided_result_is_the_same_or_refused(
-    device: CpuDevice, case: Case
+    device: CpuDevice, usual: Run, case: Case
 ) -> None:
     try:
         actual = run_case(device, of_strided_results(case, with_gaps))
     except GraphError as refusal:
         assert "must be contiguous" in str(refusal)
     else:
-        assert_same(actual, run_case(device, case))
+        assert_same(actual, usual(case))
 
 
-@pytest.mark.parametrize("case", list(smcases.every()))
-def test_op_over_its_source_is_the_same(device: CpuDevice, case: Case) -> None:
+@each_case
+def test_op_over_its_source_is_the_same(
+    device: CpuDevice, usual: Run, case: Case
+) -> None:
     for over in in_place(case):
-        assert_same(
-            {name: y for name, y in run_case(device, over).items()},
-            run_case(device, case),
-        )
+        assert_same(run_case(device, over), usual(case))

@@ -16,6 +16,7 @@ from ggrpc.devices.cpu.program import (
     CpuProgram,
     Entry,
     Kernel,
+    can_write,
 )
 from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError, OutOfMemory, UnsupportedOp
@@ -39,7 +40,7 @@ def square(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers what compiles SQR for one test."""
 
     def register(kernel: Kernel) -> None:
-        monkeypatch.setitem(KERNELS, Op.SQR, Entry(kernel, lambda node: True))
+        monkeypatch.setitem(KERNELS, Op.SQR, Entry(kernel, can_write))
 
     return register
 

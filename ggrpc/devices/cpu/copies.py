@@ -11,7 +11,7 @@ import numpy as np
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, cast
 from ggrpc.devices.cpu.broadcast import repeated, reshaped
 from ggrpc.devices.cpu.indices import index_check
-from ggrpc.devices.cpu.program import PACKS, Compiler, kernel
+from ggrpc.devices.cpu.program import PACKS, Compiler, can_write, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
@@ -24,7 +24,14 @@ NUMBERS = frozenset(DTYPES) - {GGMLType.BF16}
 
 def _accepts_copy(node: Node) -> bool:
     kinds = {node.source(A).type, node.tensor.type}
-    return len(kinds) == 1 or kinds <= NUMBERS or kinds <= CODECS.keys()
+    return len(kinds) == 1 or (
+        can_write(node) and (kinds <= NUMBERS or kinds <= CODECS.keys())
+    )
+
+
+def _moves_bytes(node: Node) -> bool:
+    """Its contract allows one type alone, whose blocks stay as they are."""
+    return True
 
 
 @kernel(Op.CONT, Op.CPY, Op.DUP, accepts=_accepts_copy)
@@ -47,13 +54,13 @@ def copy(node: Node, c: Compiler) -> None:
         c.convert(cast, between.reshape(y.shape), y)
 
 
-@kernel(Op.REPEAT)
+@kernel(Op.REPEAT, accepts=_moves_bytes)
 def repeat(node: Node, c: Compiler) -> None:
     x, y = repeated(c.view(node.source(A)), c.view(node.tensor))
     c.convert(cast, np.broadcast_to(x, y.shape), y)
 
 
-@kernel(Op.CONCAT)
+@kernel(Op.CONCAT, accepts=_moves_bytes)
 def concat(node: Node, c: Compiler) -> None:
     a, b, y = c.view(node.source(A)), c.view(node.source(B)), c.view(node.tensor)
     axis = 3 - node.params.dim

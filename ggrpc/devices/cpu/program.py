@@ -55,7 +55,7 @@ class Entry(NamedTuple):
 
     Attributes:
         compile: appends the steps that compute a node.
-        accepts: whether it can, for results of a type that can be written.
+        accepts: whether it can, for types that the contract allows.
     """
 
     compile: Kernel
@@ -65,14 +65,17 @@ class Entry(NamedTuple):
 KERNELS: dict[Op, Entry] = {}
 
 
-def kernel(
-    *ops: Op, accepts: Accepts = lambda node: True
-) -> Callable[[Kernel], Kernel]:
+def can_write(node: Node) -> bool:
+    """Whether something packs values into the node's type."""
+    return node.tensor.type in WRITABLE
+
+
+def kernel(*ops: Op, accepts: Accepts = can_write) -> Callable[[Kernel], Kernel]:
     """Register a function as what compiles nodes of some ops.
 
     Args:
         ops: which.
-        accepts: whether it can compile a node whose type can be written.
+        accepts: whether it can compile a node.
     """
 
     def register(function: Kernel) -> Kernel:
@@ -83,11 +86,11 @@ def kernel(
 
 
 def is_supported(node: Node) -> bool:
-    """Whether there is a kernel for a node, and something that packs its type."""
+    """Whether there is a kernel for a node, and for its types."""
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return op in KERNELS and node.tensor.type in WRITABLE and KERNELS[op].accepts(node)
+    return op in KERNELS and KERNELS[op].accepts(node)
 
 
 class CpuProgram(Program):

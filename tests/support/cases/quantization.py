@@ -1,4 +1,6 @@
-"""Cases of CPY and SET_ROWS from each float type into each quantized one."""
+"""Cases of CPY and SET_ROWS from each float type into each quantized one, and of
+copies of blocks that nobody packs.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,19 @@ def cases() -> Iterator[tuple[str, Case]]:
             yield f"CPY-{source.name}-{type.name}", cpy(source, type, (512, 40))
         yield f"CPY-zeros-{type.name}", zeros(type)
         yield f"SET_ROWS-{type.name}", set_rows(type, (256, 3), (256, 9))
+    for op in (Op.CPY, Op.CONT, Op.DUP):
+        yield f"{op.name}-IQ2_XS-IQ2_XS", same_blocks(op)
+
+
+def same_blocks(op: Op) -> Case:
+    case = Case()
+    x = case.leaf((256, 3, 2), GGMLType.IQ2_XS)
+    y = case.leaf((256, 3, 2), GGMLType.IQ2_XS)
+    if op == Op.CPY:
+        case.node(op, [x, y], y.ne, y.type, inplace_over=y)
+    else:
+        case.node(op, [case.permute(x, 0, 2, 1, 3)], (256, 2, 3), y.type)
+    return case
 
 
 def zeros(type: GGMLType) -> Case:
