@@ -1,4 +1,4 @@
-"""Write the pages of the docs that are made from the code.
+"""Write the pages of the docs, and the stubs, that are made from the code.
 
     python docs/generate.py [--check]
 
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ggrpc.building.stub import stub
 from ggrpc.devices.cpu.program import is_supported
 from ggrpc.ops import CONTRACTS, Contract, Node
 from ggrpc.tensor import Tensor, contiguous_nb
@@ -99,7 +100,7 @@ def _tensor(type: GGMLType, contract: Contract) -> Tensor:
     return Tensor(1, type, 1, NE, contiguous_nb(type, NE), contract.op)
 
 
-PAGES = {"ops.md": ops_page}
+PAGES = {"ops.md": ops_page, "../ggrpc/building/methods.pyi": stub}
 
 
 def main() -> int:
@@ -107,7 +108,7 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = False
     for name, page in PAGES.items():
-        path = Path(__file__).with_name(name)
+        path = Path(__file__).parent / name
         text = page()
         if check and (not path.exists() or path.read_text() != text):
             print(f"{name} is out of date: run python docs/generate.py")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
-from ggrpc.tensor import Dims, Tensor
+from ggrpc.tensor import OP_PARAMS_BYTES, Dims, Tensor
 from ggrpc.types import GGMLType
 
 
@@ -96,6 +96,11 @@ class Contract:
         return self.params._make(  # type: ignore[attr-defined]
             params_layout(self.params).unpack_from(op_params)
         )
+
+    def pack_params(self, params: Any) -> bytes:
+        """Encode op_params, which `unpack_params` reads."""
+        packed = params_layout(self.params).pack(*params)
+        return packed.ljust(OP_PARAMS_BYTES, b"\0")
 
     def check(self, node: Node) -> None:
         """Hold a node against the contract.

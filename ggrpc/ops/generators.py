@@ -36,15 +36,19 @@ class TimestepEmbeddingParams(NamedTuple):
     max_period: int
 
 
-def _steps(node: Node) -> str | None:
+def steps(p: ArangeParams) -> int:
     """As many steps as float32 arithmetic gives: ceilf((stop - start) / step)."""
-    p = node.params
     length = c_float(p.stop - p.start).value
     ratio = c_float(length / p.step).value if p.step else math.inf
-    steps = math.ceil(ratio) if math.isfinite(ratio) else 0
-    if node.tensor.nelements == steps > 0:
+    return math.ceil(ratio) if math.isfinite(ratio) else 0
+
+
+def _as_many(node: Node) -> str | None:
+    p = node.params
+    count = steps(p)
+    if node.tensor.nelements == count > 0:
         return None
-    return f"there are {steps} steps from {p.start} to {p.stop} by {p.step}"
+    return f"there are {count} steps from {p.start} to {p.stop} by {p.step}"
 
 
 def _one_row(node: Node) -> str | None:
@@ -73,7 +77,7 @@ define(
         FillParams,
         (same_type(RESULT, A),),
     ),
-    Contract(Op.ARANGE, (), F32, own, ArangeParams, (_one_row, _steps)),
+    Contract(Op.ARANGE, (), F32, own, ArangeParams, (_one_row, _as_many)),
     Contract(
         Op.TIMESTEP_EMBEDDING,
         (Source("timesteps", F32),),

@@ -1,0 +1,7 @@
+"""Builds graphs: a method for each op, its result worked out from the op's contract."""
+
+from __future__ import annotations
+
+from ggrpc.building.builder import GraphBuilder
+
+__all__ = ["GraphBuilder"]

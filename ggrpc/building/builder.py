@@ -1,0 +1,351 @@
+"""Puts a graph together, node by node, as ggml's constructors do.
+
+Nothing here has bytes: a tensor of the builder is a description, placed in memory by
+whatever computes the graph. Each node is held against its op's contract at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ggrpc.building.methods import Ops
+from ggrpc.errors import GraphError
+from ggrpc.graph import Graph, check_shape
+from ggrpc.op import Op
+from ggrpc.ops import Contract, Node, contract_of
+from ggrpc.ops.generators import ArangeParams, steps
+from ggrpc.ops.patches import PatchParams
+from ggrpc.ops.views import PermuteParams
+from ggrpc.ops.windows import WinPartParams, WinUnpartParams
+from ggrpc.tensor import MAX_DIMS, MAX_SRC, OP_PARAMS_BYTES, Dims, Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+UNKNOWN: Dims = (0, 0, 0, 0)
+
+
+class GraphBuilder(Ops):
+    """A graph in the making.
+
+    `tensor` adds a tensor of data, and every op has a method of its name, `mul_mat` or
+    `rms_norm`, which adds a node and returns its result. UNARY and GLU have one for
+    each of their functions, such as `silu` and `swiglu`. Nodes are computed in the
+    order in which they were added.
+
+    Every method that adds a tensor raises `GraphError` where that would break a rule;
+    the message names the node and the rule.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[int, Tensor] = {}
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every tensor so far."""
+        return tuple(self._tensors.values())
+
+    def graph(self) -> Graph:
+        """The graph of all nodes, its tensors in no buffer yet."""
+        return Graph.of(self.tensors, [t.id for t in self.tensors if t.op])
+
+    def tensor(self, type: GGMLType | str, *ne: int, name: str = "") -> Tensor:
+        """Add a contiguous tensor of data.
+
+        Args:
+            type: its type, or that type's name.
+            ne: its dimensions, the fastest first, 1 to 4 of them.
+            name: its name.
+        """
+        kind = GGMLType[type] if isinstance(type, str) else type
+        dims = _dims(ne)
+        return self._add(self._new(kind, dims, contiguous_nb(kind, dims)), name)
+
+    def view(
+        self,
+        a: Tensor,
+        ne: Sequence[int],
+        nb: Sequence[int] | None = None,
+        *,
+        offset: int = 0,
+        name: str = "",
+    ) -> Tensor:
+        """Look at bytes of a tensor in another shape.
+
+        Args:
+            a: whose bytes.
+            ne: the dimensions, 1 to 4 of them.
+            nb: the strides in bytes of the second dimension and on, as ggml's views
+                take them; those left out are contiguous.
+            offset: of the first byte.
+            name: its name.
+        """
+        dims = _dims(ne)
+        strides = [a.type.type_size, *(nb or [a.type.row_size(dims[0])])]
+        while len(strides) < MAX_DIMS:
+            strides.append(strides[-1] * dims[len(strides) - 1])
+        return self._view(Op.VIEW, a, dims, _nb(strides), offset, name=name)
+
+    def reshape(self, a: Tensor, *ne: int, name: str = "") -> Tensor:
+        """Give a contiguous tensor other dimensions."""
+        if not a.is_contiguous:
+            raise GraphError(f"{a}: only what is contiguous can be reshaped: use cont")
+        dims = _dims(ne)
+        return self._view(Op.RESHAPE, a, dims, contiguous_nb(a.type, dims), name=name)
+
+    def permute(
+        self,
+        a: Tensor,
+        axis0: int,
+        axis1: int,
+        axis2: int = 2,
+        axis3: int = 3,
+        *,
+        name: str = "",
+    ) -> Tensor:
+        """Put dimension 0 of a tensor at place axis0, and so on."""
+        axes = PermuteParams(axis0, axis1, axis2, axis3)
+        if sorted(axes) != list(range(MAX_DIMS)):
+            raise GraphError(f"{a}: {list(axes)} is no order of its dimensions")
+        ne, nb = [0] * MAX_DIMS, [0] * MAX_DIMS
+        for at, axis in enumerate(axes):
+            ne[axis], nb[axis] = a.ne[at], a.nb[at]
+        return self._view(Op.PERMUTE, a, _dims(ne), _nb(nb), params=axes, name=name)
+
+    def transpose(self, a: Tensor, *, name: str = "") -> Tensor:
+        """Exchange the first two dimensions."""
+        ne, nb = a.ne, a.nb
+        return self._view(
+            *(Op.TRANSPOSE, a, (ne[1], ne[0], *ne[2:]), (nb[1], nb[0], *nb[2:])),
+            name=name,
+        )
+
+    def cont(self, a: Tensor, *ne: int, name: str = "") -> Tensor:
+        """Copy a tensor's elements one after the other, into other dimensions maybe."""
+        return self.node(Op.CONT, [a], ne=ne or a.ne, name=name)
+
+    def cpy(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
+        """Copy `a` into `b`, whose type its elements take; the result is `b`."""
+        return self.node(Op.CPY, [a, b], type=b.type, over=b, name=name)
+
+    def cast(self, a: Tensor, type: GGMLType | str, *, name: str = "") -> Tensor:
+        """Copy a tensor into one of another type."""
+        return self.cpy(a, self.tensor(type, *a.ne), name=name)
+
+    def set_rows(self, a: Tensor, b: Tensor, c: Tensor, *, name: str = "") -> Tensor:
+        """Write the rows of `b` (floats) over those of `a` that `c` (I32, I64) names.
+
+        The result is `a`.
+        """
+        sources = [b, c, a]
+        return self.node(Op.SET_ROWS, sources, ne=a.ne, type=a.type, over=a, name=name)
+
+    def arange(
+        self, start: float, stop: float, step: float = 1.0, *, name: str = ""
+    ) -> Tensor:
+        """The numbers from `start` on, below `stop`."""
+        params = ArangeParams(start, stop, step)
+        return self.node(Op.ARANGE, [], params, ne=(steps(params),), name=name)
+
+    def top_k(self, a: Tensor, k: int, *, name: str = "") -> Tensor:
+        """Where the `k` largest elements of each row are, in any order."""
+        return self.node(Op.TOP_K, [a], ne=(k, *a.ne[1:]), name=name)
+
+    def win_part(self, a: Tensor, w: int, *, name: str = "") -> Tensor:
+        """Cut an image into windows of `w` times `w`."""
+        npx, npy = (-(-n // w) if w > 0 else 0 for n in a.ne[1:3])
+        return self.node(Op.WIN_PART, [a], WinPartParams(npx, npy, w), name=name)
+
+    def win_unpart(
+        self, a: Tensor, w0: int, h0: int, w: int, *, name: str = ""
+    ) -> Tensor:
+        """Put windows of `w` times `w` together to an image of `w0` times `h0`."""
+        ne = (a.ne[0], w0, h0)
+        return self.node(Op.WIN_UNPART, [a], WinUnpartParams(w), ne=ne, name=name)
+
+    def acc(
+        self,
+        a: Tensor,
+        b: Tensor,
+        offset: int,
+        nb: Sequence[int] | None = None,
+        *,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor:
+        """Add `b` to the part of `a` at `offset`, with the strides of `a` or nb[1:]."""
+        return self._patch(Op.ACC, a, b, offset, nb, inplace, name)
+
+    def set(
+        self,
+        a: Tensor,
+        b: Tensor,
+        offset: int,
+        nb: Sequence[int] | None = None,
+        *,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor:
+        """Put `b` in the place of the part of `a` at `offset`, as for `acc`."""
+        return self._patch(Op.SET, a, b, offset, nb, inplace, name)
+
+    def opt_step_adamw(
+        self,
+        a: Tensor,
+        grad: Tensor,
+        m: Tensor,
+        v: Tensor,
+        adamw_params: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor:
+        """Step the weights `a` along their gradient; the result is `a`."""
+        sources = [a, grad, m, v, adamw_params]
+        return self.node(Op.OPT_STEP_ADAMW, sources, over=a, name=name)
+
+    def opt_step_sgd(
+        self, a: Tensor, grad: Tensor, sgd_params: Tensor, *, name: str = ""
+    ) -> Tensor:
+        """Step the weights `a` along their gradient; the result is `a`."""
+        return self.node(Op.OPT_STEP_SGD, [a, grad, sgd_params], over=a, name=name)
+
+    def node(
+        self,
+        op: Op,
+        sources: Sequence[Tensor | None],
+        params: Any = None,
+        *,
+        ne: Sequence[int] | None = None,
+        type: GGMLType | None = None,
+        over: Tensor | None = None,
+        name: str = "",
+    ) -> Tensor:
+        """Add a node of any op.
+
+        Args:
+            op: what computes it.
+            sources: in the contract's order, None for absent ones.
+            params: the NamedTuple of the contract; None for zeros.
+            ne: its dimensions, where they do not follow from the sources.
+            type: its type, where it does not follow.
+            over: the tensor whose bytes and strides it takes; None for its own.
+            name: its name.
+        """
+        contract = contract_of(op)
+        src = self._owned(sources)
+        if params is None:
+            params = contract.unpack_params(bytes(OP_PARAMS_BYTES))
+        kind = type or _type(contract, src)
+        blank = self._new(kind, _dims(ne) if ne else UNKNOWN, UNKNOWN)
+        dims = _shape(contract, Node(blank, src, params))
+        tensor = blank._replace(
+            ne=dims,
+            nb=over.nb if over else contiguous_nb(kind, dims),
+            op=op,
+            op_params=contract.pack_params(params),
+            src=tuple(t.id if t else 0 for t in src),
+        )
+        if over:
+            if (over.ne, over.type) != (dims, kind):
+                raise GraphError(f"{op.name}: its result cannot lie in {over}")
+            tensor = _at(tensor, over)
+        contract.check(Node(_named(tensor, name), src, params))
+        return self._add(tensor, name)
+
+    def _patch(
+        self,
+        op: Op,
+        a: Tensor,
+        b: Tensor,
+        offset: int,
+        nb: Sequence[int] | None,
+        inplace: bool,
+        name: str,
+    ) -> Tensor:
+        if nb is not None and len(nb) != MAX_DIMS:
+            raise GraphError(f"{op.name}: nb has {MAX_DIMS} strides, not {nb}")
+        _, nb1, nb2, nb3 = nb or a.nb
+        params = PatchParams(nb1, nb2, nb3, offset, int(inplace))
+        return self.node(op, [a, b], params, over=a if inplace else None, name=name)
+
+    def _view(
+        self,
+        op: Op,
+        a: Tensor,
+        ne: Dims,
+        nb: Dims,
+        offset: int = 0,
+        *,
+        params: Any = None,
+        name: str,
+    ) -> Tensor:
+        contract = contract_of(op)
+        src = self._owned([a])
+        tensor = self._new(a.type, ne, nb)._replace(
+            op=op, src=tuple(t.id if t else 0 for t in src)
+        )
+        if params is not None:
+            tensor = tensor._replace(op_params=contract.pack_params(params))
+        tensor = _at(_named(tensor, name), a, offset)
+        contract.check(Node(tensor, src, params))
+        root = self._tensors[tensor.view_src]
+        if offset < 0 or tensor.view_offs + tensor.nbytes > root.nbytes:
+            raise GraphError(f"{tensor}: it is not inside {root}")
+        return self._add(tensor, name)
+
+    def _owned(self, sources: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Ten sources, all of this graph."""
+        for tensor in sources:
+            if tensor is not None and self._tensors.get(tensor.id) != tensor:
+                raise GraphError(f"{tensor} is of another graph")
+        return (*sources, *[None] * (MAX_SRC - len(sources)))
+
+    def _new(self, type: GGMLType, ne: Dims, nb: Dims) -> Tensor:
+        return Tensor(len(self._tensors) + 1, type, 0, ne, nb)
+
+    def _add(self, tensor: Tensor, name: str) -> Tensor:
+        tensor = _named(tensor, name)
+        check_shape(tensor)
+        self._tensors[tensor.id] = tensor
+        return tensor
+
+
+def _type(contract: Contract, sources: Sequence[Tensor | None]) -> GGMLType:
+    """The result's type: the first source's where it may have that, else F32."""
+    first = sources[0]
+    if first is not None and first.type in contract.result:
+        return first.type
+    return GGMLType.F32 if GGMLType.F32 in contract.result else min(contract.result)
+
+
+def _shape(contract: Contract, node: Node) -> Dims:
+    try:
+        dims = contract.ne(node)
+    except ZeroDivisionError:  # by a parameter that a rule will name
+        return node.tensor.ne
+    if dims == UNKNOWN and any(t is not None and t.ne != UNKNOWN for t in node.src):
+        raise GraphError(f"{contract.op.name}: say its dimensions, ne")
+    return dims
+
+
+def _at(tensor: Tensor, source: Tensor, offset: int = 0) -> Tensor:
+    """The tensor, as a view of another's bytes."""
+    return tensor._replace(
+        view_src=source.view_src or source.id, view_offs=source.view_offs + offset
+    )
+
+
+def _named(tensor: Tensor, name: str) -> Tensor:
+    text = name or f"{tensor.op.name.lower() if tensor.op else 'leaf'}_{tensor.id}"
+    return tensor._replace(raw_name=text.encode()[:63])
+
+
+def _dims(ne: Sequence[int]) -> Dims:
+    if not 1 <= len(ne) <= MAX_DIMS or min(ne) < 0:
+        raise GraphError(f"{list(ne)} are no dimensions: 1 to {MAX_DIMS} of them")
+    a, b, c, d = (*map(int, ne), 1, 1, 1)[:MAX_DIMS]
+    return a, b, c, d
+
+
+def _nb(strides: Sequence[int]) -> Dims:
+    a, b, c, d = strides
+    return a, b, c, d

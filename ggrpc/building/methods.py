@@ -1,0 +1,88 @@
+"""The builder's methods for the ops, put into a class as `signatures` says.
+
+`methods.pyi` shows the same to type checkers; `python docs/generate.py` writes it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ggrpc.building.signatures import Method, methods
+from ggrpc.op import Op
+from ggrpc.tensor import Tensor
+from ggrpc.types import FLOATS, QUANTIZED, GGMLType
+
+
+class Ops(ABC):
+    """One method for each op, which adds a node and gives its result."""
+
+    @abstractmethod
+    def node(
+        self,
+        op: Op,
+        sources: Sequence[Tensor | None],
+        params: Any = None,
+        *,
+        ne: Sequence[int] | None = None,
+        type: GGMLType | None = None,
+        over: Tensor | None = None,
+        name: str = "",
+    ) -> Tensor:
+        """Add a node of any op."""
+
+
+def _bound(method: Method) -> Callable[..., Tensor]:
+    signature = method.signature
+
+    def call(self: Ops, *args: Any, **kwargs: Any) -> Tensor:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        sources = [given[name] for name in method.sources]
+        return self.node(
+            method.contract.op,
+            sources,
+            method.params(given),
+            ne=given.get("ne"),
+            type=given.get("type"),
+            over=sources[0] if given.get("inplace") else None,
+            name=given["name"],
+        )
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    shown = signature.replace(parameters=[own, *signature.parameters.values()])
+    call.__signature__ = shown  # type: ignore[attr-defined]
+    call.__name__ = method.name
+    call.__qualname__ = f"GraphBuilder.{method.name}"
+    call.__doc__ = _doc(method)
+    return call
+
+
+def _doc(method: Method) -> str:
+    """What `help` shows: the types, and what the contract says of the parameters."""
+    contract = method.contract
+    which = f", {method.function.name}" if method.function is not None else ""
+    lines = [f"ggml's {contract.op.name}{which}.", "", "Args:"]
+    for name, source in zip(method.sources, contract.sources, strict=True):
+        absent = "; may be absent" if source.optional else ""
+        lines.append(f"    {name}: {_names(source.types)}{absent}.")
+    if method.fields:
+        lines += ["", f"Parameters: {inspect.cleandoc(contract.params.__doc__ or '')}"]
+    lines += ["", f"Returns:\n    {_names(contract.result)}."]
+    return "\n".join(lines)
+
+
+def _names(types: frozenset[GGMLType]) -> str:
+    if types == frozenset(GGMLType):
+        return "any type"
+    plain = [t.name for t in GGMLType if t in types - QUANTIZED]
+    if types >= FLOATS | QUANTIZED:
+        plain.append("quantized")
+    return ", ".join(plain or sorted(t.name for t in types))
+
+
+for _each in methods():
+    setattr(Ops, _each.name, _bound(_each))

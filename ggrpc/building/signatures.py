@@ -1,0 +1,165 @@
+"""What the builder's method for each op takes, made out of the op's contract.
+
+The names are those of ggml's constructors. What ggml's have a customary value for may
+be left out here; the few ops whose constructors work something out have a method of
+their own in `builder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from inspect import Parameter, Signature
+from typing import Any, NamedTuple, get_type_hints
+
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.ops import CONTRACTS, Contract
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+# What the builder writes itself: views, and results that lie in one of the sources.
+BY_HAND = frozenset(
+    {
+        *(Op.NONE, Op.VIEW, Op.RESHAPE, Op.PERMUTE, Op.TRANSPOSE),
+        *(Op.CONT, Op.CPY, Op.SET_ROWS, Op.OPT_STEP_ADAMW, Op.OPT_STEP_SGD),
+        *(Op.ARANGE, Op.TOP_K, Op.WIN_PART, Op.WIN_UNPART, Op.ACC, Op.SET),
+        *(Op.UNARY, Op.GLU),
+    }
+)
+# The result's shape does not follow from the sources.
+FREE_SHAPE = frozenset(
+    {Op.REPEAT, Op.REPEAT_BACK, Op.IM2COL_BACK, Op.UPSCALE, Op.GET_ROWS_BACK}
+)
+# The result's type does not follow from the sources.
+FREE_TYPE = frozenset({Op.IM2COL, Op.IM2COL_3D})
+# ggml has a constructor whose result takes the place of the first source.
+IN_PLACE = frozenset(
+    {
+        *(Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.ADD1, Op.SQR, Op.SQRT, Op.LOG, Op.SCALE),
+        *(Op.SIN, Op.COS, Op.CLAMP, Op.LEAKY_RELU, Op.UNARY, Op.FILL, Op.DUP),
+        *(Op.NORM, Op.RMS_NORM, Op.GROUP_NORM, Op.L2_NORM, Op.SOFT_MAX, Op.ROPE),
+        *(Op.SOFT_MAX_BACK, Op.DIAG_MASK_INF, Op.DIAG_MASK_ZERO, Op.ADD_REL_POS),
+    }
+)
+
+# The customary values of parameters, whichever op they are of.
+USUAL: Mapping[str, float] = {
+    **{"bias": 0.0, "max_bias": 0.0, "logit_softcap": 0.0, "prec": 0, "hint": 0},
+    **{"s0": 1, "s1": 1, "s2": 1, "p0": 0, "p1": 0, "p2": 0, "d0": 1, "d1": 1, "d2": 1},
+    **{"is_2d": 1, "order": 0, "k": 0, "gated": 0, "max_period": 10000, "mode": 0},
+    **{"shift1": 0, "shift2": 0, "shift3": 0, "swapped": 0, "circular": 0},
+    **{f"{side}p{dim}": 0 for dim in range(4) for side in "lr"},
+    **{"n_past": 0, "n_ctx": 0, "n_ctx_orig": 0, "n_offs": 0},
+    **{"freq_base": 10000.0, "freq_scale": 1.0, "ext_factor": 0.0, "attn_factor": 1.0},
+    **{"beta_fast": 32.0, "beta_slow": 1.0},
+    **{"section_t": 0, "section_h": 0, "section_w": 0, "section_e": 0},
+}
+# And those that only one op has.
+USUAL_OF: Mapping[tuple[Op, str], Any] = {
+    (Op.SOFT_MAX, "scale"): 1.0,
+    (Op.SOFT_MAX_BACK, "scale"): 1.0,
+    (Op.DSV4_HC_PRE, "scale"): 1.0,
+    (Op.DIAG_MASK_INF, "n_past"): Parameter.empty,
+    (Op.DIAG_MASK_ZERO, "n_past"): Parameter.empty,
+}
+# The parameters of UNARY and GLU that only some of their functions read.
+READS: Mapping[str, tuple[str, ...]] = {
+    UnaryOp.XIELU.name: ("alpha_n", "alpha_p", "beta", "eps"),
+    GluOp.SWIGLU_OAI.name: ("alpha", "limit"),
+    GluOp.SWIGLU_CLAMP.name: ("limit",),
+}
+
+
+class Method(NamedTuple):
+    """One method of the builder.
+
+    Attributes:
+        name: what it is called.
+        contract: of its op.
+        function: which of UNARY's or GLU's functions, None for other ops.
+        fields: by the names of its arguments, those of the op's parameters.
+        signature: its arguments after `self`.
+    """
+
+    name: str
+    contract: Contract
+    function: IntEnum | None
+    fields: Mapping[str, str]
+    signature: Signature
+
+    @property
+    def sources(self) -> list[str]:
+        """The arguments that are tensors, in the op's order."""
+        return [_argument(source.name) for source in self.contract.sources]
+
+    def params(self, given: Mapping[str, Any]) -> Any:
+        """The op's parameters, out of what the method was called with."""
+        values: dict[str, Any] = dict.fromkeys(self.contract.params._fields, 0)  # type: ignore[attr-defined]
+        values.update({field: given[name] for name, field in self.fields.items()})
+        if self.function is not None:
+            values["op"] = int(self.function)
+        if given.get("inplace") and "inplace" in values:
+            values["inplace"] = 1
+        return self.contract.params(**values)
+
+
+def methods() -> Iterator[Method]:
+    """Every method that follows from a contract."""
+    for op, contract in CONTRACTS.items():
+        if op not in BY_HAND:
+            fields = {_free(n, contract): n for n in contract.params._fields}  # type: ignore[attr-defined]
+            fields.pop("inplace", None)
+            yield _method(op.name.lower(), contract, None, fields)
+    for unary in UnaryOp:
+        fields = {n: n for n in READS.get(unary.name, ())}
+        yield _method(unary.name.lower(), CONTRACTS[Op.UNARY], unary, fields)
+    for glu in GluOp:
+        fields = {n: n for n in ("swapped", *READS.get(glu.name, ()))}
+        yield _method(glu.name.lower(), CONTRACTS[Op.GLU], glu, fields)
+
+
+def _method(
+    name: str, contract: Contract, function: IntEnum | None, fields: dict[str, str]
+) -> Method:
+    parameters = [
+        Parameter(
+            _argument(source.name),
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=None if source.optional else Parameter.empty,
+            annotation=Tensor | None if source.optional else Tensor,
+        )
+        for source in contract.sources
+    ]
+    hints = get_type_hints(contract.params)
+    for argument, field in fields.items():
+        default = USUAL_OF.get((contract.op, field), _usual(field))
+        parameters.append(_keyword(argument, hints[field], default))
+    if contract.op in FREE_SHAPE:
+        parameters.append(_keyword("ne", "Sequence[int]"))
+    if contract.op in FREE_TYPE:
+        parameters.append(_keyword("type", GGMLType | None, None))
+    if contract.op in IN_PLACE:
+        parameters.append(_keyword("inplace", bool, False))
+    parameters.append(_keyword("name", str, ""))
+    signature = Signature(parameters, return_annotation=Tensor)
+    return Method(name, contract, function, fields, signature)
+
+
+def _keyword(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    return Parameter(
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _usual(field: str) -> Any:
+    return USUAL.get(field, Parameter.empty)
+
+
+def _argument(source: str) -> str:
+    return f"{source}_" if source == "as" else source  # a word of Python's
+
+
+def _free(field: str, contract: Contract) -> str:
+    """A parameter's name, in capitals where a source has the same: ggml's K."""
+    taken = {source.name for source in contract.sources}
+    return field.upper() if field in taken else field
