@@ -23,12 +23,27 @@ class Ops(ABC):
         over: Tensor | None = None,
         name: str = "",
     ) -> Tensor: ...
+    def dup(
+        self,
+        a: Tensor,
+        *,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
     def add(
         self,
         a: Tensor,
         b: Tensor,
         *,
         inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def add_id(
+        self,
+        a: Tensor,
+        b: Tensor,
+        ids: Tensor,
+        *,
         name: str = "",
     ) -> Tensor: ...
     def add1(
@@ -60,32 +75,6 @@ class Ops(ABC):
         a: Tensor,
         b: Tensor,
         *,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def scale(
-        self,
-        a: Tensor,
-        *,
-        scale: float,
-        bias: float = 0.0,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def clamp(
-        self,
-        a: Tensor,
-        *,
-        min: float,
-        max: float,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def leaky_relu(
-        self,
-        a: Tensor,
-        *,
-        negative_slope: float,
         inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
@@ -124,29 +113,70 @@ class Ops(ABC):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def soft_max(
+    def sum(
         self,
         a: Tensor,
-        mask: Tensor | None = None,
-        sinks: Tensor | None = None,
         *,
-        scale: float = 1.0,
-        max_bias: float = 0.0,
-        inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def flash_attn_ext(
+    def sum_rows(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None = None,
-        sinks: Tensor | None = None,
+        a: Tensor,
         *,
-        scale: float,
-        max_bias: float = 0.0,
-        logit_softcap: float = 0.0,
-        prec: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def cumsum(
+        self,
+        a: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def mean(
+        self,
+        a: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def argmax(
+        self,
+        a: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def count_equal(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def repeat(
+        self,
+        a: Tensor,
+        *,
+        ne: Sequence[int],
+        name: str = "",
+    ) -> Tensor: ...
+    def repeat_back(
+        self,
+        a: Tensor,
+        *,
+        ne: Sequence[int],
+        name: str = "",
+    ) -> Tensor: ...
+    def concat(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        dim: int,
+        name: str = "",
+    ) -> Tensor: ...
+    def silu_back(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
         name: str = "",
     ) -> Tensor: ...
     def norm(
@@ -165,12 +195,12 @@ class Ops(ABC):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def l2_norm(
+    def rms_norm_back(
         self,
         a: Tensor,
+        b: Tensor,
         *,
         eps: float,
-        inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
     def group_norm(
@@ -182,19 +212,93 @@ class Ops(ABC):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def silu_back(
+    def l2_norm(
+        self,
+        a: Tensor,
+        *,
+        eps: float,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def mul_mat(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        prec: int = 0,
+        hint: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def mul_mat_id(
+        self,
+        as_: Tensor,
+        b: Tensor,
+        ids: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def out_prod(
         self,
         a: Tensor,
         b: Tensor,
         *,
         name: str = "",
     ) -> Tensor: ...
-    def rms_norm_back(
+    def scale(
+        self,
+        a: Tensor,
+        *,
+        scale: float,
+        bias: float = 0.0,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def get_rows(
         self,
         a: Tensor,
         b: Tensor,
         *,
-        eps: float,
+        name: str = "",
+    ) -> Tensor: ...
+    def get_rows_back(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        ne: Sequence[int],
+        name: str = "",
+    ) -> Tensor: ...
+    def diag(
+        self,
+        a: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def diag_mask_inf(
+        self,
+        a: Tensor,
+        *,
+        n_past: int,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def diag_mask_zero(
+        self,
+        a: Tensor,
+        *,
+        n_past: int,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def soft_max(
+        self,
+        a: Tensor,
+        mask: Tensor | None = None,
+        sinks: Tensor | None = None,
+        *,
+        scale: float = 1.0,
+        max_bias: float = 0.0,
+        inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
     def soft_max_back(
@@ -207,27 +311,72 @@ class Ops(ABC):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def get_rows_back(
+    def rope(
         self,
         a: Tensor,
-        b: Tensor,
+        pos: Tensor,
+        freq_factors: Tensor | None = None,
         *,
-        ne: Sequence[int],
+        n_past: int = 0,
+        n_dims: int,
+        mode: int = 0,
+        n_ctx: int = 0,
+        n_ctx_orig: int = 0,
+        freq_base: float = 10000.0,
+        freq_scale: float = 1.0,
+        ext_factor: float = 0.0,
+        attn_factor: float = 1.0,
+        beta_fast: float = 32.0,
+        beta_slow: float = 1.0,
+        section_t: int = 0,
+        section_h: int = 0,
+        section_w: int = 0,
+        section_e: int = 0,
+        n_offs: int = 0,
+        inplace: bool = False,
         name: str = "",
     ) -> Tensor: ...
-    def cross_entropy_loss(
+    def rope_back(
         self,
         a: Tensor,
-        b: Tensor,
+        pos: Tensor,
+        freq_factors: Tensor | None = None,
         *,
+        n_past: int = 0,
+        n_dims: int,
+        mode: int = 0,
+        n_ctx: int = 0,
+        n_ctx_orig: int = 0,
+        freq_base: float = 10000.0,
+        freq_scale: float = 1.0,
+        ext_factor: float = 0.0,
+        attn_factor: float = 1.0,
+        beta_fast: float = 32.0,
+        beta_slow: float = 1.0,
+        section_t: int = 0,
+        section_h: int = 0,
+        section_w: int = 0,
+        section_e: int = 0,
+        n_offs: int = 0,
         name: str = "",
     ) -> Tensor: ...
-    def cross_entropy_loss_back(
+    def clamp(
+        self,
+        a: Tensor,
+        *,
+        min: float,
+        max: float,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def conv_transpose_1d(
         self,
         a: Tensor,
         b: Tensor,
-        c: Tensor,
         *,
+        s0: int = 1,
+        p0: int = 0,
+        d0: int = 1,
         name: str = "",
     ) -> Tensor: ...
     def im2col(
@@ -300,19 +449,6 @@ class Ops(ABC):
         d1: int = 1,
         name: str = "",
     ) -> Tensor: ...
-    def conv_2d_dw(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        s0: int = 1,
-        s1: int = 1,
-        p0: int = 0,
-        p1: int = 0,
-        d0: int = 1,
-        d1: int = 1,
-        name: str = "",
-    ) -> Tensor: ...
     def conv_3d(
         self,
         a: Tensor,
@@ -332,14 +468,17 @@ class Ops(ABC):
         oc: int,
         name: str = "",
     ) -> Tensor: ...
-    def conv_transpose_1d(
+    def conv_2d_dw(
         self,
         a: Tensor,
         b: Tensor,
         *,
         s0: int = 1,
+        s1: int = 1,
         p0: int = 0,
+        p1: int = 0,
         d0: int = 1,
+        d1: int = 1,
         name: str = "",
     ) -> Tensor: ...
     def conv_transpose_2d(
@@ -348,199 +487,6 @@ class Ops(ABC):
         b: Tensor,
         *,
         s0: int = 1,
-        name: str = "",
-    ) -> Tensor: ...
-    def dup(
-        self,
-        a: Tensor,
-        *,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def get_rows(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def concat(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        dim: int,
-        name: str = "",
-    ) -> Tensor: ...
-    def repeat(
-        self,
-        a: Tensor,
-        *,
-        ne: Sequence[int],
-        name: str = "",
-    ) -> Tensor: ...
-    def roll(
-        self,
-        a: Tensor,
-        *,
-        shift0: int,
-        shift1: int = 0,
-        shift2: int = 0,
-        shift3: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def lightning_indexer(
-        self,
-        q: Tensor,
-        k: Tensor,
-        weights: Tensor,
-        mask: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def dsv4_hc_comb(
-        self,
-        mixes: Tensor,
-        scale: Tensor,
-        base: Tensor,
-        *,
-        eps: float,
-        n_iter: int,
-        name: str = "",
-    ) -> Tensor: ...
-    def dsv4_hc_pre(
-        self,
-        x: Tensor,
-        weights: Tensor,
-        *,
-        scale: float = 1.0,
-        gated: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def dsv4_hc_post(
-        self,
-        x: Tensor,
-        residual: Tensor,
-        post: Tensor,
-        comb: Tensor | None = None,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def mul_mat_id(
-        self,
-        as_: Tensor,
-        b: Tensor,
-        ids: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def add_id(
-        self,
-        a: Tensor,
-        b: Tensor,
-        ids: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def fill(
-        self,
-        a: Tensor,
-        *,
-        c: float,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def timestep_embedding(
-        self,
-        timesteps: Tensor,
-        *,
-        dim: int,
-        max_period: int = 10000,
-        name: str = "",
-    ) -> Tensor: ...
-    def rwkv_wkv6(
-        self,
-        k: Tensor,
-        v: Tensor,
-        r: Tensor,
-        tf: Tensor,
-        td: Tensor,
-        state: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def rwkv_wkv7(
-        self,
-        r: Tensor,
-        w: Tensor,
-        k: Tensor,
-        v: Tensor,
-        a: Tensor,
-        b: Tensor,
-        state: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def gated_linear_attn(
-        self,
-        k: Tensor,
-        v: Tensor,
-        q: Tensor,
-        g: Tensor,
-        state: Tensor,
-        *,
-        scale: float,
-        name: str = "",
-    ) -> Tensor: ...
-    def gated_delta_net(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        g: Tensor,
-        beta: Tensor,
-        state: Tensor,
-        *,
-        K: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def mul_mat(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        prec: int = 0,
-        hint: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def out_prod(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def pad(
-        self,
-        a: Tensor,
-        *,
-        lp0: int = 0,
-        rp0: int = 0,
-        lp1: int = 0,
-        rp1: int = 0,
-        lp2: int = 0,
-        rp2: int = 0,
-        lp3: int = 0,
-        rp3: int = 0,
-        circular: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def pad_reflect_1d(
-        self,
-        a: Tensor,
-        *,
-        p0: int = 0,
-        p1: int = 0,
         name: str = "",
     ) -> Tensor: ...
     def pool_1d(
@@ -580,6 +526,109 @@ class Ops(ABC):
         p1: int = 0,
         name: str = "",
     ) -> Tensor: ...
+    def upscale(
+        self,
+        a: Tensor,
+        *,
+        mode: int = 0,
+        ne: Sequence[int],
+        name: str = "",
+    ) -> Tensor: ...
+    def pad(
+        self,
+        a: Tensor,
+        *,
+        lp0: int = 0,
+        rp0: int = 0,
+        lp1: int = 0,
+        rp1: int = 0,
+        lp2: int = 0,
+        rp2: int = 0,
+        lp3: int = 0,
+        rp3: int = 0,
+        circular: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def pad_reflect_1d(
+        self,
+        a: Tensor,
+        *,
+        p0: int = 0,
+        p1: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def roll(
+        self,
+        a: Tensor,
+        *,
+        shift0: int,
+        shift1: int = 0,
+        shift2: int = 0,
+        shift3: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def timestep_embedding(
+        self,
+        timesteps: Tensor,
+        *,
+        dim: int,
+        max_period: int = 10000,
+        name: str = "",
+    ) -> Tensor: ...
+    def argsort(
+        self,
+        a: Tensor,
+        *,
+        order: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def leaky_relu(
+        self,
+        a: Tensor,
+        *,
+        negative_slope: float,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def tri(
+        self,
+        a: Tensor,
+        *,
+        type: int,
+        name: str = "",
+    ) -> Tensor: ...
+    def fill(
+        self,
+        a: Tensor,
+        *,
+        c: float,
+        inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def flash_attn_ext(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        sinks: Tensor | None = None,
+        *,
+        scale: float,
+        max_bias: float = 0.0,
+        logit_softcap: float = 0.0,
+        prec: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def flash_attn_back(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        d: Tensor,
+        *,
+        masked: int,
+        name: str = "",
+    ) -> Tensor: ...
     def ssm_conv(
         self,
         sx: Tensor,
@@ -595,153 +644,9 @@ class Ops(ABC):
         A: Tensor,
         B: Tensor,
         C: Tensor,
-        ids: Tensor,
+        ids: Tensor | None = None,
         *,
         k: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def sum(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def sum_rows(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def mean(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def cumsum(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def count_equal(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def repeat_back(
-        self,
-        a: Tensor,
-        *,
-        ne: Sequence[int],
-        name: str = "",
-    ) -> Tensor: ...
-    def argmax(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def argsort(
-        self,
-        a: Tensor,
-        *,
-        order: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def rope(
-        self,
-        a: Tensor,
-        pos: Tensor,
-        freq_factors: Tensor | None = None,
-        *,
-        n_past: int = 0,
-        n_dims: int,
-        mode: int = 0,
-        n_ctx: int = 0,
-        n_ctx_orig: int = 0,
-        freq_base: float = 10000.0,
-        freq_scale: float = 1.0,
-        ext_factor: float = 0.0,
-        attn_factor: float = 1.0,
-        beta_fast: float = 32.0,
-        beta_slow: float = 1.0,
-        section_t: int = 0,
-        section_h: int = 0,
-        section_w: int = 0,
-        section_e: int = 0,
-        n_offs: int = 0,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def rope_back(
-        self,
-        a: Tensor,
-        pos: Tensor,
-        freq_factors: Tensor | None = None,
-        *,
-        n_past: int = 0,
-        n_dims: int,
-        mode: int = 0,
-        n_ctx: int = 0,
-        n_ctx_orig: int = 0,
-        freq_base: float = 10000.0,
-        freq_scale: float = 1.0,
-        ext_factor: float = 0.0,
-        attn_factor: float = 1.0,
-        beta_fast: float = 32.0,
-        beta_slow: float = 1.0,
-        section_t: int = 0,
-        section_h: int = 0,
-        section_w: int = 0,
-        section_e: int = 0,
-        n_offs: int = 0,
-        name: str = "",
-    ) -> Tensor: ...
-    def diag(
-        self,
-        a: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def diag_mask_inf(
-        self,
-        a: Tensor,
-        *,
-        n_past: int,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def diag_mask_zero(
-        self,
-        a: Tensor,
-        *,
-        n_past: int,
-        inplace: bool = False,
-        name: str = "",
-    ) -> Tensor: ...
-    def tri(
-        self,
-        a: Tensor,
-        *,
-        type: int,
-        name: str = "",
-    ) -> Tensor: ...
-    def solve_tri(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        name: str = "",
-    ) -> Tensor: ...
-    def upscale(
-        self,
-        a: Tensor,
-        *,
-        mode: int = 0,
-        ne: Sequence[int],
         name: str = "",
     ) -> Tensor: ...
     def get_rel_pos(
@@ -757,6 +662,111 @@ class Ops(ABC):
         ph: Tensor,
         *,
         inplace: bool = False,
+        name: str = "",
+    ) -> Tensor: ...
+    def rwkv_wkv6(
+        self,
+        k: Tensor,
+        v: Tensor,
+        r: Tensor,
+        tf: Tensor,
+        td: Tensor,
+        state: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def gated_linear_attn(
+        self,
+        k: Tensor,
+        v: Tensor,
+        q: Tensor,
+        g: Tensor,
+        state: Tensor,
+        *,
+        scale: float,
+        name: str = "",
+    ) -> Tensor: ...
+    def rwkv_wkv7(
+        self,
+        r: Tensor,
+        w: Tensor,
+        k: Tensor,
+        v: Tensor,
+        a: Tensor,
+        b: Tensor,
+        state: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def solve_tri(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def gated_delta_net(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        g: Tensor,
+        beta: Tensor,
+        state: Tensor,
+        *,
+        K: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def lightning_indexer(
+        self,
+        q: Tensor,
+        k: Tensor,
+        weights: Tensor,
+        mask: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def dsv4_hc_comb(
+        self,
+        mixes: Tensor,
+        scale: Tensor,
+        base: Tensor,
+        *,
+        eps: float,
+        n_iter: int,
+        name: str = "",
+    ) -> Tensor: ...
+    def dsv4_hc_pre(
+        self,
+        x: Tensor,
+        weights: Tensor,
+        *,
+        scale: float = 1.0,
+        gated: int = 0,
+        name: str = "",
+    ) -> Tensor: ...
+    def dsv4_hc_post(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        post: Tensor,
+        comb: Tensor | None = None,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def cross_entropy_loss(
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        name: str = "",
+    ) -> Tensor: ...
+    def cross_entropy_loss_back(
+        self,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor,
+        *,
         name: str = "",
     ) -> Tensor: ...
     def abs(

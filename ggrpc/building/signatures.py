@@ -105,7 +105,7 @@ class Method(NamedTuple):
 
 def methods() -> Iterator[Method]:
     """Every method that follows from a contract."""
-    for op, contract in CONTRACTS.items():
+    for op, contract in sorted(CONTRACTS.items(), key=lambda item: item[0]):
         if op not in BY_HAND:
             fields = {_free(n, contract): n for n in contract.params._fields}  # type: ignore[attr-defined]
             fields.pop("inplace", None)
