@@ -5,7 +5,8 @@ The one place that knows them all. A kind's code is loaded when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,27 +48,47 @@ class Choices:
 
 
 def entries() -> list[Entry]:
-    """Every device of this machine."""
+    """Every device of this machine, each OpenCL device proved by a small kernel."""
     return [*_cpu_entries(), *_opencl_entries()]
 
 
-def open_devices(names: str, choices: Choices) -> Sequence[Device]:
+def open_devices(names: str | None, choices: Choices) -> Sequence[Device]:
     """Open devices.
 
     Args:
-        names: one or more, with commas between.
+        names: one or more, with commas between; None for the best there are: all GPUs,
+            else the processor by OpenCL, else the cpu.
         choices: how to run them.
 
     Raises:
         ConfigError: there is no such device.
         DeviceError: it cannot be used.
     """
+    if names is None:
+        return _open_best(choices)
     return [_open(name.strip().lower(), choices) for name in names.split(",")]
 
 
+def _open_best(choices: Choices) -> Sequence[Device]:
+    try:
+        from ggrpc.devices.opencl.discovery import discover, why_not
+
+        _tell_driver(choices)
+        usable = [found for found in discover() if not why_not(found)]
+    except (ImportError, DeviceError):
+        usable = []
+    gpus = [found for found in usable if not found.is_processor]
+    best = [found.name for found in gpus or usable[:1]]
+    return [_open(name, choices) for name in best or ["cpu"]]
+
+
 def _open(name: str, choices: Choices) -> Device:
-    if name in FACTORIES:
-        return FACTORIES[name](choices)
+    if name == "cpu":
+        return _open_cpu(choices)
+    if name.startswith("opencl:"):
+        device = _open_opencl(name, choices)
+        if device is not None:
+            return device
     known = {entry.name: entry for entry in entries()}
     if name not in known:
         raise ConfigError(
@@ -91,17 +112,35 @@ def _open_cpu(choices: Choices) -> Device:
     return CpuDevice(choices.threads, choices.weight_cache)
 
 
-def _opencl_entries() -> list[Entry]:
-    why_not = "this version has no OpenCL kernels yet"
+def _open_opencl(name: str, choices: Choices) -> Device | None:
+    """The OpenCL device of a name; None where there is none that can be used."""
     try:
-        from ggrpc.devices.opencl.discovery import discover
+        from ggrpc.devices.opencl.discovery import discover, why_not
+    except ImportError:
+        return None
+    _tell_driver(choices)
+    for found in discover():
+        if found.name == name and not why_not(found):
+            from ggrpc.devices.cpu import CpuDevice
+            from ggrpc.devices.opencl import OpenClDevice
+
+            return OpenClDevice(found, CpuDevice(choices.threads, choices.weight_cache))
+    return None
+
+
+def _tell_driver(choices: Choices) -> None:
+    """Let PoCL, which makes a device of the processor, use as many threads."""
+    if choices.threads is not None:
+        os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
+
+
+def _opencl_entries() -> list[Entry]:
+    try:
+        from ggrpc.devices.opencl.discovery import discover, why_not
 
         return [
-            Entry(found.name, found.description, None, found.total, why_not)
+            Entry(found.name, found.description, None, found.total, why_not(found))
             for found in discover()
         ]
     except (ImportError, DeviceError) as error:
         return [Entry("opencl", "OpenCL", None, None, str(error))]
-
-
-FACTORIES: dict[str, Callable[[Choices], Device]] = {"cpu": _open_cpu}

@@ -1,34 +1,86 @@
 from __future__ import annotations
 
 import builtins
+import os
 import subprocess
 import sys
 from contextlib import closing
 
 import pytest
 
-from ggrpc.devices import catalogue
+from ggrpc.devices import catalogue, opencl
 from ggrpc.devices.catalogue import Choices, Entry
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl import discovery
 from ggrpc.devices.opencl.discovery import Found
 from ggrpc.errors import ConfigError, DeviceError
 
+GPU = Found("opencl:0", "GPU (Maker)", 8 << 30, False, None)
+PROCESSOR = Found("opencl:1", "CPU (Maker)", 8 << 30, True, None)
+BROKEN = "its driver failed a small kernel: unknown target CPU"
+
+
+class Opened:
+    """Stands for an OpenCL device of a driver that is not here."""
+
+    def __init__(self, found: Found, cpu: CpuDevice) -> None:
+        self.name = found.name
+        self.cpu = cpu
+
 
 @pytest.fixture(autouse=True)
-def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Found("opencl:0", "GPU (Maker)", 8 << 30)
-    monkeypatch.setattr(discovery, "discover", lambda: [found])
+def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """A GPU and a processor; the reasons why they cannot be used, by name."""
+    reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
+    monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
+    monkeypatch.setattr(discovery, "why_not", lambda found: reasons[found.name])
+    monkeypatch.setattr(opencl, "OpenClDevice", Opened)
+    return reasons
 
 
 def test_entries_are_the_cpu_and_every_opencl_device() -> None:
-    cpu, gpu = catalogue.entries()
+    cpu, gpu, processor = catalogue.entries()
     assert cpu.name == "cpu"
     assert cpu.why_not is None
     assert cpu.free is not None and cpu.total is not None
     assert 0 < cpu.free <= cpu.total
-    why_not = "this version has no OpenCL kernels yet"
-    assert gpu == Entry("opencl:0", "GPU (Maker)", None, 8 << 30, why_not)
+    assert gpu == Entry("opencl:0", "GPU (Maker)", None, 8 << 30, BROKEN)
+    assert processor.why_not is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "processor", "best"),
+    [
+        (None, None, "opencl:0"),
+        (BROKEN, None, "opencl:1"),
+        (BROKEN, BROKEN, "cpu"),
+    ],
+)
+def test_best_is_a_gpu_then_the_processor_by_opencl_then_the_cpu(
+    drivers: dict[str, str | None],
+    gpu: str | None,
+    processor: str | None,
+    best: str,
+) -> None:
+    drivers.update({"opencl:0": gpu, "opencl:1": processor})
+    devices = catalogue.open_devices(None, Choices(threads=1))
+    assert [device.name for device in devices] == [best]
+
+
+def test_best_without_any_driver_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "discover", list)
+    (device,) = catalogue.open_devices(None, Choices(threads=1))
+    assert device.name == "cpu"
+
+
+def test_processor_by_opencl_computes_with_as_many_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("POCL_MAX_PTHREAD_COUNT", raising=False)
+    (device,) = catalogue.open_devices("opencl:1", Choices(threads=3))
+    assert isinstance(device, Opened)
+    assert device.cpu.workers.threads == 3
+    assert os.environ["POCL_MAX_PTHREAD_COUNT"] == "3"
 
 
 def test_cpu_opens_as_chosen() -> None:
@@ -45,14 +97,14 @@ def test_several_open_in_the_order_given() -> None:
 
 
 def test_unknown_device_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="'cuda0' here, only cpu, opencl:0"):
+    with pytest.raises(ConfigError, match="'cuda0' here, only cpu, opencl:0, opencl:1"):
         catalogue.open_devices("cuda0", Choices())
-    with pytest.raises(ConfigError, match="'opencl:1'"):
-        catalogue.open_devices("cpu,opencl:1", Choices())
+    with pytest.raises(ConfigError, match="'opencl:2'"):
+        catalogue.open_devices("cpu,opencl:2", Choices())
 
 
 def test_device_that_cannot_be_used_says_why() -> None:
-    with pytest.raises(DeviceError, match="opencl:0 cannot be used: this version"):
+    with pytest.raises(DeviceError, match="opencl:0 cannot be used: its driver"):
         catalogue.open_devices("opencl:0", Choices())
 
 
@@ -63,10 +115,10 @@ def test_broken_driver_is_listed_with_its_failure(
         raise DeviceError("an OpenCL driver failed: OUT_OF_HOST_MEMORY")
 
     monkeypatch.setattr(discovery, "discover", fail)
-    cpu, opencl = catalogue.entries()
+    cpu, broken = catalogue.entries()
     assert cpu.why_not is None
-    assert opencl.name == "opencl"
-    assert opencl.why_not == "an OpenCL driver failed: OUT_OF_HOST_MEMORY"
+    assert broken.name == "opencl"
+    assert broken.why_not == "an OpenCL driver failed: OUT_OF_HOST_MEMORY"
 
 
 def test_pyopencl_that_cannot_be_loaded_is_listed(

@@ -27,6 +27,7 @@ from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
     upscaling,
     windows,
 )
+from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.device import CpuDevice
 
-__all__ = ["CpuDevice"]
+__all__ = ["CpuBuffer", "CpuDevice"]

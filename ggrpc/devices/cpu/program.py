@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from ggrpc.devices.cpu.scratch import Scratch
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
+from ggrpc.devices.sharing import Shared
 from ggrpc.errors import OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -128,7 +129,7 @@ class Compiler:
         self._steps: list[Step] = []
         self._results: list[tuple[Tensor, Array, Array]] = []
         self._scratch = Scratch()
-        self._shared: dict[object, tuple[Any, list[_Span]]] = {}
+        self._shared = Shared()
 
     def program(self, graph: Graph) -> CpuProgram:
         """Compile every node.
@@ -137,11 +138,24 @@ class Compiler:
             UnsupportedOp: there is no kernel for one; the message names it.
         """
         computed = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
-        for node in computed:
+        self.expect(computed)
+        return CpuProgram(self.steps(computed))
+
+    def expect(self, nodes: Iterable[Node]) -> None:
+        """Hear of all nodes that write anywhere, before any of them is compiled."""
+        for node in nodes:
             self.weights.computed(self.place(node.tensor)[0])
-        for node in computed:
+
+    def steps(self, nodes: Iterable[Node]) -> tuple[Step, ...]:
+        """Compile some nodes into the calls that compute them.
+
+        Raises:
+            UnsupportedOp: there is no kernel for one; the message names it.
+        """
+        self._steps = []
+        for node in nodes:
             self._node(node)
-        return CpuProgram(self._steps)
+        return tuple(self._steps)
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""
@@ -286,11 +300,11 @@ class Compiler:
             make: appends the steps, and returns what they fill. Its arrays outlive the
                 node, so they are np.empty's, not scratch.
         """
-        found = self._shared.get(key)
-        if found is None:
-            found = make(self), [_Span.of(tensor) for tensor in tensors]
-            self._shared[key] = found
-        return cast(Made, found[0])
+        return self._shared.get(key, tensors, lambda: make(self))
+
+    def overwritten(self, tensor: Tensor) -> None:
+        """A node wrote here: what was shared of it is stale."""
+        self._shared.overwritten(tensor)
 
     def _node(self, node: Node) -> None:
         if not is_supported(node):
@@ -302,16 +316,7 @@ class Compiler:
         for tensor, values, view in self._results:
             self.convert(PACKS[tensor.type], values, view)
         self._results.clear()
-        self._drop_shared(_Span.of(node.tensor))
-
-    def _drop_shared(self, written: _Span) -> None:
-        stale = [
-            key
-            for key, (_, spans) in self._shared.items()
-            if any(span.overlaps(written) for span in spans)
-        ]
-        for key in stale:
-            del self._shared[key]
+        self.overwritten(node.tensor)
 
 
 def _run_blocks(
@@ -332,22 +337,3 @@ def _refusal(node: Node) -> str:
         f"{node.tensor}: the cpu device has no kernel for {node.tensor.op.name} of "
         f"({sources}) to {node.tensor.type.name}"
     )
-
-
-class _Span(NamedTuple):
-    """Addresses of one buffer."""
-
-    buffer: int
-    start: int
-    stop: int
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> _Span:
-        return cls(tensor.buffer, tensor.data, tensor.data + tensor.nbytes)
-
-    def overlaps(self, other: _Span) -> bool:
-        return (
-            self.buffer == other.buffer
-            and self.start < other.stop
-            and other.start < self.stop
-        )

@@ -1,1 +1,10 @@
-"""OpenCL devices, by pyopencl."""
+"""OpenCL devices, by pyopencl: one file a family of kernels, over `kernels/*.cl`."""
+
+from __future__ import annotations
+
+from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
+    arithmetic,
+)
+from ggrpc.devices.opencl.device import OpenClDevice
+
+__all__ = ["OpenClDevice"]

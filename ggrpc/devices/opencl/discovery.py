@@ -1,12 +1,16 @@
-"""Finds the OpenCL devices that this machine's drivers offer."""
+"""Finds the OpenCL devices that this machine's drivers offer, and proves each one."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pyopencl as cl
 
+from ggrpc.devices.opencl.build import Builder, first_line
 from ggrpc.errors import DeviceError
+
+NUMBERS = np.arange(64, dtype=np.int32)
 
 
 class Found(NamedTuple):
@@ -16,11 +20,15 @@ class Found(NamedTuple):
         name: `opencl:N`, counted over all drivers.
         description: what the driver calls the device, and itself.
         total: bytes of its memory.
+        is_processor: whether it is the processor that runs this process.
+        device: pyopencl's own object.
     """
 
     name: str
     description: str
     total: int
+    is_processor: bool
+    device: cl.Device
 
 
 def discover() -> list[Found]:
@@ -31,11 +39,39 @@ def discover() -> list[Found]:
     """
     try:
         return [
-            Found(f"opencl:{number}", _description(device), device.global_mem_size)
+            Found(
+                f"opencl:{number}",
+                _description(device),
+                device.global_mem_size,
+                bool(device.type & cl.device_type.CPU),
+                device,
+            )
             for number, device in enumerate(_devices())
         ]
     except cl.Error as error:
-        raise DeviceError(f"an OpenCL driver failed: {error}") from error
+        raise DeviceError(f"an OpenCL driver failed: {first_line(error)}") from error
+
+
+def why_not(found: Found) -> str | None:
+    """Build a small kernel and run it; why that failed, None where it did not.
+
+    Drivers are met that list a processor and cannot build for it.
+    """
+    try:
+        context = cl.Context([found.device])
+        queue = cl.CommandQueue(context)
+        numbers = NUMBERS.copy()
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
+        buffer = cl.Buffer(context, flags, hostbuf=numbers)
+        twice = cl.Kernel(Builder(context).program("proof"), "twice")
+        twice(queue, numbers.shape, None, buffer)
+        cl.enqueue_copy(queue, numbers, buffer)
+        queue.finish()
+    except (cl.Error, DeviceError) as error:
+        return f"its driver failed a small kernel: {first_line(error)}"
+    if not np.array_equal(numbers, 2 * NUMBERS):
+        return "its driver computed a small kernel wrongly"
+    return None
 
 
 def _devices() -> list[cl.Device]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pyopencl as cl
 import pytest
 
-from ggrpc.devices.opencl.discovery import Found, discover
+from ggrpc.devices.opencl.discovery import Found, discover, why_not
 from ggrpc.errors import DeviceError
 
 
@@ -13,7 +14,12 @@ def platform(name: str, *devices: str) -> SimpleNamespace:
     """What pyopencl shows of a driver."""
     driver = SimpleNamespace(name=name)
     found = [
-        SimpleNamespace(name=device, global_mem_size=1 << 30, platform=driver)
+        SimpleNamespace(
+            name=device,
+            global_mem_size=1 << 30,
+            platform=driver,
+            type=cl.device_type.CPU if "cpu" in device else cl.device_type.GPU,
+        )
         for device in devices
     ]
     driver.get_devices = lambda: found
@@ -21,12 +27,12 @@ def platform(name: str, *devices: str) -> SimpleNamespace:
 
 
 def test_devices_are_counted_over_all_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
-    drivers = [platform("A", "a0 ", "a1"), platform("Empty"), platform("B ", "b  0")]
+    drivers = [platform("A", "a0 ", "a1"), platform("Empty"), platform("B ", "cpu  0")]
     monkeypatch.setattr(cl, "get_platforms", lambda: drivers)
-    assert discover() == [
-        Found("opencl:0", "a0 (A)", 1 << 30),
-        Found("opencl:1", "a1 (A)", 1 << 30),
-        Found("opencl:2", "b 0 (B )", 1 << 30),
+    assert [found[:4] for found in discover()] == [
+        ("opencl:0", "a0 (A)", 1 << 30, False),
+        ("opencl:1", "a1 (A)", 1 << 30, False),
+        ("opencl:2", "cpu 0 (B )", 1 << 30, True),
     ]
 
 
@@ -49,3 +55,31 @@ def test_this_machine_answers_with_or_without_a_driver() -> None:
         for found in discover():
             assert found.description
             assert found.total > 0
+
+
+@pytest.fixture
+def found() -> Found:
+    devices = [found for found in discover() if why_not(found) is None]
+    if not devices:
+        pytest.skip("needs an OpenCL driver: apt-get install pocl-opencl-icd")
+    return devices[0]
+
+
+def test_driver_that_cannot_build_says_so(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **named: Any) -> None:
+        raise cl.RuntimeError("build failed: unknown target CPU 'generic'\nmore")
+
+    monkeypatch.setattr(cl.Program, "build", fail)
+    reason = why_not(found)
+    assert reason is not None
+    assert "unknown target CPU 'generic'" in reason
+    assert "\n" not in reason
+
+
+def test_driver_that_computes_wrongly_is_found_out(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cl, "enqueue_copy", lambda *arguments: None)
+    assert "wrongly" in str(why_not(found))

@@ -1,0 +1,118 @@
+"""An OpenCL device: programs out of kernels, over the process's or its own memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+
+import pyopencl as cl
+
+from ggrpc.devices.cpu import CpuBuffer, CpuDevice
+from ggrpc.devices.device import Device, Memory, Placed
+from ggrpc.devices.opencl.buffer import DeviceBuffer, OpenClBuffer, SharedBuffer
+from ggrpc.devices.opencl.build import Builder, first_line
+from ggrpc.devices.opencl.discovery import Found
+from ggrpc.devices.opencl.program import Compiler, OpenClProgram
+from ggrpc.devices.opencl.traits import Traits, traits_of
+from ggrpc.errors import DeviceError, OutOfMemory
+from ggrpc.graph import Graph
+from ggrpc.ops import Node
+
+GIB = 1 << 30
+
+
+class OpenClDevice(Device):
+    """A device that a driver offers.
+
+    Args:
+        found: which.
+        cpu: computes what has no OpenCL kernel, and accounts for the machine's memory;
+            closed with this device.
+        traits: what it is like; None for what it says itself.
+
+    Attributes:
+        traits: the same.
+        queue: where its kernels wait, in order.
+        builder: its kernels' programs.
+
+    Raises:
+        DeviceError: the driver refuses.
+    """
+
+    def __init__(
+        self, found: Found, cpu: CpuDevice, traits: Traits | None = None
+    ) -> None:
+        self.name = found.name
+        self.description = found.description
+        self.max_size: int = found.device.max_mem_alloc_size
+        self.alignment = max(cpu.alignment, found.device.mem_base_addr_align // 8)
+        self.cpu = cpu
+        self.traits = traits or traits_of(found.device)
+        self._total = found.total
+        self._handed_out = 0
+        self._handing_out = Lock()
+        try:
+            self._context = cl.Context([found.device])
+            self.queue = cl.CommandQueue(self._context)
+        except cl.Error as error:
+            raise DeviceError(f"{self.name}: {first_line(error)}") from error
+        self.builder = Builder(self._context)
+
+    def memory(self) -> Memory:
+        if self.traits.shares_memory:
+            return self.cpu.memory()
+        return Memory(max(0, self._total - self._handed_out), self._total)
+
+    def allocate(self, size: int) -> OpenClBuffer:
+        if size > self.max_size:
+            raise OutOfMemory(
+                f"{self.name}: {size / GIB:.2f} GiB asked for at once, the driver "
+                f"gives {self.max_size / GIB:.2f}; split what goes here"
+            )
+        if self.traits.shares_memory:
+            return self._allocate_shared(size)
+        return self._allocate_own(size)
+
+    def supports(self, node: Node) -> bool:
+        return self.cpu.supports(node)
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
+        return Compiler(self, buffers).program(graph)
+
+    def close(self) -> None:
+        """Give threads and memory back; no program may run any more."""
+        self.cpu.close()
+
+    def _allocate_shared(self, size: int) -> OpenClBuffer:
+        host = self.cpu.allocate(size)
+        try:
+            return SharedBuffer(host, self._context)
+        except cl.Error as error:
+            host.free()
+            raise self._out_of_memory(size, first_line(error)) from error
+
+    def _allocate_own(self, size: int) -> OpenClBuffer:
+        with self._handing_out:
+            free = self.memory().free
+            if size > free:
+                raise self._out_of_memory(size, f"{free / GIB:.2f} GiB are free")
+            try:
+                buffer = DeviceBuffer(size, self.queue, self._shadow, self._freed)
+            except cl.Error as error:
+                raise self._out_of_memory(size, first_line(error)) from error
+            self._handed_out += size
+        return buffer
+
+    def _shadow(self, size: int) -> CpuBuffer:
+        weights = self.cpu.weights
+        return CpuBuffer(size, weights.changed, weights.freed)
+
+    def _freed(self, size: int) -> None:
+        with self._handing_out:
+            self._handed_out -= size
+
+    def _out_of_memory(self, size: int, reason: str) -> OutOfMemory:
+        return OutOfMemory(
+            f"{self.name}: {size / GIB:.2f} GiB asked for, {reason}; place fewer "
+            "layers here"
+        )

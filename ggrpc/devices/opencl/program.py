@@ -1,0 +1,309 @@
+"""How a graph becomes a flat list of kernel launches, with steps of the cpu in between.
+
+Arguments are set when a graph is compiled: each launch has a kernel object of its own.
+Nodes without an OpenCL kernel are computed by the cpu device's numpy kernels, over the
+same memory or over a shadow of it; then the queue is drained first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import pyopencl as cl
+
+from ggrpc.devices.cpu.program import Compiler as CpuCompiler
+from ggrpc.devices.cpu.program import CpuProgram
+from ggrpc.devices.device import Placed, Program, go_on, place_of
+from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
+from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.sharing import Shared
+from ggrpc.errors import DeviceError, GraphError
+from ggrpc.graph import Graph
+from ggrpc.ops import Node, Op, contract_of
+from ggrpc.tensor import Tensor
+
+if TYPE_CHECKING:
+    from ggrpc.devices.opencl.device import OpenClDevice
+
+Step = Callable[[], object]
+Argument = Tensor | cl.Buffer | int | float | tuple[int, int, int, int] | np.generic
+Launcher = Callable[[Node, "Compiler"], None]
+Fuser = Callable[[Sequence[Node], "Compiler"], int]
+Made = TypeVar("Made")
+
+
+class Entry(NamedTuple):
+    """A row of the kernel table.
+
+    Attributes:
+        launch: appends the launches that compute a node.
+        accepts: whether it can.
+    """
+
+    launch: Launcher
+    accepts: Callable[[Node], bool]
+
+
+# Launches after which another program may have the device: until then they only wait in
+# the queue. Waiting for them costs as much as ten launches.
+STRETCH = 128
+
+KERNELS: dict[Op, Entry] = {}
+FUSERS: dict[Op, list[Fuser]] = {}
+
+
+def kernel(
+    *ops: Op, accepts: Callable[[Node], bool] = lambda node: True
+) -> Callable[[Launcher], Launcher]:
+    """Register a function as what launches the kernels of some ops.
+
+    Args:
+        ops: which.
+        accepts: whether there is a kernel for a node; the cpu computes all others.
+    """
+
+    def register(function: Launcher) -> Launcher:
+        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))
+        return function
+
+    return register
+
+
+def fuser(op: Op) -> Callable[[Fuser], Fuser]:
+    """Register a function that may compute a node of `op` and some after it at once.
+
+    It is given that node and all after it, and returns how many it took: 0 for none.
+    Every node that it takes must get its result, which the client may ask for.
+    """
+
+    def register(function: Fuser) -> Fuser:
+        FUSERS.setdefault(op, []).append(function)
+        return function
+
+    return register
+
+
+def is_supported(node: Node) -> bool:
+    """Whether there is an OpenCL kernel for a node."""
+    op = node.tensor.op
+    if not contract_of(op).computes:
+        return True
+    return op in KERNELS and KERNELS[op].accepts(node)
+
+
+class OpenClProgram(Program):
+    """Launches and steps of the cpu, one after the other.
+
+    Args:
+        name: of the device.
+        queue: drained at the end.
+        steps: what to call.
+        nodes: those of the graph, of which a kernel names one by its number.
+        fault: two int32 where a kernel leaves the number of a node, counted from 1, and
+            the index that it found out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        queue: cl.CommandQueue,
+        steps: Sequence[Step],
+        nodes: Sequence[Node],
+        fault: cl.Buffer,
+    ) -> None:
+        self.steps = tuple(steps)
+        self._name = name
+        self._queue = queue
+        self._nodes = nodes
+        self._fault_buffer = fault
+        self._fault = np.zeros(2, np.int32)
+
+    def run(self, pause: Callable[[], None] = go_on) -> None:
+        try:
+            try:
+                for at in range(0, len(self.steps), STRETCH):
+                    for step in self.steps[at : at + STRETCH]:
+                        step()
+                    self._queue.finish()
+                    pause()
+                cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
+            finally:
+                self._queue.finish()  # nothing may run when the buffers are freed
+        except cl.Error as error:
+            raise DeviceError(f"{self._name}: {first_line(error)}") from error
+        if self._fault[0]:
+            self._raise_fault()
+
+    def _raise_fault(self) -> None:
+        number, index = map(int, self._fault)
+        none = np.zeros_like(self._fault)
+        cl.enqueue_copy(self._queue, self._fault_buffer, none)
+        raise GraphError(
+            f"{self._nodes[number - 1].tensor}: index {index} is out of range"
+        )
+
+
+class Compiler:
+    """What launch functions use to turn one graph into one program.
+
+    Args:
+        device: what it is for.
+        buffers: where tensors lie, by handle.
+
+    Attributes:
+        traits: what the device is like.
+    """
+
+    def __init__(self, device: OpenClDevice, buffers: Mapping[int, Placed]) -> None:
+        self.traits = device.traits
+        self._device = device
+        self._queue = device.queue
+        self._buffers = buffers
+        self._steps: list[Step] = []
+        self._shared = Shared()
+        self._fault = self.memory(8)
+        self._number = 0
+        self._waiting: list[Node] = []
+        hosts = {
+            handle: Placed(base, cast(OpenClBuffer, buffer).host)
+            for handle, (base, buffer) in buffers.items()
+        }
+        self._cpu = CpuCompiler(hosts, device.cpu.workers, device.cpu.weights)
+
+    def program(self, graph: Graph) -> OpenClProgram:
+        """Compile every node.
+
+        Raises:
+            UnsupportedOp: neither this device nor the cpu has a kernel for one.
+            DeviceError: the driver cannot build one.
+        """
+        nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
+        self._cpu.expect(nodes)
+        cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
+        try:
+            at = 0
+            while at < len(nodes):
+                at += self._take(nodes, at)
+            self._run_on_cpu()
+        except cl.Error as error:
+            raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
+        return OpenClProgram(
+            self._device.name, self._queue, self._steps, nodes, self._fault
+        )
+
+    def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
+        """A kernel object of its own, out of `kernels/<family>.cl`."""
+        return cl.Kernel(self._device.builder.program(family, **defines), name)
+
+    def launch(
+        self,
+        kernel: cl.Kernel,
+        groups: Sequence[int],
+        *arguments: Argument,
+        local: int | None = None,
+    ) -> None:
+        """Append a launch.
+
+        Args:
+            kernel: what to run; no other launch may use the same object.
+            groups: work-groups in each dimension.
+            *arguments: a tensor gives two, its memory and a ulong offset in bytes; an
+                int is a long, a float a float, four ints a long4.
+            local: work-items of a group, in the first dimension; None for the device's
+                usual number.
+        """
+        kernel.set_args(*(part for a in arguments for part in self._parts(a)))
+        local = local or self.traits.local_size
+        sizes = (groups[0] * local, *groups[1:])
+        locals_ = (local, *(1 for _ in groups[1:]))
+        self._steps.append(
+            partial(cl.enqueue_nd_range_kernel, self._queue, kernel, sizes, locals_)
+        )
+
+    def memory(self, size: int) -> cl.Buffer:
+        """Memory of the program; contents undefined."""
+        return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
+
+    @property
+    def fault(self) -> tuple[cl.Buffer, np.int32]:
+        """What a kernel that checks indices is given: see `OpenClProgram`."""
+        return self._fault, np.int32(self._number)
+
+    def shared(
+        self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
+    ) -> Made:
+        """What several nodes have in common: see `Shared.get`."""
+        return self._shared.get(key, tensors, make)
+
+    def _take(self, nodes: Sequence[Node], at: int) -> int:
+        """Compile the node at a place, and maybe some after it; how many."""
+        node = nodes[at]
+        if 0 in node.tensor.ne:
+            return 1
+        if not is_supported(node):
+            self._waiting.append(node)
+            self._shared.overwritten(node.tensor)
+            return 1
+        self._run_on_cpu()
+        self._number = at + 1
+        taken = self._fused(nodes, at)
+        if not taken:
+            KERNELS[node.tensor.op].launch(node, self)
+            taken = 1
+        for one in nodes[at : at + taken]:
+            self._shared.overwritten(one.tensor)
+            self._cpu.overwritten(one.tensor)
+        return taken
+
+    def _fused(self, nodes: Sequence[Node], at: int) -> int:
+        for fuse in FUSERS.get(nodes[at].tensor.op, ()):
+            taken = fuse(nodes[at:], self)
+            if taken:
+                return taken
+        return 0
+
+    def _parts(self, argument: Argument) -> tuple[Any, ...]:
+        if isinstance(argument, Tensor):
+            if not argument.buffer:
+                return self._fault, np.uint64(0)  # an empty tensor; never read
+            buffer, offset = place_of(argument, self._buffers)
+            return cast(OpenClBuffer, buffer).memory, np.uint64(offset)
+        if isinstance(argument, tuple):
+            return (np.array(argument, np.int64),)
+        if isinstance(argument, int):
+            return (np.int64(argument),)
+        if isinstance(argument, float):
+            return (np.float32(argument),)
+        return (argument,)
+
+    def _run_on_cpu(self) -> None:
+        """Let the cpu compute the nodes that wait for it."""
+        if not self._waiting:
+            return
+        steps = CpuProgram(self._cpu.steps(self._waiting)).run
+        if self.traits.shares_memory:
+            self._steps += [self._queue.finish, steps]
+        else:
+            sources = [t for n in self._waiting for t in (*n.src, n.tensor) if t]
+            results = [n.tensor for n in self._waiting]
+            self._steps += [
+                *(partial(self._to_host, *self._span(t)) for t in sources),
+                steps,
+                *(partial(self._from_host, *self._span(t)) for t in results),
+            ]
+        self._waiting = []
+
+    def _span(self, tensor: Tensor) -> tuple[OpenClBuffer, int, int]:
+        buffer, offset = place_of(tensor, self._buffers)
+        return cast(OpenClBuffer, buffer), offset, tensor.nbytes
+
+    def _to_host(self, buffer: OpenClBuffer, offset: int, size: int) -> None:
+        target = np.frombuffer(buffer.host.memory, np.uint8, size, offset)
+        cl.enqueue_copy(self._queue, target, buffer.memory, src_offset=offset)
+
+    def _from_host(self, buffer: OpenClBuffer, offset: int, size: int) -> None:
+        source = np.frombuffer(buffer.host.memory, np.uint8, size, offset)
+        cl.enqueue_copy(self._queue, buffer.memory, source, dst_offset=offset)

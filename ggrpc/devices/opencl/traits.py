@@ -1,0 +1,32 @@
+"""What an OpenCL device is like, as far as kernels and their launches depend on it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyopencl as cl
+
+
+class Traits(NamedTuple):
+    """Facts of a device.
+
+    Attributes:
+        shares_memory: whether its kernels work on this process's own memory.
+        units: how many work-groups run at once.
+        local_size: work-items of a group that share the work on a row: one where a
+            work-item is a thread of a processor, which has wide vectors instead.
+    """
+
+    shares_memory: bool
+    units: int
+    local_size: int
+
+
+def traits_of(device: cl.Device) -> Traits:
+    """What a device says about itself."""
+    is_processor = bool(device.type & cl.device_type.CPU)
+    return Traits(
+        is_processor,
+        device.max_compute_units,
+        1 if is_processor else min(64, device.max_work_group_size),
+    )

@@ -1,0 +1,109 @@
+"""Graphs of which the OpenCL device computes some nodes, and the cpu the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyopencl as cl
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Placed
+from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl.build import Builder
+from ggrpc.devices.opencl.program import OpenClProgram
+from ggrpc.errors import DeviceError, GraphError, OutOfMemory
+from ggrpc.op import Op
+from ggrpc.types import GGMLType
+from tests.support.case import BASE, HANDLE, Case, run_case
+
+
+def mixed() -> Case:
+    """Nodes with an OpenCL kernel and others, each reading what the other wrote."""
+    case = Case()
+    x, y = case.leaf((96, 7)), case.leaf((96, 1))
+    for _ in range(3):
+        x = case.node(Op.ADD, [x, y], x.ne)
+        x = case.node(Op.CUMSUM, [x], x.ne)
+    case.node(Op.CONT, [x], x.ne)
+    return case
+
+
+def test_nodes_of_both_kinds_agree_with_the_cpu(opencl: OpenClDevice) -> None:
+    case = mixed()
+    expected = run_case(CpuDevice(threads=1), case)
+    for name, values in run_case(opencl, case).items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+
+
+def test_weights_unpacked_by_the_cpu_follow_what_the_host_writes(
+    opencl: OpenClDevice,
+) -> None:
+    case = Case()
+    weights = case.leaf(np.full((3, 96), 2.0, np.float32), GGMLType.Q4_1)
+    x = case.leaf(np.ones((1, 96), np.float32))
+    y = case.node(Op.OUT_PROD, [case.leaf((5, 1)), case.leaf((3, 1))], (5, 3))
+    case.node(Op.MUL_MAT, [weights, x], (3, 1))
+    assert y is not None
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    for factor in (1, 0):
+        with buffer.write(0, case.size) as window:
+            window[:] = case.image
+        if not factor:
+            buffer.fill(weights.data, weights.nbytes, 0)
+        program.run()
+        with buffer.read(0, case.size) as window:
+            result = case.results(bytes(window))["6"]
+        np.testing.assert_allclose(result, np.full((1, 1, 1, 3), 192.0 * factor))
+    buffer.free()
+
+
+def test_driver_failure_names_the_device(opencl: OpenClDevice) -> None:
+    def fail() -> None:
+        raise cl.RuntimeError("clEnqueueNDRangeKernel failed: DEVICE_NOT_AVAILABLE")
+
+    fault = cl.Buffer(opencl.queue.context, cl.mem_flags.READ_WRITE, 8)
+    program = OpenClProgram("opencl:9", opencl.queue, [fail], [], fault)
+    with pytest.raises(DeviceError, match=r"opencl:9: .*DEVICE_NOT_AVAILABLE"):
+        program.run()
+
+
+def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
+    fault = cl.Buffer(opencl.queue.context, cl.mem_flags.READ_WRITE, 8)
+    left = np.array([2, -7], np.int32)
+    case = Case()
+    x = case.leaf((4, 1))
+    case.node(Op.SQR, [x], x.ne, name="first")
+    case.node(Op.SQR, [x], x.ne, name="second")
+    nodes = case.graph().nodes
+    program = OpenClProgram("opencl:0", opencl.queue, [], nodes, fault)
+    cl.enqueue_copy(opencl.queue, fault, left)
+    with pytest.raises(GraphError, match="'second': index -7 is out of range"):
+        program.run()
+    program.run()
+
+
+def test_kernel_that_cannot_be_built_is_a_device_error(opencl: OpenClDevice) -> None:
+    builder = Builder(opencl.queue.context)
+    with pytest.raises(DeviceError, match=r"cannot build arithmetic\.cl"):
+        builder.program("arithmetic", float="no type")
+
+
+def test_more_than_the_driver_gives_at_once_is_refused(opencl: OpenClDevice) -> None:
+    with pytest.raises(OutOfMemory, match="the driver gives"):
+        opencl.allocate(opencl.max_size + 1)
+
+
+def test_memory_comes_back(opencl: OpenClDevice) -> None:
+    before = opencl.memory().free
+    buffer = opencl.allocate(64 << 20)
+    assert opencl.memory().free <= before - (60 << 20)
+    buffer.free()
+    assert opencl.memory().free > before - (32 << 20)
+
+
+def test_cache_that_cannot_be_written_costs_nothing_but_time(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert Builder(opencl.queue.context).program("proof").kernel_names == "twice"
