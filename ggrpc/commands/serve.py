@@ -37,7 +37,7 @@ def serve(
     context: typer.Context,
     host: flags.Host = "127.0.0.1",
     port: flags.Port = DEFAULT_PORT,
-    device: flags.Devices = None,
+    device: flags.Devices = "cpu",
     threads: flags.Threads = None,
     cache: flags.Cache = False,
     weight_cache: flags.WeightCache = None,
@@ -97,7 +97,7 @@ def _size(text: str | None) -> int | None:
 
 
 def _devices(
-    names: str | None, threads: int | None, weight_cache: int | None
+    names: str, threads: int | None, weight_cache: int | None
 ) -> Sequence[Device]:
     from ggrpc.devices.catalogue import Choices, open_devices
 

@@ -24,11 +24,10 @@ Port = Annotated[
     ),
 ]
 Devices = Annotated[
-    str | None,
+    str,
     typer.Option(
         *("-d", "--device"),
         metavar="NAME,...",
-        show_default="all GPUs, else the processor by OpenCL, else cpu",
         help="What to compute on, as 'ggrpc devices' names it.",
     ),
 ]
