@@ -1,8 +1,15 @@
-"""Operate fleets of ggml RPC servers."""
+"""Operate fleets of ggml RPC servers.
+
+The library: connect to servers, keep tensors on devices, build graphs and compute them.
+docs/library.md shows how. Each name is loaded when it is first used, so that the
+command line need not wait for numpy.
+"""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -10,3 +17,72 @@ __version__ = "0.1.0"
 # its threads keep a processor busy after each product. Its own 26 is some 20 ms, in
 # which everybody else's threads, ours included, run at a fraction of their speed.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
+
+if TYPE_CHECKING:
+    from ggrpc.building import GraphBuilder
+    from ggrpc.devices.device import Device, Memory
+    from ggrpc.endpoint import Endpoint
+    from ggrpc.engine.computation import Computation, compute
+    from ggrpc.engine.hosting import RunningServer, start_server
+    from ggrpc.engine.registry import Registry, connect, is_rpc
+    from ggrpc.engine.remote import RemoteDevice, RemoteServer
+    from ggrpc.engine.stored import DeviceTensor
+    from ggrpc.engine.values import dequantize, quantize
+    from ggrpc.errors import GgrpcError
+    from ggrpc.op import GluOp, Op, UnaryOp
+    from ggrpc.tensor import Tensor
+    from ggrpc.types import GGMLType
+
+_HOMES = {
+    "ggrpc.building": ("GraphBuilder",),
+    "ggrpc.devices.device": ("Device", "Memory"),
+    "ggrpc.endpoint": ("Endpoint",),
+    "ggrpc.engine.computation": ("Computation", "compute"),
+    "ggrpc.engine.hosting": ("RunningServer", "start_server"),
+    "ggrpc.engine.registry": ("Registry", "connect", "is_rpc"),
+    "ggrpc.engine.remote": ("RemoteDevice", "RemoteServer"),
+    "ggrpc.engine.stored": ("DeviceTensor",),
+    "ggrpc.engine.values": ("dequantize", "quantize"),
+    "ggrpc.errors": ("GgrpcError",),
+    "ggrpc.op": ("GluOp", "Op", "UnaryOp"),
+    "ggrpc.tensor": ("Tensor",),
+    "ggrpc.types": ("GGMLType",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Computation",
+    "Device",
+    "DeviceTensor",
+    "Endpoint",
+    "GGMLType",
+    "GgrpcError",
+    "GluOp",
+    "GraphBuilder",
+    "Memory",
+    "Op",
+    "Registry",
+    "RemoteDevice",
+    "RemoteServer",
+    "RunningServer",
+    "Tensor",
+    "UnaryOp",
+    "compute",
+    "connect",
+    "dequantize",
+    "is_rpc",
+    "quantize",
+    "start_server",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ggrpc' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -117,6 +117,38 @@ def unpack(tensor: Tensor, data: memoryview) -> Array:
     return values.reshape(shape)
 
 
+def quantize(array: Array, type: GGMLType | str) -> bytes:
+    """The bytes of an array as a contiguous tensor of a type.
+
+    Raises:
+        ConfigError: rows cut through blocks, or nobody knows how to make the type.
+    """
+    return bytes(pack(np.asarray(array), type_named(type)))
+
+
+def dequantize(
+    data: bytes | memoryview, type: GGMLType | str, shape: Sequence[int]
+) -> Array:
+    """The values of a contiguous tensor's bytes.
+
+    Args:
+        data: the bytes.
+        type: its type, or that type's name.
+        shape: ne reversed.
+
+    Returns:
+        Of that shape; float32 where numpy lacks the type.
+
+    Raises:
+        ConfigError: the bytes are too many or too few, or nobody can read the type.
+    """
+    tensor = described(type_named(type), ne_of(shape))
+    view = memoryview(data).cast("B")
+    if len(view) != tensor.nbytes:
+        raise ConfigError(f"{len(view)} bytes are no tensor of {tensor.nbytes}")
+    return unpack(tensor, view).reshape(shape)
+
+
 def described(type: GGMLType, ne: Dims) -> Tensor:
     """A contiguous tensor without a place."""
     return Tensor(1, type, 0, ne, contiguous_nb(type, ne))

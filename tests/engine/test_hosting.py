@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.engine.hosting import start_server
+from ggrpc.engine.registry import connect
+from ggrpc.errors import BindError, ConfigError, ConnectError
+
+
+def test_server_answers_until_it_is_stopped() -> None:
+    with start_server("127.0.0.1:0", n_threads=1) as server:
+        with connect(server.endpoint, timeout=60) as node:
+            assert node.device().memory().total > 0
+    with pytest.raises(ConnectError):
+        connect(server.endpoint, timeout=5)
+
+
+def test_open_devices_are_served() -> None:
+    with start_server("127.0.0.1:0", devices=[CpuDevice(threads=1)] * 2) as server:
+        with connect(server.endpoint, timeout=60) as node:
+            assert len(node.devices) == 2
+
+
+def test_what_cannot_be_served_is_said() -> None:
+    with pytest.raises(ConfigError, match="there is no device 'gpu'"):
+        start_server("127.0.0.1:0", devices="gpu")
+    with start_server("127.0.0.1:0", n_threads=1) as server:
+        with pytest.raises(BindError):
+            start_server(server.endpoint)
