@@ -29,7 +29,7 @@ Made = TypeVar("Made")
 def rope(node: Node, c: Compiler) -> None:
     p: RopeParams = node.params
     x, y = c.f32(node.source(A)), c.result(node.tensor)
-    turned = slice(p.n_offs, p.n_offs + 2 * _pairs(p))
+    turned = slice(p.n_offs, p.n_offs + 2 * pairs(p))
     rotate = _rotate_neighbours if p.mode == RopeMode.NORMAL else _rotate_halves
     rotate(x[..., turned], y[..., turned], node, c)
     if not _same_memory(x, y):
@@ -38,7 +38,7 @@ def rope(node: Node, c: Compiler) -> None:
                 c.elementwise(np.positive, (x[..., rest],), y[..., rest])
 
 
-def _pairs(p: RopeParams) -> int:
+def pairs(p: RopeParams) -> int:
     """Pairs that are turned; VISION counts only half of the elements as n_dims."""
     return p.n_dims if p.mode == RopeMode.VISION else p.n_dims // 2
 
@@ -99,10 +99,10 @@ def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
 def _cos_and_sin(node: Node, theta: Array, cos: Array, sin: Array, c: Compiler) -> None:
     c.step(np.cos, theta, cos)
     c.step(np.sin, theta, sin)
-    magnitude = _magnitude(node.params)
-    if magnitude != 1:
-        c.step(np.multiply, cos, scalar(magnitude), cos)
-        c.step(np.multiply, sin, scalar(magnitude), sin)
+    factor = magnitude(node.params)
+    if factor != 1:
+        c.step(np.multiply, cos, scalar(factor), cos)
+        c.step(np.multiply, sin, scalar(factor), sin)
     if node.tensor.op == Op.ROPE_BACK:
         c.step(np.negative, sin, sin)
 
@@ -115,7 +115,7 @@ def _angles(node: Node, c: Compiler) -> Array:
     if factors is not None:
         c.step(np.divide, theta, c.view(factors)[0, 0, 0, : theta.shape[-1]], theta)
     if p.ext_factor or p.freq_scale != 1:
-        c.step(np.multiply, theta, _interpolation(p, theta.shape[-1]), theta)
+        c.step(np.multiply, theta, interpolation(p, theta.shape[-1]), theta)
     return theta
 
 
@@ -125,7 +125,7 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
     That way the angles of far positions are off by what ggml's are off by.
     """
     tokens = pos.size // p.positions
-    base: Array = np.empty((p.positions, tokens, _pairs(p)), np.float32)
+    base: Array = np.empty((p.positions, tokens, pairs(p)), np.float32)
     with np.errstate(all="ignore"):
         base[..., 1:] = np.power(np.float64(p.freq_base), -2 / p.n_dims)
     angles: Array = np.empty_like(base)
@@ -140,13 +140,13 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
 
 def _chosen(p: RopeParams, tokens: int) -> Array:
     """Where the angle of each token and pair lies among those of the four positions."""
-    pairs = _pairs(p)
-    position, power = np.array(_sections(p, pairs)).T
-    at: Array = (position * tokens + np.arange(tokens)[:, None]) * pairs + power
+    count = pairs(p)
+    position, power = np.array(sections(p, count)).T
+    at: Array = (position * tokens + np.arange(tokens)[:, None]) * count + power
     return at
 
 
-def _sections(p: RopeParams, pairs: int) -> list[tuple[int, int]]:
+def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:
     """For each pair, which position turns it, and by which power of theta_scale.
 
     Source: ggml_mrope_cache_init. VISION begins with power 0 in each section.
@@ -154,7 +154,7 @@ def _sections(p: RopeParams, pairs: int) -> list[tuple[int, int]]:
     starts = [0, *accumulate(p.sections)]
     powers = [0, 0, 0, 0]
     found = []
-    for pair in range(pairs):
+    for pair in range(count):
         sector = pair % starts[4]
         if p.mode == RopeMode.VISION and sector in starts[:4]:
             powers[starts.index(sector)] = 0
@@ -172,7 +172,7 @@ def _position(p: RopeParams, sector: int, starts: list[int]) -> int:
     return sum(sector >= start for start in starts[1:4])
 
 
-def _interpolation(p: RopeParams, pairs: int) -> Array:
+def interpolation(p: RopeParams, count: int) -> Array:
     """What YaRN multiplies the angle of each pair by: freq_scale, or nearer to 1.
 
     Source: rope_yarn and ggml_rope_yarn_corr_dims.
@@ -183,7 +183,7 @@ def _interpolation(p: RopeParams, pairs: int) -> Array:
     with np.errstate(all="ignore"):
         low = max(0.0, np.floor(_corrected_dim(p, p.beta_fast)))
         high = min(p.n_dims - 1.0, np.ceil(_corrected_dim(p, p.beta_slow)))
-        ramp = (np.arange(pairs, dtype=np.float32) - low) / max(0.001, high - low)
+        ramp = (np.arange(count, dtype=np.float32) - low) / max(0.001, high - low)
         mix = (1 - np.clip(ramp, 0, 1)) * np.float32(p.ext_factor)
     factor: Array = (scale * (1 - mix) + mix).astype(np.float32)
     return factor
@@ -195,7 +195,7 @@ def _corrected_dim(p: RopeParams, turns: float) -> float:
     return float(p.n_dims * np.log(ratio) / (2 * np.log(np.float64(p.freq_base))))
 
 
-def _magnitude(p: RopeParams) -> float:
+def magnitude(p: RopeParams) -> float:
     """What cosines and sines are multiplied by."""
     if not p.ext_factor:
         return p.attn_factor

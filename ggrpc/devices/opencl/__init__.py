@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
+    activations,
     arithmetic,
+    copies,
+    norms,
+    rope,
 )
 from ggrpc.devices.opencl.device import OpenClDevice
 

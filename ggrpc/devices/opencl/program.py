@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 import pyopencl as cl
 
+from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.cpu.program import Compiler as CpuCompiler
 from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.device import Placed, Program, go_on, place_of
@@ -104,6 +105,7 @@ class OpenClProgram(Program):
         nodes: those of the graph, of which a kernel names one by its number.
         fault: two int32 where a kernel leaves the number of a node, counted from 1, and
             the index that it found out of range.
+        memory: what the kernels' arguments point to; OpenCL does not keep it for them.
     """
 
     def __init__(
@@ -113,12 +115,14 @@ class OpenClProgram(Program):
         steps: Sequence[Step],
         nodes: Sequence[Node],
         fault: cl.Buffer,
+        memory: Sequence[cl.Buffer] = (),
     ) -> None:
         self.steps = tuple(steps)
         self._name = name
         self._queue = queue
         self._nodes = nodes
         self._fault_buffer = fault
+        self._memory = memory
         self._fault = np.zeros(2, np.int32)
 
     def run(self, pause: Callable[[], None] = go_on) -> None:
@@ -146,6 +150,13 @@ class OpenClProgram(Program):
         )
 
 
+def _written(node: Node) -> Sequence[Tensor]:
+    """The tensors that computing a node changes: for one op its sources too."""
+    if node.tensor.op is Op.OPT_STEP_ADAMW:
+        return [node.tensor, *filter(None, node.src)]
+    return [node.tensor]
+
+
 class Compiler:
     """What launch functions use to turn one graph into one program.
 
@@ -164,6 +175,7 @@ class Compiler:
         self._buffers = buffers
         self._steps: list[Step] = []
         self._shared = Shared()
+        self._memory: list[cl.Buffer] = []
         self._fault = self.memory(8)
         self._number = 0
         self._waiting: list[Node] = []
@@ -191,7 +203,12 @@ class Compiler:
         except cl.Error as error:
             raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
         return OpenClProgram(
-            self._device.name, self._queue, self._steps, nodes, self._fault
+            self._device.name,
+            self._queue,
+            self._steps,
+            nodes,
+            self._fault,
+            self._memory,
         )
 
     def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
@@ -215,7 +232,9 @@ class Compiler:
             local: work-items of a group, in the first dimension; None for the device's
                 usual number.
         """
-        kernel.set_args(*(part for a in arguments for part in self._parts(a)))
+        parts = [part for argument in arguments for part in self._parts(argument)]
+        kernel.set_args(*parts)
+        self._memory += [part for part in parts if isinstance(part, cl.Buffer)]
         local = local or self.traits.local_size
         sizes = (groups[0] * local, *groups[1:])
         locals_ = (local, *(1 for _ in groups[1:]))
@@ -226,6 +245,11 @@ class Compiler:
     def memory(self, size: int) -> cl.Buffer:
         """Memory of the program; contents undefined."""
         return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
+
+    def constant(self, values: Array) -> cl.Buffer:
+        """Memory of the program that holds an array."""
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+        return cl.Buffer(self._queue.context, flags, hostbuf=values)
 
     @property
     def fault(self) -> tuple[cl.Buffer, np.int32]:
@@ -288,7 +312,7 @@ class Compiler:
             self._steps += [self._queue.finish, steps]
         else:
             sources = [t for n in self._waiting for t in (*n.src, n.tensor) if t]
-            results = [n.tensor for n in self._waiting]
+            results = [t for n in self._waiting for t in _written(n)]
             self._steps += [
                 *(partial(self._to_host, *self._span(t)) for t in sources),
                 steps,

@@ -1,9 +1,15 @@
 // Rows of tensors, a work-group for each. `ne` and `nb` are ggml's, in a long4.
 
 typedef global char *Bytes;
+typedef global float *Floats;
 
-// The work-items of a group share the elements of a row.
+// The work-items of a group share the elements of a row; WIDE ones 16 at a time, the
+// last ones of a row, fewer than that, one by one.
 #define EACH(i, n) (long i = get_local_id(0); i < (n); i += get_local_size(0))
+#define EACH_16(i, n) (long i = 16 * get_local_id(0); i + 16 <= (n); \
+                       i += 16 * get_local_size(0))
+#define EACH_LAST(i, n) (long i = ((n) & ~15L) + get_local_id(0); i < (n); \
+                         i += get_local_size(0))
 
 // Which row of a tensor of these dimensions the group has: its i1, i2, i3.
 static inline long4 row_number(long4 ne) {
@@ -14,3 +20,37 @@ static inline long4 row_number(long4 ne) {
 static inline Bytes row_of(Bytes base, ulong at, long4 nb, long4 i) {
     return base + at + i.y * nb.y + i.z * nb.z + i.w * nb.w;
 }
+
+static inline Floats floats_of(Bytes base, ulong at, long4 nb, long4 i) {
+    return (Floats)row_of(base, at, nb, i);
+}
+
+static inline float sum_of_16(float16 x) {
+    float8 a = x.lo + x.hi;
+    float4 b = a.lo + a.hi;
+    return (b.x + b.z) + (b.y + b.w);
+}
+
+static inline float max_of_16(float16 x) {
+    float8 a = fmax(x.lo, x.hi);
+    float4 b = fmax(a.lo, a.hi);
+    return fmax(fmax(b.x, b.z), fmax(b.y, b.w));
+}
+
+// The sum (or what `op` makes) of what each work-item of the group has.
+#define GROUP_REDUCE(name, op)                                   \
+    static inline float name(float x, local float *each) {       \
+        int n = get_local_size(0), me = get_local_id(0);         \
+        if (n == 1) return x;                                    \
+        barrier(CLK_LOCAL_MEM_FENCE);                            \
+        each[me] = x;                                            \
+        barrier(CLK_LOCAL_MEM_FENCE);                            \
+        float all = each[0];                                     \
+        for (int i = 1; i < n; i++) all = op(all, each[i]);      \
+        return all;                                              \
+    }
+#define PLUS(a, b) ((a) + (b))
+GROUP_REDUCE(group_sum, PLUS)
+GROUP_REDUCE(group_max, fmax)
+
+#define MOST_WORK_ITEMS 256

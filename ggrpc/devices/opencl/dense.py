@@ -1,0 +1,36 @@
+"""What many launch functions ask of the tensors that they take."""
+
+from __future__ import annotations
+
+from ggrpc.ops import Node
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+
+def dense_f32(tensor: Tensor | None) -> bool:
+    """Whether it is absent, or F32 whose rows have no gaps."""
+    return tensor is None or (tensor.type is GGMLType.F32 and tensor.nb[0] == 4)
+
+
+def all_dense_f32(node: Node) -> bool:
+    """Whether the result and all sources are."""
+    return dense_f32(node.tensor) and all(map(dense_f32, node.src))
+
+
+def rows_of(tensor: Tensor) -> int:
+    """How many rows it has."""
+    return tensor.ne[1] * tensor.ne[2] * tensor.ne[3]
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same bytes, element by element."""
+    return (a.buffer, a.data, a.nb) == (b.buffer, b.data, b.nb)
+
+
+def apart(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have no byte in common."""
+    return (
+        a.buffer != b.buffer
+        or a.data + a.nbytes <= b.data
+        or b.data + b.nbytes <= a.data
+    )

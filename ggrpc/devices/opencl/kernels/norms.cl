@@ -1,0 +1,77 @@
+// RMS_NORM, NORM and L2_NORM of dense F32 rows.
+
+#include "rows.h"
+
+static float sum(Floats x, long n, local float *each) {
+    float16 wide = 0;
+    float one = 0;
+    for EACH_16(i, n) wide += vload16(0, x + i);
+    for EACH_LAST(i, n) one += x[i];
+    return group_sum(one + sum_of_16(wide), each);
+}
+
+static float sum_of_squares(Floats x, float mean, long n, local float *each) {
+    float16 wide = 0;
+    float one = 0;
+    for EACH_16(i, n) {
+        float16 v = vload16(0, x + i) - mean;
+        wide += v * v;
+    }
+    for EACH_LAST(i, n) one += (x[i] - mean) * (x[i] - mean);
+    return group_sum(one + sum_of_16(wide), each);
+}
+
+static void scaled(Floats x, Floats y, float mean, float scale, long n) {
+    for EACH_16(i, n) vstore16((vload16(0, x + i) - mean) * scale, 0, y + i);
+    for EACH_LAST(i, n) y[i] = (x[i] - mean) * scale;
+}
+
+#define ROW                                       \
+    local float each[MOST_WORK_ITEMS];            \
+    long4 at = row_number(ne);                    \
+    Floats x = floats_of(x_, x_at, x_nb, at);     \
+    Floats y = floats_of(y_, y_at, y_nb, at);
+
+kernel void rms_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                     long4 y_nb, float eps) {
+    ROW
+    float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
+    scaled(x, y, 0, 1 / sqrt(mean + eps), ne.x);
+}
+
+kernel void norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                 long4 y_nb, float eps) {
+    ROW
+    float mean = sum(x, ne.x, each) / ne.x;
+    float variance = sum_of_squares(x, mean, ne.x, each) / ne.x;
+    scaled(x, y, mean, 1 / sqrt(variance + eps), ne.x);
+}
+
+kernel void l2_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                    long4 y_nb, float eps) {
+    ROW
+    float length = sqrt(sum_of_squares(x, 0, ne.x, each));
+    scaled(x, y, 0, 1 / fmax(length, eps), ne.x);
+}
+
+// RMS_NORM, and its result times a weight that repeats along the rows.
+kernel void rms_norm_mul(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes w_,
+                         ulong w_at, Bytes z_, ulong z_at, long4 ne, long4 x_nb,
+                         long4 y_nb, long4 z_nb, float eps) {
+    ROW
+    Floats w = (Floats)(w_ + w_at), z = floats_of(z_, z_at, z_nb, at);
+    float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
+    float scale = 1 / sqrt(mean + eps);
+    for EACH_16(i, ne.x) {
+        float16 v = vload16(0, x + i) * scale;
+        float16 weighted = v * vload16(0, w + i);
+        vstore16(v, 0, y + i);
+        vstore16(weighted, 0, z + i);
+    }
+    for EACH_LAST(i, ne.x) {
+        float v = x[i] * scale;
+        float weighted = v * w[i];
+        y[i] = v;
+        z[i] = weighted;
+    }
+}
