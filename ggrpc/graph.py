@@ -8,73 +8,92 @@ index is checked by the kernel that reads it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
+from ggrpc.bounds import Extent, Region, check_apart, check_inside, extent_of
 from ggrpc.errors import GraphError
-from ggrpc.ops import Node, contract_of
+from ggrpc.ops import Contract, Node, contract_of
 from ggrpc.tensor import FLAG_COMPUTE, Tensor
-
-
-class Region(NamedTuple):
-    """The addresses of one buffer.
-
-    Attributes:
-        base: its first address.
-        size: its bytes.
-    """
-
-    base: int
-    size: int
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Tensors by id, and the ids of the nodes in the order of execution."""
+    """Tensors by id, and the ids of the nodes in the order of execution.
+
+    Attributes:
+        tensors: all that the nodes are and read.
+        node_ids: the nodes.
+        numbers: of the tensors' kinds, in their order, where a decoder has them: equal
+            ones have the same type, ne, nb, op and parameters.
+    """
 
     tensors: Mapping[int, Tensor]
     node_ids: tuple[int, ...]
+    numbers: Sequence[int] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, tensors: Iterable[Tensor], node_ids: Sequence[int]) -> Graph:
+    def of(
+        cls,
+        tensors: Iterable[Tensor],
+        node_ids: Sequence[int],
+        numbers: Sequence[int] | None = None,
+    ) -> Graph:
         """Put a graph together.
 
         Raises:
-            GraphError: two tensors share an id, or an id has no tensor.
+            GraphError: two tensors share an id, or an id has no tensor, or a node is
+                to be computed twice.
         """
         listed = tuple(tensors)
         by_id = {tensor.id: tensor for tensor in listed}
         if len(by_id) != len(listed):
             raise GraphError("two tensors of the graph have the same id")
-        for node_id in node_ids:
-            if node_id and node_id not in by_id:
-                raise GraphError(f"node {node_id:#x} is not among the graph's tensors")
-        return cls(by_id, tuple(filter(None, node_ids)))
+        if 0 in by_id:
+            raise GraphError(f"{by_id[0]}: its id is 0, which stands for none")
+        nodes = tuple(filter(None, node_ids))
+        missing = set(nodes) - by_id.keys()
+        if missing:
+            raise GraphError(f"node {min(missing):#x} is not among the graph's tensors")
+        if len(set(nodes)) != len(nodes):
+            raise GraphError("a node of the graph is there twice")
+        return cls(by_id, nodes, numbers)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes to compute, with their sources and parameters.
 
-        Where any node is flagged COMPUTE, only those that are get computed: the rest
-        are there because another part of a split graph needs them.
-
         Raises:
             GraphError: a source is missing.
         """
-        tensors = [self.tensors[i] for i in self.node_ids]
-        if any(tensor.flags & FLAG_COMPUTE for tensor in tensors):
-            tensors = [t for t in tensors if t.flags & FLAG_COMPUTE]
-        return tuple(self._node(tensor) for tensor in tensors)
+        return tuple(map(self._node, self.computed))
 
-    def _node(self, tensor: Tensor) -> Node:
-        try:
-            sources = tuple(self.tensors[i] if i else None for i in tensor.src)
-        except KeyError as missing:
-            raise GraphError(
-                f"{tensor}: source {missing.args[0]:#x} is not among the tensors"
-            ) from None
-        return Node.of(tensor, sources)
+    @cached_property
+    def computed(self) -> list[Tensor]:
+        """The tensors to compute.
+
+        Where any node is flagged COMPUTE, only those that are get computed: the rest
+        are there because another part of a split graph needs them.
+        """
+        tensors = [self.tensors[i] for i in self.node_ids]
+        flagged = [tensor for tensor in tensors if tensor.flags & FLAG_COMPUTE]
+        return flagged or tensors
+
+    @cached_property
+    def kinds(self) -> dict[int, int]:
+        """The number of each tensor's kind, by id; that of no tensor, the id 0, is -1.
+
+        The parts of a model's layers are of few kinds, and what holds of one tensor's
+        shape and parameters holds of all of its kind.
+        """
+        numbers = self.numbers
+        if numbers is None:
+            seen: dict[object, int] = {}
+            numbers = [
+                seen.setdefault((t.type, t.ne, t.nb, t.op, t.op_params), len(seen))
+                for t in self.tensors.values()
+            ]
+        return {0: -1, **dict(zip(self.tensors, numbers, strict=True))}
 
     def validate(self, regions: Mapping[int, Region]) -> None:
         """Check every node, and everything it reads or writes, before anything runs.
@@ -85,54 +104,67 @@ class Graph:
         Raises:
             GraphError: a rule is broken; the message names node, op and rule.
         """
-        computed_at = {node.tensor.id: at for at, node in enumerate(self.nodes)}
-        placed: set[int] = set()
-        for at, node in enumerate(self.nodes):
-            contract = contract_of(node.tensor.op)
-            contract.check(node)
-            for tensor in (node.tensor, *filter(None, node.src)):
-                if computed_at.get(tensor.id, -1) > at:
-                    raise GraphError(f"{node.tensor}: computed before its {tensor}")
-                # What a view shows is checked where it is read: llama.cpp sends views
-                # that nothing reads, of tensors that it gave no memory.
-                if contract.computes and tensor.id not in placed:
-                    check_place(tensor, regions)
-                    placed.add(tensor.id)
+        touched, tensors, kinds = self._check_nodes(), self.tensors, self.kinds
+        extents: dict[int, Extent] = {}
+        for i in touched:
+            tensor, kind = tensors[i], kinds[i]
+            extent = extents.get(kind)
+            if extent is None:
+                extent = extents[kind] = extent_of(tensor)
+            check_inside(tensor, extent, regions)
 
+    def _check_nodes(self) -> set[int]:
+        """Hold each node against its contract and the order of execution.
 
-def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> None:
-    """Prove that a tensor's shape is sound and its bytes lie inside its buffer.
+        Returns:
+            The ids of all tensors whose bytes are read or written. What a view shows is
+            checked where it is read: llama.cpp sends views that nothing reads, of
+            tensors that it gave no memory.
+        """
+        kind_of = self.kinds.__getitem__
+        places = dict.fromkeys(self.kinds, -1)
+        places.update({tensor.id: at for at, tensor in enumerate(self.computed)})
+        place_of = places.__getitem__
+        sound: set[tuple[int, ...]] = set()
+        touched: set[int] = set()
+        for at, tensor in enumerate(self.computed):
+            contract = contract_of(tensor.op)
+            sources = contract.used(tensor.src)
+            try:
+                kinds = kind_of(tensor.id), *map(kind_of, sources)
+            except KeyError:
+                raise self._missing(tensor) from None
+            if kinds not in sound:
+                self._check(tensor, contract)
+                sound.add(kinds)
+            if sources and max(map(place_of, sources)) >= at:
+                raise self._too_early(tensor, places)
+            if contract.computes:
+                touched.add(tensor.id)
+                touched.update(sources)
+            if contract.placed is not None:
+                contract.check_placed(self._node(tensor))
+        return touched - {0}
 
-    An empty tensor may have no buffer, which is then 0.
+    def _check(self, tensor: Tensor, contract: Contract) -> None:
+        """Hold a node against its contract, as far as its kind and its sources' go."""
+        contract.check(self._node(tensor))
+        if contract.computes:
+            check_apart(tensor)
 
-    Raises:
-        GraphError: they don't.
-    """
-    check_shape(tensor)
-    if not tensor.buffer and 0 in tensor.ne:
-        return  # llama.cpp gives an empty tensor no memory
-    region = regions.get(tensor.buffer)
-    if region is None:
-        raise GraphError(f"{tensor}: buffer {tensor.buffer:#x} is not of this session")
-    start = tensor.data - region.base
-    if start < 0 or start + tensor.nbytes > region.size:
-        raise GraphError(
-            f"{tensor}: bytes {start} to {start + tensor.nbytes} do not lie inside its "
-            f"buffer of {region.size}"
-        )
+    def _node(self, tensor: Tensor) -> Node:
+        try:
+            sources = tuple(self.tensors[i] if i else None for i in tensor.src)
+        except KeyError:
+            raise self._missing(tensor) from None
+        return Node.of(tensor, sources)
 
+    def _missing(self, tensor: Tensor) -> GraphError:
+        missing = next(i for i in tensor.src if i and i not in self.tensors)
+        return GraphError(f"{tensor}: source {missing:#x} is not among the tensors")
 
-def check_shape(tensor: Tensor) -> None:
-    """Prove that ne and nb suit the type.
-
-    Raises:
-        GraphError: rows cut through blocks, or elements of a row overlap.
-    """
-    blck_size, type_size = tensor.type.blck_size, tensor.type.type_size
-    if tensor.ne[0] % blck_size:
-        raise GraphError(
-            f"{tensor}: ne[0] = {tensor.ne[0]} is no multiple of "
-            f"{tensor.type.name}'s block of {blck_size}"
-        )
-    if blck_size > 1 and tensor.nb[0] != type_size:
-        raise GraphError(f"{tensor}: nb[0] = {tensor.nb[0]} cuts through blocks")
+    def _too_early(self, tensor: Tensor, places: Mapping[int, int]) -> GraphError:
+        source = self.tensors[max(tensor.src, key=places.__getitem__)]
+        if source is tensor:
+            return GraphError(f"{tensor}: is a source of itself")
+        return GraphError(f"{tensor}: computed before its {source}")

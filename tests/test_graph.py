@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from ggrpc.bounds import Region
 from ggrpc.errors import GraphError
-from ggrpc.graph import Graph, Region
+from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.tensor import FLAG_COMPUTE, Tensor, contiguous_nb
 from ggrpc.types import GGMLType

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from ggrpc.graph import Graph, Region
+from ggrpc.bounds import Region
+from ggrpc.graph import Graph
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
 

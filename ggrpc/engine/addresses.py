@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ggrpc.bounds import check_place
 from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.errors import RefusedError
-from ggrpc.graph import check_place
 from ggrpc.tensor import Tensor
 
 FIRST = 1 << 36

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from ggrpc.bounds import Region
 from ggrpc.engine.wire.graphs import read_graph
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import GgrpcError
-from ggrpc.graph import Graph, Region
+from ggrpc.graph import Graph
 
 log = logging.getLogger(__name__)
 

@@ -79,7 +79,9 @@ class Contract:
         ne: the result's dimensions, given sources and parameters.
         params: a NamedTuple of int and float fields, laid out one after the other in
             op_params, 4 bytes each.
-        rules: what else must hold; each returns what is broken, or None.
+        rules: what else must hold; each returns what is broken, or None. They look at
+            types, shapes and parameters alone.
+        placed: what must hold of where result and sources lie, or None.
         computes: False for a view, which only describes bytes that are there already.
     """
 
@@ -89,6 +91,7 @@ class Contract:
     ne: Shape
     params: type = NoParams
     rules: tuple[Rule, ...] = ()
+    placed: Rule | None = None
     computes: bool = True
 
     def unpack_params(self, op_params: bytes) -> Any:
@@ -102,15 +105,26 @@ class Contract:
         packed = params_layout(self.params).pack(*params)
         return packed.ljust(OP_PARAMS_BYTES, b"\0")
 
+    def used(self, src: tuple[int, ...]) -> tuple[int, ...]:
+        """The ids of sources that a node can have; of all, where it has more."""
+        used = src[: len(self.sources)]
+        return src if any(src[len(used) :]) else used
+
     def check(self, node: Node) -> None:
         """Hold a node against the contract.
 
         Raises:
             GraphError: it breaks it; the message names the node, its op and the rule.
         """
-        broken = self._broken(node)
-        if broken:
-            raise GraphError(f"{node.tensor}: {broken}")
+        _demand(node, self._broken(node))
+
+    def check_placed(self, node: Node) -> None:
+        """Hold a node against the rule of where things lie.
+
+        Raises:
+            GraphError: it breaks it.
+        """
+        _demand(node, self.placed and self.placed(node))
 
     def _broken(self, node: Node) -> str | None:
         for tensor, source in zip(node.src, self.sources, strict=False):
@@ -131,6 +145,11 @@ class Contract:
         if node.tensor.ne != ne:
             return f"the result's ne is {list(node.tensor.ne)}, must be {list(ne)}"
         return None
+
+
+def _demand(node: Node, broken: str | None) -> None:
+    if broken:
+        raise GraphError(f"{node.tensor}: {broken}")
 
 
 @cache

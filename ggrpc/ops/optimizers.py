@@ -62,18 +62,19 @@ define(
         F32,
         like(A),
         rules=(
-            _in_place,
             same_shape(A, GRAD),
             same_shape(A, M),
             same_shape(A, V),
             _counts(ADAMW_PARAMS, len(AdamWParam)),
         ),
+        placed=_in_place,
     ),
     Contract(
         Op.OPT_STEP_SGD,
         (Source("a", F32), Source("grad", F32), Source("sgd_params", F32)),
         F32,
         like(A),
-        rules=(_in_place, same_shape(A, GRAD), _counts(SGD_PARAMS, len(SgdParam))),
+        rules=(same_shape(A, GRAD), _counts(SGD_PARAMS, len(SgdParam))),
+        placed=_in_place,
     ),
 )

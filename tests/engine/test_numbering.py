@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from ggrpc.bounds import Region
 from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import V2_0_0, V3_0_0
@@ -11,7 +12,7 @@ from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.engine.wire.messages import GraphCompute, SetTensor
 from ggrpc.engine.wire.op_tables import ADDITIONS, op_table
 from ggrpc.errors import GgrpcError
-from ggrpc.graph import Graph, Region
+from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, view_of
 from ggrpc.devices.device import Device, Placed
-from ggrpc.graph import Graph, Region
+from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops.contract import contract_of, params_layout
 from ggrpc.tensor import (

@@ -17,6 +17,7 @@ def check(case: Case) -> None:
     """
     for node in case.graph().nodes:
         contract_of(node.tensor.op).check(node)
+        contract_of(node.tensor.op).check_placed(node)
 
 
 def assert_refused(case: Case, message: str) -> None:

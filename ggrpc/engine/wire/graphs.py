@@ -34,8 +34,8 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
             "that it counts"
         )
     node_ids = np.frombuffer(payload[_COUNT.size : tensors_at], "<u8").tolist()
-    tensors = unpack_tensors(memoryview(payload)[first:], table)
-    return Graph.of(tensors, node_ids)
+    tensors, numbers = unpack_tensors(memoryview(payload)[first:], table)
+    return Graph.of(tensors, node_ids, numbers)
 
 
 def count_nodes(payload: bytes) -> int:

@@ -98,7 +98,7 @@ def _write_tensor(tensor: Tensor, table: OpTable, optional: frozenset[str]) -> b
 
 
 def _read_sources(raw: bytes, table: OpTable) -> tuple[Tensor | None, ...]:
-    return tuple(t if t.id else None for t in unpack_tensors(raw, table))
+    return tuple(t if t.id else None for t in unpack_tensors(raw, table).tensors)
 
 
 def _write_sources(

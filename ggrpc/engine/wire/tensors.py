@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,28 +52,38 @@ for _type in GGMLType:
     _TYPE_SIZE[_type] = _type.type_size
 
 
-def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> list[Tensor]:
+class Unpacked(NamedTuple):
+    """Tensors, and a number for each: equal ones are of the same kind.
+
+    That is, they have the same type, ne, nb, op, op_params and flags.
+    """
+
+    tensors: list[Tensor]
+    numbers: list[int]
+
+
+def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> Unpacked:
     """Decode a whole number of rpc_tensors.
+
+    A graph's layers are alike, so what many tensors have in common is decoded once.
 
     Raises:
         RemoteProtocolError: a type or op that does not exist.
     """
     records: Records = np.frombuffer(payload, RPC_TENSOR)
-    types = _known_types(records)
-    ops = _translate(records["op"], table.op.to_ours, records, "op")
-    params = _params_from_wire(records, ops, table).tobytes()
+    keys = _kind_bytes(records).tolist()
+    examples = dict(zip(keys, range(len(keys)), strict=True))
+    kinds = _unpack_kinds(records[list(examples.values())], table)
+    number_of = dict(zip(examples, range(len(examples)), strict=True))
+    numbers = [number_of[key] for key in keys]
+    type, ne, nb, op, op_params, flags = (
+        map(column.__getitem__, numbers) for column in kinds
+    )
     columns = (
         records["id"].tolist(),
-        [_TYPES[t] for t in types.tolist()],
+        type,
         records["buffer"].tolist(),
-        map(tuple, records["ne"].tolist()),
-        map(tuple, _whole_nb(records, types).tolist()),
-        [_OPS[op] for op in ops.tolist()],
-        [
-            params[at : at + OP_PARAMS_BYTES]
-            for at in range(0, len(params), OP_PARAMS_BYTES)
-        ],
-        records["flags"].tolist(),
+        *(ne, nb, op, op_params, flags),
         map(tuple, records["src"].tolist()),
         records["view_src"].tolist(),
         records["view_offs"].tolist(),
@@ -80,7 +91,40 @@ def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> list[Tensor]:
         records["name"].tolist(),
         records["use_count"].tolist(),
     )
-    return list(map(Tensor._make, zip(*columns, strict=True)))
+    make = partial(tuple.__new__, Tensor)
+    return Unpacked(list(map(make, zip(*columns, strict=True))), numbers)
+
+
+def _kind_bytes(records: Records) -> Any:
+    """The bytes of each record that make its kind.
+
+    numpy cuts zeros off at the end of what it takes for text; what is left still tells
+    pieces of one length apart.
+    """
+    raw = records.view(np.uint8).reshape(len(records), TENSOR_BYTES)
+    fields = RPC_TENSOR.fields
+    assert fields is not None
+    type, ne, src = (fields[name][1] for name in ("type", "ne", "src"))
+    kinds = np.concatenate([raw[:, type : type + 4], raw[:, ne:src]], axis=1)
+    return kinds.view(f"S{kinds.shape[1]}").ravel()
+
+
+def _unpack_kinds(records: Records, table: OpTable) -> tuple[list[Any], ...]:
+    """The columns type, ne, nb, op, op_params and flags."""
+    types = _known_types(records)
+    ops = _translate(records["op"], table.op.to_ours, records, "op")
+    params = _params_from_wire(records, ops, table).tobytes()
+    return (
+        [_TYPES[t] for t in types.tolist()],
+        list(map(tuple, records["ne"].tolist())),
+        list(map(tuple, _whole_nb(records, types).tolist())),
+        [_OPS[op] for op in ops.tolist()],
+        [
+            params[at : at + OP_PARAMS_BYTES]
+            for at in range(0, len(params), OP_PARAMS_BYTES)
+        ],
+        records["flags"].tolist(),
+    )
 
 
 def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
@@ -93,7 +137,7 @@ def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
     type, op, ne = values[1], values[11], values[3:7]
     known = type in _TYPES and op < len(table.op.to_ours)
     if not known or _is_rare(_TYPES[type], op := _OPS[table.op.to_ours[op]], ne):
-        return unpack_tensors(payload, table)[0]
+        return unpack_tensors(payload, table).tensors[0]
     return Tensor(
         values[0],
         _TYPES[type],

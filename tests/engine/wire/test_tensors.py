@@ -68,19 +68,19 @@ TENSORS = [
 def test_one_tensor_decodes_as_many_do(table, tensor) -> None:  # type: ignore[no-untyped-def]
     sent = pack_tensors([tensor], table)
     assert unpack_tensor(sent, table) == tensor
-    assert unpack_tensors(sent, table) == [tensor]
+    assert unpack_tensors(sent, table).tensors == [tensor]
 
 
 @pytest.mark.parametrize("table", [NEW, OLD], ids=["7.0.0", "3.6.1"])
 def test_tensors_survive_the_wire(table) -> None:  # type: ignore[no-untyped-def]
     tensors = [PLAIN, sub_operation(Op.UNARY, UnaryOp.TRUNC), PLAIN._replace(id=9)]
-    assert unpack_tensors(pack_tensors(tensors, table), table) == tensors
+    assert unpack_tensors(pack_tensors(tensors, table), table).tensors == tensors
 
 
 def test_op_numbers_follow_the_table() -> None:
     sent = pack_tensors([sub_operation(Op.GLU, GluOp.GEGLU)], OLD)
     assert np.frombuffer(sent, RPC_TENSOR)["op"][0] == 95  # 100 in 7.0.0
-    assert unpack_tensors(sent, OLD)[0].op is Op.GLU
+    assert unpack_tensors(sent, OLD).tensors[0].op is Op.GLU
 
 
 def test_op_that_the_version_lacks_cannot_be_sent() -> None:
@@ -121,7 +121,7 @@ def test_unknown_sub_operation_is_refused(number: int) -> None:
 
 def test_strides_of_a_permuted_tensor_are_left_alone() -> None:
     tensor = PLAIN._replace(type=GGMLType.F32, ne=(8, 4, 2, 1), nb=(4, 64, 32, 256))
-    assert unpack_tensors(pack_tensors([tensor], NEW), NEW) == [tensor]
+    assert unpack_tensors(pack_tensors([tensor], NEW), NEW).tensors == [tensor]
 
 
 def test_use_count_is_padding_where_the_version_has_none() -> None:

@@ -1,0 +1,77 @@
+"""A long job: valid graphs of every op, spoilt at random, run on a device.
+
+    python -m tests.fuzz.graphs --seconds 600 --seed 1
+
+Prints each finding once (what went wrong, and the seed that shows it again). What runs
+every day is tests/fuzz/test_graphs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import resource
+import time
+import traceback
+from collections import Counter
+from random import Random
+
+from ggrpc.devices.cpu import CpuDevice
+from tests.support.mutations import all_cases, mutated, noise, survive
+
+SLOW = 2.0  # seconds
+HUNG = 20.0  # seconds; then it says where
+MEMORY = 3 << 30  # bytes of address space beyond what is there at the start
+
+
+def one(device: CpuDevice, seed: int, only: str = "") -> tuple[str, str]:
+    """Make and try the graph of a seed: which case it was, and what came of it."""
+    random = Random(seed)
+    names = sorted(name for name in all_cases() if only in name)
+    name = random.choice(names)
+    case = all_cases()[name]
+    payload = mutated(case, random, random.choice((1, 1, 2, 3)))
+    return name, survive(device, payload, noise(case, random))
+
+
+def main() -> None:
+    """Run until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1 << 62)
+    parser.add_argument("--only", default="")
+    asked = parser.parse_args()
+    device = CpuDevice(threads=2, weight_cache=1 << 24)
+    all_cases()
+    with open("/proc/self/statm") as statm:
+        now = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+    seen: Counter[str] = Counter()
+    end, seed = time.monotonic() + asked.seconds, asked.seed
+    while time.monotonic() < end and seed < asked.seed + asked.count:
+        start, finding = time.perf_counter(), ""
+        faulthandler.dump_traceback_later(HUNG)
+        try:
+            name, outcome = one(device, seed, asked.only)
+            seen[outcome.split(":")[0]] += 1
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)
+            ours = [f for f in frame if "/ggrpc/" in f.filename] or frame
+            where = " < ".join(f"{f.name}:{f.lineno}" for f in ours[:-4:-1])
+            finding = f"{type(error).__name__}: {error} at {where}"
+        if time.perf_counter() - start > SLOW:
+            print(
+                f"seed {seed}: {time.perf_counter() - start:.1f} s {name}", flush=True
+            )
+        if finding:
+            key = finding.split(" at ")[-1]
+            seen[key] += 1
+            if seen[key] == 1:
+                print(f"seed {seed}: {finding}", flush=True)
+        seed += 1
+    print(f"{seed - asked.seed} graphs; {dict(seen.most_common(40))}")
+
+
+if __name__ == "__main__":
+    main()
