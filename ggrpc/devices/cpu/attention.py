@@ -56,13 +56,13 @@ def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
     if node.params.max_bias <= 0:
         return bias
     sloped = c.scratch(ne[::-1])
-    slopes = np.broadcast_to(_slopes(ne[2], node.params.max_bias), sloped.shape)
+    slopes = np.broadcast_to(slopes_of(ne[2], node.params.max_bias), sloped.shape)
     bias, slopes, out = repeated(bias, slopes, sloped)
     c.elementwise(np.multiply, (bias, slopes), out)
     return sloped
 
 
-def _slopes(heads: int, max_bias: float) -> Array:
+def slopes_of(heads: int, max_bias: float) -> Array:
     """ALiBi's factor of the mask for each head, of shape (heads, 1, 1).
 
     Source: ggml_compute_forward_soft_max_f32; "Train Short, Test Long", arXiv
@@ -153,7 +153,7 @@ def _of_heads(
         if mask.shape[1] > 1:
             mask_heads = np.arange(math.prod(shape)).reshape(shape) % mask.shape[1]
         if node.params.max_bias > 0:
-            slopes = _slopes(math.prod(shape), node.params.max_bias)
+            slopes = slopes_of(math.prod(shape), node.params.max_bias)
             slopes = slopes.reshape(*shape, 1, 1)
     if (tensor := node.src[SINKS]) is not None:
         sinks = c.view(tensor)[0, 0, 0].reshape(*shape, 1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     activations,
     arithmetic,
+    attention,
     copies,
     norms,
     rope,

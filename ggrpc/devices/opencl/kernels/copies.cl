@@ -1,28 +1,14 @@
 // Copies of rows FROM one float type TO another.
 
+#include "floats.h"
 #include "rows.h"
 
-#define SIZE_F32 4
-#define SIZE_F16 2
-#define LOAD_F32(p) (*(global const float *)(p))
-#define LOAD_F16(p) vload_half(0, (global const half *)(p))
-#define STORE_F32(v, p) *(global float *)(p) = (v)
-#define STORE_F16(v, p) vstore_half_rte((v), 0, (global half *)(p))
-#define LOAD16_F32(p) vload16(0, (global const float *)(p))
-#define LOAD16_F16(p) vload_half16(0, (global const half *)(p))
-#define STORE16_F32(v, p) vstore16((v), 0, (global float *)(p))
-#define STORE16_F16(v, p) vstore_half16_rte((v), 0, (global half *)(p))
-#define OF_(name, type) name##_##type
-#define OF(name, type) OF_(name, type)
-
 static void copy_row(Bytes x, Bytes y, long n, long x_step, long y_step) {
-    if (x_step == OF(SIZE, FROM) && y_step == OF(SIZE, TO)) {
-        for EACH_16(i, n)
-            OF(STORE16, TO)(OF(LOAD16, FROM)(x + i * x_step), y + i * y_step);
-        for EACH_LAST(i, n)
-            OF(STORE, TO)(OF(LOAD, FROM)(x + i * x_step), y + i * y_step);
+    if (x_step == SIZE(FROM) && y_step == SIZE(TO)) {
+        for EACH_16(i, n) STORE16(TO, LOAD16(FROM, x + i * x_step), y + i * y_step);
+        for EACH_LAST(i, n) STORE(TO, LOAD(FROM, x + i * x_step), y + i * y_step);
     } else {
-        for EACH(i, n) OF(STORE, TO)(OF(LOAD, FROM)(x + i * x_step), y + i * y_step);
+        for EACH(i, n) STORE(TO, LOAD(FROM, x + i * x_step), y + i * y_step);
     }
 }
 

@@ -1,0 +1,109 @@
+"""FLASH_ATTN_EXT over caches of floats, and SOFT_MAX."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyopencl as cl
+
+from ggrpc.devices.cpu.attention import slopes_of
+from ggrpc.devices.opencl.build import Define
+from ggrpc.devices.opencl.dense import dense_f32, rows_of
+from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.ops import Node, Op
+from ggrpc.ops.attention import MASK, SINKS, SOFT_MAX_MASK, SOFT_MAX_SINKS, A, K, Q, V
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+CACHES = (GGMLType.F32, GGMLType.F16)
+WIDEST = 256  # what a work-item keeps of a row in registers, or nearly
+
+
+def _accepts_attention(node: Node) -> bool:
+    q, k, v, mask = (node.src[at] for at in (Q, K, V, MASK))
+    assert q and k and v
+    return (
+        dense_f32(q)
+        and dense_f32(node.tensor)
+        and all(_is_cache(tensor) for tensor in (k, v))
+        and (mask is None or mask.nb[0] == mask.type.type_size)
+        and k.ne[1] > 0
+    )
+
+
+def _is_cache(tensor: Tensor) -> bool:
+    width = tensor.ne[0]
+    return (
+        tensor.type in CACHES
+        and tensor.nb[0] == tensor.type.type_size
+        and 0 < width <= WIDEST
+        and width % 16 == 0
+    )
+
+
+@kernel(Op.FLASH_ATTN_EXT, accepts=_accepts_attention)
+def flash_attn(node: Node, c: Compiler) -> None:
+    """Append the attention, a work-item for each query and head."""
+    q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
+    mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
+    attend = c.kernel(
+        "attention",
+        "attend",
+        WIDTH_K=k.ne[0],
+        WIDTH_V=v.ne[0],
+        KEYS=k.type.name,
+        VALUES=v.type.name,
+        **_extras(node.src[MASK], node.src[SINKS]),
+    )
+    c.launch(
+        attend,
+        (rows_of(q),),
+        *(q, k, v, mask, sinks, y, q.ne, q.nb, k.ne, k.nb, v.ne, v.nb),
+        *(mask.ne, mask.nb, y.nb, _slopes(q.ne[2], node.params.max_bias, c)),
+        *(node.params.scale, node.params.logit_softcap),
+        local=1,
+    )
+
+
+def _accepts_soft_max(node: Node) -> bool:
+    mask = node.src[SOFT_MAX_MASK]
+    return (
+        dense_f32(node.source(A))
+        and dense_f32(node.tensor)
+        and (mask is None or mask.nb[0] == mask.type.type_size)
+    )
+
+
+@kernel(Op.SOFT_MAX, accepts=_accepts_soft_max)
+def soft_max(node: Node, c: Compiler) -> None:
+    """Append the weights, a work-group a row."""
+    x, y = node.source(A), node.tensor
+    mask, sinks = node.src[SOFT_MAX_MASK], node.src[SOFT_MAX_SINKS]
+    name = c.kernel("soft_max", "soft_max", **_extras(mask, sinks))
+    mask = mask or x
+    c.launch(
+        name,
+        (rows_of(y),),
+        *(x, mask, sinks or x, y, y.ne, x.nb, mask.ne, mask.nb, y.nb),
+        *(_slopes(x.ne[2], node.params.max_bias, c), node.params.scale),
+    )
+
+
+def _extras(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
+    """What a kernel is specialised by: the type of the mask, and whether there are."""
+    defines: dict[str, Define] = {}
+    if mask is not None:
+        defines["MASK"] = mask.type.name
+    if sinks is not None:
+        defines["SINKS"] = 1
+    return defines
+
+
+def _slopes(heads: int, max_bias: float, c: Compiler) -> cl.Buffer:
+    """What each head multiplies the mask by: float32 (heads,)."""
+
+    def make() -> cl.Buffer:
+        if max_bias <= 0:
+            return c.constant(np.ones(heads, np.float32))
+        return c.constant(np.ascontiguousarray(slopes_of(heads, max_bias)))
+
+    return c.shared(("slopes", heads, max_bias), [], make)
