@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
 from ggrpc.ops.rules import F32, equal
-from ggrpc.ops.unfolding import HALF_OR_FULL, outputs, strides
+from ggrpc.ops.unfolding import HALF_OR_FULL, few_taps, outputs, strides
 from ggrpc.tensor import Dims
 
 A, B = 0, 1
@@ -123,7 +123,7 @@ define(
         F32,
         _conv_2d_ne,
         Conv2dParams,
-        (strides, equal((A, 2), (B, 2))),
+        (strides, few_taps(A, 2), equal((A, 2), (B, 2))),
     ),
     Contract(
         Op.CONV_2D_DW,
@@ -131,10 +131,15 @@ define(
         F32,
         _conv_2d_dw_ne,
         Conv2dParams,
-        (strides, _one_each, equal((A, 3), (B, 2))),
+        (strides, few_taps(A, 2), _one_each, equal((A, 3), (B, 2))),
     ),
     Contract(
-        Op.CONV_3D, _sources, F32, _conv_3d_ne, Conv3dParams, (strides, _conv_3d_counts)
+        Op.CONV_3D,
+        _sources,
+        F32,
+        _conv_3d_ne,
+        Conv3dParams,
+        (strides, few_taps(A, 3), _conv_3d_counts),
     ),
     Contract(
         Op.CONV_TRANSPOSE_1D,
@@ -142,7 +147,7 @@ define(
         F32,
         _conv_transpose_1d_ne,
         ConvTranspose1dParams,
-        (strides, _one_sequence, equal((A, 2), (B, 1))),
+        (strides, few_taps(A, 1), _one_sequence, equal((A, 2), (B, 1))),
     ),
     Contract(
         Op.CONV_TRANSPOSE_2D,
@@ -150,6 +155,6 @@ define(
         F32,
         _conv_transpose_2d_ne,
         ConvTranspose2dParams,
-        (strides, equal((A, 3), (B, 2))),
+        (strides, few_taps(A, 2), equal((A, 3), (B, 2))),
     ),
 )

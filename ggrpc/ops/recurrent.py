@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Rule, Source, define
-from ggrpc.ops.rules import F32, I32, contiguous, equal, multiple, same_shape, shaped
+from ggrpc.ops.rules import (
+    F32,
+    I32,
+    MOST_TAPS,
+    contiguous,
+    equal,
+    multiple,
+    same_shape,
+    shaped,
+)
 from ggrpc.tensor import Dims, Tensor
 
 SX, C = 0, 1
@@ -36,9 +45,8 @@ def _conv_ne(node: Node) -> Dims:
 
 def _enough_columns(node: Node) -> str | None:
     sx, c = node.source(SX).ne, node.source(C).ne
-    if 0 < c[0] <= sx[0] + 1:
-        return None
-    return f"c.ne[0] is {c[0]}, must be 1 to {sx[0] + 1}"
+    most = min(sx[0] + 1, MOST_TAPS)
+    return None if 0 < c[0] <= most else f"c.ne[0] is {c[0]}, must be 1 to {most}"
 
 
 def with_heads(node: Node) -> Node:

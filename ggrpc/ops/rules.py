@@ -17,6 +17,10 @@ ANY = frozenset(GGMLType)
 F32 = frozenset({GGMLType.F32})
 I32 = frozenset({GGMLType.I32})
 
+# Elements of a window that slides over something, each of which costs a call. Models
+# have hundreds of them, and some tens of thousands to pool a whole image.
+MOST_TAPS = 1 << 18
+
 Axis = tuple[int, int]
 
 
@@ -122,6 +126,15 @@ def shaped(at: int, expected: Shape) -> Rule:
         if tensor is None or tensor.ne == (ne := expected(node)):
             return None
         return f"{_name(node, at)}'s ne is {list(tensor.ne)}, must be {list(ne)}"
+
+    return rule
+
+
+def rule(node: Node) -> str | None:
+        tensor = _tensor(node, at)
+        if tensor is None or tensor.ne[1:] == (1, 1, 1):
+            return None
+        return f"{_name(node, at)}'s ne is {list(tensor.ne)}, must be one row"
 
     return rule
 

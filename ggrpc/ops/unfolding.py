@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import ANY, F32, RESULT, own, same_type
+from ggrpc.ops.contract import Contract, Node, Rule, Source, define
+from ggrpc.ops.rules import ANY, F32, MOST_TAPS, RESULT, own, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, GGMLType
 
@@ -75,6 +76,24 @@ def strides(node: Node) -> str | None:
     return "a stride is less than 1" if min(used) < 1 else None
 
 
+def few_taps(kernel: int, axes: int) -> Rule:
+    """The rule that a window has few elements enough for a call for each.
+
+    Args:
+        kernel: the source whose first dimensions are the window's.
+        axes: how many; where `is_2d` says so, it is one.
+    """
+
+    def rule(node: Node) -> str | None:
+        count = axes if getattr(node.params, "is_2d", 1) == 1 else 1
+        taps = math.prod(node.source(kernel).ne[:count])
+        if taps <= MOST_TAPS:
+            return None
+        return f"a window has {taps} elements, {MOST_TAPS} at most are computed"
+
+    return rule
+
+
 def _columns_ne(kernel: Dims, image: Dims, p: Im2colParams) -> Dims:
     width = outputs(image[0], kernel[0], p.s0, p.p0, p.d0)
     if p.is_2d != 1:
@@ -136,6 +155,8 @@ def _col2im_fits(node: Node) -> str | None:
         return f"oc is {p.oc}, must be positive, and p0 {p.p0}, must not be negative"
     if a[0] % p.oc or not a[0]:
         return f"a.ne[0] is {a[0]}, must be a multiple of {p.oc} channels"
+    if a[0] // p.oc > MOST_TAPS:
+        return f"a window has {a[0] // p.oc} elements, {MOST_TAPS} at most are computed"
     return None
 
 
@@ -153,7 +174,7 @@ define(
         HALF_OR_FULL,
         _im2col_ne,
         Im2colParams,
-        (strides, _im2col_channels, _no_wider),
+        (strides, few_taps(A, 2), _im2col_channels, _no_wider),
     ),
     Contract(
         Op.IM2COL_BACK,
@@ -161,7 +182,7 @@ define(
         F32,
         own,
         Im2colParams,
-        (strides, _back_fits),
+        (strides, few_taps(B, 2), _back_fits),
     ),
     Contract(
         Op.IM2COL_3D,
@@ -169,7 +190,7 @@ define(
         HALF_OR_FULL,
         _im2col_3d_ne,
         Im2col3dParams,
-        (strides, _has_channels),
+        (strides, few_taps(A, 3), _has_channels),
     ),
     Contract(
         Op.COL2IM_1D,

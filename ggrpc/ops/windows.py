@@ -79,8 +79,11 @@ def _rel_pos_ne(node: Node) -> Dims:
     return channels, (distances + 1) // 2, (distances + 1) // 2, 1
 
 
-def _odd(node: Node) -> str | None:
-    return None if node.source(A).ne[1] % 2 else "a.ne[1] must be odd"
+def _distances(node: Node) -> str | None:
+    ne = node.source(A).ne
+    if ne[1] % 2 and ne[2:] == (1, 1):
+        return None
+    return f"a's ne is {list(ne)}, must be a matrix of an odd number of rows"
 
 
 def _rel_pos_fits(node: Node) -> str | None:
@@ -111,7 +114,7 @@ define(
         (Source("a", TWO_BYTES),),
         F16,
         _rel_pos_ne,
-        rules=(_odd, not_empty(A)),
+        rules=(_distances, not_empty(A)),
     ),
     Contract(
         Op.ADD_REL_POS,

@@ -76,7 +76,8 @@ def _convolve(c: Compiler, slides: Slides, kernels: Array, x: Array, y: Array) -
     oc, elements = len(kernels), math.prod(kernels.shape[1:])
     matrix = _ready(c, kernels, (oc, elements))
     shape = y.shape[0], *y.shape[2:]
-    size = block_size(c, math.prod(shape), elements + oc)
+    taps = math.prod(kernels.shape[2:])
+    size = block_size(c, math.prod(shape), elements + oc, taps)
 
     def block(box: Box, scratch: Array) -> Step:
         images, windows = box[0], box[1:]
@@ -145,7 +146,7 @@ def _transposed(
     elements, count = math.prod(kernel), math.prod(x.shape[2:])
     matrix = _ready(c, kernels, (ic, oc * elements)).T
     flat = _ready(c, x, (len(x), ic, count))
-    size = block_size(c, len(x) * oc, elements * count)
+    size = block_size(c, len(x) * oc, elements * count, elements)
 
     def block(box: Box, scratch: Array) -> Step:
         images, channels = box
@@ -171,7 +172,7 @@ def conv_2d_dw(node: Node, c: Compiler) -> None:
     height, width = _plane(node)
     order = sorted(range(4), key=lambda axis: -y.strides[axis])
     back = [order.index(axis) for axis in range(4)]
-    size = min(DEPTHWISE_BLOCK, block_size(c, y.size, 1))
+    size = min(DEPTHWISE_BLOCK, block_size(c, y.size, 1, math.prod(kernels.shape[1:])))
 
     def block(box: Box, scratch: Array) -> Step:
         images, channels, rows, columns = (box[at] for at in back)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from mmap import mmap
 from pathlib import Path
-from threading import Lock
+from threading import RLock
+from typing import TypeVar
 
 import psutil
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.program import Compiler, CpuProgram, is_supported
 from ggrpc.devices.cpu.scratch import ALIGNMENT
 from ggrpc.devices.cpu.weights import WeightCache
@@ -27,6 +32,8 @@ FRESH = 0.05
 # programs and for everything else that runs on the machine.
 RESERVE = 1 / 16
 GIB = 1 << 30
+
+Made = TypeVar("Made")
 
 
 class CpuDevice(Device):
@@ -53,7 +60,8 @@ class CpuDevice(Device):
         self._process = psutil.Process()
         self._at_start: int = self._process.memory_info().rss
         self._handed_out = 0
-        self._handing_out = Lock()
+        # Memory may be given back by whoever collects garbage, also while it holds it.
+        self._handing_out = RLock()
         self._read_at = 0.0
         self._capacity = 0
 
@@ -61,6 +69,26 @@ class CpuDevice(Device):
         return Memory(self._free(), self._total)
 
     def allocate(self, size: int) -> CpuBuffer:
+        make = partial(CpuBuffer, size, self.weights.changed, self._freed)
+        return self._hand_out(size, make)
+
+    def supports(self, node: Node) -> bool:
+        return is_supported(node)
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> CpuProgram:
+        return self.compiler(buffers).program(graph)
+
+    def compiler(self, buffers: Mapping[int, Placed]) -> Compiler:
+        """What compiles graphs whose tensors lie in these buffers."""
+        return Compiler(buffers, self.workers, self.weights, self._take_scratch)
+
+    def close(self) -> None:
+        """Give memory and threads back; no program may run any more."""
+        self.weights.clear()
+        self.workers.close()
+
+    def _hand_out(self, size: int, make: Callable[[], Made]) -> Made:
+        """Make something that takes so many bytes, where they are there."""
         with self._handing_out:
             free = self._free()
             if size > free:
@@ -68,22 +96,21 @@ class CpuDevice(Device):
             if size > free - self.weights.used:
                 self.weights.clear()
             try:
-                buffer = CpuBuffer(size, self.weights.changed, self._freed)
+                made = make()
             except MemoryError as error:  # the system promises less than it has
                 raise self._out_of_memory(size, free) from error
             self._handed_out += size
-        return buffer
+        return made
 
-    def supports(self, node: Node) -> bool:
-        return is_supported(node)
+    def _take_scratch(self, size: int) -> mmap:
+        """Memory that a program works in, counted until the program is gone."""
+        memory = self._hand_out(size, partial(mapped, size))
+        weakref.finalize(memory, self._taken_back, size)
+        return memory
 
-    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> CpuProgram:
-        return Compiler(buffers, self.workers, self.weights).program(graph)
-
-    def close(self) -> None:
-        """Give memory and threads back; no program may run any more."""
-        self.weights.clear()
-        self.workers.close()
+    def _taken_back(self, size: int) -> None:
+        with self._handing_out:
+            self._handed_out -= size
 
     def _free(self) -> int:
         """Bytes that can be handed out, now that so many are: touched or not."""
@@ -110,8 +137,7 @@ class CpuDevice(Device):
         return spare >= self._total * RESERVE
 
     def _freed(self, buffer: CpuBuffer) -> None:
-        with self._handing_out:
-            self._handed_out -= buffer.size
+        self._taken_back(buffer.size)
         self.weights.freed(buffer)
 
     def _out_of_memory(self, size: int, free: int) -> OutOfMemory:

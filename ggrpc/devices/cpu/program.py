@@ -25,7 +25,8 @@ from ggrpc.devices.cpu.arrays import (
     view_of,
 )
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.cpu.scratch import Scratch
+from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
@@ -118,17 +119,22 @@ class Compiler:
         buffers: where tensors lie, by handle.
         workers: the device's threads.
         weights: the device's cache of unpacked weights.
+        take_memory: where scratch memory comes from.
     """
 
     def __init__(
-        self, buffers: Mapping[int, Placed], workers: Workers, weights: WeightCache
+        self,
+        buffers: Mapping[int, Placed],
+        workers: Workers,
+        weights: WeightCache,
+        take_memory: TakeMemory = mapped,
     ) -> None:
         self.workers = workers
         self.weights = weights
         self._buffers = buffers
         self._steps: list[Step] = []
         self._results: list[tuple[Tensor, Array, Array]] = []
-        self._scratch = Scratch()
+        self._scratch = Scratch(take_memory)
         self._shared = Shared()
 
     def program(self, graph: Graph) -> CpuProgram:
@@ -153,8 +159,9 @@ class Compiler:
             UnsupportedOp: there is no kernel for one; the message names it.
         """
         self._steps = []
-        for node in nodes:
-            self._node(node)
+        with np.errstate(all="ignore"):  # parameters may be anything
+            for node in nodes:
+                self._node(node)
         return tuple(self._steps)
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from mmap import mmap
 from typing import Any
 
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.memory import mapped
 
 CHUNK = 1 << 20  # bytes, at least
+TakeMemory = Callable[[int], mmap]
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 
@@ -19,9 +21,13 @@ class Scratch:
 
     It grows by chunks, each as large as all before it, since arrays that point into it
     are already in use; so it never holds more than a few times the largest need.
+
+    Args:
+        take_memory: gives so many bytes, or raises OutOfMemory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, take_memory: TakeMemory) -> None:
+        self._take_memory = take_memory
         self._chunks: list[Array] = []
         self._used: list[int] = []
 
@@ -43,7 +49,7 @@ class Scratch:
             if self._used[at] + size <= chunk.size:
                 return at
         held = sum(chunk.size for chunk in self._chunks)
-        memory = mapped(max(size, held, CHUNK))
+        memory = self._take_memory(max(size, held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
         return len(self._chunks) - 1

@@ -17,8 +17,10 @@ import numpy as np
 from ggrpc.devices.cpu.arrays import Array, cast
 from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
 from ggrpc.devices.cpu.workers import Step
+from ggrpc.errors import DeviceError
 
 BLOCK = 1 << 20  # elements of unfolded windows that a thread works on at once
+MOST_CALLS = 1 << 21  # of one node; the largest images of the largest models take less
 
 Box = tuple[slice, ...]
 Index = tuple[Any, ...]  # begins with whatever axes there are
@@ -139,11 +141,27 @@ def boxes(shape: Sequence[int], size: int) -> Iterator[Box]:
     yield from product(*steps)
 
 
-def block_size(c: Compiler, windows: int, kernel: int) -> int:
-    """How many windows, of `kernel` elements, a thread takes at once."""
+def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:
+    """How many windows a thread takes at once.
+
+    Args:
+        c: the compiler.
+        windows: how many there are.
+        kernel: elements of a window.
+        taps: calls that each block of windows takes.
+
+    Raises:
+        DeviceError: it all takes more calls than can be kept in memory.
+    """
     large = windows * kernel >= WORTH_SHARING
     share = -(-windows // c.workers.threads) if large else windows
-    return max(1, min(share, BLOCK // max(1, kernel)))
+    size = max(1, min(share, BLOCK // max(1, kernel)))
+    if (calls := -(-windows // size) * taps) > MOST_CALLS:
+        raise DeviceError(
+            f"{windows} windows of {kernel} elements would take {calls} calls, "
+            f"{MOST_CALLS} at most are made"
+        )
+    return size
 
 
 def share_out(

@@ -15,7 +15,6 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.program import Compiler as CpuCompiler
 from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
@@ -183,7 +182,7 @@ class Compiler:
             handle: Placed(base, cast(OpenClBuffer, buffer).host)
             for handle, (base, buffer) in buffers.items()
         }
-        self._cpu = CpuCompiler(hosts, device.cpu.workers, device.cpu.weights)
+        self._cpu = device.cpu.compiler(hosts)
 
     def program(self, graph: Graph) -> OpenClProgram:
         """Compile every node.
