@@ -40,12 +40,10 @@ class Extent(NamedTuple):
     Attributes:
         nbytes: from its first byte to its last.
         shown: bytes of all elements, each counted as often as it is shown.
-        unit: bytes that its place must be a multiple of.
     """
 
     nbytes: int
     shown: int
-    unit: int
 
 
 def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> None:
@@ -75,17 +73,13 @@ def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) 
         if not tensor.buffer and not extent.nbytes:
             return
         raise GraphError(f"{tensor}: buffer {tensor.buffer:#x} is not of this session")
-    nbytes, shown, unit = extent
+    nbytes, shown = extent
     base, size = region
     start = tensor.data - base
     if start < 0 or start + nbytes > size:
         raise GraphError(
             f"{tensor}: bytes {start} to {start + nbytes} do not lie inside its "
             f"buffer of {size}"
-        )
-    if start % unit:
-        raise GraphError(
-            f"{tensor}: begins at byte {start}, in the middle of a {tensor.type.name}"
         )
     if shown > nbytes and shown > max(FEW_BYTES, MOST_REPEATED * size):
         raise GraphError(
@@ -98,8 +92,7 @@ def extent_of(tensor: Tensor) -> Extent:
     """What a tensor takes, once ne and nb are proved to suit its type and each other.
 
     Raises:
-        GraphError: rows cut through blocks, strides through elements, or it is too
-            large for any memory.
+        GraphError: rows cut through blocks, or it is too large for any memory.
     """
     blck_size, type_size = tensor.type.blck_size, tensor.type.type_size
     if tensor.ne[0] % blck_size:
@@ -114,12 +107,7 @@ def extent_of(tensor: Tensor) -> Extent:
         raise GraphError(
             f"{tensor}: no memory holds ne {list(tensor.ne)}, nb {list(tensor.nb)}"
         )
-    unit = type_size if blck_size == 1 else 1
-    if any(b % unit for n, b in zip(tensor.ne, tensor.nb, strict=True) if n > 1):
-        raise GraphError(
-            f"{tensor}: nb {list(tensor.nb)} cuts through a {tensor.type.name}"
-        )
-    return Extent(nbytes, tensor.type.row_size(tensor.ne[0]) * tensor.nrows, unit)
+    return Extent(nbytes, tensor.type.row_size(tensor.ne[0]) * tensor.nrows)
 
 
 def check_apart(tensor: Tensor) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ggrpc.bounds import extent_of
 from ggrpc.building.methods import Ops
 from ggrpc.errors import GraphError
-from ggrpc.graph import Graph, check_shape
+from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops import Contract, Node, contract_of
 from ggrpc.ops.generators import ArangeParams, steps
@@ -304,7 +305,7 @@ class GraphBuilder(Ops):
 
     def _add(self, tensor: Tensor, name: str) -> Tensor:
         tensor = _named(tensor, name)
-        check_shape(tensor)
+        extent_of(tensor)
         self._tensors[tensor.id] = tensor
         return tensor
 

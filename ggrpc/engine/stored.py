@@ -6,11 +6,11 @@ from types import TracebackType
 
 import numpy as np
 
+from ggrpc.bounds import extent_of
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Device
 from ggrpc.engine.values import described, ne_of, pack, type_named, type_of, unpack
 from ggrpc.errors import ConfigError
-from ggrpc.graph import check_shape
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -37,7 +37,7 @@ class DeviceTensor:
     def __init__(self, device: Device, type: GGMLType | str, *ne: int) -> None:
         self.device = device
         self.tensor = described(type_named(type), ne_of(ne[::-1]))
-        check_shape(self.tensor)
+        extent_of(self.tensor)
         size = max(device.alloc_size(self.tensor), self.tensor.nbytes)
         self.buffer = device.allocate(size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
 from ggrpc.ops.matmul import FACTORS
-from ggrpc.ops.rules import F32, I32, equal, like, multiple
+from ggrpc.ops.rules import F32, I32, equal, like, multiple, not_empty
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED
 
@@ -53,6 +53,8 @@ define(
             equal((A, 0), (B, 0)),
             equal((A, 1), (IDS, 0)),
             equal((A, 2), (IDS, 1)),
+            not_empty(B),
+            not_empty(IDS),
         ),
     ),
 )

@@ -130,15 +130,6 @@ def shaped(at: int, expected: Shape) -> Rule:
     return rule
 
 
-def rule(node: Node) -> str | None:
-        tensor = _tensor(node, at)
-        if tensor is None or tensor.ne[1:] == (1, 1, 1):
-            return None
-        return f"{_name(node, at)}'s ne is {list(tensor.ne)}, must be one row"
-
-    return rule
-
-
 def contiguous(at: int) -> Rule:
     """The elements lie one after the other, in order, without gaps."""
 
