@@ -15,6 +15,7 @@ from ggrpc.engine.addresses import AddressSpace
 from ggrpc.engine.allowance import Allowance
 from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.programs import ProgramCache
+from ggrpc.engine.turns import Turn
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.graphs import count_nodes
 from ggrpc.engine.wire.op_tables import OpTable
@@ -184,9 +185,8 @@ class Session:
         return m.Status()
 
     def _run(self, program: Program, device: Device) -> None:
-        turns = self._allowance.turns[device]
-        with turns.turn():
-            program.run(turns.pause)
+        with Turn(self._allowance.turns[device]) as turn:
+            program.run(turn.pause)
 
     def _compile(self, device: Device, payload: bytes) -> Program:
         nodes, most = count_nodes(payload), self._allowance.nodes

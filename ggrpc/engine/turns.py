@@ -1,74 +1,99 @@
 """Lets the sessions that want a device have it in turns.
 
-Whoever waits longest is next. A graph that takes long makes room between two nodes, so
-that a short one need not wait for its end.
+A few compute at the same time, as the system shares the processor out among them. Where
+more want to, whoever waits longest is next, and a graph that takes long makes room
+between two nodes: a short one need not wait for its end.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
 from ggrpc.errors import Cancelled
 
-# Seconds that one may keep a device while others wait: long beside a switch of threads,
-# which empties the processor's caches, and short beside what a user notices.
+# Sessions that compute at the same time. Two or three fill each other's gaps, and with
+# hundreds a new client's HELLO would wait for Python's lock behind all of them.
+SEATS = 4
+# Seconds that one may stay while others wait: long beside a switch of threads, which
+# empties the processor's caches, and short beside what a user notices.
 LONGEST = 0.05
 
 
 class Turns:
-    """The turns on one device."""
+    """The turns on one device.
 
-    def __init__(self) -> None:
+    Args:
+        seats: how many may have it at the same time.
+    """
+
+    def __init__(self, seats: int = SEATS) -> None:
         self._lock = Lock()  # guards the two below
-        self._taken = False
+        self._free = seats
         self._waiting: deque[Lock] = deque()
-        self._until = 0.0
-        self._stopped = False
+        self.stopped = False
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the device, and have it inside the context."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._pass_on()
-
-    def pause(self) -> None:
-        """Let others go first, if any wait and this turn has been long enough.
-
-        Raises:
-            Cancelled: the server has no time left for this graph.
-        """
-        if self._stopped:
-            raise Cancelled("the server stops: the graph was given up")
-        if self._waiting and time.monotonic() > self._until:
-            self._pass_on()
-            self._take()
+    @property
+    def awaited(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     def stop(self) -> None:
         """Make every graph give up at its next pause."""
-        self._stopped = True
+        self.stopped = True
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Wait for a seat."""
         with self._lock:
-            if self._taken:
-                mine = Lock()
-                mine.acquire()
-                self._waiting.append(mine)
-            else:
-                self._taken, mine = True, None
-        if mine:
+            if self._free:
+                self._free -= 1
+                return
+            mine = Lock()
             mine.acquire()
-        self._until = time.monotonic() + LONGEST
+            self._waiting.append(mine)
+        mine.acquire()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Give the seat to whoever waits longest."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()
             else:
-                self._taken = False
+                self._free += 1
+
+
+class Turn:
+    """One session's turn: it has the device inside this context.
+
+    Args:
+        turns: those on the device.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._until = 0.0
+
+    def __enter__(self) -> Turn:
+        self._begin()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._turns.pass_on()
+
+    def pause(self) -> None:
+        """Let another go first, if one waits and this has been long enough.
+
+        Raises:
+            Cancelled: the server has no time left for this graph.
+        """
+        turns = self._turns
+        if turns.stopped:
+            raise Cancelled("the server stops: the graph was given up")
+        if turns.awaited and time.monotonic() > self._until:
+            turns.pass_on()
+            self._begin()
+
+    def _begin(self) -> None:
+        self._turns.take()
+        self._until = time.monotonic() + LONGEST

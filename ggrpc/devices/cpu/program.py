@@ -43,6 +43,8 @@ Made = TypeVar("Made")
 
 # Elements for which waking another thread costs less than it saves.
 WORTH_SHARING = 1 << 17
+# Steps between two pauses: asking whether anybody waits costs a tenth of a small step.
+BATCH = 8
 
 PACKS = {t: codec.pack for t, codec in CODECS.items() if codec.pack is not None}
 WRITABLE = DTYPES.keys() | PACKS.keys()
@@ -100,13 +102,17 @@ class CpuProgram(Program):
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
+        self._batches = [
+            self.steps[at : at + BATCH] for at in range(0, len(steps), BATCH)
+        ]
 
     def run(self, pause: Callable[[], None] = go_on) -> None:
         try:
             # ggml's arithmetic has inf and NaN where numpy would warn.
             with np.errstate(all="ignore"):
-                for step in self.steps:
-                    step()
+                for batch in self._batches:
+                    for step in batch:
+                        step()
                     pause()
         except MemoryError as error:
             raise OutOfMemory(f"no memory left to run a graph: {error}") from error
