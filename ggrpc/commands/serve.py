@@ -120,6 +120,7 @@ def _settings(
 
 
 def _run(settings: ServerSettings) -> None:
+    from ggrpc.engine import supervisor
     from ggrpc.engine.server import Server
 
     with Server(settings) as server:
@@ -127,11 +128,13 @@ def _run(settings: ServerSettings) -> None:
         def stop(number: int, frame: FrameType | None) -> None:
             for one in STOPPING:
                 signal.signal(one, signal.SIG_DFL)  # the next one ends the process
+            supervisor.notify(supervisor.STOPPING)
             server.stop()
 
         for number in STOPPING:
             signal.signal(number, stop)
         _announce(settings, server)
+        supervisor.notify(supervisor.READY)
         server.run()
     if server.unfinished:
         log.error("%d sessions do not end: the process does", server.unfinished)

@@ -74,14 +74,22 @@ class AddressSpace:
         return size
 
     def clear(self) -> int:
-        """Free all buffers.
+        """Free all buffers, also where a device fails to free some.
 
         Returns:
             The bytes that they had.
+
+        Raises:
+            Exception: the first failure, when all was tried.
         """
-        freed = sum(placed.buffer.size for placed in self.placed.values())
+        freed, errors = 0, []
         for handle in list(self.placed):
-            self.remove(handle)
+            try:
+                freed += self.remove(handle)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return freed
 
     def on(self, device: Device) -> dict[int, Placed]:

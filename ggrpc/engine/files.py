@@ -27,6 +27,6 @@ def clients_that_fit(wanted: int) -> int:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == unlimited or soft >= needed:
         return wanted
-    fitting = max(1, soft - OTHERS)
+    fitting = soft - min(OTHERS, soft // 2)
     log.warning("%d clients at most: the limit of open files is %d", fitting, soft)
     return fitting
