@@ -47,7 +47,7 @@ from ggrpc.commands.main import main
 from ggrpc.devices import catalogue
 from tests.support.devices import Endless
 pauses = sys.argv.pop(1) == "pauses"
-catalogue.FACTORIES["cpu"] = lambda choices: Endless(lambda: False, pauses)
+catalogue._open_cpu = lambda choices: Endless(lambda: False, pauses)
 main()
 """
 
@@ -56,7 +56,18 @@ main()
 def busy(pauses: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A server that computes without end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", BUSY, pauses, "serve", "-p", "0", *arguments],
+        [
+            sys.executable,
+            "-c",
+            BUSY,
+            pauses,
+            "serve",
+            "-p",
+            "0",
+            "-d",
+            "cpu",
+            *arguments,
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
