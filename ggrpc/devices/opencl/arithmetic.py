@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL and DIV with broadcasting over whole rows, and SCALE."""
+"""ADD, SUB, MUL and DIV with broadcasting over whole rows, SCALE and CLAMP."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def binary(node: Node, c: Compiler) -> None:
     c.launch(name, (rows_of(y),), a, b, y, y.ne, a.nb, b.ne, b.nb, y.nb)
 
 
-@kernel(Op.SCALE, accepts=all_dense_f32)
-def scale(node: Node, c: Compiler) -> None:
-    """Append y = scale x + bias."""
+@kernel(Op.SCALE, Op.CLAMP, accepts=all_dense_f32)
+def with_two_numbers(node: Node, c: Compiler) -> None:
+    """Append y = scale x + bias, or x between two bounds."""
     x, y = node.source(0), node.tensor
-    name = c.kernel("arithmetic", "scale")
+    name = c.kernel("arithmetic", "scaled" if y.op is Op.SCALE else "clamped")
     c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb, *map(float, node.params))

@@ -1,4 +1,4 @@
-"""CPY, CONT and DUP among floats, and SET_ROWS into floats."""
+"""CPY, CONT and DUP among floats; GET_ROWS out of floats and SET_ROWS into them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def copy(node: Node, c: Compiler) -> None:
     x, y = node.source(0), node.tensor
     name = c.kernel("copies", "copy", FROM=x.type.name, TO=y.type.name)
     c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb)
+
+
+def _accepts_get(node: Node) -> bool:
+    return _dense(node.source(0)) and dense_f32(node.tensor)
+
+
+@kernel(Op.GET_ROWS, accepts=_accepts_get)
+def get_rows(node: Node, c: Compiler) -> None:
+    """Append y = x[rows], a work-group a row of y."""
+    x, rows, y = node.source(0), node.source(1), node.tensor
+    name = c.kernel("copies", "get_rows", FROM=x.type.name, TO="F32")
+    c.launch(
+        name,
+        (rows_of(y),),
+        *(x, rows, y, y.ne, x.ne, x.nb, rows.nb, y.nb, *c.fault),
+    )
 
 
 def _accepts_rows(node: Node) -> bool:

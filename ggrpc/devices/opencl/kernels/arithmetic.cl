@@ -1,4 +1,4 @@
-// a op b, where b repeats into a, and scale * x + bias; all of dense F32 rows.
+// a op b, where b repeats into a; scale * x + bias; x between bounds. Dense F32 rows.
 
 #include "rows.h"
 
@@ -25,10 +25,16 @@ BINARY(sub, -)
 BINARY(mul, *)
 BINARY(div, /)
 
-kernel void scale(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                  long4 y_nb, float scale, float bias) {
-    long4 at = row_number(ne);
-    Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);
-    for EACH_16(i, ne.x) vstore16(vload16(0, x + i) * scale + bias, 0, y + i);
-    for EACH_LAST(i, ne.x) y[i] = x[i] * scale + bias;
-}
+#define WITH_TWO_NUMBERS(name, of)                                                  \
+    kernel void name(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb, \
+                     long4 y_nb, float p, float q) {                                \
+        long4 at = row_number(ne);                                                  \
+        Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at); \
+        for EACH_16(i, ne.x) vstore16(of(vload16(0, x + i)), 0, y + i);             \
+        for EACH_LAST(i, ne.x) y[i] = of(x[i]);                                     \
+    }
+#define SCALED(x) ((x) * p + q)
+#define CLAMPED(x) fmin(fmax((x), p), q)
+
+WITH_TWO_NUMBERS(scaled, SCALED)
+WITH_TWO_NUMBERS(clamped, CLAMPED)

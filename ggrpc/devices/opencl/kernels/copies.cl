@@ -19,6 +19,24 @@ kernel void copy(Bytes x, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_nb,
              y_nb.x);
 }
 
+static bool in_range(long row, long n, global int *fault, int number) {
+    if (row >= 0 && row < n) return true;
+    if (get_local_id(0) == 0 && atomic_cmpxchg(fault, 0, number) == 0) fault[1] = row;
+    return false;
+}
+
+// Source: ggml_get_rows: each list of rows belongs to a matrix of x.
+kernel void get_rows(Bytes x, ulong x_at, Bytes rows, ulong rows_at, Bytes y, ulong y_at,
+                     long4 ne, long4 x_ne, long4 x_nb, long4 rows_nb, long4 y_nb,
+                     global int *fault, int number) {
+    long4 at = row_number(ne);
+    long row = *(global const int *)(rows + rows_at + at.y * rows_nb.x
+                                     + at.z * rows_nb.y + at.w * rows_nb.z);
+    if (in_range(row, x_ne.y, fault, number))
+        copy_row(row_of(x, x_at, x_nb, (long4)(0, row, at.zw)),
+                 row_of(y, y_at, y_nb, at), ne.x, x_nb.x, y_nb.x);
+}
+
 #ifdef INDEX
 #define I32 int
 #define I64 long
@@ -31,12 +49,8 @@ kernel void set_rows(Bytes x, ulong x_at, Bytes rows, ulong rows_at, Bytes y, ul
     long4 of = (long4)(0, at.y, at.z % rows_ne.y, at.w % rows_ne.z);
     long row = *(global const INDEX *)(rows + rows_at + of.y * rows_nb.x
                                        + of.z * rows_nb.y + of.w * rows_nb.z);
-    if (row < 0 || row >= y_ne.y) {
-        if (get_local_id(0) == 0 && atomic_cmpxchg(fault, 0, number) == 0)
-            fault[1] = row;
-        return;
-    }
-    copy_row(row_of(x, x_at, x_nb, at), row_of(y, y_at, y_nb, (long4)(0, row, at.zw)),
-             ne.x, x_nb.x, y_nb.x);
+    if (in_range(row, y_ne.y, fault, number))
+        copy_row(row_of(x, x_at, x_nb, at),
+                 row_of(y, y_at, y_nb, (long4)(0, row, at.zw)), ne.x, x_nb.x, y_nb.x);
 }
 #endif
