@@ -7,6 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.experts import ROWS
 from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
@@ -81,3 +82,11 @@ def test_expert_that_is_not_there_is_refused(
     case.node(op, [*sources, case.leaf(ids, GGMLType.I32)], ne, name="y")
     with pytest.raises(GraphError, match=f"'y': there is no .* {wrong} of 4"):
         run_case(cpu, case)
+
+
+@pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.Q8_0], ids=lambda t: t.name)
+def test_expert_that_many_tokens_choose_is_multiplied_in_parts(
+    cpu: CpuDevice, type: GGMLType
+) -> None:
+    case = mul_mat_id(type, ROWS + 5, k=256, n=64, n_expert=4)
+    assert_agree(case, run_case(cpu, case), by_definition(case, define))

@@ -1,13 +1,16 @@
 """MUL_MAT_ID and ADD_ID in numpy.
 
 Each expert's matrix is a weight of its own to the cache, so that those that nobody asks
-for are never unpacked. Of several tokens, those of one expert are multiplied together.
+for are never unpacked. Of several tokens, those of one expert are multiplied together,
+and the threads take experts in turn: each has BLAS to itself, and they wait for each
+other once a node, not once an expert.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +36,24 @@ from ggrpc.types import GGMLType
 
 Check = Callable[[Array], None]
 Multiply = Callable[[int, Array, Array], object]  # (expert, rows, where rows @ w go)
+Chosen = tuple[int, Array]  # an expert, and the places in ids, counted, that want it
+
+ROWS = 128  # of an expert that are multiplied at once: BLAS gains little by more
+WORTH_SHARING = 1 << 20  # multiplications for which waking another thread pays
+
+
+class _Share(NamedTuple):
+    """What a thread has to itself.
+
+    Attributes:
+        multiply: by an expert's matrix.
+        rows: room for rows to multiply.
+        products: room for what they give.
+    """
+
+    multiply: Multiply
+    rows: Array
+    products: Array
 
 
 @kernel(Op.MUL_MAT_ID)
@@ -40,7 +61,6 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     """Append y[t, j, i] = sum_k as[ids[t, j], i, k] b[t, j % b1, k]."""
     experts, b, ids = node.source(AS), node.source(B), node.source(IDS)
     check = index_check(node, ids, experts.ne[2], "expert")
-    multiply = _multiplier(c, experts)
     rows, chosen = _flat(c, c.f32(b)), c.view(ids)[0, 0]
     out = c.view(node.tensor)
     flat = (out.shape[1] * out.shape[2], out.shape[3])
@@ -48,11 +68,11 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     target = c.scratch(flat) if y is None else y
     if b.ne[2] == 1:
         serving = [rows[j % len(rows)] for j in range(ids.ne[0])]
+        multiply = _multipliers(c, experts, 1)[0]
         c.step(_one_token, check, chosen[0], multiply, serving, list(target))
     else:
-        used = c.scratch((b.ne[2], b.ne[0])), c.scratch((b.ne[2], flat[1]))
-        row_of = _rows_of(ids, b)
-        c.step(_many_tokens, check, chosen, multiply, rows, row_of, target, *used)
+        shares, row_of = _shares(c, experts, ids), _rows_of(ids, b)
+        c.step(_many_tokens, c.workers, check, chosen, shares, rows, row_of, target)
     if y is None:
         c.convert(cast, target.reshape(out.shape), out)
 
@@ -100,44 +120,83 @@ def _one_token(
         multiply(expert, row, out)
 
 
+def _shares(c: Compiler, experts: Tensor, ids: Tensor) -> list[_Share]:
+    """A share for each thread that it pays to wake."""
+    k, n, _, _ = experts.ne
+    large = ids.nelements * k * n >= WORTH_SHARING
+    size = min(ids.nelements, ROWS)
+    return [
+        _Share(multiply, c.scratch((size, k)), c.scratch((size, n)))
+        for multiply in _multipliers(c, experts, c.workers.threads if large else 1)
+    ]
+
+
 def _many_tokens(
+    workers: Workers,
     check: Check,
     ids: Array,
-    multiply: Multiply,
+    shares: Sequence[_Share],
     rows: Array,
     row_of: Array,
     y: Array,
-    used: Array,
-    made: Array,
 ) -> None:
-    """Multiply the rows of each expert together, `used` at most at a time."""
+    """Multiply the rows of each expert together."""
     check(ids)
-    flat = ids.reshape(-1)
-    order = flat.argsort(kind="stable")
-    experts, starts = np.unique(flat[order], return_index=True)
+    pending = _by_expert(ids.reshape(-1))
+    tasks = [partial(_work, pending, rows, row_of, y, share) for share in shares]
+    if len(tasks) == 1:
+        tasks[0]()
+    else:
+        workers.run(tasks)
+
+
+def _by_expert(ids: Array) -> list[Chosen]:
+    """The places of each expert that is wanted, ROWS at most at a time."""
+    order = ids.argsort(kind="stable")
+    experts, starts = np.unique(ids[order], return_index=True)
     stops = [*starts[1:].tolist(), len(order)]
-    for expert, first, stop in zip(
-        experts.tolist(), starts.tolist(), stops, strict=True
-    ):
-        for start in range(first, stop, len(used)):
-            places = order[start : min(stop, start + len(used))]
-            taken, out = used[: len(places)], made[: len(places)]
-            rows.take(row_of[places], 0, out=taken, mode="clip")
-            multiply(expert, taken, out)
-            y[places] = out
+    return [
+        (expert, order[at : min(at + ROWS, stop)])
+        for expert, start, stop in zip(
+            experts.tolist(), starts.tolist(), stops, strict=True
+        )
+        for at in range(start, stop, ROWS)
+    ]
 
 
-def _multiplier(c: Compiler, experts: Tensor) -> Multiply:
-    """What multiplies rows with the matrix of an expert."""
+def _work(
+    pending: list[Chosen], rows: Array, row_of: Array, y: Array, share: _Share
+) -> None:
+    """Take experts from the end until another thread took the last one."""
+    while pending:
+        try:
+            expert, places = pending.pop()
+        except IndexError:
+            return
+        taken, out = share.rows[: len(places)], share.products[: len(places)]
+        rows.take(row_of[places], 0, out=taken, mode="clip")
+        share.multiply(expert, taken, out)
+        y[places] = out
+
+
+def _multipliers(c: Compiler, experts: Tensor, count: int) -> list[Multiply]:
+    """What multiplies rows with the matrix of an expert, for each of some threads."""
     matrices = c.view(experts)[0]
     if experts.type is GGMLType.F32 and blas_takes(matrices):
-        return partial(_multiply_plain, list(matrices.swapaxes(-1, -2)))
+        return [partial(_multiply_plain, list(matrices.swapaxes(-1, -2)))] * count
     place = c.place(experts)
     weight_of = cache(partial(_weight, c.weights, c.workers, place, experts, matrices))
-    unpack = partial(spread, c.workers, CODECS[experts.type].unpack)
-    block = block_of(c, (*experts.ne[:2], 1, 1))
-    by_blocks = partial(_multiply_by_blocks, unpack, matrices, block)
-    return partial(_multiply_weight, weight_of, by_blocks)
+    unpack, one = CODECS[experts.type].unpack, (*experts.ne[:2], 1, 1)
+    if count == 1:
+        unpack = partial(spread, c.workers, unpack)
+    return [
+        partial(
+            _multiply_weight,
+            weight_of,
+            partial(_multiply_by_blocks, unpack, matrices, block_of(c, one)),
+        )
+        for _ in range(count)
+    ]
 
 
 def _weight(
