@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ggrpc.building.signatures import Method, methods
+from ggrpc.building.signatures import FREE_TYPE, Method, methods
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
@@ -47,7 +47,7 @@ def _bound(method: Method) -> Callable[..., Tensor]:
             sources,
             method.params(given),
             ne=given.get("ne"),
-            type=given.get("type"),
+            type=given["type"] if method.contract.op in FREE_TYPE else None,
             over=sources[0] if given.get("inplace") else None,
             name=given["name"],
         )

@@ -646,7 +646,7 @@ class Ops(ABC):
         C: Tensor,
         ids: Tensor | None = None,
         *,
-        k: int = 0,
+        k: int = 1,
         name: str = "",
     ) -> Tensor: ...
     def get_rel_pos(
@@ -714,7 +714,7 @@ class Ops(ABC):
         beta: Tensor,
         state: Tensor,
         *,
-        K: int = 0,
+        K: int = 1,
         name: str = "",
     ) -> Tensor: ...
     def lightning_indexer(

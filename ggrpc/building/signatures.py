@@ -46,7 +46,7 @@ IN_PLACE = frozenset(
 USUAL: Mapping[str, float] = {
     **{"bias": 0.0, "max_bias": 0.0, "logit_softcap": 0.0, "prec": 0, "hint": 0},
     **{"s0": 1, "s1": 1, "s2": 1, "p0": 0, "p1": 0, "p2": 0, "d0": 1, "d1": 1, "d2": 1},
-    **{"is_2d": 1, "order": 0, "k": 0, "gated": 0, "max_period": 10000, "mode": 0},
+    **{"is_2d": 1, "order": 0, "k": 1, "gated": 0, "max_period": 10000, "mode": 0},
     **{"shift1": 0, "shift2": 0, "shift3": 0, "swapped": 0, "circular": 0},
     **{f"{side}p{dim}": 0 for dim in range(4) for side in "lr"},
     **{"n_past": 0, "n_ctx": 0, "n_ctx_orig": 0, "n_offs": 0},

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ggrpc import __version__
-from ggrpc.commands import bench, devices, mem, probe, serve
+from ggrpc.commands import bench, check, devices, mem, probe, serve
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.errors import GgrpcError
@@ -65,6 +65,7 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(probe.EXAMPLES))(probe.probe)
     app.command(epilog=_examples(mem.EXAMPLES))(mem.mem)
     app.command(epilog=_examples(bench.EXAMPLES))(bench.bench)
+    app.command(epilog=_examples(check.EXAMPLES))(check.check)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
     group = cast(TyperGroup, typer.main.get_command(app))
     # These may stand before the command and behind it.

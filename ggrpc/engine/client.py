@@ -171,6 +171,11 @@ class Client:
         view = memoryview(data).cast("B")
         self._tell(m.SetTensor(tensor=tensor, offset=offset, size=len(view), data=view))
 
+    def set_tensor_hash(self, tensor: Tensor, hash: int, offset: int = 0) -> bool:
+        """Write bytes into a tensor out of the server's cache; False: it has none."""
+        request = m.SetTensorHash(tensor=tensor, offset=offset, hash=hash)
+        return bool(self._ask(request, m.Result).result)
+
     def memset_tensor(
         self, tensor: Tensor, value: int, size: int, offset: int = 0
     ) -> None:

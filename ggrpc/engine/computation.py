@@ -23,7 +23,9 @@ from ggrpc.op import Op
 from ggrpc.ops import contract_of
 from ggrpc.tensor import MAX_SRC, Tensor
 
-Data = Mapping[Tensor, "Array | DeviceTensor"]
+# Arrays of values, or a tensor's bytes as they are.
+Values = Array | bytes | bytearray | memoryview
+Data = Mapping[Tensor, Values | DeviceTensor]
 Place = tuple[int, Device]  # a root, on a device
 
 SPACING = 1 << 44  # between the made-up addresses of a graph's buffers
@@ -62,7 +64,8 @@ class Computation:
         self._graph = g.graph()
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
         for tensor, there in stored.items():
-            self._check(tensor, there.ne)
+            self._check(tensor)
+            _check_ne(tensor, there.ne)
         self.outputs = list(_ends(self._graph) if outputs is None else outputs)
         with ExitStack() as stack:
             chosen = devices or [t.device for t in stored.values()] or _cpu(stack)
@@ -82,7 +85,13 @@ class Computation:
             self._missing = set(_inputs(self._graph, self._homes)) - {
                 tensor.id for tensor in stored
             }
-            self.set({t: d for t, d in (data or {}).items() if t not in stored})
+            self.set(
+                {
+                    tensor: values
+                    for tensor, values in (data or {}).items()
+                    if not isinstance(values, DeviceTensor)
+                }
+            )
             self._closing = stack.pop_all()
 
     def __enter__(self) -> Computation:
@@ -111,17 +120,19 @@ class Computation:
             raise ConfigError(f"{tensor} is not used by the graph")
         return device
 
-    def set(self, data: Mapping[Tensor, Array | DeviceTensor]) -> None:
-        """Write tensors of data; each keeps its values until they are written again."""
+    def set(self, data: Mapping[Tensor, Values]) -> None:
+        """Write tensors of data; each keeps its values until they are written again.
+
+        Raises:
+            ConfigError: a tensor is of another graph, or of another shape or size.
+        """
         for tensor, values in data.items():
-            array = values.numpy() if isinstance(values, DeviceTensor) else values
-            array = np.asarray(array)
-            self._check(tensor, ne_of(array.shape))
+            self._check(tensor)
             buffer, at = self._places[tensor.id, self.device_of(tensor)]
-            buffer.put(at, pack(array, tensor.type))
+            buffer.put(at, _bytes(tensor, values))
             self._missing.discard(tensor.id)
 
-    def run(self, data: Mapping[Tensor, Array] | None = None) -> dict[Tensor, Array]:
+    def run(self, data: Mapping[Tensor, Values] | None = None) -> dict[Tensor, Array]:
         """Compute.
 
         Args:
@@ -152,14 +163,9 @@ class Computation:
         buffer.get(at + tensor.view_offs, data)
         return unpack(tensor, data)
 
-    def _check(self, tensor: Tensor, ne: tuple[int, ...]) -> None:
+    def _check(self, tensor: Tensor) -> None:
         if self._graph.tensors.get(tensor.id) != tensor or tensor.op:
             raise ConfigError(f"{tensor} is no tensor of data of this graph")
-        if tensor.ne != ne:
-            raise ConfigError(
-                f"{tensor} is {list(tensor.ne)}, its data {list(ne)}: numpy's shape is "
-                "ne reversed"
-            )
 
     def _take_memory(self, plan: Plan, stack: ExitStack) -> None:
         """Give every root a place on each device that needs it."""
@@ -229,6 +235,25 @@ def _cpu(stack: ExitStack) -> list[Device]:
     from ggrpc.devices.cpu import CpuDevice
 
     return [stack.enter_context(closing(CpuDevice()))]
+
+
+def _bytes(tensor: Tensor, values: Values) -> memoryview:
+    if isinstance(values, (bytes, bytearray, memoryview)):
+        view = memoryview(values).cast("B")
+        if len(view) != tensor.nbytes:
+            raise ConfigError(f"{len(view)} bytes are no {tensor}: {tensor.nbytes}")
+        return view
+    array = np.asarray(values)
+    _check_ne(tensor, ne_of(array.shape))
+    return pack(array, tensor.type)
+
+
+def _check_ne(tensor: Tensor, ne: tuple[int, ...]) -> None:
+    if tensor.ne != ne:
+        raise ConfigError(
+            f"{tensor} is {list(tensor.ne)}, its data {list(ne)}: numpy's shape is "
+            "ne reversed"
+        )
 
 
 def _as_data(tensor: Tensor) -> Tensor:

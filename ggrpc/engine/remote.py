@@ -175,7 +175,7 @@ class RemoteDevice(Device):
         Servers before protocol 7.0.1 cannot be asked: they do what their op table has.
         """
         table = self.client.dialect.table
-        if not all(map(table.has, _operations(node))):
+        if not all(map(table.has, operations_of(node))):
             return False
         if Command.GET_DEVICE_SUPPORTS_OP not in self.client.dialect.commands:
             return True
@@ -212,7 +212,7 @@ class RemoteDevice(Device):
         return run
 
 
-def _operations(node: Node) -> Iterator[Op | UnaryOp | GluOp]:
+def operations_of(node: Node) -> Iterator[Op | UnaryOp | GluOp]:
     """An op, and which of its sub-operations."""
     yield node.tensor.op
     if node.tensor.op is Op.UNARY:

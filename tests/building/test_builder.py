@@ -11,6 +11,7 @@ from ggrpc.building.stub import stub
 from ggrpc.errors import GraphError
 from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.ops import CONTRACTS, Node
+from ggrpc.ops.triangles import Triangle
 from ggrpc.types import GGMLType
 
 F32, F16, I32 = GGMLType.F32, GGMLType.F16, GGMLType.I32
@@ -133,6 +134,7 @@ def test_shapes_that_are_worked_out(g: GraphBuilder) -> None:
     windows = g.win_part(image, 4)
     assert windows.ne == (3, 4, 4, 6)
     assert g.win_unpart(windows, 10, 7, 4).ne == image.ne
+    assert g.tri(g.tensor("F32", 3, 3), type=Triangle.LOWER).type is F32
     assert g.arange(0, 5, 0.5).ne == (10, 1, 1, 1)
     assert g.top_k(image, 2).ne == (2, 10, 7, 1)
     assert g.repeat(g.tensor("F32", 4), ne=[8, 2]).ne == (8, 2, 1, 1)

@@ -150,6 +150,14 @@ def test_data_that_is_missing_or_wrong_is_named() -> None:
             computation.device_of(g.tensor("F32", 1))
 
 
+def test_bytes_go_in_as_they_are() -> None:
+    g = GraphBuilder()
+    w, x, y = product(g)
+    assert nmse(compute(g, {w: W.tobytes(), x: X})[y], X @ W.T) < 1e-10
+    with pytest.raises(ConfigError, match="8 bytes are no tensor 'w': 1280"):
+        compute(g, {w: bytes(8), x: X})
+
+
 def test_stored_data_of_another_shape_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     w, x, _ = product(g)

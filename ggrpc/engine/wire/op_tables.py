@@ -89,8 +89,12 @@ class OpTable:
 
     def has(self, member: Op | UnaryOp | GluOp) -> bool:
         """Whether it numbers an op, or a sub-operation."""
+        return self.number(member) != UNKNOWN
+
+    def number(self, member: Op | UnaryOp | GluOp) -> int:
+        """The number of an op, or of a sub-operation; UNKNOWN where it has none."""
         numberings = {Op: self.op, UnaryOp: self.unary, GluOp: self.glu}
-        return bool(numberings[type(member)].to_wire[member] != UNKNOWN)
+        return int(numberings[type(member)].to_wire[member])
 
 
 @cache

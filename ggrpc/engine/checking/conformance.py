@@ -1,0 +1,204 @@
+"""Whether a server keeps to the protocol: every command of its version, at the edges.
+
+Only what llama.cpp's own servers of every version survive is asked for. Each step takes
+a device and says what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ggrpc.building import GraphBuilder
+from ggrpc.engine.computation import Computation
+from ggrpc.engine.remote import RemoteBuffer, RemoteDevice
+from ggrpc.engine.values import described
+from ggrpc.engine.wire.commands import Command
+from ggrpc.errors import OutOfMemory
+from ggrpc.ops import Node
+from ggrpc.tensor import MAX_SRC, Tensor
+from ggrpc.types import GGMLType
+
+TOO_MUCH = 1 << 60
+# Around the sizes at which something is rounded up, and more than a socket's buffer.
+SIZES = (1, 63, 64, 4097, (1 << 20) + 1)
+
+
+class Step(NamedTuple):
+    """One thing that a server must do.
+
+    Attributes:
+        name: the command in question.
+        run: gives what is wrong, None where nothing is.
+        needs: the command that the server's version must have.
+    """
+
+    name: str
+    run: Callable[[RemoteDevice], str | None]
+    needs: Command
+
+
+def _alignment(device: RemoteDevice) -> str | None:
+    n = device.client.alignment(device.number)
+    return None if n > 0 and n & (n - 1) == 0 else f"{n} is no power of two"
+
+
+def _max_size(device: RemoteDevice) -> str | None:
+    size = device.client.max_size(device.number)
+    return None if size > 0 else "no buffer may have a byte"
+
+
+def _memory(device: RemoteDevice) -> str | None:
+    free, total = device.memory()
+    return None if free <= total > 0 else f"{free} of {total} bytes are free"
+
+
+def _buffers(device: RemoteDevice) -> str | None:
+    buffers = [device.allocate(size) for size in SIZES]
+    for at, buffer in enumerate(buffers):
+        if buffer.base % device.alignment:
+            return f"a buffer's base {buffer.base:#x} is not aligned"
+        for other in buffers[:at]:
+            if _overlap(buffer, other):
+                return "two buffers overlap"
+    return _well(*buffers)
+
+
+def _too_much(device: RemoteDevice) -> str | None:
+    try:
+        device.allocate(TOO_MUCH)
+    except OutOfMemory:
+        return None
+    return f"it gave a buffer of {TOO_MUCH} bytes"
+
+
+def _transfers(device: RemoteDevice) -> str | None:
+    for size in SIZES:
+        buffer = device.allocate(size + 100)
+        data = bytes(np.arange(size, dtype=np.uint32).astype(np.uint8))
+        for offset in (0, 1, 100):
+            buffer.put(offset, memoryview(data))
+            with buffer.read(offset, size) as view:
+                if view != data:
+                    return f"{size} bytes at {offset} do not come back as they went"
+        _well(buffer)
+    return None
+
+
+def _clear(device: RemoteDevice) -> str | None:
+    buffer = device.allocate(4097)
+    for value in (255, 0):
+        device.client.clear(buffer.handle, value)
+        with buffer.read(0, 4097) as view:
+            if bytes(view) != bytes([value]) * 4097:
+                return f"bytes are not {value} after a clear"
+    return _well(buffer)
+
+
+def _memset(device: RemoteDevice) -> str | None:
+    buffer = device.allocate(100)
+    buffer.fill(3, 90, 7)
+    with buffer.read(0, 100) as view:
+        if bytes(view) != bytes(3) + b"\7" * 90 + bytes(7):
+            return "bytes 3 to 93 were to become 7, and no others"
+    return _well(buffer)
+
+
+def _copy(device: RemoteDevice) -> str | None:
+    one, two = device.allocate(4096), device.allocate(4096)
+    one.put(0, memoryview(bytes(range(256)) * 16))
+    source, target = _tensor(one, 64, 1000), _tensor(two, 128, 1000)
+    if not device.client.copy_tensor(source, target):
+        return "it cannot copy within a device"
+    with two.read(128, 1000) as view, one.read(64, 1000) as expected:
+        if view != expected:
+            return "the copy differs from its source"
+    return _well(one, two)
+
+
+def _init(device: RemoteDevice) -> str | None:
+    buffer = device.allocate(4096)
+    device.client.init_tensor(_tensor(buffer, 0, 1000))
+    with buffer.read(0, 1):  # so that it has answered
+        return _well(buffer)
+
+
+def _hash(device: RemoteDevice) -> str | None:
+    buffer = device.allocate(4096)
+    unheard_of = int(np.random.default_rng().integers(1 << 62))
+    if device.client.set_tensor_hash(_tensor(buffer, 0, 4096), unheard_of):
+        return "it claims to have data of which nobody has the hash"
+    return _well(buffer)
+
+
+def _alloc_size(device: RemoteDevice) -> str | None:
+    for type in (GGMLType.F32, GGMLType.Q4_0):
+        tensor = described(type, (96, 3, 1, 1))
+        size = device.client.alloc_size(tensor, device=device.number)
+        if size < tensor.nbytes:
+            return f"{type.name}: {size} bytes for a tensor of {tensor.nbytes}"
+    return None
+
+
+def _compute(device: RemoteDevice) -> str | None:
+    """GRAPH_COMPUTE, and where there is one GRAPH_RECOMPUTE with other data."""
+    g = GraphBuilder()
+    x = g.tensor("F32", 33)
+    y = g.add(g.add(x, x), x)
+    with Computation(g, devices=[device]) as computation:
+        for turn in range(3):
+            values = np.full(33, turn, np.float32)
+            if not np.array_equal(computation.run({x: values})[y], 3 * values):
+                return f"x + x + x is wrong for x = {turn}"
+    return None
+
+
+def _supports(device: RemoteDevice) -> str | None:
+    g = GraphBuilder()
+    x = g.tensor("F32", 32)
+    node = Node.of(g.add(x, x), [x, x] + [None] * (MAX_SRC - 2))
+    return None if device.supports(node) else "it says that it cannot ADD"
+
+
+def _free(device: RemoteDevice) -> str | None:
+    for _ in range(100):
+        _well(device.allocate(1 << 20))
+    device.synchronize()
+    return None
+
+
+STEPS = (
+    Step("GET_ALIGNMENT", _alignment, Command.GET_ALIGNMENT),
+    Step("GET_MAX_SIZE", _max_size, Command.GET_MAX_SIZE),
+    Step("GET_DEVICE_MEMORY", _memory, Command.GET_DEVICE_MEMORY),
+    Step("ALLOC_BUFFER", _buffers, Command.ALLOC_BUFFER),
+    Step("ALLOC_BUFFER of too much", _too_much, Command.ALLOC_BUFFER),
+    Step("FREE_BUFFER", _free, Command.FREE_BUFFER),
+    Step("SET_TENSOR, GET_TENSOR", _transfers, Command.SET_TENSOR),
+    Step("BUFFER_CLEAR", _clear, Command.BUFFER_CLEAR),
+    Step("MEMSET_TENSOR", _memset, Command.MEMSET_TENSOR),
+    Step("COPY_TENSOR", _copy, Command.COPY_TENSOR),
+    Step("INIT_TENSOR", _init, Command.INIT_TENSOR),
+    Step("SET_TENSOR_HASH", _hash, Command.SET_TENSOR_HASH),
+    Step("GET_ALLOC_SIZE", _alloc_size, Command.GET_ALLOC_SIZE),
+    Step("GRAPH_COMPUTE", _compute, Command.GRAPH_COMPUTE),
+    Step("GET_DEVICE_SUPPORTS_OP", _supports, Command.GET_DEVICE_SUPPORTS_OP),
+)
+
+
+def _overlap(a: RemoteBuffer, b: RemoteBuffer) -> bool:
+    return a.base < b.base + b.size and b.base < a.base + a.size
+
+
+def _tensor(buffer: RemoteBuffer, offset: int, size: int) -> Tensor:
+    tensor = described(GGMLType.I8, (size, 1, 1, 1))
+    return tensor._replace(buffer=buffer.handle, data=buffer.base + offset)
+
+
+def _well(*buffers: RemoteBuffer) -> str | None:
+    """Give buffers back; nothing is wrong."""
+    for buffer in buffers:
+        buffer.free()
+    return None

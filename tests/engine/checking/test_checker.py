@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Result
+from ggrpc.engine.registry import connect
+from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
+from ggrpc.errors import ConnectError
+from ggrpc.op import Op
+from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.processes import free_port, native_serving
+from tests.support.servers import running
+
+NATIVE = {
+    "0.3.16": "2025-08-20",
+    "0.3.17": "",
+    "0.3.24": "",
+    "0.3.35": "",
+    "0.3.36": "",
+}
+
+
+@pytest.fixture(scope="module")
+def reference() -> CpuDevice:
+    return CpuDevice(threads=2)
+
+
+def findings(
+    endpoint: Endpoint, reference: CpuDevice, full: bool = False, op_table: str = ""
+) -> list[Finding]:
+    opener = partial(connect, timeout=60, op_table=op_table or None)
+    return list(Checker(endpoint, CheckSettings(opener, reference, full)).run())
+
+
+def failed(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.result is Result.FAILED]
+
+
+@pytest.mark.parametrize("release", NATIVE)
+def test_native_server_is_healthy_in_full(release: str, reference: CpuDevice) -> None:
+    with native_serving(release, "--threads", "2") as endpoint:
+        found = findings(endpoint, reference, full=True, op_table=NATIVE[release])
+        assert not failed(found)
+        assert sum(f.result is Result.OK for f in found) > 150
+        assert not failed(findings(endpoint, reference))  # and it is still there
+
+
+def test_own_server_is_healthy_and_every_op_is_asked_for(reference: CpuDevice) -> None:
+    with running(dialects=(V7_0_1,)) as endpoint:
+        found = findings(endpoint, reference, full=True)
+    assert {finding.result for finding in found} == {Result.OK}
+    assert {op.name for op in Op} - {f.name.split("-")[0] for f in found} == {
+        *("NONE", "VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"),  # compute nothing
+        *("CUSTOM", "MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3"),  # nobody's
+        *("FLASH_ATTN_BACK", "ADD_REL_POS"),
+    }
+
+
+def test_op_that_is_reckoned_wrong_is_named(reference: CpuDevice) -> None:
+    with running(WrongDevice(Op.RMS_NORM)) as endpoint:
+        wrong = failed(findings(endpoint, reference))
+    assert [finding.name for finding in wrong] == ["RMS_NORM"]
+    assert all("differs from cpu here" in finding.detail for finding in wrong)
+    assert wrong[0].error is not None and wrong[0].limit is not None
+    assert wrong[0].error > wrong[0].limit
+
+
+def test_op_that_ends_the_session_is_named_and_the_rest_goes_on(
+    reference: CpuDevice,
+) -> None:
+    with running(FailingDevice(Op.SOFT_MAX)) as endpoint:
+        found = findings(endpoint, reference)
+    assert [finding.name for finding in failed(found)] == ["SOFT_MAX", "LAYER"]
+    assert "sent after GRAPH_COMPUTE" in failed(found)[0].detail
+    assert found[-1].name == "LAYER"
+
+
+def test_only_the_second_device_is_wrong(reference: CpuDevice) -> None:
+    sound = CpuDevice(threads=1, weight_cache=0)
+    with running(sound, WrongDevice(Op.ADD)) as endpoint:
+        wrong = failed(findings(endpoint, reference))
+    assert {finding.device for finding in wrong} == {1}
+    assert {"GRAPH_COMPUTE", "ADD"} <= {finding.name for finding in wrong}
+
+
+def test_what_a_server_says_of_itself_is_checked(reference: CpuDevice) -> None:
+    device = CpuDevice(threads=1, weight_cache=0)
+    device.alignment = 48
+    device.max_size = 0
+    with running(device, dialects=(V7_0_0,)) as endpoint:
+        wrong = {f.name: f.detail for f in failed(findings(endpoint, reference))}
+    assert wrong["GET_ALIGNMENT"] == "48 is no power of two"
+    assert wrong["GET_MAX_SIZE"] == "no buffer may have a byte"
+
+
+def test_ops_whose_number_is_not_certain_are_left_alone(reference: CpuDevice) -> None:
+    with running(dialects=(V2_0_0,)) as endpoint:
+        found = {f.name: f for f in findings(endpoint, reference)}
+        known = findings(endpoint, reference, op_table="2025-10-12")
+    assert found["ADD"].result is Result.OK
+    assert found["MUL"].result is Result.SKIPPED
+    assert "say which with --op-table" in found["MUL"].detail
+    assert "came on 2025-12-11" in found["TOP_K"].detail
+    skipped = [f.name for f in known if f.result is Result.SKIPPED]
+    assert skipped == ["MEMSET_TENSOR", "GET_DEVICE_SUPPORTS_OP", "TOP_K"]
+
+
+def test_server_that_is_gone_is_an_error(reference: CpuDevice) -> None:
+    with pytest.raises(ConnectError):
+        findings(Endpoint("127.0.0.1", free_port()), reference)
