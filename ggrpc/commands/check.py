@@ -69,9 +69,10 @@ def check(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Check servers: the commands of their protocol, and each device's arithmetic.
+    """Check the protocol and the arithmetic of servers.
 
-    Small graphs are computed there and on the cpu here, and must agree as far as types
+    Every command of the protocol is tried, at the edges too. Small graphs are computed
+    on each device and on the cpu here, and must agree as far as types
     and ops allow. Shown are a summary of each device, and each check that failed; with
     --json all checks, one a line. The exit code is 1 where any failed.
 
