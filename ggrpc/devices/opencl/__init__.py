@@ -7,6 +7,7 @@ from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     arithmetic,
     attention,
     copies,
+    experts,
     norms,
     reductions,
     rope,

@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL and DIV with broadcasting over whole rows, SCALE and CLAMP."""
+"""ADD, SUB, MUL and DIV with broadcasting over whole rows; functions of elements."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ def binary(node: Node, c: Compiler) -> None:
     c.launch(name, (rows_of(y),), a, b, y, y.ne, a.nb, b.ne, b.nb, y.nb)
 
 
-@kernel(Op.SCALE, Op.CLAMP, accepts=all_dense_f32)
-def with_two_numbers(node: Node, c: Compiler) -> None:
-    """Append y = scale x + bias, or x between two bounds."""
+EACH = (
+    *(Op.SCALE, Op.CLAMP, Op.LEAKY_RELU),
+    *(Op.SQR, Op.SQRT, Op.LOG, Op.SIN, Op.COS),
+)
+
+
+@kernel(*EACH, accepts=all_dense_f32)
+def each(node: Node, c: Compiler) -> None:
+    """Append y = f(x), with up to two parameters."""
     x, y = node.source(0), node.tensor
-    name = c.kernel("arithmetic", "scaled" if y.op is Op.SCALE else "clamped")
-    c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb, *map(float, node.params))
+    name = c.kernel("arithmetic", "each", FUNCTION=y.op.name)
+    first, second = (*map(float, node.params), 0.0, 0.0)[:2]
+    c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb, first, second)

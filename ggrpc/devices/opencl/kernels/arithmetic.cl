@@ -1,4 +1,4 @@
-// a op b, where b repeats into a; scale * x + bias; x between bounds. Dense F32 rows.
+// a op b, where b repeats into a, and a FUNCTION of each x; all of dense F32 rows.
 
 #include "rows.h"
 
@@ -25,16 +25,28 @@ BINARY(sub, -)
 BINARY(mul, *)
 BINARY(div, /)
 
-#define WITH_TWO_NUMBERS(name, of)                                                  \
-    kernel void name(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb, \
-                     long4 y_nb, float p, float q) {                                \
-        long4 at = row_number(ne);                                                  \
-        Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at); \
-        for EACH_16(i, ne.x) vstore16(of(vload16(0, x + i)), 0, y + i);             \
-        for EACH_LAST(i, ne.x) y[i] = of(x[i]);                                     \
-    }
-#define SCALED(x) ((x) * p + q)
-#define CLAMPED(x) fmin(fmax((x), p), q)
+// Each is written for a float and for sixteen, with two parameters that some have.
+#define SCALE(x, scale, bias) ((x) * scale + bias)
+#define CLAMP(x, low, high) fmax(fmin((x), high), low)
+#define LEAKY_RELU(x, slope, none) (fmax((x), 0.0f) + slope * fmin((x), 0.0f))
+#define SQR(x, p, q) ((x) * (x))
+#define SQRT(x, p, q) sqrt(x)
+#define LOG(x, p, q) log(x)
+#define SIN(x, p, q) sin(x)
+#define COS(x, p, q) cos(x)
 
-WITH_TWO_NUMBERS(scaled, SCALED)
-WITH_TWO_NUMBERS(clamped, CLAMPED)
+#ifdef FUNCTION
+kernel void each(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                 long4 y_nb, float p, float q) {
+    long4 at = row_number(ne);
+    Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);
+    for EACH_16(i, ne.x) {
+        float16 v = vload16(0, x + i);
+        vstore16(FUNCTION(v, p, q), 0, y + i);
+    }
+    for EACH_LAST(i, ne.x) {
+        float v = x[i];
+        y[i] = FUNCTION(v, p, q);
+    }
+}
+#endif

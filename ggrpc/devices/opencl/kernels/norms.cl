@@ -2,14 +2,6 @@
 
 #include "rows.h"
 
-static float sum(Floats x, long n, local float *each) {
-    float16 wide = 0;
-    float one = 0;
-    for EACH_16(i, n) wide += vload16(0, x + i);
-    for EACH_LAST(i, n) one += x[i];
-    return group_sum(one + sum_of_16(wide), each);
-}
-
 static float sum_of_squares(Floats x, float mean, long n, local float *each) {
     float16 wide = 0;
     float one = 0;
@@ -42,7 +34,7 @@ kernel void rms_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4
 kernel void norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                  long4 y_nb, float eps) {
     ROW
-    float mean = sum(x, ne.x, each) / ne.x;
+    float mean = row_sum(x, ne.x, each) / ne.x;
     float variance = sum_of_squares(x, mean, ne.x, each) / ne.x;
     scaled(x, y, mean, 1 / sqrt(variance + eps), ne.x);
 }

@@ -1,35 +1,82 @@
-// Dense F32 rows to one number, or to the order of their elements.
+// Sums, means and largest elements of dense F32 rows, and the order of their elements.
 
 #include "rows.h"
 
 kernel void sum_rows(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                     long4 y_nb, float part) {
+                     long4 y_nb, float scale) {
     local float each[MOST_WORK_ITEMS];
     long4 at = row_number(ne);
-    Floats x = floats_of(x_, x_at, x_nb, at);
-    float16 wide = 0;
-    float one = 0;
-    for EACH_16(i, ne.x) wide += vload16(0, x + i);
-    for EACH_LAST(i, ne.x) one += x[i];
-    float sum = group_sum(one + sum_of_16(wide), each);
-    if (get_local_id(0) == 0) *floats_of(y_, y_at, y_nb, at) = sum * part;
+    float sum = row_sum(floats_of(x_, x_at, x_nb, at), ne.x, each);
+    if (get_local_id(0) == 0) *floats_of(y_, y_at, y_nb, at) = sum * scale;
 }
 
-// Each element goes to the place that as many others come before; of equal ones the
-// first does, and NaN comes last.
-kernel void argsort(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                    long4 y_nb, long ascends) {
+// Of equal ones the last.
+kernel void argmax(Bytes x_, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_nb,
+                   long4 y_nb) {
+    local float each[MOST_WORK_ITEMS];
+    local int found;
+    long4 at = row_number(ne);
+    Floats x = floats_of(x_, x_at, x_nb, at);
+    float16 wide = -INFINITY;
+    float one = -INFINITY;
+    for EACH_16(i, ne.x) wide = fmax(wide, vload16(0, x + i));
+    for EACH_LAST(i, ne.x) one = fmax(one, x[i]);
+    float largest = group_max(fmax(one, max_of_16(wide)), each);
+    if (get_local_id(0) == 0) found = 0;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for EACH(i, ne.x)
+        if (x[i] == largest) atomic_max(&found, (int)i);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (get_local_id(0) == 0) *(global int *)(y + y_at + at.y * y_nb.x) = found;
+}
+
+#ifdef DESCENDING
+// An int for each float, in the same order; NaN comes last.
+#define KEY(x) key_of(DESCENDING ? -(x) : (x))
+
+static inline int key_of(float x) {
+    int bits = as_int(x);
+    if (isnan(x)) return INT_MAX;
+    return bits < 0 ? -(bits & INT_MAX) : bits;  // -0 is 0
+}
+
+static inline int16 keys_of(float16 x) {
+    int16 bits = as_int16(DESCENDING ? -x : x);
+    int16 keys = select(bits, -(bits & INT_MAX), bits < 0);
+    return select(keys, (int16)INT_MAX, isnan(x));
+}
+
+// How many of the n elements come before the one at i: those that are less, and those
+// before it that are equal.
+static inline int rank_of(Floats x, long i, long n) {
+    const int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    int key = KEY(x[i]);
+    int16 before = 0;
+    long j = 0;
+    for (; j + 16 <= n; j += 16) {
+        int16 keys = keys_of(vload16(0, x + j));
+        before -= keys < key || (keys == key && lane + (int)j < (int)i);
+    }
+    int8 a = before.lo + before.hi;
+    int4 b = a.lo + a.hi;
+    int rank = b.x + b.y + b.z + b.w;
+    for (; j < n; j++) {
+        int other = KEY(x[j]);
+        rank += other < key || (other == key && j < i);
+    }
+    return rank;
+}
+
+// Where the first k elements of the order are.
+kernel void order(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                  long4 y_nb, long k) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at);
     global int *y = (global int *)row_of(y_, y_at, y_nb, at);
     for EACH(i, ne.x) {
-        float mine = ascends ? x[i] : -x[i];
-        int before = 0;
-        for (long j = 0; j < ne.x; j++) {
-            float other = ascends ? x[j] : -x[j];
-            bool equal = other == mine || (isnan(other) && isnan(mine));
-            before += other < mine || (isnan(mine) && !isnan(other)) || (equal && j < i);
-        }
-        y[before] = i;
+        int rank = rank_of(x, i, ne.x);
+        if (SWAPPED && k > 1 && rank < 2) rank = 1 - rank;
+        if (rank < k) y[rank] = i;
     }
 }
+#endif

@@ -25,6 +25,14 @@ static inline Floats floats_of(Bytes base, ulong at, long4 nb, long4 i) {
     return (Floats)row_of(base, at, nb, i);
 }
 
+// Whether an index names one of n. The first that does not is kept: see `OpenClProgram`.
+static inline bool is_index(long index, long n, global int *fault, int number) {
+    if (index >= 0 && index < n) return true;
+    if (get_local_id(0) == 0 && atomic_cmpxchg(fault, 0, number) == 0)
+        fault[1] = index;
+    return false;
+}
+
 static inline float sum_of_16(float16 x) {
     float8 a = x.lo + x.hi;
     float4 b = a.lo + a.hi;
@@ -54,3 +62,12 @@ GROUP_REDUCE(group_sum, PLUS)
 GROUP_REDUCE(group_max, fmax)
 
 #define MOST_WORK_ITEMS 256
+
+// The sum of a row; `each` is room for a float of each work-item.
+static inline float row_sum(Floats x, long n, local float *each) {
+    float16 wide = 0;
+    float one = 0;
+    for EACH_16(i, n) wide += vload16(0, x + i);
+    for EACH_LAST(i, n) one += x[i];
+    return group_sum(one + sum_of_16(wide), each);
+}
