@@ -8,6 +8,7 @@ from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     attention,
     copies,
     experts,
+    matmul,
     norms,
     reductions,
     rope,

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ggrpc.devices.opencl.device import OpenClDevice
 
 Step = Callable[[], object]
-Argument = Tensor | cl.Buffer | int | float | tuple[int, int, int, int] | np.generic
+Memory = cl.Buffer | cl.LocalMemory
+Argument = Tensor | Memory | int | float | tuple[int, int, int, int] | np.generic
 Launcher = Callable[[Node, "Compiler"], None]
 Fuser = Callable[[Sequence[Node], "Compiler"], int]
 Made = TypeVar("Made")

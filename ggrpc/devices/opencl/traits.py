@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import pyopencl as cl
 
+from ggrpc.devices.opencl.vnni import has_vnni
+
 
 class Traits(NamedTuple):
     """Facts of a device.
@@ -15,11 +17,13 @@ class Traits(NamedTuple):
         units: how many work-groups run at once.
         local_size: work-items of a group that share the work on a row: one where a
             work-item is a thread of a processor, which has wide vectors instead.
+        vnni: whether kernels may use a processor's dot products of bytes.
     """
 
     shares_memory: bool
     units: int
     local_size: int
+    vnni: bool
 
 
 def traits_of(device: cl.Device) -> Traits:
@@ -29,4 +33,5 @@ def traits_of(device: cl.Device) -> Traits:
         is_processor,
         device.max_compute_units,
         1 if is_processor else min(64, device.max_work_group_size),
+        is_processor and has_vnni(device),
     )

@@ -1,0 +1,103 @@
+// The types in blocks of 32 values, four blocks a step.
+//
+// A type defines the BYTES of a block; OFFSET: a value is scale * (number - OFFSET), less
+// a minimum where HAS_MINIMA; where its NIBBLES and the fifth bits of them lie. `unpack`
+// gives the numbers of a step in the ORDER that costs least. Formats: ggml's structs.
+
+#define STEP 128
+#define SUB 32
+#define REGISTERS 2
+
+#if TYPE == Q8_0
+#define ORDER NATURAL
+#else
+#define ORDER HALVED
+#endif
+
+#if TYPE == Q4_0
+#define BYTES 18
+#define NIBBLES 2
+#define OFFSET 8
+#elif TYPE == Q4_1
+#define BYTES 20
+#define NIBBLES 4
+#define OFFSET 0
+#define HAS_MINIMA
+#elif TYPE == Q5_0
+#define BYTES 22
+#define HIGH_BITS 2
+#define NIBBLES 6
+#define OFFSET 16
+#elif TYPE == Q5_1
+#define BYTES 24
+#define HIGH_BITS 4
+#define NIBBLES 8
+#define OFFSET 0
+#define HAS_MINIMA
+#elif TYPE == Q8_0
+#define BYTES 34
+#define OFFSET 128
+#elif TYPE == IQ4_NL
+#define BYTES 18
+#define NIBBLES 2
+#define OFFSET 128
+#elif TYPE == MXFP4
+#define BYTES 17
+#define NIBBLES 1
+#define OFFSET 12
+#endif
+
+#define STEP_BYTES (4 * BYTES)
+
+// The half floats at a place in each of four blocks; the other lanes are copies.
+INLINE float16 halves_of(Packed p) {
+    ulong bits = LOAD(ushort, p) | (ulong)LOAD(ushort, p + BYTES) << 16 |
+                 (ulong)LOAD(ushort, p + 2 * BYTES) << 32 |
+                 (ulong)LOAD(ushort, p + 3 * BYTES) << 48;
+    ulong4 copies = bits;
+    return HALVES(AS(short16, copies));
+}
+
+#if TYPE == MXFP4
+// 2 ** (e - 128): the table of numbers is of doubled values.
+INLINE float16 scales(Packed p) {
+    uint4 e = (uint4)(p[0], p[BYTES], p[2 * BYTES], p[3 * BYTES]);
+    uint4 few = AS(uint4, e < 2u);
+    float4 s = AS(float4, (few & (uint4)(0x00200000u) << e) | (~few & (e - 1) << 23));
+    return (float16)(s, s, s, s);
+}
+#else
+INLINE float16 scales(Packed p) { return halves_of(p); }
+#endif
+
+#ifdef HAS_MINIMA
+INLINE float16 minima(Packed p) { return -halves_of(p + 2); }
+#endif
+
+#if TYPE == Q8_0
+INLINE void unpack(Packed p, uchar64 *w) {
+    for (int i = 0; i < 2; i++) {
+        Packed q = p + 2 + 2 * BYTES * i;
+        w[i] = join(LOAD(uchar32, q), LOAD(uchar32, q + BYTES)) ^ (uchar64)(128);
+    }
+}
+#else
+INLINE void unpack(Packed p, uchar64 *w) {
+    uchar64 bytes = quarters(p + NIBBLES, BYTES);
+    w[0] = low_nibbles(bytes);
+    w[1] = high_nibbles(bytes);
+#ifdef HIGH_BITS
+    Packed h = p + HIGH_BITS;
+    ulong a = LOAD(uint, h), b = LOAD(uint, h + BYTES);
+    ulong c = LOAD(uint, h + 2 * BYTES), d = LOAD(uint, h + 3 * BYTES);
+    w[0] |= of_bits((a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48, 16);
+    w[1] |= of_bits(a >> 16 | (b >> 16) << 16 | (c >> 16) << 32 | (d >> 16) << 48, 16);
+#elif TYPE == IQ4_NL
+    w[0] = LOOK_UP(nonlinear, w[0]);
+    w[1] = LOOK_UP(nonlinear, w[1]);
+#elif TYPE == MXFP4
+    w[0] = LOOK_UP(fp4, w[0]);
+    w[1] = LOOK_UP(fp4, w[1]);
+#endif
+}
+#endif

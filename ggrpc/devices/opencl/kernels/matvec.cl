@@ -1,0 +1,152 @@
+// Rows of a quantized matrix times one row of bytes (see rounded.cl), on a processor.
+
+#include "blocks.h"
+
+// The bytes of a step, in the order of the matrix's numbers.
+INLINE void ordered(const global char *x, char64 *v) {
+#pragma unroll
+    for (int i = 0; i < REGISTERS; i += 2) {
+        ulong8 a = AS(ulong8, LOAD(uchar64, x + 64 * i));
+        ulong8 b = AS(ulong8, LOAD(uchar64, x + 64 * i + 64));
+#if ORDER == HALVED
+        v[i] = AS(char64, SHUFFLE(a, b, 0, 1, 4, 5, 8, 9, 12, 13));
+        v[i + 1] = AS(char64, SHUFFLE(a, b, 2, 3, 6, 7, 10, 11, 14, 15));
+#elif ORDER == ALTERNATE
+        v[i] = AS(char64, SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11));
+        v[i + 1] = AS(char64, SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15));
+#else
+        v[i] = AS(char64, a);
+        v[i + 1] = AS(char64, b);
+#endif
+    }
+}
+
+#define FOURS(s, i)                                                                     \
+    SHUFFLE(s, s, i, i, i, i, i + 1, i + 1, i + 1, i + 1, i + 2, i + 2, i + 2, i + 2,   \
+            i + 3, i + 3, i + 3, i + 3)
+#define EIGHTS(s, i, j) SHUFFLE(s, s, i, i, i, i, i, i, i, i, j, j, j, j, j, j, j, j)
+
+// A factor for each SUB values of a step to those of each lane, of four numbers.
+INLINE void to_lanes(float16 s, float16 *lanes) {
+#if ORDER == HALVED
+    lanes[0] = lanes[1] = FOURS(s, 0);
+#if REGISTERS == 4
+    lanes[2] = lanes[3] = FOURS(s, 4);
+#endif
+#elif ORDER == ALTERNATE
+    lanes[0] = EIGHTS(s, 0, 2);
+    lanes[1] = EIGHTS(s, 1, 3);
+    lanes[2] = EIGHTS(s, 4, 6);
+    lanes[3] = EIGHTS(s, 5, 7);
+#elif SUB == 32
+    lanes[0] = EIGHTS(s, 0, 1);
+    lanes[1] = EIGHTS(s, 2, 3);
+#else
+    lanes[0] = FOURS(s, 0);
+    lanes[1] = FOURS(s, 4);
+    lanes[2] = FOURS(s, 8);
+    lanes[3] = FOURS(s, 12);
+#endif
+}
+
+// The scales of the bytes, one for each SUB.
+INLINE float16 scales_of(const global float *scales) {
+#if STEP == 128
+    float4 s = LOAD(float4, scales);
+    return (float16)(s, s, s, s);
+#else
+    float8 s = LOAD(float8, scales);
+#if SUB == 32
+    return (float16)(s, s);
+#else
+    return SHUFFLE(s, s, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+#endif
+#endif
+}
+
+// Their sums, one for each SUB, and 0 in what lanes are left.
+INLINE float16 sums_of(const global float *sums) {
+#if STEP == 128
+    return (float16)(LOAD(float4, sums), (float4)(0), (float8)(0));
+#elif SUB == 32
+    return (float16)(LOAD(float8, sums), (float8)(0));
+#else
+    return LOAD(float16, sums);
+#endif
+}
+
+// Adds a step of ROWS rows, which start at w[0], ..., to their sums.
+INLINE void add_step(const Packed *w, long at, const global char *x,
+                     const global float *scale, const global float *sums, float16 *acc) {
+    char64 v[REGISTERS];
+    int16 zero[REGISTERS];
+    ordered(x, v);
+#pragma unroll
+    for (int i = 0; i < REGISTERS; i++)
+        zero[i] = OFFSET ? -DOT((int16)(0), (uchar64)(OFFSET), v[i]) : (int16)(0);
+    float16 s = scales_of(scale);
+#ifdef HAS_MINIMA
+    float16 m = sums_of(sums);
+#endif
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        Packed p = w[r] + at;
+        uchar64 u[REGISTERS];
+        float16 lanes[REGISTERS];
+        unpack(p, u);
+        to_lanes(scales(p) * s, lanes);
+#if ORDER == HALVED
+#pragma unroll
+        for (int i = 0; i < REGISTERS; i += 2) {
+            int16 part = DOT(zero[i] + zero[i + 1], u[i], v[i]);
+            part = DOT(part, u[i + 1], v[i + 1]);
+            acc[r] = acc[r] + CONVERT(float16, part) * lanes[i];
+        }
+#else
+#pragma unroll
+        for (int i = 0; i < REGISTERS; i++) {
+            int16 part = DOT(zero[i], u[i], v[i]);
+            acc[r] = acc[r] + CONVERT(float16, part) * lanes[i];
+        }
+#endif
+#ifdef HAS_MINIMA
+        acc[r] = acc[r] - minima(p) * m;
+#endif
+    }
+}
+
+// ROWS rows; of the last ones, `count` are there.
+OUTER void some_rows(Packed w, long stride, int count, const global char *x,
+                     const global float *scales, const global float *sums, long k,
+                     global float *y) {
+    Packed row[ROWS];
+    float16 acc[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        row[r] = w + min(r, count - 1) * stride;
+        acc[r] = 0;
+    }
+    long steps = k / STEP;
+    for (long i = 0; i < steps; i++) {
+        add_step(row, i * STEP_BYTES, x, scales, sums, acc);
+        x += STEP;
+        scales += STEP / 32;
+        sums += SUBS;
+    }
+    if (k % STEP) {
+        uchar copy[ROWS][STEP_BYTES];
+        for (int r = 0; r < ROWS; r++) row[r] = last_step(row[r], k, copy[r]);
+        add_step(row, 0, x, scales, sums, acc);
+    }
+    for (int r = 0; r < count; r++) y[r] = total(acc[r]);
+}
+
+kernel void matvec(Packed w, ulong w_at, long stride, const global char *x,
+                   const global float *scales, const global float *sums, long k, long n,
+                   global char *y, ulong y_at, long band) {
+    long first = get_group_id(0) * band, end = min(first + band, n);
+    global float *out = (global float *)(y + y_at);
+    for (long i = first; i < end; i += ROWS)
+        some_rows(w + w_at + i * stride, stride, min((long)ROWS, end - i), x, scales, sums,
+                  k, out + i);
+}

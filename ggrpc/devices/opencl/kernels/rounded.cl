@@ -1,0 +1,56 @@
+// Rows of float32 as blocks of 32 bytes with a scale, as products of quantized matrices
+// take them.
+//
+// TILE rows lie side by side: four bytes of the first, of the second, ...; then the next
+// four of each. So what a step of a product needs of them is contiguous. Likewise the
+// scales, and scale * the sum of the bytes for each 32 and each 16. `padded` elements a
+// row: what the tensor lacks is 0, and so are rows that only fill the last tile.
+
+#include "vectors.h"
+
+#define TO_INTEGER 12582912.0f // 1.5 * 2^23: adding it rounds to nearest even
+
+INLINE float largest(float16 a, float16 b) {
+    float16 m = fmax(fabs(a), fabs(b));
+    float8 n = fmax(m.lo, m.hi);
+    float4 o = fmax(n.lo, n.hi);
+    return fmax(fmax(o.x, o.y), fmax(o.z, o.w));
+}
+
+INLINE void put(global int *q, float16 shifted) {
+    int4 bytes = AS(int4, CONVERT(char16, AS(int16, shifted)));
+    q[0] = bytes.x;
+    q[TILE] = bytes.y;
+    q[2 * TILE] = bytes.z;
+    q[3 * TILE] = bytes.w;
+}
+
+INLINE float16 sixteen(Packed row, long at, long k) {
+    return at < k ? LOAD(float16, row + 4 * at) : (float16)(0);
+}
+
+kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
+                    global float *scales, global float *sums32, global float *sums16) {
+    long row = get_group_id(0), lane = row % TILE, first = row - lane;
+    Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
+                  row / (ne.y * ne.z) * nb.w;
+    long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
+    q += first * (padded / 4) + lane;
+    scales += first * (padded / 32) + lane;
+    sums32 += first * (padded / 32) + lane;
+    sums16 += first * (padded / 16) + lane;
+    for (long i = 0; i < padded / 32; i++) {
+        float16 a = sixteen(from, 32 * i, k), b = sixteen(from, 32 * i + 16, k);
+        float most = largest(a, b), scale = most / 127;
+        float inverse = most > 0 ? 127 / most : 0;
+        a = a * inverse + TO_INTEGER;
+        b = b * inverse + TO_INTEGER;
+        put(q + 8 * i * TILE, a);
+        put(q + (8 * i + 4) * TILE, b);
+        float one = scale * total(a - TO_INTEGER), other = scale * total(b - TO_INTEGER);
+        scales[i * TILE] = scale;
+        sums32[i * TILE] = one + other;
+        sums16[2 * i * TILE] = one;
+        sums16[(2 * i + 1) * TILE] = other;
+    }
+}

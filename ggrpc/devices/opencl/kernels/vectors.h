@@ -1,0 +1,146 @@
+// Vectors of 512 bits for processors, and the exact dot product of bytes that products
+// of quantized matrices are made of.
+//
+// With VNNI, OUTER functions, and what is inlined into them, are compiled for processors
+// that have its instructions; kernels themselves are not, and must not get them. Without
+// it, the same code computes the same numbers on any processor.
+
+typedef uchar uchar32 __attribute__((ext_vector_type(32)));
+typedef uchar uchar64 __attribute__((ext_vector_type(64)));
+typedef char char64 __attribute__((ext_vector_type(64)));
+typedef short short64 __attribute__((ext_vector_type(64)));
+typedef ushort ushort32 __attribute__((ext_vector_type(32)));
+typedef int int32 __attribute__((ext_vector_type(32)));
+
+// The same where they are not aligned.
+typedef uchar16 loose_uchar16 __attribute__((aligned(1)));
+typedef uchar32 loose_uchar32 __attribute__((aligned(1)));
+typedef uchar64 loose_uchar64 __attribute__((aligned(1)));
+typedef ushort loose_ushort __attribute__((aligned(1)));
+typedef uint loose_uint __attribute__((aligned(1)));
+typedef ulong loose_ulong __attribute__((aligned(1)));
+typedef float4 loose_float4 __attribute__((aligned(4)));
+typedef float8 loose_float8 __attribute__((aligned(4)));
+typedef float16 loose_float16 __attribute__((aligned(4)));
+
+typedef const global uchar *Packed;
+
+#define LOAD(type, p) (*(const global loose_##type *)(p))
+#define STORE(type, p, v) (*(global loose_##type *)(p) = (v))
+#define AS(type, v) __builtin_astype(v, type)
+#define CONVERT(type, v) __builtin_convertvector(v, type)
+#define SHUFFLE __builtin_shufflevector
+
+#ifdef VNNI
+#define TARGET target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")
+#define OUTER static __attribute__((noinline, TARGET))
+#define INLINE static inline __attribute__((always_inline, TARGET))
+#define DOT(acc, w, x) __builtin_ia32_vpdpbusd512(acc, AS(int16, w), AS(int16, x))
+#define HALVES(h) __builtin_ia32_vcvtph2ps512_mask(h, (float16)(0.0f), 0xffff, 4)
+#define LOOK_UP(table, nibbles) look_up(table, nibbles)
+#else
+#define OUTER static
+#define INLINE static inline __attribute__((always_inline))
+#define DOT(acc, w, x) dot(acc, w, x)
+#define HALVES(h) halves(h)
+#define LOOK_UP(table, nibbles) look_up(table, nibbles)
+
+// acc[i] + the sum over j < 4 of w[4i + j] x[4i + j].
+INLINE int16 dot(int16 acc, uchar64 w, char64 x) {
+    int32 pairs = AS(int32, CONVERT(short64, w) * CONVERT(short64, x));
+    int32 sums = ((pairs << 16) >> 16) + (pairs >> 16);
+    return acc + sums.even + sums.odd;
+}
+
+// Half floats, infinities and NaN too, as float.
+INLINE float16 halves(short16 h) {
+    int16 bits = CONVERT(int16, h);
+    int16 magnitude = bits << 13 & 0x0fffe000;
+    int16 endless = (magnitude >= 0x0f800000) & 0x7f800000;
+    int16 value = AS(int16, AS(float16, magnitude) * 0x1p112f);
+    return AS(float16, value | endless | (bits & (int)0x80000000));
+}
+#endif
+
+INLINE uchar64 join(uchar32 a, uchar32 b) {
+    return AS(uchar64, SHUFFLE(AS(ulong4, a), AS(ulong4, b), 0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE uchar64 twice(Packed p) {
+    uchar32 bytes = LOAD(uchar32, p);
+    return join(bytes, bytes);
+}
+
+// Four pieces of 16 bytes, `stride` bytes apart.
+INLINE uchar64 quarters(Packed p, int stride) {
+    ulong2 a = AS(ulong2, LOAD(uchar16, p));
+    ulong2 b = AS(ulong2, LOAD(uchar16, p + stride));
+    ulong2 c = AS(ulong2, LOAD(uchar16, p + 2 * stride));
+    ulong2 d = AS(ulong2, LOAD(uchar16, p + 3 * stride));
+    return AS(uchar64, (ulong8)(a, b, c, d));
+}
+
+INLINE uchar64 low_nibbles(uchar64 bytes) {
+    return bytes & (uchar64)(15);
+}
+
+INLINE uchar64 high_nibbles(uchar64 bytes) {
+    return AS(uchar64, AS(ushort32, bytes) >> (ushort32)(4)) & (uchar64)(15);
+}
+
+// `value` where a byte is not 0, else 0.
+INLINE uchar64 flagged(uchar64 bytes, uchar value) {
+    return AS(uchar64, bytes != (uchar64)(0)) & (uchar64)(value);
+}
+
+// `value` for each bit that is set.
+INLINE uchar64 of_bits(ulong bits, uchar value) {
+    const uchar8 powers = (uchar8)(1, 2, 4, 8, 16, 32, 64, 128);
+    const ulong8 each = AS(ulong, powers);
+    uchar8 b = AS(uchar8, bits);
+    uchar64 bytes = SHUFFLE(
+        b, b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
+        3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6,
+        6, 6, 7, 7, 7, 7, 7, 7, 7, 7);
+    return flagged(bytes & AS(uchar64, each), value);
+}
+
+// A word for each half.
+INLINE ushort32 words(ushort a, ushort b) {
+    const ushort16 low = a, high = b;
+    return AS(ushort32, join(AS(uchar32, low), AS(uchar32, high)));
+}
+
+// A half float, in all lanes.
+INLINE float16 half_at(Packed p) {
+    return HALVES((short16)((short)LOAD(ushort, p)));
+}
+
+INLINE float total(float16 v) {
+    float8 a = v.lo + v.hi;
+    float4 b = a.lo + a.hi;
+    return (b.x + b.z) + (b.y + b.w);
+}
+
+// Tables of sixteen numbers, each more by 128, or 12, than it is: a nibble's value.
+constant uchar nonlinear[16] __attribute__((aligned(16))) = {
+    1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+constant uchar fp4[16] __attribute__((aligned(16))) = {12, 13, 14, 15, 16, 18, 20, 24,
+                                                       12, 11, 10, 9,  8,  6,  4,  0};
+
+#ifdef VNNI
+INLINE uchar64 look_up(constant uchar *table, uchar64 nibbles) {
+    ulong2 t = *(constant ulong2 *)table;
+    char64 copies = AS(char64, (ulong8)(t, t, t, t));
+    return AS(uchar64, __builtin_ia32_pshufb512(copies, AS(char64, nibbles)));
+}
+#else
+INLINE uchar64 look_up(constant uchar *table, uchar64 nibbles) {
+    union {
+        uchar64 all;
+        uchar each[64];
+    } v = {nibbles};
+    for (int i = 0; i < 64; i++) v.each[i] = table[v.each[i]];
+    return v.all;
+}
+#endif
