@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-
-if TYPE_CHECKING:
-    from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl.traits import traits_of
+from tests.support.drivers import usable_device
 
 
 @pytest.fixture(params=[1, 3], ids=["one_thread", "three_threads"])
@@ -31,16 +29,9 @@ def opencl(request: pytest.FixtureRequest) -> Iterator[OpenClDevice]:
 
 
 def open_opencl(shares_memory: bool = True) -> OpenClDevice:
-    """An OpenCL device, which CI always has."""
-    from ggrpc.devices.opencl import OpenClDevice
-    from ggrpc.devices.opencl.discovery import discover, why_not
-    from ggrpc.devices.opencl.traits import traits_of
-
-    usable = [found for found in discover() if not why_not(found)]
-    if not usable:
-        missing = "needs an OpenCL driver: apt-get install pocl-opencl-icd"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    traits = traits_of(usable[0].device)
+    """An OpenCL device, maybe made to look like a card of its own."""
+    found = usable_device()
+    traits = traits_of(found.device)
     if not shares_memory:
         traits = traits._replace(shares_memory=False, local_size=16)
-    return OpenClDevice(usable[0], CpuDevice(threads=2), traits)
+    return OpenClDevice(found, CpuDevice(threads=2), traits)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ggrpc.types import GGMLType
 from tests.support.architectures import ARCHITECTURES, ENCODERS
+from tests.support.drivers import usable_device
 from tests.support.models import write_architecture
 from tests.support.processes import (
     ENCODER,
@@ -27,40 +29,46 @@ EXPERT_TYPES = (GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.MXFP4, GGMLType.TQ2_0)
 
 
 @pytest.fixture(scope="module")
-def served():  # type: ignore[no-untyped-def]
-    with serving() as served:
-        yield served
+def servers() -> Iterator[list[Served]]:
+    """A server of the cpu device, and one of an OpenCL device."""
+    with serving("-d", "cpu") as cpu, serving("-d", usable_device().name) as opencl:
+        yield [cpu, opencl]
 
 
 def compare(
-    served: Served, path: Path, tmp: Path, limit: float, script: Path | None = None
+    servers: list[Served],
+    path: Path,
+    tmp: Path,
+    limit: float,
+    script: Path | None = None,
 ) -> None:
     expected, reference = generate(
         VERSION, path, tmp / "local.npy", PREDICT, "local", script=script
     )
-    tokens, logits = generate(
-        VERSION, path, tmp / "ours.npy", PREDICT, served.endpoint, script=script
-    )
-    assert nmse(logits, reference) < limit
-    assert tokens == expected
+    for served in servers:
+        tokens, logits = generate(
+            VERSION, path, tmp / "ours.npy", PREDICT, served.endpoint, script=script
+        )
+        assert nmse(logits, reference) < limit
+        assert tokens == expected
 
 
 @pytest.mark.parametrize("type", FLOAT_LIMITS, ids=lambda t: t.name)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architecture_generates_as_local(
-    served: Served, tmp_path: Path, name: str, type: GGMLType
+    servers: list[Served], tmp_path: Path, name: str, type: GGMLType
 ) -> None:
     path = write_architecture(tmp_path / "model.gguf", name, type)
     script = ENCODER if name in ENCODERS else None
-    compare(served, path, tmp_path, FLOAT_LIMITS[type], script)
+    compare(servers, path, tmp_path, FLOAT_LIMITS[type], script)
 
 
 @pytest.mark.parametrize("type", EXPERT_TYPES, ids=lambda t: t.name)
 @pytest.mark.parametrize("name", ["qwen3moe", "gpt-oss"])
 def test_quantized_experts_generate_as_local(
-    served: Served, tmp_path: Path, name: str, type: GGMLType
+    servers: list[Served], tmp_path: Path, name: str, type: GGMLType
 ) -> None:
     """In one layer, so that what ggml rounds does not change who chooses whom."""
     path = tmp_path / "model.gguf"
     write_architecture(path, name, GGMLType.F16, type, n_layer=1)
-    compare(served, path, tmp_path, QUANTIZED_LIMIT)
+    compare(servers, path, tmp_path, QUANTIZED_LIMIT)
