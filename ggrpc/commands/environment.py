@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How the clients of a command speak TLS.
+
+    Attributes:
+        wanted: whether they do.
+        ca: file with the CAs of servers, None for those of the system.
+        cert: file with the certificate to show.
+        key: file with its key, None where it is in the same.
+    """
+
+    wanted: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 @dataclass
 class Environment:
     """The streams, and the choices that hold for every command.
@@ -32,6 +49,7 @@ class Environment:
         quiet: how often --quiet was given: 1 hides notes, 2 warnings too.
         debug: whether an error shows its traceback.
         stdin: what is typed or piped in.
+        tls: how servers are spoken with.
     """
 
     stdout: TextIO
@@ -40,6 +58,7 @@ class Environment:
     quiet: int = 0
     debug: bool = False
     stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    tls: Tls = Tls()
 
     @classmethod
     def of_process(cls) -> Environment:

@@ -1,7 +1,7 @@
 """The server's log: lines of text, or a JSON object a line.
 
 What a client sent may stand in a message, so control characters are escaped: no client
-can write a line of its own.
+can write a line of its own, and none can fill the log.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from enum import Enum
 
 from ggrpc.commands.environment import Environment
+from ggrpc.commands.floods import FloodFilter
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -49,6 +50,8 @@ def logging_to(
     formatter = TextFormatter if style is LogFormat.text else JsonFormatter
     handler = logging.StreamHandler(environment.stderr)
     handler.setFormatter(formatter(environment.debug))
+    floods = FloodFilter()
+    handler.addFilter(floods)
     log = logging.getLogger("ggrpc")
     before = log.level
     log.setLevel(_level(environment, level))
@@ -56,6 +59,7 @@ def logging_to(
     try:
         yield
     finally:
+        floods.close()
         log.removeHandler(handler)
         log.setLevel(before)
 

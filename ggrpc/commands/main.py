@@ -10,13 +10,15 @@ import typer
 from typer.core import TyperGroup
 
 from ggrpc import __version__
-from ggrpc.commands import bench, check, devices, mem, probe, serve
+from ggrpc.commands import bench, check, devices, mem, probe, serve, tls, tunnel
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.errors import GgrpcError
 
 # Typer depends on click or brings a copy of it; either way this is its UsageError.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+NO_CLIENTS = ("serve", "devices")  # they ask no server
 
 EXAMPLES = ("ggrpc serve", "ggrpc probe localhost")
 
@@ -51,6 +53,8 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     except Exception as error:
         environment.fail(error, _bug(error, environment.debug))
         return ExitCode.CHECK_FAILED
+    finally:
+        tls.forget(environment)
     return int(result or ExitCode.OK)
 
 
@@ -64,14 +68,16 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(serve.EXAMPLES))(serve.serve)
     app.command(epilog=_examples(probe.EXAMPLES))(probe.probe)
     app.command(epilog=_examples(mem.EXAMPLES))(mem.mem)
+    app.command(epilog=_examples(tunnel.EXAMPLES))(tunnel.tunnel)
     app.command(epilog=_examples(bench.EXAMPLES))(bench.bench)
     app.command(epilog=_examples(check.EXAMPLES))(check.check)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
     group = cast(TyperGroup, typer.main.get_command(app))
     # These may stand before the command and behind it.
     anywhere = [param for param in group.params if param.name in ("quiet", "debug")]
-    for command in group.commands.values():
-        command.params += anywhere
+    clients = [param for param in group.params if param.name in tls.NAMES]
+    for name, command in group.commands.items():
+        command.params += anywhere if name in NO_CLIENTS else [*clients, *anywhere]
     return group
 
 
@@ -121,6 +127,10 @@ def _ggrpc(
             help="Show the traceback of an error.",
         ),
     ] = False,
+    tls: tls.Wanted = False,
+    tls_ca: tls.Ca = None,
+    tls_cert: tls.Cert = None,
+    tls_key: tls.Key = None,
 ) -> None:
     """Operate fleets of ggml RPC servers, the workers of llama.cpp's --rpc."""
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from dataclasses import replace
 from ipaddress import ip_address
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,18 +15,19 @@ from ggrpc.commands import serve_options as flags
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
+from ggrpc.commands.signals import at_signal
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
+from ggrpc.errors import ConfigError
 from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ssl import SSLContext as Context
 
     from ggrpc.devices.device import Device
     from ggrpc.engine.server import Server, ServerSettings
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
-
-STOPPING = signal.SIGINT, signal.SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +54,22 @@ def serve(
     message_timeout: flags.MessageTimeout = 60,
     idle_timeout: flags.IdleTimeout = None,
     grace: flags.Grace = 30,
+    allow: flags.Allow = None,
+    tls_cert: flags.TlsCert = None,
+    tls_key: flags.TlsKey = None,
+    tls_client_ca: flags.TlsClientCa = None,
 ) -> None:
     """Serve this machine's devices to llama.cpp.
 
     The log goes to stderr. Ctrl-C and SIGTERM let a graph that runs finish, then end
     the server; a second one ends it at once.
 
-    The protocol has no password and no encryption: listen on trusted networks only.
+    The protocol has no password and no encryption: listen on trusted networks only, or
+    use --allow, --tls-cert and --tls-client-ca. llama.cpp comes in over TLS through
+    'ggrpc tunnel'.
     """
     # Here and not above: no other command's help must wait for the engine.
+    from ggrpc.engine.allowed import Allowed
     from ggrpc.engine.files import clients_that_fit
     from ggrpc.engine.limits import Limits
 
@@ -86,6 +92,8 @@ def serve(
             _settings(endpoint, devices, protocol, op_table),
             limits=limits,
             grace=grace,
+            allowed=Allowed(allow or ()),
+            tls=_tls(tls_cert, tls_key, tls_client_ca),
         )
         if cache:
             log.warning("--cache is reserved: this version keeps no cache")
@@ -94,6 +102,16 @@ def serve(
 
 def _size(text: str | None) -> int | None:
     return None if text is None else parse_size(text)
+
+
+def _tls(cert: str | None, key: str | None, client_ca: str | None) -> Context | None:
+    from ggrpc.engine.tls import server_context
+
+    if cert:
+        return server_context(cert, key, client_ca)
+    if key or client_ca:
+        raise ConfigError("--tls-key and --tls-client-ca need --tls-cert")
+    return None
 
 
 def _devices(
@@ -125,14 +143,11 @@ def _run(settings: ServerSettings) -> None:
 
     with Server(settings) as server:
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            for one in STOPPING:
-                signal.signal(one, signal.SIG_DFL)  # the next one ends the process
+        def stop() -> None:
             supervisor.notify(supervisor.STOPPING)
             server.stop()
 
-        for number in STOPPING:
-            signal.signal(number, stop)
+        at_signal(stop)
         _announce(settings, server)
         supervisor.notify(supervisor.READY)
         server.run()
@@ -153,7 +168,14 @@ def _announce(settings: ServerSettings, server: Server) -> None:
     for endpoint in server.endpoints:
         log.info("listening on %s", endpoint)
     if not all(ip_address(endpoint.host).is_loopback for endpoint in server.endpoints):
+        _tell_who_gets_in(settings)
+
+
+def _tell_who_gets_in(settings: ServerSettings) -> None:
+    clients_are_known = settings.tls and settings.tls.verify_mode
+    if settings.allowed.everybody and not clients_are_known:
         log.warning(
-            "other machines can connect: the protocol has no password and no "
-            "encryption, so the network must be a trusted one"
+            "other machines can connect: whoever reaches this address can compute and "
+            "fill the memory%s; --allow, --tls-cert and --tls-client-ca change that",
+            "" if settings.tls else ", and nothing is encrypted",
         )

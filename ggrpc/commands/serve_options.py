@@ -148,3 +148,35 @@ Grace = Annotated[
         help="Time that a stop leaves for what has begun, such as a graph.",
     ),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CIDR",
+        show_default="everybody",
+        help="Who may connect: an address or network, as often as there are some.",
+    ),
+]
+TlsCert = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="no TLS",
+        help="Speak TLS, with this certificate (PEM); for ggrpc clients and tunnels.",
+    ),
+]
+TlsKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="in the certificate's file",
+        help="The certificate's key.",
+    ),
+]
+TlsClientCa = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="everybody",
+        help="Let in only clients with a certificate of one of these CAs.",
+    ),
+]

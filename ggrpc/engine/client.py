@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.deadline import Deadline
+from ggrpc.engine.tls import connect_stream
 from ggrpc.engine.transport import Stream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -337,7 +338,7 @@ def _one_for_each_hello() -> tuple[Dialect, ...]:
 def _greet(
     endpoint: Endpoint, dialect: Dialect, timeout: float | None, exactly: bool
 ) -> Client:
-    client = Client(Stream.connect(endpoint, Deadline(timeout)), dialect, timeout)
+    client = Client(connect_stream(endpoint, Deadline(timeout)), dialect, timeout)
     try:
         version = client.hello()
         fitting = dialect if exactly else dialect_for(version)

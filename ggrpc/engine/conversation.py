@@ -88,6 +88,7 @@ class Conversation:
 
     def _serve(self) -> None:
         connection, patience = self._connection, self._patience
+        patience.handshake()
         while True:
             request = connection.next_request()
             if request is None:

@@ -25,6 +25,11 @@ class Patience:
         self._pace: Pace | None = Pace(limits.hello_seconds, "--hello-timeout", SLOWEST)
         stream.give_up_after(limits.hello_seconds)
 
+    def handshake(self) -> None:
+        """Encrypt the connection, where that is wanted; it is a part of greeting."""
+        seconds = self._limits.hello_seconds
+        self._stream.handshake(Deadline(seconds, "--hello-timeout"))
+
     def greeted(self) -> None:
         """HELLO is here: from now on the client may think between its requests."""
         limits = self._limits

@@ -6,25 +6,23 @@ A session's failure, whatever its kind, ends that session and nothing else.
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
-import time
 from threading import Thread
 from types import TracebackType
 
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.acceptor import Acceptor
 from ggrpc.engine.allowance import Allowances
 from ggrpc.engine.conversation import Conversation
 from ggrpc.engine.deadline import Deadline
 from ggrpc.engine.guests import Guest, Guests
 from ggrpc.engine.settings import ServerSettings
-from ggrpc.engine.transport import Stream, accept, endpoint_of, listen
-from ggrpc.errors import RefusedError, TransportError
+from ggrpc.engine.tls import TlsStream
+from ggrpc.engine.transport import Stream
+from ggrpc.errors import RefusedError
 
 __all__ = ["Server", "ServerSettings"]
 
-# Seconds to wait where the system has no resources for one more client.
-SHORTAGE = 0.1
 # Seconds for a session that was cut off to end: a node may have to be finished.
 AFTER_GRACE = 5.0
 
@@ -42,14 +40,14 @@ class Server:
         self._settings = settings
         self._allowances = Allowances(settings.limits, settings.devices)
         self._guests = Guests(settings.limits)
-        self._listeners = listen(settings.endpoint)
-        self._wake, self._woken = socket.socketpair()
-        self._stopping = False
+        self._acceptor = Acceptor(
+            settings.endpoint, self._make_stream, self._guests.make_room
+        )
 
     @property
     def endpoints(self) -> list[Endpoint]:
         """The addresses that it listens on."""
-        return [endpoint_of(sock) for sock in self._listeners]
+        return self._acceptor.endpoints
 
     def __enter__(self) -> Server:
         return self
@@ -65,39 +63,28 @@ class Server:
 
     def run(self) -> None:
         """Accept clients until `stop` is called; then end their sessions."""
-        with selectors.DefaultSelector() as selector:
-            for sock in (*self._listeners, self._woken):
-                selector.register(sock, selectors.EVENT_READ)
-            while not self._stopping:
-                for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
-                        self._accept(key.fileobj)  # type: ignore[arg-type]
+        self._acceptor.run(self._receive)
         self._close()
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
-        self._stopping = True
-        try:
-            self._wake.send(b"x")
-        except OSError:
-            pass  # closed: it has stopped
+        self._acceptor.stop()
 
     @property
     def unfinished(self) -> int:
         """How many sessions have not ended, once `run` has returned."""
         return len(self._guests.all())
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            stream = accept(listener)
-            if stream is not None:
-                self._welcome(stream)
-        except TransportError as error:
-            log.error("%s; raise the limit of open files (ulimit -n)", error)
-            self._guests.make_room()
-            time.sleep(SHORTAGE)
-        except Exception:
-            log.exception("a bug in ggrpc cost a client its connection")
+    def _receive(self, stream: Stream) -> None:
+        if self._settings.allowed.admits(stream.endpoint.host):
+            self._welcome(stream)
+        else:
+            stream.close()
+            _tell(stream, "refused: its address is none that --allow names")
+
+    def _make_stream(self, sock: socket.socket, endpoint: Endpoint) -> Stream:
+        context = self._settings.tls
+        return TlsStream(sock, endpoint, context) if context else Stream(sock, endpoint)
 
     def _welcome(self, stream: Stream) -> None:
         conversation = Conversation(stream, self._settings, self._allowances.one())
@@ -131,8 +118,7 @@ class Server:
 
     def _close(self) -> None:
         """Let no one in any more, and end the sessions that there are."""
-        for sock in (*self._listeners, self._wake, self._woken):
-            sock.close()
+        self._acceptor.close()
         for guest in self._guests.all():
             guest.stream.end_input()
         self._wait(self._settings.grace)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.allowed import Allowed
 from ggrpc.engine.limits import Limits
 from ggrpc.engine.offers import LearnedOffers, Offers
 from ggrpc.engine.wire.op_tables import OpTable
@@ -22,6 +24,8 @@ class ServerSettings:
         offers: what HELLO is answered with.
         op_table: how clients number ops, None to find it out by what fits.
         limits: what one client may have, and all together.
+        allowed: who may connect.
+        tls: what to show to clients, and whom of them to trust; None: no TLS.
         grace: seconds that a stop leaves sessions for what they have begun.
     """
 
@@ -30,4 +34,6 @@ class ServerSettings:
     offers: Offers = field(default_factory=LearnedOffers)
     op_table: OpTable | None = None
     limits: Limits = field(default_factory=Limits)
+    allowed: Allowed = field(default_factory=Allowed)
+    tls: SSLContext | None = None
     grace: float = 30.0

@@ -46,6 +46,7 @@ class Stream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._timeout = sock.gettimeout()
+        self._patience: float | None = None  # seconds for a call without a deadline
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -57,17 +58,15 @@ class Stream:
             ConnectError: nobody answers there.
             TransportTimeout: not in time.
         """
-        try:
-            sock = socket.create_connection(endpoint, deadline.left())
-        except TimeoutError:
-            raise _timed_out(endpoint, deadline, "connecting to") from None
-        except OSError as error:
-            raise ConnectError(
-                f"cannot connect to {endpoint}: {error.strerror or error}; "
-                "is the server running there, and the port right?",
-                endpoint=str(endpoint),
-            ) from error
-        return cls(sock, endpoint)
+        return cls(dial(endpoint, deadline), endpoint)
+
+    def handshake(self, deadline: Deadline = NEVER) -> None:
+        """Do what has to be done before the first byte: nothing.
+
+        Raises:
+            ConnectionLost: it cannot be done with this peer.
+            TransportTimeout: not in time.
+        """
 
     def receive(self, view: memoryview, deadline: Deadline = NEVER) -> int:
         """Receive what is there into `view`, waiting for at least one byte.
@@ -138,7 +137,8 @@ class Stream:
         """End the connection from any thread; a receive that waits returns 0."""
         self.was_shut = True
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not by the method: TLS would drop its state under the thread that reads.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         except OSError:
             pass  # the peer was faster
 
@@ -146,9 +146,14 @@ class Stream:
         """Let the receiving side end once it has read what is here already."""
         self.was_shut = True
         try:
-            self._socket.shutdown(socket.SHUT_RD)
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)
         except OSError:
             pass  # the peer was faster
+
+    def hand_over(self) -> socket.socket:
+        """The socket, which does not block any more, for somebody who waits himself."""
+        self._socket.setblocking(False)
+        return self._socket
 
     def close(self) -> None:
         """Close the socket; by the thread that uses it."""
@@ -156,7 +161,7 @@ class Stream:
 
     def _call(self, call: Callable[[T], int], argument: T, deadline: Deadline) -> int:
         try:
-            left = deadline.left()
+            left = deadline.left() or self._patience
             if left != self._timeout:  # each change is a call of the system
                 self._socket.settimeout(left)
                 self._timeout = left
@@ -170,6 +175,27 @@ class Stream:
             ) from error
         deadline.moved(count)
         return count
+
+
+def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
+    """A socket that is connected to a server.
+
+    Raises:
+        ConnectError: nobody answers there.
+        TransportTimeout: not in time.
+    """
+    try:
+        sock = socket.create_connection(endpoint, deadline.left())
+        keep_alive(sock)
+    except TimeoutError:
+        raise _timed_out(endpoint, deadline, "connecting to") from None
+    except OSError as error:
+        raise ConnectError(
+            f"cannot connect to {endpoint}: {error.strerror or error}; "
+            "is the server running there, and the port right?",
+            endpoint=str(endpoint),
+        ) from error
+    return sock
 
 
 def _at_once(pieces: Pieces) -> Pieces:
@@ -265,8 +291,22 @@ def endpoint_of(sock: socket.socket) -> Endpoint:
     return Endpoint(*sock.getsockname()[:2])
 
 
-def accept(listener: socket.socket) -> Stream | None:
+def keep_alive(sock: socket.socket) -> None:
+    """Let the system notice, after some minutes of silence, that the peer is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):  # macOS has another name for one of them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def accept(
+    listener: socket.socket, make: Callable[[socket.socket, Endpoint], Stream] = Stream
+) -> Stream | None:
     """Take a waiting connection; None when it is gone already.
+
+    Args:
+        listener: where it waits.
+        make: makes the stream.
 
     Raises:
         TransportError: the system has no resources left for it.
@@ -279,11 +319,8 @@ def accept(listener: socket.socket) -> Stream | None:
         raise TransportError(f"cannot accept: {error.strerror or error}") from error
     try:
         sock.setblocking(True)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE.items():
-            if hasattr(socket, option):  # macOS has another name for one of them
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        return Stream(sock, Endpoint(*address[:2]))
+        keep_alive(sock)
+        return make(sock, Endpoint(*address[:2]))
     except OSError:  # gone meanwhile
         sock.close()
         return None

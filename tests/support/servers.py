@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ssl import SSLContext
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.allowed import Allowed
 from ggrpc.engine.limits import Limits
 from ggrpc.engine.offers import FixedOffers
 from ggrpc.engine.server import Server, ServerSettings
@@ -24,11 +26,19 @@ def running(
     host: str = "::1",
     limits: Limits = NO_LIMITS,
     grace: float = 5,
+    tls: SSLContext | None = None,
+    allow: Sequence[str] = (),
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
     settings = ServerSettings(
-        Endpoint(host, 0), served, FixedOffers(dialects), limits=limits, grace=grace
+        Endpoint(host, 0),
+        served,
+        FixedOffers(dialects),
+        limits=limits,
+        allowed=Allowed(allow),
+        tls=tls,
+        grace=grace,
     )
     server = Server(settings)
     thread = threading.Thread(target=server.run)

@@ -1,0 +1,21 @@
+"""SIGINT and SIGTERM for commands that run until then."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+STOPPING = signal.SIGINT, signal.SIGTERM
+
+
+def at_signal(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first signal; the next one ends the process at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for one in STOPPING:
+            signal.signal(one, signal.SIG_DFL)
+        stop()
+
+    for number in STOPPING:
+        signal.signal(number, handle)

@@ -1,0 +1,75 @@
+"""`ggrpc tunnel`: a plain port of this machine to a server that speaks TLS."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+
+from ggrpc.commands.endpoints import one_endpoint
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.logs import LogFormat, logging_to
+from ggrpc.commands.signals import at_signal
+from ggrpc.endpoint import Endpoint
+from ggrpc.errors import ConfigError
+
+EXAMPLES = (
+    "ggrpc tunnel 50052 gpu1.lan:50052 --tls-ca ca.pem",
+    "ggrpc tunnel 50052 gpu1.lan --tls-ca ca.pem --tls-cert me.pem --tls-key me.key",
+)
+
+log = logging.getLogger(__name__)
+
+Listen = Annotated[str, typer.Argument(metavar="LISTEN", hidden=True)]
+Server = Annotated[str, typer.Argument(metavar="ENDPOINT", hidden=True)]
+Expose = Annotated[
+    bool,
+    typer.Option(
+        "--expose", help="Let LISTEN be an address that other machines reach."
+    ),
+]
+
+
+def tunnel(
+    context: typer.Context, listen: Listen, endpoint: Server, expose: Expose = False
+) -> None:
+    """Give llama.cpp a plain port to a TLS server.
+
+    LISTEN is a port of 127.0.0.1, or host:port. What connects there is taken to
+    ENDPOINT, over TLS: 'llama-server --rpc 127.0.0.1:LISTEN' then computes on a 'ggrpc
+    serve --tls-cert'. Whoever reaches LISTEN acts as this machine does, so it must be
+    an address of loopback unless --expose is given.
+
+    Ends by Ctrl-C or SIGTERM, and all connections with it.
+    """
+    from ggrpc.engine.tls import client_context, context_for_clients
+    from ggrpc.engine.tunnel import Tunnel
+
+    plain, server = _plain_endpoint(listen, expose), one_endpoint(endpoint)
+    tls = context_for_clients() or client_context()
+    with logging_to(environment_of(context), None, LogFormat.text):
+        running = Tunnel(plain, server, tls)
+        for address in running.endpoints:
+            log.info("listening on %s, for %s", address, server)
+        at_signal(running.stop)
+        running.run()
+        log.info("stopped")
+
+
+def _plain_endpoint(text: str, exposed: bool) -> Endpoint:
+    endpoint = Endpoint.parse(f"127.0.0.1:{text}" if text.isdigit() else text)
+    if not (exposed or _is_loopback(endpoint.host)):
+        raise ConfigError(
+            f"other machines may reach {endpoint}, and would act as this one: listen "
+            "on 127.0.0.1, or say --expose"
+        )
+    return endpoint
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,106 @@
+"""Moves bytes between two connections, both ways, until both ways have ended.
+
+One thread serves both ways, since an encrypted connection cannot be read and written by
+two at the same time.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+
+from ggrpc.engine.transport import Stream
+
+ROOM = 1 << 18  # bytes on their way, in each direction
+
+# What a socket that does not block says where it would have.
+_WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
+
+
+def pump(one: Stream, other: Stream) -> None:
+    """Move all that comes from each to the other.
+
+    The end of what one sends is passed on, and what the other sends still arrives.
+
+    Raises:
+        OSError: one of them broke.
+    """
+    sockets = one.hand_over(), other.hand_over()
+    flows = _Flow(*sockets), _Flow(*reversed(sockets))
+    while not all(flow.ended for flow in flows):
+        # Not `any` of a generator: each has its turn.
+        if not any([flow.move() for flow in flows]):
+            _wait(flows)
+
+
+class _Flow:
+    """One direction.
+
+    Attributes:
+        ended: whether the source has ended, and the sink was told.
+        waits_for: what to wait for before it can go on.
+    """
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self._source = source
+        self._sink = sink
+        self._view = memoryview(bytearray(ROOM))
+        self._start = self._end = 0
+        self.ended = False
+        self.waits_for: tuple[socket.socket, int] | None = None
+
+    def move(self) -> bool:
+        """Receive or send what is possible now; False where nothing is."""
+        self.waits_for = None
+        if self.ended:
+            return False
+        if self._start == self._end:
+            return self._receive()
+        return self._send()
+
+    def _receive(self) -> bool:
+        try:
+            count = self._source.recv_into(self._view)
+        except _WANT_READ:
+            self.waits_for = self._source, select.POLLIN
+            return False
+        except ssl.SSLWantWriteError:
+            self.waits_for = self._source, select.POLLOUT
+            return False
+        self._start, self._end = 0, count
+        if not count:
+            self._end_sink()
+        return True
+
+    def _send(self) -> bool:
+        try:
+            self._start += self._sink.send(self._view[self._start : self._end])
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self.waits_for = self._sink, select.POLLOUT
+            return False
+        except ssl.SSLWantReadError:
+            self.waits_for = self._sink, select.POLLIN
+            return False
+        return True
+
+    def _end_sink(self) -> None:
+        self.ended = True
+        try:
+            # Not by the method: TLS would drop the state that the other way needs.
+            socket.socket.shutdown(self._sink, socket.SHUT_WR)
+        except OSError:
+            pass  # it is gone; the other way will see that
+
+
+def _wait(flows: tuple[_Flow, _Flow]) -> None:
+    """Wait until one of them can go on."""
+    events: dict[int, int] = {}
+    for flow in flows:
+        if flow.waits_for:
+            sock, event = flow.waits_for
+            events[sock.fileno()] = events.get(sock.fileno(), 0) | event
+    poll = select.poll()
+    for fileno, event in events.items():
+        poll.register(fileno, event)
+    poll.poll()
