@@ -8,7 +8,8 @@ For each token t, in turn:
 where `state` in the term with `a`, which not all have, is that before the token. A step
 treats all heads, channels and sequences; only tokens wait for each other. So the work
 is cut into blocks of rows of the state, each of which goes through all the tokens while
-it stays in a processor's cache.
+it stays in a processor's cache. Where heads share nothing, `chunks` takes many tokens
+at once, and the steps take the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from ggrpc.devices.cpu import chunks
 from ggrpc.devices.cpu.arrays import Array, pieces
 from ggrpc.devices.cpu.program import Compiler
 
@@ -86,6 +89,7 @@ class _Work(NamedTuple):
         left: (T, n, G, R * D, 2); right: (T, n, G, 2, S); their product is added.
         sums: (T, n, G, R * D, 1), the part of left for `state a`.
         y, r, a: vectors as matrices of one column.
+        chunks: the first tokens, many at once; None where that cannot be.
     """
 
     scan: Scan
@@ -99,6 +103,7 @@ class _Work(NamedTuple):
     y: Array
     r: Array
     a: Array | None
+    chunks: chunks.Chunks | None
 
 
 def run_scan(s: Scan, c: Compiler) -> None:
@@ -110,25 +115,54 @@ def run_scan(s: Scan, c: Compiler) -> None:
     blocks = [s.block(at) for at in pieces((*shape[:3], 1), count)]
     threads = min(c.workers.threads, len(blocks))
     size = max(block.slots[0].size for block in blocks)
+    extra = max(map(_size_of_chunks, blocks))
     tasks = []
     for i in range(threads):
-        added, factor = c.scratch((size,)), c.scratch((size,))
-        tasks.append(
-            partial(_run, [_work(block, added, factor) for block in blocks[i::threads]])
-        )
+        room = c.scratch((size,)), c.scratch((size,)), c.scratch((extra,))
+        share = [_work(block, *room) for block in blocks[i::threads]]
+        tasks.append(partial(_run, share))
     c.parallel(tasks)
 
 
-def _work(s: Scan, added: Array, factor: Array) -> _Work:
-    state = s.slots[0]
+def _chunks_of(s: Scan) -> int:
+    """How many chunks of tokens can be taken: those of one state, unless it is read."""
+    free = len(s.y) - (len(s.slots) if len(s.slots) > 1 else 0)
+    alone = s.rate is None and s.slots.shape[3] == 1
+    return max(0, free) // chunks.TOKENS if alone else 0
+
+
+def _size_of_chunks(s: Scan) -> int:
+    count = _chunks_of(s)
+    return chunks.size(_vectors(s), count, s.slots[0, :, :, 0].shape) if count else 0
+
+
+def _vectors(s: Scan) -> chunks.Vectors:
+    pairs = 1 if s.a is None else 2
+    return chunks.Vectors(
+        decay=s.decay[:, :, :, 0, 0],
+        rows=s.update_rows[:, :, :, 0, 0],
+        columns=s.update_columns[:, :, :, :pairs],
+        r=s.r,
+        a=s.a,
+        y=s.y[:, :, :, 0],
+    )
+
+
+def _work(s: Scan, added: Array, factor: Array, room: Array) -> _Work:
+    state, count = s.slots[0], _chunks_of(s)
     *lead, heads, rows, columns = state.shape
     merged = *lead, heads * rows
     left = s.update_rows.reshape(len(s.y), *lead, 2, heads * rows)
+    added = _like(state, added[: state.size])
+    many = None
+    if count:
+        one = state[:, :, 0], added[:, :, 0]
+        many = chunks.Chunks.of(_vectors(s), count, *one, room, s.reads_first)
     return _Work(
         scan=s,
         state=state,
         rows=state.reshape(*merged, columns),
-        added=_like(state, added[: state.size]).reshape(*merged, columns),
+        added=added.reshape(*merged, columns),
         factor=factor[: state.size // rows].reshape(*lead, heads, 1, columns),
         left=left.swapaxes(-1, -2),
         right=s.update_columns,
@@ -136,6 +170,7 @@ def _work(s: Scan, added: Array, factor: Array) -> _Work:
         y=s.y.reshape(len(s.y), *merged, 1),
         r=s.r[..., None],
         a=None if s.a is None else s.a[..., None],
+        chunks=many,
     )
 
 
@@ -150,20 +185,25 @@ def _like(state: Array, memory: Array) -> Array:
 def _run(blocks: Sequence[_Work]) -> None:
     for w in blocks:
         np.copyto(w.state, w.scan.start)
-        tokens = zip(w.scan.decay, w.left, w.right, w.r, w.y, strict=True)
-        for t, (decay, left, right, r, y) in enumerate(tokens):
-            if w.a is not None:
-                np.matmul(w.rows, w.a[t], w.sums[t])
-            if w.scan.reads_first:
-                np.matmul(w.rows, r, y)
-            _decay(w, decay)
-            np.matmul(left, right, w.added)
-            np.add(w.rows, w.added, w.rows)
-            if not w.scan.reads_first:
-                np.matmul(w.rows, r, y)
-            back = len(w.y) - 1 - t
-            if 0 < back < len(w.scan.slots):
-                np.copyto(w.scan.slots[back], w.state)
+        _step(w, w.chunks.run() if w.chunks is not None else 0)
+
+
+def _step(w: _Work, first: int) -> None:
+    """Go through the tokens from the first on, one after the other."""
+    tokens = zip(w.scan.decay, w.left, w.right, w.r, w.y, strict=True)
+    for t, (decay, left, right, r, y) in islice(enumerate(tokens), first, None):
+        if w.a is not None:
+            np.matmul(w.rows, w.a[t], w.sums[t])
+        if w.scan.reads_first:
+            np.matmul(w.rows, r, y)
+        _decay(w, decay)
+        np.matmul(left, right, w.added)
+        np.add(w.rows, w.added, w.rows)
+        if not w.scan.reads_first:
+            np.matmul(w.rows, r, y)
+        back = len(w.y) - 1 - t
+        if 0 < back < len(w.scan.slots):
+            np.copyto(w.scan.slots[back], w.state)
 
 
 def _decay(w: _Work, decay: Array) -> None:
