@@ -8,8 +8,10 @@ from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     attention,
     copies,
     experts,
+    linear_attention,
     matmul,
     norms,
+    recurrent,
     reductions,
     rope,
 )

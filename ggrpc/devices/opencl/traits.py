@@ -25,6 +25,10 @@ class Traits(NamedTuple):
     local_size: int
     vnni: bool
 
+    def groups(self, tasks: int) -> int:
+        """Work-groups to share so many tasks: enough of them to even out."""
+        return max(1, min(-(-tasks // self.local_size), 16 * self.units))
+
 
 def traits_of(device: cl.Device) -> Traits:
     """What a device says about itself."""

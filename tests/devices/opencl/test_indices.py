@@ -9,6 +9,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
+from ggrpc.ops.recurrent import SsmScanParams
 from ggrpc.ops.reductions import ArgsortParams, SortOrder
 from ggrpc.types import GGMLType
 from tests.support.case import Case, run_case
@@ -31,6 +32,17 @@ def test_row_to_add_that_is_not_there_is_refused(opencl: OpenClDevice) -> None:
     ids = case.leaf(np.array([[0, 1], [2, 5], [3, 4]]), I32)
     case.node(Op.ADD_ID, [a, b, ids], a.ne, name="bias")
     with pytest.raises(GraphError, match="'bias': index 5 is out of range"):
+        run_case(opencl, case)
+
+
+def test_state_that_is_not_there_is_refused(opencl: OpenClDevice) -> None:
+    case = Case()
+    s, x, dt, a = map(case.leaf, [(16, 2, 3, 4), (2, 3, 1, 1), (3, 1, 1), (1, 3)])
+    b, c = case.leaf((16, 1, 1, 1)), case.leaf((16, 1, 1, 1))
+    ids = case.leaf(np.array([4]), I32)
+    sources, ne = [s, x, dt, a, b, c, ids], (6 + 16 * 6,)
+    case.node(Op.SSM_SCAN, sources, ne, params=SsmScanParams(1), name="scan")
+    with pytest.raises(GraphError, match="'scan': index 4 is out of range"):
         run_case(opencl, case)
 
 

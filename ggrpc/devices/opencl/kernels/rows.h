@@ -11,6 +11,9 @@ typedef global float *Floats;
 #define EACH_LAST(i, n) (long i = ((n) & ~15L) + get_local_id(0); i < (n); \
                          i += get_local_size(0))
 
+// All work-items of a launch share n tasks: see `Traits.groups`.
+#define EACH_SHARED(i, n) (long i = get_global_id(0); i < (n); i += get_global_size(0))
+
 // Which row of a tensor of these dimensions the group has: its i1, i2, i3.
 static inline long4 row_number(long4 ne) {
     long at = get_group_id(0), rest = at / ne.y;
@@ -28,8 +31,7 @@ static inline Floats floats_of(Bytes base, ulong at, long4 nb, long4 i) {
 // Whether an index names one of n. The first that does not is kept: see `OpenClProgram`.
 static inline bool is_index(long index, long n, global int *fault, int number) {
     if (index >= 0 && index < n) return true;
-    if (get_local_id(0) == 0 && atomic_cmpxchg(fault, 0, number) == 0)
-        fault[1] = index;
+    if (atomic_cmpxchg(fault, 0, number) == 0) fault[1] = index;
     return false;
 }
 
