@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -21,10 +22,12 @@ from ggrpc.errors import ConfigError
 from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
     from ssl import SSLContext as Context
 
     from ggrpc.devices.device import Device
+    from ggrpc.engine.cache.store import TensorCache
     from ggrpc.engine.server import Server, ServerSettings
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
@@ -39,6 +42,9 @@ def serve(
     device: flags.Devices = "cpu",
     threads: flags.Threads = None,
     cache: flags.Cache = False,
+    cache_dir: flags.CacheDir = None,
+    cache_limit: flags.CacheLimit = None,
+    models: flags.Models = None,
     weight_cache: flags.WeightCache = None,
     protocol: flags.Protocol = "auto",
     op_table: flags.OpTableDate = None,
@@ -95,9 +101,9 @@ def serve(
             allowed=Allowed(allow or ()),
             tls=_tls(tls_cert, tls_key, tls_client_ca),
         )
-        if cache:
-            log.warning("--cache is reserved: this version keeps no cache")
-        _run(settings)
+        keeps = cache or cache_dir is not None
+        with _cache(keeps, cache_dir, _size(cache_limit), models or []) as opened:
+            _run(replace(settings, cache=opened))
 
 
 def _size(text: str | None) -> int | None:
@@ -135,6 +141,24 @@ def _settings(
         offers = FixedOffers(dialects_named(protocol))
     table = op_table_named(op_table) if op_table else None
     return ServerSettings(endpoint, devices, offers, table)
+
+
+@contextmanager
+def _cache(
+    keeps: bool, folder: Path | None, limit: int | None, models: Sequence[Path]
+) -> Iterator[TensorCache | None]:
+    if not keeps and not models:
+        yield None
+        return
+    from ggrpc.engine.cache.models import Indexer, files_of
+    from ggrpc.engine.cache.store import TensorCache
+
+    files = [file for path in models for file in files_of(path)]
+    with TensorCache(folder, limit, keeps) as cache:
+        if keeps:
+            log.info("cache %s", cache)
+        with Indexer(files, cache.index):
+            yield cache
 
 
 def _run(settings: ServerSettings) -> None:

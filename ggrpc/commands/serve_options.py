@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,7 +43,36 @@ Threads = Annotated[
     ),
 ]
 Cache = Annotated[
-    bool, typer.Option("-c", "--cache", help="Reserved: no cache is kept yet.")
+    bool,
+    typer.Option(
+        *("-c", "--cache"),
+        help="Keep large tensors on disk, in llama.cpp's folder for them.",
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default="as 'ggrpc cache path' says",
+        help="Keep them in this folder: the same as -c, elsewhere.",
+    ),
+]
+CacheLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        show_default="a tenth of the disk",
+        help="What they may take: 100G; the least recently used go first.",
+    ),
+]
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        show_default=False,
+        help="A GGUF, one file of a split one, or a folder of them: what is in there "
+        "need not be sent. May be given several times.",
+    ),
 ]
 WeightCache = Annotated[
     str | None,

@@ -10,6 +10,7 @@ import time
 from functools import partial
 
 from ggrpc.engine.allowance import Allowance
+from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.patience import Patience
 from ggrpc.engine.session import Session
 from ggrpc.engine.settings import ServerSettings
@@ -121,7 +122,8 @@ class Conversation:
         log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
-        self._session = Session(self._settings.devices, tables, self._allowance)
+        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
+        self._session = Session(self._settings.devices, tables, self._allowance, loader)
         self._patience.greeted()
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
 

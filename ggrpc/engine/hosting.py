@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from ggrpc.devices.catalogue import Choices, open_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server import Server
 from ggrpc.engine.settings import ServerSettings
+from ggrpc.errors import BindError
 
 
 class RunningServer:
     """A server at work; a context manager that stops it.
 
     Args:
-        settings: what it serves, and where.
+        settings: what it serves, and where; its cache ends with it.
 
     Attributes:
         endpoint: where it listens.
@@ -28,6 +31,7 @@ class RunningServer:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._server = Server(settings)
+        self._cache = settings.cache
         self.endpoint = self._server.endpoints[0]
         # A daemon, so that a program which forgets to stop it can end.
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -48,6 +52,8 @@ class RunningServer:
         """End the sessions and the server, and wait for that."""
         self._server.stop()
         self._thread.join()
+        if self._cache:
+            self._cache.close()
 
 
 def start_server(
@@ -55,6 +61,7 @@ def start_server(
     *,
     devices: str | Sequence[Device] = "cpu",
     n_threads: int | None = None,
+    cache_dir: str | Path | None = None,
 ) -> RunningServer:
     """Serve devices of this machine, as `ggrpc serve` does.
 
@@ -63,6 +70,7 @@ def start_server(
             takes a free one.
         devices: their names with commas between, or devices that are open already.
         n_threads: how many the cpu computes with; None for all processors.
+        cache_dir: a folder to keep large tensors in; None keeps none.
 
     Raises:
         ConfigError: an argument makes no sense.
@@ -72,4 +80,10 @@ def start_server(
     where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
     if isinstance(devices, str):
         devices = open_devices(devices, Choices(threads=n_threads))
-    return RunningServer(ServerSettings(where, devices))
+    cache = None if cache_dir is None else TensorCache(Path(cache_dir))
+    try:
+        return RunningServer(ServerSettings(where, devices, cache=cache))
+    except BindError:
+        if cache:
+            cache.close()
+        raise

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.addresses import AddressSpace
 from ggrpc.engine.allowance import Allowance
+from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.programs import ProgramCache
 from ggrpc.engine.turns import Turn
@@ -44,6 +45,7 @@ class Session:
         devices: what is served, in the order of their numbers.
         tables: the op tables that the client may use, the likeliest first.
         allowance: what the client may have.
+        loader: the client's way into the server's cache; None where there is none.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class Session:
         devices: Sequence[Device],
         tables: Sequence[OpTable],
         allowance: Allowance,
+        loader: Loader | None = None,
     ) -> None:
         self._devices = devices
         self._allowance = allowance
+        self._loader = loader or Loader()
         self._graphs = GraphReader(tables)
         self._space = AddressSpace()
         self._programs = ProgramCache()
@@ -153,12 +157,12 @@ class Session:
     def _set_tensor(self, request: m.SetTensor, link: DataLink) -> m.Done:
         buffer, at = self._space.part(request.tensor, request.offset, request.size)
         with buffer.write(at, request.size) as view:
-            link.receive_data(view)
+            self._loader.receive(request, view, link.receive_data)
         return DONE
 
     def _set_tensor_hash(self, request: m.SetTensorHash, link: DataLink) -> m.Result:
-        self._space.part(request.tensor, request.offset, 0)
-        return m.Result(result=0)  # nothing is kept, so the client sends it
+        buffer, at = self._space.part(request.tensor, request.offset, 0)
+        return m.Result(result=int(self._loader.load(request, buffer, at)))
 
     def _memset_tensor(self, request: m.MemsetTensor, link: DataLink) -> m.Done:
         buffer, at = self._space.part(request.tensor, request.offset, request.size)

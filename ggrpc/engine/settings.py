@@ -9,6 +9,7 @@ from ssl import SSLContext
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.allowed import Allowed
+from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.limits import Limits
 from ggrpc.engine.offers import LearnedOffers, Offers
 from ggrpc.engine.wire.op_tables import OpTable
@@ -26,6 +27,7 @@ class ServerSettings:
         limits: what one client may have, and all together.
         allowed: who may connect.
         tls: what to show to clients, and whom of them to trust; None: no TLS.
+        cache: where tensors are kept, None where they are not; the owner closes it.
         grace: seconds that a stop leaves sessions for what they have begun.
     """
 
@@ -36,4 +38,5 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
     allowed: Allowed = field(default_factory=Allowed)
     tls: SSLContext | None = None
+    cache: TensorCache | None = None
     grace: float = 30.0

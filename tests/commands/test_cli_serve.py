@@ -117,12 +117,36 @@ def test_protocol_can_be_forced(piped, version: str, hello: str) -> None:  # typ
     assert row["protocol"] == hello
 
 
-def test_cache_flag_is_accepted_with_a_warning() -> None:
+def test_cache_flag_is_that_of_rpc_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path))
     with serving("-c", "-t", "1", "-d", "cpu", "-H", "127.0.0.1") as served:
         assert served.endpoint
-        warnings = [line for line in served.log.splitlines() if "WARNING" in line]
-    assert len(warnings) == 1
-    assert "--cache is reserved: this version keeps no cache" in warnings[0]
+        assert f"cache {tmp_path}/rpc, at most " in served.log
+        assert "WARNING" not in served.log
+
+
+def test_cache_folder_that_is_none_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    served = Served(["--cache-dir", str(tmp_path / "file")], str(tmp_path))
+    assert served.process.wait(30) == 2
+    assert served.stop() == 2
+    assert "cannot hold a cache" in served.log
+
+
+def test_model_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    served = Served(["--models", str(tmp_path / "none.gguf")], str(tmp_path))
+    assert served.process.wait(30) == 2
+    assert served.stop() == 2
+    assert "there is no model at" in served.log
+
+
+def test_models_that_are_cut_short_cost_a_line(tmp_path: Path) -> None:
+    (tmp_path / "short.gguf").write_bytes(b"GGUF")
+    with serving("--models", str(tmp_path), "--cache-dir", str(tmp_path)) as served:
+        served.wait_for_line("is no whole GGUF")
+        served.wait_for_line("what is not indexed will be sent")
 
 
 def test_listening_beyond_this_machine_is_warned_about() -> None:

@@ -73,7 +73,7 @@ def test_data_moves_between_link_and_buffer_without_a_copy(session: Session) -> 
     assert written == read + 2
 
 
-def test_hash_is_never_known_yet(session: Session) -> None:
+def test_without_a_cache_no_hash_is_known(session: Session) -> None:
     tensor = allocated(session, 8)
     request = m.SetTensorHash(tensor=tensor, offset=0, hash=1)
     assert session.handle(request, Link()) == m.Result(result=0)

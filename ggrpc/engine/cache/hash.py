@@ -3,12 +3,12 @@
 `h = (h xor byte) * PRIME` modulo 2^64, for one byte after the other. That is serial by
 definition, and yet many chunks can be hashed at once, exactly:
 
-- `h xor byte` changes the low byte alone, so `h' = PRIME * h + PRIME * d`, where d is by
-  how much the low byte changed. Where a chunk's hash begins with only the low byte
+- `h xor byte` changes the low byte alone, so `h' = PRIME * h + PRIME * d`, where d is
+  by how much the low byte changed. Where a chunk's hash begins with only the low byte
   right, what is missing above it is multiplied by PRIME once for each byte, and can be
   added afterwards.
-- The low byte alone is an automaton, `s' = (s xor byte) * 0xB3` modulo 256. Bit k of its
-  end depends on bits 0 to k of its start, and flips exactly when bit k of the start
+- The low byte alone is an automaton, `s' = (s xor byte) * 0xB3` modulo 256. Bit k of
+  its end depends on bits 0 to k of its start, and flips exactly when bit k of the start
   does. So all chunks run from a guessed start, and each pass settles one bit of every
   chunk's start, by the xor of all ends before it.
 

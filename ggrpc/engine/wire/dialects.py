@@ -67,6 +67,11 @@ class Dialect:
         """Bytes in a client's HELLO."""
         return CAPS_BYTES if "caps" in self.optional else 0
 
+    @property
+    def says_what_to_keep(self) -> bool:
+        """Whether SET_TENSOR says what the server's cache is to keep."""
+        return "cache" in self.optional
+
     @cached_property
     def requests(self) -> dict[int, Layout]:
         """The layout of each request, by command."""

@@ -1,0 +1,214 @@
+"""The folder of a cache: a file for each entry, named by its hash as llama.cpp does.
+
+Several servers may share it, llama.cpp's own among them. Files are locked (`flock`), so
+the locks of a process that was killed are gone with it:
+
+- the folder's lock is held while room is made and an entry is begun,
+- an entry that is being written is a `.part`, locked by its writer; one that is not
+  locked was left by a dead one, and goes,
+- an entry that is being read is locked by its reader, and is not removed.
+
+What is in the files is not looked at here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = re.compile(r"[0-9a-f]{16}")
+PART = ".part"
+LOCK = ".ggrpc.lock"
+
+
+class Entry(NamedTuple):
+    """A file of the cache.
+
+    Attributes:
+        name: its hash, 16 hexadecimal digits.
+        size: bytes.
+        mtime_ns: when it was written.
+        atime_ns: when it was last used.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    atime_ns: int
+
+
+def default_folder() -> Path:
+    """Where llama.cpp's own server keeps its cache on this machine."""
+    if llama := os.environ.get("LLAMA_CACHE"):
+        return Path(llama) / "rpc"
+    if sys.platform == "darwin":
+        home = Path.home() / "Library" / "Caches"
+    else:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "llama.cpp" / "rpc"
+
+
+class Folder:
+    """The files.
+
+    Args:
+        path: of the folder, which is made where it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+
+    def default_limit(self) -> int:
+        """A tenth of the disk, in bytes."""
+        return shutil.disk_usage(self.path).total // 10
+
+    def entries(self) -> list[Entry]:
+        """Every entry, in no order."""
+        return [
+            Entry(file.name, stat.st_size, stat.st_mtime_ns, stat.st_atime_ns)
+            for file, stat in self._files()
+            if NAME.fullmatch(file.name)
+        ]
+
+    def begin(self, size: int, limit: int) -> tuple[int, Path] | None:
+        """Make room for an entry, and begin it.
+
+        Args:
+            size: its bytes.
+            limit: bytes of all entries, this one included.
+
+        Returns:
+            A file of that size, open and locked, and its path; None where there is no
+            room beside the entries in use.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with self.locked():
+            self._remove_dead_parts()
+            if size > limit or self._shrink(limit - size)[1] > limit - size:
+                return None
+            path = self.path / f".{secrets.token_hex(8)}{PART}"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.ftruncate(fd, size)  # so that others count it
+            except OSError:
+                os.close(fd)
+                path.unlink()
+                raise
+            return fd, path
+
+    def publish(self, part: Path, name: str) -> None:
+        """Give an entry that is whole, and on the disk, its name."""
+        os.replace(part, self.path / name)
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def prune(
+        self, limit: int | None, older_than: float | None, dry_run: bool = False
+    ) -> list[Entry]:
+        """Remove what was not used for long, and then the least recently used.
+
+        Args:
+            limit: bytes that may stay, None for any number.
+            older_than: seconds without use after which an entry goes; None: never.
+            dry_run: only say what would go.
+
+        Returns:
+            The entries that went.
+        """
+        with self.locked():
+            gone = []
+            if older_than is not None:
+                newest = time.time_ns() - int(older_than * 1e9)
+                old = [entry for entry in self.entries() if entry.atime_ns < newest]
+                gone = [entry for entry in old if dry_run or self.remove(entry.name)]
+            if limit is not None:
+                gone += self._shrink(limit, dry_run, gone)[0]
+            return gone
+
+    def remove(self, name: str) -> bool:
+        """Remove an entry; False where it is in use."""
+        path = self.path / name
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:
+            # Gone, or not to be read: then nobody reads it.
+            path.unlink(missing_ok=True)
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes and threads from making room meanwhile."""
+        fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _files(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+        with os.scandir(self.path) as files:
+            for file in files:
+                try:
+                    if file.is_file(follow_symlinks=False):
+                        yield file, file.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    pass  # removed meanwhile
+
+    def _shrink(
+        self, limit: int, dry_run: bool = False, gone: list[Entry] | None = None
+    ) -> tuple[list[Entry], int]:
+        """Remove the least recently used entries until the rest fits.
+
+        Args:
+            limit: bytes that may stay, of entries and of those being written.
+            dry_run: only say what would go.
+            gone: what counts as removed already.
+
+        Returns:
+            What went, and the bytes that stay.
+        """
+        entries = [entry for entry in self.entries() if entry not in (gone or ())]
+        total = sum(entry.size for entry in entries) + self._parts_size()
+        removed: list[Entry] = []
+        for entry in sorted(entries, key=lambda entry: entry.atime_ns):
+            if total <= limit:
+                break
+            if dry_run or self.remove(entry.name):
+                removed.append(entry)
+                total -= entry.size
+        return removed, total
+
+    def _parts_size(self) -> int:
+        return sum(s.st_size for f, s in self._files() if f.name.endswith(PART))
+
+    def _remove_dead_parts(self) -> None:
+        for file, _ in self._files():
+            if file.name.endswith(PART):
+                self.remove(file.name)

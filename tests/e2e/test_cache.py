@@ -1,0 +1,78 @@
+"""Stock clients load models whose weights the worker has already."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.random_model import Shape, write_model
+from ggrpc.engine.cache.loading import THRESHOLD
+from ggrpc.engine.cache.models import pieces_of
+from ggrpc.types import GGMLType
+from tests.support.paths import peer_python
+from tests.support.processes import generate, nmse, serving
+from tests.support.proxy import counting
+
+NEW, OLD = "0.3.36", "0.3.17"  # llama-cpp-python; protocols 7.0.0 and 3.6.1
+# The feed-forward networks' matrices and the output have 11 MiB each.
+SHAPE = Shape(n_layer=1, n_embd=1024, n_ff=2816, n_vocab=2900)
+OVERHEAD = 1 << 20  # graphs, and all else that is no weight
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    write_model(folder / "model.gguf", GGMLType.F32, SHAPE)
+    return folder / "model.gguf"
+
+
+@cache
+def reference(version: str, model: Path) -> tuple[list[int], np.ndarray]:
+    return generate(version, model, model.with_suffix(f".{version}.npy"), 2, "local")
+
+
+def sent(version: str, model: Path, tmp: Path, *flags: str, wait: str = "") -> int:
+    """Bytes that a client sends to a server with these flags."""
+    with serving(*flags) as served:
+        if wait:
+            served.wait_for_line(wait, 60)
+        with counting(served.endpoint) as proxy:
+            result = generate(version, model, tmp / "out.npy", 2, proxy.endpoint)
+    tokens, logits = reference(version, model)
+    assert result[0] == tokens
+    assert nmse(result[1], logits) < 1e-6
+    return proxy.sent
+
+
+def small(model: Path) -> int:
+    """Bytes of the tensors that no client asks for by hash."""
+    return sum(p.size for p in pieces_of(model) if p.size <= THRESHOLD)
+
+
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_second_load_after_a_restart_sends_no_large_tensor(
+    version: str, model: Path, tmp_path: Path
+) -> None:
+    peer_python(version)
+    flags = "--cache-dir", str(tmp_path / "cache")
+    assert sent(version, model, tmp_path, *flags) > small(model) + 4 * THRESHOLD
+    assert sent(version, model, tmp_path, *flags) < small(model) + OVERHEAD
+
+
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_first_load_of_a_model_on_disk_sends_no_large_tensor(
+    version: str, model: Path, tmp_path: Path
+) -> None:
+    peer_python(version)
+    flags = "--cache-dir", str(tmp_path / "cache"), "--models", str(model.parent)
+    indexed = "4 tensors need not be sent"
+    assert sent(version, model, tmp_path, *flags, wait=indexed) < (
+        small(model) + OVERHEAD
+    )

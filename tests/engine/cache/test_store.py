@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.folder import LOCK, PART
+from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.index import FILE
+from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.store import TensorCache
+from ggrpc.errors import ConfigError, ConnectionLost
+from tests.support.caches import (
+    LARGE,
+    Sender,
+    cache_size,
+    kept,
+    noise,
+    opened,
+    write_gguf,
+)
+
+DATA = noise()
+NAME = name_of(fnv1a(DATA))
+
+
+def fill(folder: Path, *datas: bytes) -> None:
+    with opened(folder) as cache:
+        for data in datas:
+            assert not Sender(cache).load(data)
+
+
+def test_what_was_sent_once_is_found_after_a_restart(tmp_path: Path) -> None:
+    fill(tmp_path, DATA)
+    assert kept(tmp_path) == [NAME]
+    assert (tmp_path / NAME).read_bytes() == DATA
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+        assert Sender(cache).load(DATA)
+
+
+def test_what_was_just_sent_is_found_by_the_next_client(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        assert [Sender(cache).load(DATA) for _ in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "flag", "size", "keeps"),
+    [
+        (True, True, 100, True),
+        (True, False, LARGE, False),
+        (False, False, LARGE, True),
+        (False, False, 10 << 20, False),
+    ],
+)
+def test_a_version_says_what_is_kept(
+    tmp_path: Path, asked: bool, flag: bool, size: int, keeps: bool
+) -> None:
+    with opened(tmp_path) as cache:
+        Sender(cache, asked).load(noise(size), flag)
+    assert len(kept(tmp_path)) == keeps
+
+
+def test_without_a_cache_everything_is_sent() -> None:
+    sender = Sender(None)
+    assert not sender.load(DATA)
+    assert not sender.load(DATA)
+
+
+def flipped(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(LARGE // 2)
+        byte = file.read(1)[0]
+        file.seek(LARGE // 2)
+        file.write(bytes([byte ^ 4]))
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, LARGE - 1)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def swapped(path: Path) -> None:
+    path.write_bytes(noise(seed=9))
+
+
+@pytest.mark.parametrize("spoil", [flipped, truncated, emptied, swapped])
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_spoilt_entry_is_never_served(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spoil,  # type: ignore[no-untyped-def]
+    same_time: bool,
+) -> None:
+    fill(tmp_path, DATA)
+    path = tmp_path / NAME
+    times = path.stat()
+    spoil(path)
+    if same_time:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with opened(tmp_path) as cache:
+        assert not Sender(cache).load(DATA)
+    assert "is not what its name says: it is removed and sent" in caplog.text
+    assert path.read_bytes() == DATA
+
+
+def test_an_entry_spoilt_while_the_server_runs_is_not_served(tmp_path: Path) -> None:
+    fill(tmp_path, DATA)
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+        flipped(tmp_path / NAME)
+        assert not Sender(cache).load(DATA)
+
+
+def test_an_entry_of_another_program_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / NAME).write_bytes(DATA)
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+    with opened(tmp_path) as cache:
+        # From now on the checksum is enough.
+        monkeypatch.setattr("ggrpc.engine.cache.store.hash_of", lambda view: 0)
+        assert Sender(cache).load(DATA)
+
+
+def test_a_wrong_entry_of_another_program_is_sent(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(noise(seed=3))
+    with opened(tmp_path) as cache:
+        assert not Sender(cache).load(DATA)
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_an_entry_too_long_for_the_tensor_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, DATA)
+    with opened(tmp_path) as cache:
+        assert not Sender(cache).load(noise(100), value=fnv1a(DATA))
+    assert f"{NAME} has {LARGE} bytes, the tensor 100: it is sent" in caplog.text
+    assert (tmp_path / NAME).read_bytes() == DATA
+
+
+def test_bytes_of_another_hash_than_announced_get_their_own_name(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as cache:
+        Sender(cache).load(DATA, value=fnv1a(b"what else"))
+    assert kept(tmp_path) == [NAME]
+
+
+def test_an_index_that_is_none_costs_a_check(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, DATA)
+    (tmp_path / FILE).write_bytes(noise(4096))
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+    assert "it is begun anew" in caplog.text
+    assert sqlite3.connect(tmp_path / FILE).execute("SELECT hash FROM entry")
+
+
+def test_a_locked_index_costs_a_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, DATA)
+    monkeypatch.setattr("ggrpc.engine.cache.index.PATIENCE", 0.01)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+    other.close()
+    assert "database is locked" in caplog.text
+
+
+def test_an_unreadable_folder_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot hold a cache: .*--cache-dir"):
+        TensorCache(tmp_path / "file")
+
+
+def test_a_full_disk_costs_only_the_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(fd: int, data: memoryview, at: int) -> int:
+        if at + len(data) > 5 << 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data, at)
+
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", full)
+    with opened(tmp_path) as cache:
+        assert not Sender(cache).load(DATA)
+        assert not Sender(cache).load(DATA)
+    assert "(No space left on device): blk.0 is not cached" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        sender = Sender(cache)
+        tensor = sender.allocated(LARGE)
+        with pytest.raises(ConnectionLost):
+            sender.send(tensor, DATA[:-1], size=LARGE)
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    datas = [noise(seed=seed) for seed in range(4)]
+    names = [name_of(fnv1a(data)) for data in datas]
+    with opened(tmp_path, limit=3 * LARGE + 1) as cache:
+        for data in datas[:3]:
+            Sender(cache).load(data)
+        assert Sender(cache).load(datas[0])
+        Sender(cache).load(datas[3])
+    assert set(kept(tmp_path)) == {names[0], names[2], names[3]}
+
+
+def test_what_is_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
+    with opened(tmp_path, limit=LARGE - 1) as cache:
+        Sender(cache).load(DATA)
+    assert kept(tmp_path) == []
+
+
+def test_a_folder_shared_under_load_stays_under_its_limit(tmp_path: Path) -> None:
+    limit, most = 5 * LARGE, 0
+
+    def send(cache: TensorCache, seeds: range) -> None:
+        for seed in seeds:
+            Sender(cache).load(noise(seed=seed))
+
+    with opened(tmp_path, limit) as one, opened(tmp_path, limit) as two:
+        threads = [
+            threading.Thread(target=send, args=(cache, range(start, start + 6)))
+            for cache, start in ((one, 0), (one, 100), (two, 200), (two, 3))
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, cache_size(tmp_path))
+    assert 0 < most <= limit
+    for name in kept(tmp_path):
+        assert name_of(fnv1a((tmp_path / name).read_bytes())) == name
+
+
+def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:
+    model = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
+    with TensorCache(tmp_path / "cache", keeps=False) as cache:
+        Model(model, cache.index).hash()
+        assert Sender(cache).load(DATA)
+        assert not Sender(cache).load(noise(seed=5))
+    assert kept(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_model_that_changed_is_not_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, same_time: bool
+) -> None:
+    model = write_gguf(tmp_path / "model.gguf", DATA)
+    with opened(tmp_path / "cache") as cache:
+        Model(model, cache.index).hash()
+        times = model.stat()
+        flipped(model)
+        if same_time:
+            os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with caplog.at_level(logging.WARNING):
+            assert not Sender(cache).load(DATA)
+    assert str(model) in caplog.text
+
+
+def test_a_model_that_has_gone_is_sent(tmp_path: Path) -> None:
+    model = write_gguf(tmp_path / "model.gguf", DATA)
+    with opened(tmp_path / "cache") as cache:
+        Model(model, cache.index).hash()
+        model.unlink()
+        assert not Sender(cache).load(DATA)
+
+
+def test_parts_of_dead_writers_go_and_those_of_live_ones_stay(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        begun = cache.begin(LARGE, None, "alive")
+        assert begun is not None
+        dead = tmp_path / f".dead{PART}"
+        dead.write_bytes(b"half")
+        Sender(cache).load(noise(20), value=1)
+        assert not dead.exists()
+        assert begun.path.exists()
+        begun.give_up()
