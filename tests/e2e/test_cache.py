@@ -72,7 +72,7 @@ def test_first_load_of_a_model_on_disk_sends_no_large_tensor(
 ) -> None:
     peer_python(version)
     flags = "--cache-dir", str(tmp_path / "cache"), "--models", str(model.parent)
-    indexed = "4 tensors need not be sent"
+    indexed = "5 tensors need not be sent"
     assert sent(version, model, tmp_path, *flags, wait=indexed) < (
         small(model) + OVERHEAD
     )
