@@ -237,11 +237,11 @@ class GraphBuilder(Ops):
             params = contract.unpack_params(bytes(OP_PARAMS_BYTES))
         kind = type or _type(contract, src)
         blank = self._new(kind, _dims(ne) if ne else UNKNOWN, UNKNOWN)
+        blank = _named(blank._replace(op=op), name)
         dims = _shape(contract, Node(blank, src, params))
         tensor = blank._replace(
             ne=dims,
             nb=over.nb if over else contiguous_nb(kind, dims),
-            op=op,
             op_params=contract.pack_params(params),
             src=tuple(t.id if t else 0 for t in src),
         )
@@ -249,7 +249,7 @@ class GraphBuilder(Ops):
             if (over.ne, over.type) != (dims, kind):
                 raise GraphError(f"{op.name}: its result cannot lie in {over}")
             tensor = _at(tensor, over)
-        contract.check(Node(_named(tensor, name), src, params))
+        contract.check(Node(tensor, src, params))
         return self._add(tensor, name)
 
     def _patch(

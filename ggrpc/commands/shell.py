@@ -1,0 +1,110 @@
+"""`ggrpc shell`: one open session, at a prompt or from a pipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ggrpc.commands.check import OpTableDate
+from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.environment import Environment, environment_of
+from ggrpc.commands.exit_codes import ExitCode, code_of
+from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.listing import Json, Listing
+from ggrpc.commands.shell_verbs import Answer, Quit, run_line
+from ggrpc.errors import GgrpcError, ProtocolError, TransportError
+
+if TYPE_CHECKING:
+    from ggrpc.engine.workbench import Workbench
+
+EXAMPLES = (
+    "ggrpc shell localhost",
+    "ggrpc shell localhost --json < lines.txt",
+)
+
+One = Annotated[
+    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Go on after a line of the pipe that failed."),
+]
+
+
+def shell(
+    context: typer.Context,
+    endpoint: One,
+    keep_going: KeepGoing = False,
+    op_table: OpTableDate = None,
+    timeout: Timeout = 60,
+    protocol: Protocol = None,
+    as_json: Json = False,
+) -> ExitCode:
+    """Work with a server in one open session.
+
+    Tensors are allocated, written and read, and a graph is built and computed. At a
+    terminal there is a prompt with history and completion; 'help' lists what can be
+    typed. From a pipe the same lines are read: the first that fails ends it, with its
+    exit code.
+    """
+    from ggrpc.engine.registry import connect
+    from ggrpc.engine.workbench import Workbench
+
+    environment = environment_of(context)
+    where = one_endpoint(endpoint)
+    with connect(where, timeout=timeout, protocol=protocol, op_table=op_table) as node:
+        conversation = Conversation(Workbench(node), environment, as_json)
+        if environment.in_terminal and environment.stdin.isatty():
+            return conversation.by_hand()
+        return conversation.by_pipe(keep_going)
+
+
+class Conversation:
+    """Lines in, answers out."""
+
+    def __init__(self, bench: Workbench, environment: Environment, json: bool) -> None:
+        self._bench = bench
+        self._environment = environment
+        self._json = json
+
+    def by_hand(self) -> ExitCode:
+        """Take what a person types; nothing but a lost session ends it."""
+        from ggrpc.commands.shell_prompt import history_of, typed_lines
+        from ggrpc.engine.offers import state_file
+
+        history = history_of(state_file().with_name("shell_history"))
+        self._environment.note("'help' lists what can be typed, Ctrl-D ends it")
+        return self._converse(typed_lines(self._bench, history), stop=False)
+
+    def by_pipe(self, keep_going: bool) -> ExitCode:
+        """Take lines from a pipe; the code is that of the first one that failed."""
+        return self._converse(iter(self._environment.stdin), stop=not keep_going)
+
+    def _converse(self, lines: Iterator[str], stop: bool) -> ExitCode:
+        code = ExitCode.OK
+        for at, line in enumerate(lines, 1):
+            try:
+                self._show(run_line(self._bench, line))
+            except Quit:
+                break
+            except GgrpcError as error:
+                self._environment.fail(error, f"line {at}: {error}" if stop else "")
+                code = code or code_of(error)
+                if stop or isinstance(error, (TransportError, ProtocolError)):
+                    break
+        return code
+
+    def _show(self, answer: Answer | None) -> None:
+        if answer is None:
+            return
+        if self._json:
+            text = "".join(f"{json.dumps(row)}\n" for row in answer.rows)
+            self._environment.write(text)
+        elif answer.text is not None:
+            self._environment.write(f"{answer.text}\n")
+        else:
+            listing = Listing(answer.columns, json=False, headers=True)
+            listing.show(self._environment, answer.rows)

@@ -1,0 +1,310 @@
+"""What can be typed into `ggrpc shell`: each line is a verb and its arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ggrpc.commands.listing import Column, Row
+from ggrpc.errors import ConfigError
+from ggrpc.units import format_size
+
+if TYPE_CHECKING:
+    from ggrpc.engine.workbench import Output, Workbench
+    from ggrpc.tensor import Tensor
+
+FORCE = "--force"
+
+
+class Quit(Exception):
+    """Somebody has had enough."""
+
+
+class Answer(NamedTuple):
+    """What a line gave.
+
+    Attributes:
+        rows: for scripts, and for people where there is no text.
+        columns: what people see of the rows.
+        text: for people, instead of columns.
+    """
+
+    rows: Sequence[Row] = ()
+    columns: Sequence[Column] = ()
+    text: str | None = None
+
+
+class Verb(NamedTuple):
+    """One verb.
+
+    Attributes:
+        run: does it; given the workbench and the words behind the verb.
+        usage: those words, for people.
+        meaning: what it does.
+    """
+
+    run: Callable[[Workbench, list[str]], Answer | None]
+    usage: str
+    meaning: str
+
+
+TENSOR_COLUMNS = (
+    Column("name", "NAME"),
+    Column("op", "OP"),
+    Column("type", "TYPE"),
+    Column("ne", "NE", lambda ne: "x".join(map(str, ne))),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("device", "DEVICE", right=True),
+)
+MEMORY_COLUMNS = (
+    Column("device", "DEVICE", right=True),
+    Column("memory_free_bytes", "FREE", format_size, right=True),
+    Column("memory_total_bytes", "TOTAL", format_size, right=True),
+)
+RESULT_COLUMNS = (*TENSOR_COLUMNS[:4], Column("ms", "TIME", "{:.3f} ms".format))
+
+
+def run_line(bench: Workbench, line: str) -> Answer | None:
+    """Do what a line says.
+
+    Raises:
+        Quit: it says so.
+        ConfigError: it makes no sense.
+        GgrpcError: it failed.
+    """
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        raise ConfigError(f"cannot read this: {error}".lower()) from None
+    if not words:
+        return None
+    verb = VERBS.get(words[0])
+    if verb is None:
+        raise ConfigError(f"there is no '{words[0]}': 'help' lists what there is")
+    least = sum(word[0] not in "[" for word in verb.usage.split())
+    if len(words) <= least:
+        raise ConfigError(f"write: {words[0]} {verb.usage}")
+    return verb.run(bench, words[1:])
+
+
+def _mem(bench: Workbench, words: list[str]) -> Answer:
+    rows = []
+    for number, device in enumerate(bench.server.devices):
+        free, total = device.memory()
+        rows.append(
+            {
+                "device": number,
+                "memory_free_bytes": free,
+                "memory_total_bytes": total,
+            }
+        )
+    return Answer(rows, MEMORY_COLUMNS)
+
+
+def _ls(bench: Workbench, words: list[str]) -> Answer:
+    devices = {device: n for n, device in enumerate(bench.server.devices)}
+    rows = [
+        {**_row(name, stored.tensor), "device": devices[stored.device]}  # type: ignore[index]
+        for name, stored in bench.stored.items()
+    ]
+    nodes = [_row(name, tensor) for name, tensor in bench.nodes.items()]
+    return Answer([*rows, *nodes], TENSOR_COLUMNS)
+
+
+def _device(bench: Workbench, words: list[str]) -> None:
+    bench.use(_number(words[0]))
+
+
+def _alloc(bench: Workbench, words: list[str]) -> None:
+    name, type, *ne = words
+    bench.alloc(name, type, [_number(n) for n in ne])
+
+
+def _set(bench: Workbench, words: list[str]) -> None:
+    name, values, *type = words
+    if values == "random":
+        bench.randomize(name)
+        return
+    try:
+        bench.set(name, json.loads(values), *type)
+    except json.JSONDecodeError:
+        bench.set(name, Path(values), *type)
+
+
+def _get(bench: Workbench, words: list[str]) -> Answer | None:
+    force = FORCE in words
+    name, *path = [word for word in words if word != FORCE]
+    if path:
+        bench.save(name, Path(path[0]), force)
+        return None
+    output = bench.get(name)
+    row = _row(name, output.tensor) | {"values": output.values.tolist()}
+    return Answer([row], text=str(output.values))
+
+
+def _clear(bench: Workbench, words: list[str]) -> None:
+    name, *value = words
+    bench.clear(name, _number(value[0]) if value else 0)
+
+
+def _free(bench: Workbench, words: list[str]) -> None:
+    for name in words:
+        bench.free(name)
+
+
+def _node(bench: Workbench, words: list[str]) -> None:
+    name, op, *rest = words
+    pairs = [word.split("=", 1) for word in rest if "=" in word]
+    options = {key: _value(text) for key, text in pairs}
+    bench.node(name, op, [_argument(w) for w in rest if "=" not in w], options)
+
+
+def _new(bench: Workbench, words: list[str]) -> None:
+    bench.new_graph()
+
+
+def _compute(bench: Workbench, words: list[str]) -> Answer:
+    return _timed(bench, lambda: bench.compute(words))
+
+
+def _recompute(bench: Workbench, words: list[str]) -> Answer:
+    return _timed(bench, bench.recompute)
+
+
+def _run(bench: Workbench, words: list[str]) -> Answer:
+    """The lines of a file; what they give, together."""
+    try:
+        lines = Path(words[0]).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {words[0]}: {error}") from None
+    rows: list[Row] = []
+    for at, line in enumerate(lines, 1):
+        try:
+            answer = run_line(bench, line)
+        except ConfigError as error:
+            raise ConfigError(f"{words[0]}, line {at}: {error}") from None
+        rows += answer.rows if answer else ()
+    return Answer(rows, TENSOR_COLUMNS)
+
+
+def _help(bench: Workbench, words: list[str]) -> Answer:
+    if not words:
+        pairs = [(f"{name} {verb.usage}", verb.meaning) for name, verb in VERBS.items()]
+        return _page(pairs)
+    topic = words[0]
+    if topic in VERBS:
+        verb = VERBS[topic]
+        return _page([(f"{topic} {verb.usage}", verb.meaning)])
+    return _help_of_op(topic)
+
+
+def _help_of_op(topic: str) -> Answer:
+    from ggrpc.building import GraphBuilder
+    from ggrpc.engine.workbench import OPS
+
+    if topic == "ops":
+        return Answer([{"op": op} for op in sorted(OPS)], text=" ".join(sorted(OPS)))
+    if topic not in OPS:
+        raise ConfigError(f"nothing is known of '{topic}': 'help' lists what there is")
+    method = getattr(GraphBuilder, topic)
+    names = list(inspect.signature(method).parameters)[1:]
+    return Answer(
+        [{"op": topic, "arguments": names}],
+        text=f"node NAME {topic} {' '.join(names)}\n\n{inspect.getdoc(method)}",
+    )
+
+
+def _quit(bench: Workbench, words: list[str]) -> None:
+    raise Quit
+
+
+VERBS = {
+    "mem": Verb(_mem, "", "memory of the devices"),
+    "device": Verb(_device, "NUMBER", "where new tensors lie and graphs are computed"),
+    "ls": Verb(_ls, "", "tensors, and nodes of the graph"),
+    "alloc": Verb(_alloc, "NAME TYPE NE [NE...]", "take memory for a tensor"),
+    "set": Verb(
+        _set,
+        "NAME VALUES|FILE|random [TYPE]",
+        "write a tensor: '[[1, 2], [3, 4]]', one number for all, .npy, or raw bytes",
+    ),
+    "get": Verb(_get, "NAME [FILE] [--force]", "show values, or save as .npy or bytes"),
+    "clear": Verb(_clear, "NAME [BYTE]", "set every byte of a tensor"),
+    "free": Verb(_free, "NAME [NAME...]", "give tensors back"),
+    "node": Verb(
+        _node, "NAME OP [SOURCE...] [KEY=VALUE...]", "add to the graph; - for no source"
+    ),
+    "new": Verb(_new, "", "begin a new graph"),
+    "compute": Verb(_compute, "[NODE...]", "compute the graph; keep these results"),
+    "recompute": Verb(_recompute, "", "compute it again"),
+    "run": Verb(_run, "FILE", "do what the lines of a file say"),
+    "help": Verb(_help, "[VERB|OP|ops]", "what there is"),
+    "quit": Verb(_quit, "", "end the session"),
+}
+
+
+def _timed(bench: Workbench, compute: Callable[[], None]) -> Answer:
+    start = time.perf_counter()
+    compute()
+    ms = round((time.perf_counter() - start) * 1e3, 3)
+    return Answer(
+        [_result(name, output) | {"ms": ms} for name, output in bench.outputs.items()],
+        RESULT_COLUMNS,
+    )
+
+
+def _result(name: str, output: Output) -> dict[str, Any]:
+    return _row(name, output.tensor)
+
+
+def _row(name: str, tensor: Tensor) -> dict[str, Any]:
+    return {
+        "name": name,
+        "op": tensor.op.name if tensor.op else None,
+        "type": tensor.type.name,
+        "ne": list(tensor.ne),
+        "size_bytes": tensor.nbytes,
+    }
+
+
+def _page(pairs: Sequence[tuple[str, str]]) -> Answer:
+    width = max(len(usage) for usage, _ in pairs)
+    lines = [f"{usage.ljust(width)}  {meaning}".rstrip() for usage, meaning in pairs]
+    rows = [{"usage": usage.strip(), "meaning": meaning} for usage, meaning in pairs]
+    return Answer(rows, text="\n".join(lines))
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ConfigError(f"'{text}' is no number") from None
+
+
+def _argument(word: str) -> str | float | None:
+    """A source's name, a number, or - for an absent source."""
+    if word == "-":
+        return None
+    value = _value(word)
+    return value if isinstance(value, (int, float)) else word
+
+
+def _value(text: str) -> Any:
+    """A number, several with commas between, a type, or a word."""
+    if "," in text:
+        return list(_values(text))
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _values(text: str) -> Iterator[Any]:
+    return (_value(part) for part in text.split(",") if part)

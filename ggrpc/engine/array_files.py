@@ -1,0 +1,59 @@
+"""Arrays and raw bytes, to and from files; nothing is overwritten unless that is said.
+
+A file called .npy holds an array, any other the bytes of a tensor as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.engine.values import unpack
+from ggrpc.errors import ConfigError
+from ggrpc.tensor import Tensor
+
+
+def load(path: Path) -> Array | bytes:
+    """Read a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no .npy although it is called so.
+    """
+    try:
+        if path.suffix != ".npy":
+            return path.read_bytes()
+        array: Array = np.load(path, allow_pickle=False)
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+
+
+def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> None:
+    """Write a tensor's values, or its bytes, whole or not at all.
+
+    Args:
+        path: the file.
+        tensor: what it describes, contiguous.
+        data: its bytes.
+        force: whether a file that is there is replaced.
+
+    Raises:
+        ConfigError: it is there, it cannot be written, or nobody can read the type.
+    """
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already: --force replaces it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            if path.suffix == ".npy":
+                np.save(file, unpack(tensor, memoryview(data)))
+            else:
+                file.write(data)
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,239 @@
+"""One session with its tensors and a graph, all by name: what the shell works on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ggrpc.building import GraphBuilder
+from ggrpc.devices.cpu.arrays import Array
+from ggrpc.engine.array_files import load, save
+from ggrpc.engine.computation import Computation
+from ggrpc.engine.remote import RemoteServer
+from ggrpc.engine.stored import DeviceTensor
+from ggrpc.engine.values import pack
+from ggrpc.errors import ConfigError
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.tensor import Tensor
+
+NAME = re.compile(r"[A-Za-z_][\w.-]*")
+SEED = 0
+
+# The builder's methods that add nodes.
+OPS = frozenset(
+    name
+    for name in (m.name.lower() for e in (Op, UnaryOp, GluOp) for m in e)
+    if callable(getattr(GraphBuilder, name, None))
+) | {"cast"}
+
+
+class Output(NamedTuple):
+    """A result of a graph."""
+
+    tensor: Tensor
+    values: Array
+
+
+class Workbench:
+    """What somebody works with in one session.
+
+    Args:
+        server: the session.
+
+    Attributes:
+        server: the session.
+        number: the device that new tensors lie on.
+        stored: tensors of data.
+        nodes: tensors of the graph that is being built.
+        outputs: what the graph gave when it was last computed.
+    """
+
+    def __init__(self, server: RemoteServer) -> None:
+        self.server = server
+        self.number = 0
+        self.stored: dict[str, DeviceTensor] = {}
+        self.nodes: dict[str, Tensor] = {}
+        self.outputs: dict[str, Output] = {}
+        self._g = GraphBuilder()
+        self._leaves: dict[str, Tensor] = {}
+        self._computation: Computation | None = None
+
+    def use(self, number: int) -> None:
+        """Have new tensors lie on a device.
+
+        Raises:
+            RefusedError: there is none such.
+        """
+        self.server.device(number)
+        self.number = number
+
+    def alloc(self, name: str, type: str, ne: Sequence[int]) -> None:
+        """Take memory for a tensor, all zeros."""
+        self._put(name, DeviceTensor(self.server.device(self.number), type, *ne))
+
+    def set(self, name: str, values: object, type: str | None = None) -> None:
+        """Write a tensor; make it where there is none.
+
+        Args:
+            name: which.
+            values: nested lists, one number for all elements, or a file's path.
+            type: of a new tensor; None for that of the file's values, or F32.
+        """
+        data = load(values) if isinstance(values, Path) else self._array(values)
+        if isinstance(data, bytes):
+            self._stored(name).set_bytes(data)
+        elif name in self.stored and type is None:
+            tensor = self.stored[name]
+            whole = (
+                np.broadcast_to(data, tensor.numpy().shape) if not data.ndim else data
+            )
+            tensor.set(whole)
+        else:
+            device = self.server.device(self.number)
+            self._put(name, DeviceTensor.of(device, data, type))
+
+    def randomize(self, name: str) -> None:
+        """Fill a tensor with random values around 0, the same every time."""
+        tensor = self._stored(name)
+        rng = np.random.default_rng(SEED)
+        values = rng.standard_normal(tensor.ne[::-1], np.float32)
+        tensor.set_bytes(pack(values, tensor.type))
+
+    def get(self, name: str) -> Output:
+        """A tensor of data, or what the graph gave for a node."""
+        if name in self.outputs:
+            return self.outputs[name]
+        tensor = self._stored(name)
+        return Output(tensor.tensor, tensor.numpy())
+
+    def save(self, name: str, path: Path, force: bool) -> None:
+        """Write a tensor to a file, as `array_files` says."""
+        if name in self.outputs:
+            tensor, values = self.outputs[name]
+            save(path, tensor, bytearray(pack(values, tensor.type)), force)
+        else:
+            stored = self._stored(name)
+            save(path, stored.tensor, stored.bytes(), force)
+
+    def clear(self, name: str, value: int) -> None:
+        """Set every byte of a tensor."""
+        buffer = self._stored(name).buffer
+        buffer.fill(0, buffer.size, value)
+
+    def free(self, name: str) -> None:
+        """Give a tensor back; a graph that uses it is gone, too."""
+        tensor = self._stored(name)
+        if name in self._leaves:
+            self.new_graph()
+        tensor.free()
+        del self.stored[name]
+
+    def node(
+        self,
+        name: str,
+        op: str,
+        arguments: Sequence[str | float | None],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Add a node to the graph.
+
+        Args:
+            name: what to call it.
+            op: a method of the builder.
+            arguments: names of tensors, numbers, None for sources that are absent.
+            options: the op's parameters.
+
+        Raises:
+            ConfigError: there is no such op or tensor, or an argument is missing.
+            GraphError: the op does not take this.
+        """
+        if op not in OPS:
+            raise ConfigError(f"there is no op '{op}': 'help ops' lists them")
+        if name in self.stored or name in self.nodes or not NAME.fullmatch(name):
+            raise ConfigError(f"'{name}' cannot be a new node's name")
+        given = [self._tensor(a) if isinstance(a, str) else a for a in arguments]
+        try:
+            tensor = getattr(self._g, op)(*given, name=name, **options)
+        except TypeError as error:
+            raise ConfigError(f"{op}: {error}") from None
+        self.nodes[name] = tensor
+        self._forget()
+
+    def new_graph(self) -> None:
+        """Begin a new graph."""
+        self._forget()
+        self._g = GraphBuilder()
+        self._leaves.clear()
+        self.nodes.clear()
+
+    def compute(self, names: Sequence[str]) -> None:
+        """Compute the graph.
+
+        Args:
+            names: the nodes to keep the results of; none for those nobody reads.
+        """
+        if not self.nodes:
+            raise ConfigError("there is no graph yet: 'node' adds to one")
+        for name in names:
+            if name not in self.nodes:
+                raise ConfigError(f"the graph has no node '{name}'")
+        self._forget()
+        data = {leaf: self.stored[name] for name, leaf in self._leaves.items()}
+        wanted = [self.nodes[name] for name in names] or None
+        self._computation = Computation(
+            self._g, data, outputs=wanted, devices=[self.server.device(self.number)]
+        )
+        self.recompute()
+
+    def recompute(self) -> None:
+        """Compute the same graph again, by GRAPH_RECOMPUTE where the server has it."""
+        if self._computation is None:
+            raise ConfigError("nothing was computed yet: 'compute' does")
+        values = self._computation.run()
+        self.outputs = {t.name: Output(t, array) for t, array in values.items()}
+
+    def close(self) -> None:
+        """Give all memory back."""
+        self._forget()
+        for tensor in self.stored.values():
+            tensor.free()
+        self.stored.clear()
+
+    def _array(self, values: object) -> Array:
+        try:
+            return np.asarray(values, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"these are no numbers in rows: {error}") from None
+
+    def _put(self, name: str, tensor: DeviceTensor) -> None:
+        if name in self.nodes or not NAME.fullmatch(name):
+            tensor.free()
+            raise ConfigError(f"'{name}' cannot be a tensor's name")
+        if name in self.stored:
+            self.free(name)
+        self.stored[name] = tensor
+
+    def _stored(self, name: str) -> DeviceTensor:
+        if name not in self.stored:
+            raise ConfigError(f"there is no tensor '{name}': 'ls' lists them")
+        return self.stored[name]
+
+    def _tensor(self, name: str) -> Tensor:
+        """A tensor of the graph: a node, or data that it is to read."""
+        if name in self.nodes:
+            return self.nodes[name]
+        if name not in self._leaves:
+            stored = self._stored(name)
+            self._leaves[name] = self._g.tensor(stored.type, *stored.ne, name=name)
+        return self._leaves[name]
+
+    def _forget(self) -> None:
+        """What was computed does not fit the graph, or its data, any more."""
+        if self._computation is not None:
+            self._computation.close()
+            self._computation = None
+        self.outputs = {}

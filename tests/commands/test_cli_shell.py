@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from ggrpc.commands.environment import Environment
+from ggrpc.commands.main import run
+from ggrpc.commands.shell_prompt import ShellCompleter, history_of, typed_lines
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.registry import connect
+from ggrpc.engine.workbench import Workbench
+from tests.commands.conftest import Outcome, Terminal
+from tests.support.processes import free_port, native_serving
+from tests.support.servers import running
+
+
+@pytest.fixture(scope="module")
+def node():  # type: ignore[no-untyped-def]
+    two = [CpuDevice(threads=1, weight_cache=0) for _ in range(2)]
+    with running(*two) as endpoint:
+        yield endpoint
+
+
+def shell(node: Endpoint, lines: str, *options: str) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    environment = Environment(out, err, stdin=io.StringIO(lines))
+    code = run(["shell", str(node), *options], environment)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+LAYER = """
+# a layer
+alloc w q8_0 64 3
+set w random
+set x '[[1, 0, 0, 0], [0, 1, 0, 0]]'
+set big [1,2,3,4,5,6,7,8]
+node turned reshape big 4 2
+node y mul turned x
+compute
+"""
+
+
+def test_lines_of_a_pipe_are_done_one_after_the_other(node: Endpoint) -> None:
+    code, out, err = shell(node, f"{LAYER}get y\nls\n")
+    assert (code, err) == (0, "")
+    assert "[[1. 0. 0. 0.]\n [0. 6. 0. 0.]]" in out
+    listed = out.splitlines()[-6:]
+    assert listed[0].split() == ["NAME", "OP", "TYPE", "NE", "SIZE", "DEVICE"]
+    assert listed[1].split() == ["w", "-", "Q8_0", "64x3x1x1", "204", "B", "0"]
+    assert listed[-1].split()[:3] == ["y", "MUL", "F32"]
+
+
+def test_json_gives_an_object_a_line(node: Endpoint) -> None:
+    lines = f"{LAYER}recompute\nget y\nmem\nhelp\nhelp get\nhelp ops\nhelp rope\n"
+    code, out, err = shell(node, lines, "--json")
+    assert (code, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["name"] for row in rows[:3]] == ["y"] * 3
+    assert rows[0]["ms"] > 0
+    assert rows[2]["values"] == [[1, 0, 0, 0], [0, 6, 0, 0]]
+    assert [row["device"] for row in rows[3:5]] == [0, 1]
+
+
+def test_native_server_takes_the_same_lines() -> None:
+    with native_serving("0.3.17") as native:
+        code, out, err = shell(
+            native, f"{LAYER}recompute\nget y\nfree x w\nclear big 0\n"
+        )
+    assert (code, err) == (0, "")
+    assert "[0. 6. 0. 0.]" in out
+
+
+def test_files_and_devices(node: Endpoint, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(4, dtype=np.float32))
+    (tmp_path / "graph.txt").write_text("node y scale x scale=-1\ncompute\n")
+    lines = f"""
+    device 1
+    set x {tmp_path}/x.npy
+    run {tmp_path}/graph.txt
+    get y {tmp_path}/y.npy
+    get y {tmp_path}/y.npy --force
+    ls
+    new
+    ls
+    quit
+    get nothing
+    """
+    code, out, err = shell(node, lines)
+    assert (code, err) == (0, "")
+    assert np.load(tmp_path / "y.npy").tolist() == [0, -1, -2, -3]
+    assert [line.split()[-1] for line in out.splitlines() if line[:1] == "x"] == [
+        "1"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        (
+            "frobnicate",
+            2,
+            "line 1: there is no 'frobnicate': 'help' lists",
+        ),
+        ("alloc x f32", 2, "line 1: write: alloc NAME TYPE NE [NE...]"),
+        ("alloc x f32 many", 2, "'many' is no number"),
+        ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
+        ("set 'x", 2, "cannot read this: no closing quotation"),
+        ("help nothing", 2, "nothing is known of 'nothing'"),
+        ("run /nix", 2, "cannot read /nix"),
+        ("device 9", 6, "has no device 9"),
+        ("node y get_rows - -", 1, "GET_ROWS 'y': source 0 is missing"),
+    ],
+)
+def test_first_error_of_a_pipe_ends_it_with_its_code(
+    node: Endpoint, line: str, code: int, message: str
+) -> None:
+    outcome = shell(node, f"{line}\nmem\n")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_pipe_may_go_on_after_errors(node: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("mem\nget nix\n")
+    lines = f"set x 1\nrun {tmp_path}/bad\ndevice 7\nmem\n"
+    code, out, err = shell(node, lines, "--keep-going")
+    assert code == 2
+    assert err.count("\n") == 2
+    assert "bad, line 2: there is no tensor 'nix'" in err
+    assert out.splitlines()[0].split() == ["DEVICE", "FREE", "TOTAL"]
+
+
+def test_session_that_is_lost_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def drop(bench: Workbench) -> None:
+        bench.server.client._stream.shut()
+        bench.server.device().memory()
+
+    monkeypatch.setattr(Workbench, "recompute", drop)
+    code, out, err = shell(node, "recompute\nmem\n", "--keep-going")
+    assert (code, out) == (6, "")
+    assert "closed the connection" in err
+
+
+def test_shell_with_nobody_exits_3() -> None:
+    assert shell(Endpoint("127.0.0.1", free_port()), "mem\n").code == 3
+
+
+def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    out, err = Terminal(), io.StringIO()
+    environment = Environment(out, err, 100, stdin=Terminal())
+    with create_pipe_input() as keys:
+        keys.send_text("get nix\rset x 2\rget x\r\x04")
+        with create_app_session(input=keys, output=DummyOutput()):
+            code = run(["shell", str(node)], environment)
+    assert code == 2
+    assert out.getvalue() == "[2.]\n"
+    assert "Ctrl-D ends it" in err.getvalue()
+    assert "there is no tensor 'nix'" in err.getvalue()
+    assert "set x 2" in (tmp_path / "ggrpc" / "shell_history").read_text()
+
+
+@pytest.fixture
+def bench(node: Endpoint) -> Iterator[Workbench]:
+    with connect(node, timeout=60) as server:
+        yield Workbench(server)
+
+
+def test_ctrl_c_gives_up_a_line(bench: Workbench) -> None:
+    with create_pipe_input() as keys:
+        keys.send_text("half a line\x03mem\r\x04")
+        with create_app_session(input=keys, output=DummyOutput()):
+            assert list(typed_lines(bench, InMemoryHistory())) == ["mem"]
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("rec", ["recompute"]),
+        ("alloc x q8", ["q8_0", "q8_1", "q8_k"]),
+        ("get lon", ["longname"]),
+        ("node y soft_", ["soft_max", "soft_max_back"]),
+        ("node y sqr long", ["longname"]),
+        ("help qui", ["quit"]),
+        ("node lon", []),
+    ],
+)
+def test_completion_knows_what_can_be_named(
+    bench: Workbench, text: str, choices: list[str]
+) -> None:
+    bench.alloc("longname", "f32", [1])
+    completer = ShellCompleter(bench)
+    found = completer.get_completions(Document(text), CompleteEvent())
+    assert [completion.text for completion in found] == choices
+
+
+def test_completion_knows_files(bench: Workbench, tmp_path: Path) -> None:
+    (tmp_path / "weights.npy").touch()
+    document = Document(f"set x {tmp_path}/weig")
+    found = ShellCompleter(bench).get_completions(document, CompleteEvent())
+    assert [completion.text for completion in found] == ["hts.npy"]
+
+
+def test_history_that_cannot_be_kept_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert isinstance(history_of(tmp_path / "file" / "history"), InMemoryHistory)
