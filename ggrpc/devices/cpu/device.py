@@ -15,6 +15,7 @@ from typing import TypeVar
 import psutil
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.machine import Machine
 from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.program import Compiler, CpuProgram, is_supported
 from ggrpc.devices.cpu.scratch import ALIGNMENT
@@ -31,6 +32,10 @@ FRESH = 0.05
 # The part of all memory that unpacked weights leave free, for the scratch memory of
 # programs and for everything else that runs on the machine.
 RESERVE = 1 / 16
+# The part of all memory, and its most bytes, that is never handed out: where the last
+# of it is touched, the system kills who has the most, and that is this process.
+KEPT = 32
+MOST_KEPT = 1 << 30
 GIB = 1 << 30
 
 Made = TypeVar("Made")
@@ -51,7 +56,8 @@ class CpuDevice(Device):
         self.name = "cpu"
         self.description = _processor()
         self.alignment = ALIGNMENT
-        self._total: int = psutil.virtual_memory().total
+        self._machine = Machine()
+        self._total = self._machine.total
         self.max_size = self._total
         self.workers = Workers(threads)
         if weight_cache is None:
@@ -129,7 +135,8 @@ class CpuDevice(Device):
         unpacked = self.weights.used
         grown = self._process.memory_info().rss - self._at_start - unpacked
         touched = min(max(0, grown), self._handed_out)
-        available: int = psutil.virtual_memory().available
+        kept = min(self._total // KEPT, MOST_KEPT)
+        available = self._machine.available() - kept
         return int(available + unpacked + touched)
 
     def _can_spare(self, size: int) -> bool:

@@ -1,0 +1,87 @@
+"""How much memory this process may use: the machine's, or that of its container.
+
+Who takes more than a container has is killed, whatever the machine has left. Sources:
+Linux's documentation of control groups, cgroup-v1/memory.rst and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+ROOT = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+class _Names(NamedTuple):
+    """What a version of control groups calls its files, and a line of the last."""
+
+    limit: str
+    used: str
+    reclaimable: str
+
+
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Names("memory.max", "memory.current", "inactive_file")
+
+
+class Machine:
+    """The memory of the machine, as far as this process may use it.
+
+    Attributes:
+        total: bytes.
+    """
+
+    def __init__(self) -> None:
+        physical: int = psutil.virtual_memory().total
+        self._groups = [
+            (folder, names, limit)
+            for folder, names in _groups()
+            if (limit := _number(folder / names.limit)) and limit < physical
+        ]
+        self.total = min([physical, *(limit for _, _, limit in self._groups)])
+
+    def available(self) -> int:
+        """Bytes that can be taken now without anybody being killed for it."""
+        machine: int = psutil.virtual_memory().available
+        left = [limit - _taken(folder, names) for folder, names, limit in self._groups]
+        return max(0, min([machine, *left]))
+
+
+def _groups() -> list[tuple[Path, _Names]]:
+    """The groups that this process is in, each with those around it."""
+    found: list[tuple[Path, _Names]] = []
+    for line in _read(MEMBERSHIP).splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, names = (ROOT / "memory", _V1) if controllers else (ROOT, _V2)
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(root):
+                found.append((group, names))
+    return found
+
+
+def _taken(folder: Path, names: _Names) -> int:
+    """Bytes in use that the system cannot take back when it needs them."""
+    used = _number(folder / names.used) or 0
+    for line in _read(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == names.reclaimable:
+            used -= int(value)
+    return used
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else None  # where there is none: max
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
