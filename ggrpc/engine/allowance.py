@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ggrpc.devices.device import Device
-from ggrpc.engine.budget import Budget
-from ggrpc.engine.limits import BUFFERS, CLIENT_BUFFERS, Limits
+from ggrpc.engine.budget import Budget, Holding
+from ggrpc.engine.limits import BUFFERS, CLIENT_BUFFERS, MESSAGES, Limits
 from ggrpc.engine.turns import Turns
 
 
@@ -17,11 +17,13 @@ class Allowance:
 
     Attributes:
         budget: its memory.
+        messages: what its requests take while they arrive.
         nodes: that a graph may have.
         turns: on each device.
     """
 
     budget: Budget
+    messages: Holding
     nodes: int
     turns: Mapping[Device, Turns]
 
@@ -37,6 +39,8 @@ class Allowances:
     def __init__(self, limits: Limits, devices: Sequence[Device]) -> None:
         self._limits = limits
         self._budget = Budget(limits.memory, BUFFERS, "--max-memory")
+        most = max(MESSAGES, limits.message)
+        self._messages = Budget(most, BUFFERS, "what arriving requests may take")
         self._turns = {device: Turns() for device in devices}
 
     def one(self) -> Allowance:
@@ -44,7 +48,8 @@ class Allowances:
         size = self._limits.client_memory
         flag = "--max-client-memory"
         budget = Budget(size, CLIENT_BUFFERS, flag, self._budget)
-        return Allowance(budget, self._limits.nodes, self._turns)
+        messages = Holding(self._messages)
+        return Allowance(budget, messages, self._limits.nodes, self._turns)
 
     def stop(self) -> None:
         """Make every graph that runs give up at its next node."""

@@ -44,11 +44,31 @@ class Budget:
         Raises:
             OutOfMemory: that would pass a limit.
         """
-        self._take(size)
+        self.take(size)
         try:
             yield
         except BaseException:
             self.give(size)
+            raise
+
+    def take(self, size: int, pieces: int = 1) -> None:
+        """Count pieces of so many bytes together.
+
+        Raises:
+            OutOfMemory: that would pass a limit.
+        """
+        with self._lock:
+            if self._used + size > self._size or self._pieces + pieces > self._count:
+                raise self._exceeded(size)
+            self._used += size
+            self._pieces += pieces
+        try:
+            if self._whole:
+                self._whole.take(size, pieces)
+        except OutOfMemory:
+            with self._lock:
+                self._used -= size
+                self._pieces -= pieces
             raise
 
     def give(self, size: int, pieces: int = 1) -> None:
@@ -70,24 +90,33 @@ class Budget:
         left = max(0, self._size - self._used)
         return Memory(min(memory.free, left), min(memory.total, self._size))
 
-    def _take(self, size: int) -> None:
-        with self._lock:
-            if self._used + size > self._size or self._pieces >= self._count:
-                raise self._exceeded(size)
-            self._used += size
-            self._pieces += 1
-        try:
-            if self._whole:
-                self._whole._take(size)
-        except OutOfMemory:
-            with self._lock:
-                self._used -= size
-                self._pieces -= 1
-            raise
-
     def _exceeded(self, size: int) -> OutOfMemory:
         return OutOfMemory(
             f"{format_size(size)} more would pass {self._flag}: {self._pieces} of "
             f"{self._count} buffers and {format_size(self._used)} of "
             f"{format_size(self._size)} are in use"
         )
+
+
+class Holding:
+    """One piece of a budget, which grows and shrinks.
+
+    Args:
+        budget: what it counts in.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def resize(self, size: int) -> None:
+        """Count so many bytes from now on.
+
+        Raises:
+            OutOfMemory: that would pass a limit.
+        """
+        if size > self._size:
+            self._budget.take(size - self._size, pieces=0)
+        elif size < self._size:
+            self._budget.give(self._size - size, pieces=0)
+        self._size = size

@@ -94,6 +94,7 @@ class Conversation:
             request = connection.next_request()
             if request is None:
                 self._request = None
+                self._allowance.messages.resize(connection.room)
                 begun = not connection.is_empty
                 count = patience.receive(connection.space(), begun)
                 if not count:
@@ -135,6 +136,7 @@ class Conversation:
         )
 
     def _end(self) -> None:
+        self._allowance.messages.resize(0)
         try:
             self._close_session()
         except Exception:

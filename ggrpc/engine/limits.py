@@ -10,6 +10,9 @@ SLOWEST = 16 << 10
 # The system allows a process some 65,000 pieces of memory, of which each buffer is one.
 # llama.cpp takes some ten for each client.
 CLIENT_BUFFERS = 4096
+# Bytes of requests that are on their way, all clients together: the graphs of some
+# hundred large models, that all change at the same moment.
+MESSAGES = 1 << 30
 BUFFERS = 32_768
 
 

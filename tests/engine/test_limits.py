@@ -224,3 +224,24 @@ def test_address_has_a_limit_of_its_own(caplog: pytest.LogCaptureFixture) -> Non
         sock.sendall(HELLO)
         assert len(sock.recv(36, socket.MSG_WAITALL)) == 36
     assert "--max-clients-per-address allows" in caplog.text
+
+
+def test_requests_on_their_way_are_limited_together(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ggrpc.engine.allowance.MESSAGES", 2 * MIB)
+    with running(limits=Limits(message=2 * MIB)) as endpoint, ExitStack() as stack:
+        begun = struct.pack("<BQ", 10, 2 * MIB - 100) + bytes(2 * MIB - 1000)
+        socks = [stack.enter_context(hello(endpoint)) for _ in range(2)]
+        for sock in socks:
+            try:
+                sock.sendall(begun)
+            except ConnectionError:
+                pass
+        deadline = time.monotonic() + 20
+        while "would pass what arriving requests may take" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with running(limits=Limits(message=2 * MIB)) as endpoint:
+        with connect(endpoint, timeout=20) as client:
+            assert client.memory()

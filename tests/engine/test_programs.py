@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.programs import MOST_KEPT, ProgramCache
@@ -38,3 +40,20 @@ def test_only_the_programs_used_last_are_kept() -> None:
     assert len(compiled) == MOST_KEPT + 1
     cache.get(device, b"1", compile)
     assert len(compiled) == MOST_KEPT + 2
+
+
+def test_large_graphs_make_way_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ggrpc.engine.programs.MOST_BYTES", 100)
+    cache, compiled = ProgramCache(), []
+
+    def compile(device: Device, graph: bytes) -> Program:
+        compiled.append(graph)
+        return device.compile(Graph.of([], []), {})
+
+    device = CpuDevice(threads=1, weight_cache=0)
+    for graph in (b"a" * 60, b"b" * 30, b"b" * 30, b"c" * 60, b"b" * 30, b"a" * 60):
+        cache.get(device, graph, compile)
+    assert [chr(graph[0]) for graph in compiled] == ["a", "b", "c", "a"]
+    cache.get(device, b"d" * 200, compile)
+    cache.get(device, b"d" * 200, compile)
+    assert len(compiled) == 5

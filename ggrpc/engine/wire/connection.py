@@ -44,6 +44,11 @@ class _Side:
         self._inbox.filled(count)
 
     @property
+    def room(self) -> int:
+        """Bytes that the inbox takes."""
+        return self._inbox.room
+
+    @property
     def is_empty(self) -> bool:
         """Whether all that was received is read."""
         return not len(self._inbox)

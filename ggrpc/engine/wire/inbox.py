@@ -23,6 +23,11 @@ class Inbox:
     def __len__(self) -> int:
         return self._end - self._start
 
+    @property
+    def room(self) -> int:
+        """Bytes that it takes."""
+        return len(self._view)
+
     def space(self) -> memoryview:
         """Where the next bytes go; never empty after `reserve`."""
         return self._view[self._end :]
