@@ -68,6 +68,46 @@ def test_node_before_its_source_is_refused() -> None:
     assert "computed before its SQR 't3'" in refusal(*tensors, nodes=(2, 3))
 
 
+def test_cast_is_a_copy_to_itself() -> None:
+    """Source: ggml_cast."""
+    cast = sqr(2, 1, op=Op.CPY, src=(1, 2) + (0,) * 8)
+    Graph.of([leaf(1), cast], [2]).validate(REGIONS)
+
+
+def test_nodes_in_a_ring_are_refused() -> None:
+    assert "computed before its" in refusal(sqr(2, 3), sqr(3, 2), nodes=(2, 3))
+
+
+def test_node_named_twice_is_refused() -> None:
+    assert "there twice" in refusal(leaf(1), sqr(2, 1), nodes=(2, 2))
+
+
+def test_tensor_without_an_id_is_refused() -> None:
+    assert "id is 0" in refusal(leaf(1), leaf(0), sqr(2, 1))
+
+
+def test_source_beyond_what_the_op_takes_is_looked_at_too() -> None:
+    beyond = (1,) + (0,) * 8 + (7,)
+    assert "source 0x7 is not among" in refusal(leaf(1), sqr(2, 1, src=beyond))
+    beyond = (1,) + (0,) * 8 + (1,)
+    assert "takes 1 sources at most" in refusal(leaf(1), sqr(2, 1, src=beyond))
+
+
+def test_result_over_itself_is_refused() -> None:
+    assert "overlap" in refusal(leaf(1), sqr(2, 1, nb=(0, 0, 0, 0)))
+
+
+def test_every_node_of_a_kind_is_checked_for_its_place() -> None:
+    tensors = leaf(1), sqr(2, 1), sqr(3, 1), sqr(4, 1, data=1056)
+    assert "SQR 't4': bytes 56 to 72" in refusal(*tensors, nodes=(2, 3, 4))
+
+
+def test_every_node_of_a_kind_is_checked_for_its_sources() -> None:
+    other = leaf(5, ne=(2, 2, 1, 1), nb=(4, 8, 16, 16))
+    tensors = leaf(1), other, sqr(2, 1), sqr(3, 5)
+    assert "SQR 't3': the result's ne" in refusal(*tensors, nodes=(2, 3))
+
+
 @pytest.mark.parametrize("data", [999, 1052, 2**63])
 def test_tensor_outside_of_its_buffer_is_refused(data: int) -> None:
     assert "do not lie inside" in refusal(leaf(1, data=data), sqr(2, 1))
