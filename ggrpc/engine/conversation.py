@@ -65,7 +65,8 @@ class Conversation:
         except GgrpcError as error:
             caveat = self._dialect.caveat if self._dialect else ""
             what = f"{error}; the connection is closed"
-            self._log(logging.WARNING, f"{what} ({caveat})" if caveat else what)
+            what = f"{what} ({caveat})" if caveat else what
+            self._log(logging.WARNING, what, error.command)
         except MemoryError:
             self._log(logging.ERROR, "out of memory; the connection is closed")
         except Exception:
@@ -154,8 +155,9 @@ class Conversation:
         self._request = None
         self._log(level, f"session ended after {self._count} requests, {left} freed")
 
-    def _log(self, level: int, what: object) -> None:
-        command = self._request.command.name if self._request else None
+    def _log(self, level: int, what: object, command: str | None = None) -> None:
+        if command is None and self._request is not None:
+            command = self._request.command.name
         log.log(
             level,
             "%s%s: %s",

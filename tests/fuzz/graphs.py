@@ -17,6 +17,8 @@ from collections import Counter
 from random import Random
 
 from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Device
+from tests.devices.conftest import open_opencl
 from tests.support.mutations import all_cases, mutated, noise, survive
 
 SLOW = 2.0  # seconds
@@ -24,7 +26,14 @@ HUNG = 20.0  # seconds; then it says where
 MEMORY = 3 << 30  # bytes of address space beyond what is there at the start
 
 
-def one(device: CpuDevice, seed: int, only: str = "") -> tuple[str, str]:
+def open_device(name: str) -> Device:
+    """The device to run on: `cpu`, `opencl`, or `opencl-own` with memory of its own."""
+    if name == "cpu":
+        return CpuDevice(threads=2, weight_cache=1 << 24)
+    return open_opencl(shares_memory=name == "opencl")
+
+
+def one(device: Device, seed: int, only: str = "") -> tuple[str, str]:
     """Make and try the graph of a seed: which case it was, and what came of it."""
     random = Random(seed)
     names = sorted(name for name in all_cases() if only in name)
@@ -40,9 +49,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1 << 62)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="part of a case's name")
+    devices = ("cpu", "opencl", "opencl-own")
+    parser.add_argument("--device", default="cpu", choices=devices)
     asked = parser.parse_args()
-    device = CpuDevice(threads=2, weight_cache=1 << 24)
+    device = open_device(asked.device)
     all_cases()
     with open("/proc/self/statm") as statm:
         now = int(statm.read().split()[0]) * resource.getpagesize()

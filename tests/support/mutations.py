@@ -51,9 +51,11 @@ def all_cases() -> dict[str, Case]:
     return found
 
 
-def records_of(case: Case) -> tuple[list[int], Records]:
-    """A case's nodes and rpc_tensors."""
-    graph = case.graph()
+def records_of(
+    case: Case, base: int = BASE, handle: int = HANDLE
+) -> tuple[list[int], Records]:
+    """A case's nodes and rpc_tensors, in a buffer of this handle and base address."""
+    graph = case.graph(base, handle)
     payload = write_graph(graph, TABLE, frozenset({"use_count"}))
     first = len(payload) - TENSOR_BYTES * len(graph.tensors)
     records = np.frombuffer(payload[first:], RPC_TENSOR).copy()
@@ -72,9 +74,11 @@ def payload_of(node_ids: list[int], records: Records) -> bytes:
     )
 
 
-def mutated(case: Case, random: Random, count: int) -> bytes:
+def mutated(
+    case: Case, random: Random, count: int, base: int = BASE, handle: int = HANDLE
+) -> bytes:
     """A case's payload after so many mutations."""
-    node_ids, records = records_of(case)
+    node_ids, records = records_of(case, base, handle)
     for _ in range(count):
         random.choice(MUTATIONS)(records, random)
     if random.random() < 0.05:
@@ -141,7 +145,8 @@ def _data(records: Records, random: Random) -> None:
 def _overlap(records: Records, random: Random) -> None:
     """One tensor lies where another does, or nearly so."""
     shift = random.choice((0, 0, 4, 8, 64))
-    _any(records, random)["data"] = int(_any(records, random)["data"]) + shift
+    data = int(_any(records, random)["data"]) + shift
+    _any(records, random)["data"] = data % (1 << 64)
 
 
 def _type(records: Records, random: Random) -> None:

@@ -140,7 +140,8 @@ class Compiler:
         self._buffers = buffers
         self._steps: list[Step] = []
         self._results: list[tuple[Tensor, Array, Array]] = []
-        self._scratch = Scratch(take_memory)
+        size = sum(placed.buffer.size for placed in buffers.values())
+        self._scratch = Scratch(take_memory, size)
         self._shared = Shared()
 
     def program(self, graph: Graph) -> CpuProgram:

@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import Array
+from ggrpc.errors import OutOfMemory
+from ggrpc.units import format_size
 
 CHUNK = 1 << 20  # bytes, at least
+# Bytes that any program may work in, and how many times its buffers on top of that. A
+# model's graphs take a fraction of its weights; what wants more is made to hurt.
+FREELY = 256 << 20
+TIMES = 8
 TakeMemory = Callable[[int], mmap]
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
@@ -24,10 +30,12 @@ class Scratch:
 
     Args:
         take_memory: gives so many bytes, or raises OutOfMemory.
+        buffers: bytes of the buffers that the program works on.
     """
 
-    def __init__(self, take_memory: TakeMemory) -> None:
+    def __init__(self, take_memory: TakeMemory, buffers: int) -> None:
         self._take_memory = take_memory
+        self._buffers = buffers
         self._chunks: list[Array] = []
         self._used: list[int] = []
 
@@ -36,7 +44,11 @@ class Scratch:
         self._used = [0] * len(self._chunks)
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """An array that is the node's until the next reset."""
+        """An array that is the node's until the next reset.
+
+        Raises:
+            OutOfMemory: there is not that much, or it is out of proportion.
+        """
         nbytes = math.prod(shape) * dtype.itemsize
         size = -(-nbytes // ALIGNMENT) * ALIGNMENT
         at = self._chunk_with(size)
@@ -49,6 +61,12 @@ class Scratch:
             if self._used[at] + size <= chunk.size:
                 return at
         held = sum(chunk.size for chunk in self._chunks)
+        if held + size > FREELY + TIMES * self._buffers:
+            raise OutOfMemory(
+                f"a graph wants {format_size(held + size)} to work in, for buffers of "
+                f"{format_size(self._buffers)}: {TIMES} times that and "
+                f"{format_size(FREELY)} are the most"
+            )
         memory = self._take_memory(max(size, held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)

@@ -314,7 +314,7 @@ class Compiler:
             sources = [t for n in self._waiting for t in (*n.src, n.tensor) if t]
             results = [t for n in self._waiting for t in _written(n)]
             self._steps += [
-                *(partial(self._to_host, *self._span(t)) for t in sources),
+                *(partial(self._to_host, *self._span(t)) for t in sources if t.nbytes),
                 steps,
                 *(partial(self._from_host, *self._span(t)) for t in results),
             ]

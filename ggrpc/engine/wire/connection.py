@@ -100,11 +100,18 @@ class ServerConnection(_Side):
         """The next request, None when more bytes are needed.
 
         Raises:
-            RemoteProtocolError: the client broke the protocol.
+            RemoteProtocolError: the client broke the protocol; it names the command.
         """
         if not self._has(REQUEST_HEAD.size):
             return None
         command, size = self._inbox.unpack(REQUEST_HEAD)
+        try:
+            return self._request(command, size)
+        except RemoteProtocolError as error:
+            error.command = _name(command)
+            raise
+
+    def _request(self, command: int, size: int) -> m.Request | None:
         dialect = self._dialect(command, size)
         layout = dialect.requests.get(command)
         if layout is None:
