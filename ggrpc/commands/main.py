@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from ggrpc import __version__
-from ggrpc.commands import bench, check, devices, mem, probe, serve, shell, tls, tunnel
+from ggrpc.commands import (
+    bench,
+    check,
+    devices,
+    mem,
+    probe,
+    pull,
+    serve,
+    shell,
+    tls,
+    tunnel,
+)
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.errors import GgrpcError
@@ -72,6 +83,7 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(bench.EXAMPLES))(bench.bench)
     app.command(epilog=_examples(check.EXAMPLES))(check.check)
     app.command(epilog=_examples(shell.EXAMPLES))(shell.shell)
+    app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
     group = cast(TyperGroup, typer.main.get_command(app))
     # These may stand before the command and behind it.

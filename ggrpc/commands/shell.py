@@ -55,8 +55,11 @@ def shell(
 
     environment = environment_of(context)
     where = one_endpoint(endpoint)
-    with connect(where, timeout=timeout, protocol=protocol, op_table=op_table) as node:
-        conversation = Conversation(Workbench(node), environment, as_json)
+    with (
+        connect(where, timeout=timeout, protocol=protocol, op_table=op_table) as node,
+        Workbench(node) as bench,
+    ):
+        conversation = Conversation(bench, environment, as_json)
         if environment.in_terminal and environment.stdin.isatty():
             return conversation.by_hand()
         return conversation.by_pipe(keep_going)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -192,6 +193,15 @@ def _run(bench: Workbench, words: list[str]) -> Answer:
     return Answer(rows, TENSOR_COLUMNS)
 
 
+def _hold(bench: Workbench, words: list[str]) -> None:
+    bench.hold()
+
+
+def _wait(bench: Workbench, words: list[str]) -> None:
+    seconds = float(_number(words[0])) if words else None
+    threading.Event().wait(seconds)
+
+
 def _help(bench: Workbench, words: list[str]) -> Answer:
     if not words:
         pairs = [(f"{name} {verb.usage}", verb.meaning) for name, verb in VERBS.items()]
@@ -243,6 +253,8 @@ VERBS = {
     "compute": Verb(_compute, "[NODE...]", "compute the graph; keep these results"),
     "recompute": Verb(_recompute, "", "compute it again"),
     "run": Verb(_run, "FILE", "do what the lines of a file say"),
+    "hold": Verb(_hold, "", "let 'ggrpc pull' save what this session has"),
+    "wait": Verb(_wait, "[SECONDS]", "do nothing, for a while or until Ctrl-C"),
     "help": Verb(_help, "[VERB|OP|ops]", "what there is"),
     "quit": Verb(_quit, "", "end the session"),
 }

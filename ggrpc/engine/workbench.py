@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ggrpc.building import GraphBuilder
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.engine.array_files import load, save
 from ggrpc.engine.computation import Computation
+from ggrpc.engine.holding import Holder
 from ggrpc.engine.remote import RemoteServer
 from ggrpc.engine.stored import DeviceTensor
 from ggrpc.engine.values import pack
@@ -61,6 +63,7 @@ class Workbench:
         self._g = GraphBuilder()
         self._leaves: dict[str, Tensor] = {}
         self._computation: Computation | None = None
+        self._holder: Holder | None = None
 
     def use(self, number: int) -> None:
         """Have new tensors lie on a device.
@@ -118,6 +121,20 @@ class Workbench:
         else:
             stored = self._stored(name)
             save(path, stored.tensor, stored.bytes(), force)
+
+    def listing(self) -> list[dict[str, Any]]:
+        """A row for each tensor that `get` and `save` know."""
+        named = {name: stored.tensor for name, stored in self.stored.items()}
+        named.update({name: output.tensor for name, output in self.outputs.items()})
+        return [
+            {
+                "name": name,
+                "type": tensor.type.name,
+                "ne": list(tensor.ne),
+                "size_bytes": tensor.nbytes,
+            }
+            for name, tensor in named.items()
+        ]
 
     def clear(self, name: str, value: int) -> None:
         """Set every byte of a tensor."""
@@ -196,8 +213,27 @@ class Workbench:
         values = self._computation.run()
         self.outputs = {t.name: Output(t, array) for t, array in values.items()}
 
+    def hold(self) -> None:
+        """Let other processes save what there is, until `close`."""
+        if self._holder is None:
+            self._holder = Holder(self.server.endpoint, self)
+
+    def __enter__(self) -> Workbench:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give all memory back."""
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
         self._forget()
         for tensor in self.stored.values():
             tensor.free()

@@ -22,6 +22,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.registry import connect
 from ggrpc.engine.workbench import Workbench
 from tests.commands.conftest import Outcome, Terminal
+from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -103,6 +104,12 @@ def test_files_and_devices(node: Endpoint, tmp_path: Path) -> None:
     assert [line.split()[-1] for line in out.splitlines() if line[:1] == "x"] == [
         "1"
     ] * 2
+
+
+def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None:  # noqa: F811
+    code, out, err = shell(node, "set x 1\nhold\nhold\nwait 0\n")
+    assert (code, out, err) == (0, "", "")
+    assert not list(meeting.rglob("*.sock"))
 
 
 @pytest.mark.parametrize(

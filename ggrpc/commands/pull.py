@@ -1,0 +1,106 @@
+"""`ggrpc pull`: saves tensors that a session of this user's holds on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.errors import RefusedError
+from ggrpc.units import format_size
+
+if TYPE_CHECKING:
+    from ggrpc.endpoint import Endpoint
+    from ggrpc.engine.holding import Held
+
+EXAMPLES = (
+    "ggrpc pull localhost",
+    "ggrpc pull localhost weights -o weights.npy",
+)
+
+One = Annotated[
+    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
+]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", hidden=True)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        show_default="NAME.npy",
+        help="The file, or the folder for several; .npy for values, any other name for "
+        "the bytes as they are.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+
+COLUMNS = (
+    Column("name", "NAME"),
+    Column("type", "TYPE"),
+    Column("ne", "NE", lambda ne: "x".join(map(str, ne))),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("file", "FILE"),
+)
+
+
+def pull(
+    context: typer.Context,
+    endpoint: One,
+    names: Names = None,
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> None:
+    """Save tensors that an open session holds.
+
+    A server shows a session's memory to that session only. So this asks the process
+    that has it, on this machine and of this user: a 'ggrpc shell' in which 'hold' was
+    typed. Without a NAME, what is held on ENDPOINT is listed.
+    """
+    environment = environment_of(context)
+    sessions = _sessions(one_endpoint(endpoint))
+    if not names:
+        rows: list[Row] = [row for each in sessions for row in each.tensors]
+    else:
+        rows = [
+            _save(sessions, endpoint, name, _path(output, names, name), force)
+            for name in names
+        ]
+    columns = COLUMNS if names else COLUMNS[:-1]
+    Listing(columns, as_json, not no_headers).show(environment, rows)
+
+
+def _sessions(endpoint: Endpoint) -> list[Held]:
+    from ggrpc.engine.holding import held
+
+    sessions = [session for session in held() if session.endpoint == endpoint]
+    if not sessions:
+        raise RefusedError(
+            f"no process of this user's holds anything on {endpoint}: type 'hold' in a "
+            "'ggrpc shell' with it"
+        )
+    return sessions
+
+
+def _path(output: Path | None, names: list[str], name: str) -> Path:
+    """Where a tensor goes: into a folder, where several do."""
+    if output and len(names) == 1 and not output.is_dir():
+        return output
+    return (output or Path()) / f"{name}.npy"
+
+
+def _save(
+    sessions: list[Held], endpoint: str, name: str, path: Path, force: bool
+) -> Row:
+    for session in sessions:
+        for row in session.tensors:
+            if row["name"] == name:
+                session.save(name, path, force)
+                return {**row, "file": str(path)}
+    raise RefusedError(f"no tensor '{name}' is held on {endpoint}")
