@@ -77,13 +77,14 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="opencl:0")
     parser.add_argument("--peer", default="0.3.36")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         model = write_model(Path(folder) / "model.gguf", GGMLType[args.type], Shape())
         with (
             native_serving(args.peer, "--threads", str(args.threads)) as native,
-            serving("--threads", str(args.threads)) as served,
+            serving("--threads", str(args.threads), "--device", args.device) as served,
         ):
             rounds = []
             for i in range(args.rounds):

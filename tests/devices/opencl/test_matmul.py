@@ -1,4 +1,4 @@
-"""Products of quantized matrices on OpenCL against their definition in float64."""
+"""MUL_MAT on OpenCL against its definition in float64."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl.matmul import CHUNK, TYPES
+from ggrpc.devices.opencl import OpenClDevice, matmul
+from ggrpc.devices.opencl.quantized import CHUNK, TYPES
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.devices.conftest import open_opencl
@@ -17,7 +17,10 @@ from tests.devices.test_cpu_matmul import expected, mul_mat
 from tests.support.case import Case, run_case
 from tests.support.processes import nmse
 
+F32, F16, BF16 = GGMLType.F32, GGMLType.F16, GGMLType.BF16
+
 LIMIT = 5e-4  # the other operand is rounded to 8 bits
+FLOAT_LIMIT = 1e-10
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def portable() -> Iterator[OpenClDevice]:
 def product(device: OpenClDevice, case: Case, a: Tensor, b: Tensor) -> Array:
     y = mul_mat(case, a, b)
     result = run_case(device, case)[str(y.id)]
-    assert nmse(result, expected(case, a, b)) < LIMIT
+    limit = LIMIT if a.type.is_quantized else FLOAT_LIMIT
+    assert nmse(result, expected(case, a, b)) < limit
     return result
 
 
@@ -100,3 +104,39 @@ def test_mul_mats_of_rows_that_share_memory_are_right(device: OpenClDevice) -> N
     results = run_case(device, case)
     assert nmse(results[str(second.id)], expected(case, a, c)) < LIMIT
     assert np.array_equal(results[str(first.id)], results[str(again.id)])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 11])
+@pytest.mark.parametrize("type", [F32, F16, BF16], ids=lambda type: type.name)
+def test_mul_mat_of_plain_matrices_is_right(
+    device: OpenClDevice, portable: OpenClDevice, type: GGMLType, rows: int
+) -> None:
+    for each in (device, portable):
+        case = Case()
+        a, b = case.leaf((83, 37), type), case.leaf((83, rows))
+        product(each, case, a, b)
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+def test_mul_mat_of_more_plain_columns_than_a_panel_has_is_right(
+    device: OpenClDevice, rows: int
+) -> None:
+    case = Case()
+    k = 2 * matmul.CHUNK + 17
+    a, b = case.leaf((k, 40), F16), case.leaf((k, rows))
+    product(device, case, a, b)
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_mul_mat_of_queries_that_share_keys_is_right(
+    device: OpenClDevice, tokens: int
+) -> None:
+    case = Case()
+    keys = case.permute(case.leaf((64, 3, 50), F16), 0, 2, 1, 3)
+    queries = case.permute(case.leaf((64, 12, tokens)), 0, 2, 1, 3)
+    product(device, case, keys, queries)
+
+
+def test_mul_mat_of_a_row_for_each_matrix_is_right(device: OpenClDevice) -> None:
+    case = Case()
+    product(device, case, case.leaf((33, 9, 3, 2)), case.leaf((33, 1, 3, 2)))

@@ -33,13 +33,13 @@ typedef const global uchar *Packed;
 
 #ifdef VNNI
 #define TARGET target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")
-#define OUTER static __attribute__((noinline, TARGET))
+#define OUTER static __attribute__((noinline, min_vector_width(512), TARGET))
 #define INLINE static inline __attribute__((always_inline, TARGET))
 #define DOT(acc, w, x) __builtin_ia32_vpdpbusd512(acc, AS(int16, w), AS(int16, x))
 #define HALVES(h) __builtin_ia32_vcvtph2ps512_mask(h, (float16)(0.0f), 0xffff, 4)
 #define LOOK_UP(table, nibbles) look_up(table, nibbles)
 #else
-#define OUTER static
+#define OUTER static __attribute__((noinline, min_vector_width(512)))
 #define INLINE static inline __attribute__((always_inline))
 #define DOT(acc, w, x) dot(acc, w, x)
 #define HALVES(h) halves(h)

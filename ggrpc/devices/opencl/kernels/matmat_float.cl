@@ -1,0 +1,92 @@
+// Plain matrices times rows of float32, on a processor.
+//
+// A work-group converts a panel: 32 rows of a matrix, CHUNK columns, turned so that 16
+// rows lie side by side. It multiplies all rows of b that want this matrix with it, TILE
+// at a time.
+
+#include "floats.h"
+#include "transpose.h"
+
+// Sixteen rows; of them `count` are there.
+INLINE void fill_half(Packed w, long stride, int count, long k, local float16 *panel) {
+    Packed row[16];
+    for (int r = 0; r < 16; r++) row[r] = w + clamp(r, 0, count - 1) * stride;
+    for (long i = 0; i < k; i += 16) {
+        int16 v[16];
+        if (i + 16 <= k)
+#pragma unroll
+            for (int r = 0; r < 16; r++) v[r] = AS(int16, sixteen(row[r] + BYTES * i));
+        else
+            for (int r = 0; r < 16; r++)
+                v[r] = AS(int16, up_to_sixteen(row[r] + BYTES * i, k - i));
+        transpose(v);
+#pragma unroll
+        for (int j = 0; j < 16; j++) panel[2 * (i + j)] = AS(float16, v[j]);
+    }
+}
+
+OUTER void fill_panel(Packed w, long stride, int count, long k, local float16 *panel) {
+    fill_half(w, stride, min(count, 16), k, panel);
+    if (count > 16) fill_half(w + 16 * stride, stride, count - 16, k, panel + 1);
+}
+
+typedef union {
+    float16 all[2];
+    float each[32];
+} Column;
+
+// Adds to the rows of y, or begins them.
+OUTER void multiply(const local float16 *panel, const Packed *x, long k, int count,
+                    global float **y, int tokens, bool more) {
+    float16 a[TILE], b[TILE];
+#pragma unroll
+    for (int t = 0; t < TILE; t++) a[t] = b[t] = 0;
+    for (long i = 0; i < k; i++) {
+        float16 v = panel[2 * i], w = panel[2 * i + 1];
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            float16 s = ((const global float *)x[t])[i];
+            a[t] = a[t] + v * s;
+            b[t] = b[t] + w * s;
+        }
+    }
+    Column all[TILE];
+#pragma unroll
+    for (int t = 0; t < TILE; t++) {
+        all[t].all[0] = a[t];
+        all[t].all[1] = b[t];
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int r = 0; r < count; r++)
+            y[t][r] = more ? y[t][r] + all[t].each[r] : all[t].each[r];
+}
+
+// Group 0 has 32 rows of a matrix of a, group 1 is the matrix's number.
+kernel void matmat_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b, ulong b_at,
+                         long4 b_ne, long4 b_nb, global char *y, ulong y_at, long4 y_nb,
+                         local float16 *panel) {
+    long first = get_group_id(0) * 32;
+    long i2 = get_group_id(1) % a_ne.z, i3 = get_group_id(1) / a_ne.z;
+    long r2 = b_ne.z / a_ne.z, r3 = b_ne.w / a_ne.w;
+    long tokens = b_ne.y * r2 * r3;
+    int count = min(32L, a_ne.y - first);
+    Packed w = a + a_at + first * a_nb.y + i2 * a_nb.z + i3 * a_nb.w;
+    Packed from = b + b_at + i2 * r2 * b_nb.z + i3 * r3 * b_nb.w;
+    global char *to = y + y_at + 4 * first + i2 * r2 * y_nb.z + i3 * r3 * y_nb.w;
+    for (long start = 0; start < a_ne.x; start += CHUNK) {
+        long columns = min((long)CHUNK, a_ne.x - start);
+        fill_panel(w + BYTES * start, a_nb.y, count, columns, panel);
+        for (long token = 0; token < tokens; token += TILE) {
+            Packed x[TILE];
+            global float *out[TILE];
+            for (int t = 0; t < TILE; t++) {
+                long at = min(token + t, tokens - 1);
+                long j1 = at % b_ne.y, j2 = at / b_ne.y % r2, j3 = at / (b_ne.y * r2);
+                x[t] = from + 4 * start + j1 * b_nb.y + j2 * b_nb.z + j3 * b_nb.w;
+                out[t] = (global float *)(to + j1 * y_nb.y + j2 * y_nb.z + j3 * y_nb.w);
+            }
+            multiply(panel, x, columns, count, out, min((long)TILE, tokens - token),
+                     start > 0);
+        }
+    }
+}
