@@ -10,6 +10,7 @@ import re
 from ggrpc.errors import ConfigError
 
 PREFIXES = "KMGTPE"
+AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:B|([KMGTPE])(?:iB)?)?", re.IGNORECASE)
 
 
@@ -43,6 +44,28 @@ def format_size(size: int) -> str:
     if round(size / 1024**power, 1) == 1024 and power < len(PREFIXES):
         power += 1
     return f"{size / 1024**power:.1f} {PREFIXES[power - 1]}iB"
+
+
+def parse_age(text: str) -> float:
+    """Read an age in seconds: `90s`, `12h`, `30d`, `8w`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if found is None:
+        raise ConfigError(
+            f"'{text}' is no age: write a number with s, m, h, d or w behind it, such "
+            "as 30d"
+        )
+    return float(found[1]) * AGES[found[2]]
+
+
+def format_age(seconds: float) -> str:
+    """Write an age in the largest unit that it has two of: `17 s`, `36 h`, `5 w`."""
+    fitting = [unit for unit, length in AGES.items() if seconds >= 2 * length]
+    unit = (fitting or ["s"])[-1]
+    return f"{seconds // AGES[unit]:.0f} {unit}"
 
 
 def format_ms(milliseconds: float) -> str:

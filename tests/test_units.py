@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggrpc.errors import ConfigError
-from ggrpc.units import format_ms, format_size, parse_size
+from ggrpc.units import format_age, format_ms, format_size, parse_age, parse_size
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,25 @@ def test_size_written_and_read_is_about_the_same(size: int) -> None:
 )
 def test_duration_is_written(milliseconds: float, text: str) -> None:
     assert format_ms(milliseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1.5h", 5400), ("30d", 2_592_000), ("8w", 4838400)],
+)
+def test_ages_are_read(text: str, seconds: float) -> None:
+    assert parse_age(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "3 years"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no age"):
+        parse_age(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 m"), (90_000, "25 h"), (10**7, "16 w")],
+)
+def test_ages_are_written_in_the_largest_unit(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text

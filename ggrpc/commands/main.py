@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from ggrpc import __version__
 from ggrpc.commands import (
     bench,
+    cache,
     check,
     devices,
     mem,
@@ -29,7 +30,7 @@ from ggrpc.errors import GgrpcError
 # Typer depends on click or brings a copy of it; either way this is its UsageError.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-NO_CLIENTS = ("serve", "devices")  # they ask no server
+NO_CLIENTS = ("serve", "devices", "cache")  # they ask no server
 
 EXAMPLES = ("ggrpc serve", "ggrpc probe localhost")
 
@@ -85,13 +86,24 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(shell.EXAMPLES))(shell.shell)
     app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
+    app.add_typer(_cache(), name="cache", epilog=_examples(cache.EXAMPLES))
     group = cast(TyperGroup, typer.main.get_command(app))
     # These may stand before the command and behind it.
     anywhere = [param for param in group.params if param.name in ("quiet", "debug")]
     clients = [param for param in group.params if param.name in tls.NAMES]
     for name, command in group.commands.items():
         command.params += anywhere if name in NO_CLIENTS else [*clients, *anywhere]
+        if isinstance(command, TyperGroup):
+            for part in command.commands.values():
+                part.params += anywhere
     return group
+
+
+def _cache() -> typer.Typer:
+    app = typer.Typer(help="Look after the tensors that a worker keeps on its disk.")
+    for part in cache.ls, cache.add, cache.verify, cache.prune, cache.path:
+        app.command(epilog=_examples(cache.EXAMPLES_OF[part.__name__]))(part)
+    return app
 
 
 def _show_version(context: typer.Context, wanted: bool) -> None:

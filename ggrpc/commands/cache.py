@@ -1,0 +1,268 @@
+"""`ggrpc cache`: look after the tensors that a worker keeps on its disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.exit_codes import ExitCode, code_of
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
+from ggrpc.commands.progress import bar
+from ggrpc.errors import ConfigError, GgrpcError
+from ggrpc.units import format_age, format_size, parse_age, parse_size
+
+if TYPE_CHECKING:
+    from ggrpc.engine.cache.folder import Entry, Folder
+    from ggrpc.engine.cache.index import Index
+    from ggrpc.engine.cache.upkeep import Finding, Item
+
+EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
+EXAMPLES_OF = {
+    "ls": ("ggrpc cache ls", "ggrpc cache ls --json"),
+    "add": ("ggrpc cache add /models", "ggrpc cache add model.gguf --dry-run"),
+    "verify": ("ggrpc cache verify",),
+    "prune": ("ggrpc cache prune --limit 200G --older-than 30d --dry-run",),
+    "path": ("ggrpc cache path",),
+}
+
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default="as 'ggrpc cache path' says",
+        help="The cache's folder.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Models = Annotated[list[Path], typer.Argument(metavar="MODEL.gguf", hidden=True)]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        show_default=False,
+        help="Keep so much, such as 200G: the least recently used go first.",
+    ),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        show_default=False,
+        help="Remove what was not used for so long: 12h, 30d, 8w.",
+    ),
+]
+
+ITEMS = (
+    Column("hash", "HASH"),
+    Column("kind", "KIND"),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("age_seconds", "AGE", format_age, right=True),
+    Column("unused_seconds", "UNUSED", format_age, right=True),
+    Column("tensor", "TENSOR"),
+    Column("model", "MODEL", wraps=True),
+)
+MODELS = (
+    Column("model", "MODEL", wraps=True),
+    Column("tensors", "TENSORS", right=True),
+    Column("hashed", "HASHED", right=True),
+    Column("hashed_bytes", "SIZE", format_size, right=True),
+    Column("result", "RESULT", styles={"failed": "red", "ok": "green"}),
+)
+FINDINGS = (
+    Column("hash", "HASH"),
+    Column("kind", "KIND"),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("result", "RESULT"),
+    Column("where", "WHERE", wraps=True),
+)
+GONE = (
+    Column("hash", "HASH"),
+    Column("size_bytes", "SIZE", format_size, right=True),
+    Column("unused_seconds", "UNUSED", format_age, right=True),
+)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[tuple[Folder, Index]]:
+    from ggrpc.engine.cache.folder import Folder, default_folder
+    from ggrpc.engine.cache.index import Index
+
+    path = path or default_folder()
+    try:
+        folder = Folder(path)
+        index = Index(path)
+        try:
+            yield folder, index
+        finally:
+            index.close()
+    except OSError as error:
+        raise ConfigError(f"the cache {path} cannot be used: {error}") from error
+
+
+def ls(
+    context: typer.Context,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> None:
+    """List what need not be sent.
+
+    Entries are files of the cache, the last used first. Then come the tensors that lie
+    in the models which were indexed.
+    """
+    from ggrpc.engine.cache.upkeep import items
+
+    with _opened(cache_dir) as (folder, index):
+        found = items(folder, index)
+    now = time.time_ns()
+    Listing(ITEMS, as_json, not no_headers).show(
+        environment_of(context), [_item(item, now) for item in found]
+    )
+
+
+def _item(item: Item, now: int) -> dict[str, Any]:
+    return {
+        "hash": item.name,
+        "kind": item.kind,
+        "size_bytes": item.size,
+        "age_seconds": _seconds(now, item.added_ns),
+        "unused_seconds": item.used_ns and _seconds(now, item.used_ns),
+        "tensor": item.tensor,
+        "model": item.model,
+    }
+
+
+def _seconds(now: int, then: int) -> int:
+    return max(0, now - then) // 10**9
+
+
+def add(
+    context: typer.Context,
+    models: Models,
+    cache_dir: CacheDir = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Index models, so that 'ggrpc serve -c' finds their tensors.
+
+    MODEL.gguf is a file, one file of a split model, or a folder. Nothing is copied:
+    tensors are served out of the file, as long as it stays what it is.
+    """
+    from ggrpc.engine.cache.models import files_of
+
+    environment = environment_of(context)
+    code, rows = ExitCode.OK, []
+    with _opened(cache_dir) as (_, index):
+        for path in [file for model in models for file in files_of(model)]:
+            try:
+                with bar(environment, path.name, path.stat().st_size) as moved:
+                    rows.append(_add(path, index, dry_run, moved))
+            except GgrpcError as error:
+                environment.fail(error)
+                code = code_of(error)
+                rows.append({"model": str(path), "result": "failed"})
+    Listing(MODELS, as_json, not no_headers).show(environment, rows)
+    return code
+
+
+def _add(path: Path, index: Index, dry_run: bool, moved: Any) -> dict[str, Any]:
+    from ggrpc.engine.cache.models import Model
+
+    model = Model(path, index)
+    count, size = len(model.todo), model.size
+    if not dry_run:
+        model.hash(moved)
+    return {
+        "model": str(path),
+        "tensors": len(model.done) + len(model.todo),
+        "hashed": count,
+        "hashed_bytes": size,
+        "result": "not done" if dry_run and count else "ok",
+    }
+
+
+def verify(
+    context: typer.Context,
+    cache_dir: CacheDir = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Go over every byte, and repair or remove what is wrong.
+
+    A wrong entry is written anew where a model that was indexed has it. Shown is what
+    is wrong, with --json everything; the exit code is 1 where anything was.
+    """
+    from ggrpc.engine.cache.upkeep import Check
+
+    environment = environment_of(context)
+    with _opened(cache_dir) as (folder, index):
+        check = Check(folder, index, dry_run)
+        with bar(environment, "checking", check.size) as moved:
+            found = list(check.run(moved))
+    bad = [finding for finding in found if finding.is_bad]
+    shown = found if as_json else bad
+    Listing(FINDINGS, as_json, not no_headers).show(
+        environment, [_finding(finding) for finding in shown]
+    )
+    environment.note(f"{len(found)} checked, {len(bad)} of them wrong")
+    return ExitCode.CHECK_FAILED if bad else ExitCode.OK
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "hash": finding.name,
+        "kind": finding.kind,
+        "size_bytes": finding.size,
+        "result": finding.result,
+        "where": finding.where,
+    }
+
+
+def prune(
+    context: typer.Context,
+    limit: Limit = None,
+    older_than: OlderThan = None,
+    cache_dir: CacheDir = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> None:
+    """Remove entries: what was not used for long, or more than there is room for.
+
+    Listed is what goes. What a server reads at the moment stays.
+    """
+    if limit is None and older_than is None:
+        raise ConfigError("what is to go? give --limit, --older-than, or both")
+    size = None if limit is None else parse_size(limit)
+    age = None if older_than is None else parse_age(older_than)
+    with _opened(cache_dir) as (folder, index):
+        gone = folder.prune(size, age, dry_run)
+        if not dry_run:
+            index.forget_entries(entry.name for entry in gone)
+    now = time.time_ns()
+    Listing(GONE, as_json, not no_headers).show(
+        environment_of(context), [_gone(entry, now) for entry in gone]
+    )
+
+
+def _gone(entry: Entry, now: int) -> dict[str, Any]:
+    return {
+        "hash": entry.name,
+        "size_bytes": entry.size,
+        "unused_seconds": _seconds(now, entry.atime_ns),
+    }
+
+
+def path(context: typer.Context, cache_dir: CacheDir = None) -> None:
+    """Print the cache's folder, which is that of llama.cpp's own server."""
+    from ggrpc.engine.cache.folder import default_folder
+
+    environment_of(context).write(f"{cache_dir or default_folder()}\n")

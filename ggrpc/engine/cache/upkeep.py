@@ -1,0 +1,206 @@
+"""What an operator does with a cache: look into it, check it, mend it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ggrpc.engine.cache.folder import Entry, Folder
+from ggrpc.engine.cache.hash import name_of
+from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
+from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan
+
+UNLIMITED = 1 << 62
+
+Moved = Callable[[int], None]
+
+
+class Item(NamedTuple):
+    """Something that a server need not be sent.
+
+    Attributes:
+        name: its hash.
+        kind: `entry` where it is a file of the cache, `model` where it lies in one.
+        size: bytes.
+        added_ns: when the file was written, since 1970.
+        used_ns: when it was last used, None where nobody notes that.
+        tensor: its name, None where it is not known.
+        model: the file of a model that has it, None where none is known.
+    """
+
+    name: str
+    kind: str
+    size: int
+    added_ns: int
+    used_ns: int | None
+    tensor: str | None
+    model: str | None
+
+
+class Finding(NamedTuple):
+    """What a check of something came to.
+
+    Attributes:
+        name: its hash.
+        kind: as an `Item` has it.
+        size: bytes.
+        result: `ok`, `repaired`, `removed`, `in use`, or `unreadable`; of what lies in
+            a model, `changed` where its file did, or `gone`.
+        where: the file.
+    """
+
+    name: str
+    kind: str
+    size: int
+    result: str
+    where: str
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it was not what it should be."""
+        return self.result != "ok"
+
+
+def items(folder: Folder, index: Index) -> list[Item]:
+    """All that a cache has, the last used first, then what lies in models."""
+    known, lying = index.entries(), index.lying()
+    models = {one.hash: one for one in lying}
+    entries = sorted(folder.entries(), key=lambda entry: -entry.atime_ns)
+    lying.sort(key=lambda one: (one.path, one.at))
+    return [
+        *(_entry(one, known.get(one.name), models.get(one.name)) for one in entries),
+        *map(_in_model, lying),
+    ]
+
+
+def _entry(entry: Entry, known: Known | None, lying: Lying | None) -> Item:
+    tensor = lying.tensor if lying else known.tensor if known else ""
+    model = lying.path if lying else None
+    times = entry.mtime_ns, entry.atime_ns
+    return Item(entry.name, "entry", entry.size, *times, tensor or None, model)
+
+
+def _in_model(one: Lying) -> Item:
+    written = one.stamp.mtime_ns
+    return Item(one.hash, "model", one.size, written, None, one.tensor, one.path)
+
+
+class Check:
+    """Goes over every byte of a cache.
+
+    Args:
+        folder: its files.
+        index: what is known of them.
+        dry_run: mends nothing.
+    """
+
+    def __init__(self, folder: Folder, index: Index, dry_run: bool) -> None:
+        self._folder = folder
+        self._index = index
+        self._dry_run = dry_run
+        self._entries = folder.entries()
+        self._lying = index.lying()
+
+    @property
+    def size(self) -> int:
+        """Bytes to go over."""
+        return sum(one.size for one in (*self._entries, *self._lying))
+
+    def run(self, moved: Moved) -> Iterator[Finding]:
+        """Check one after the other: models first, which entries are mended from.
+
+        Args:
+            moved: called with numbers of bytes that are done.
+        """
+        for lying in self._lying:
+            result = self._check_lying(lying, moved)
+            if result != "ok" and not self._dry_run:
+                self._index.forget_model(lying.path)
+            yield Finding(lying.hash, "model", lying.size, result, lying.path)
+        for entry in self._entries:
+            path = self._folder.path / entry.name
+            result = self._check_entry(entry.name, path, moved)
+            if result == "wrong":
+                result = self._mend(entry.name, path)
+            yield Finding(entry.name, "entry", entry.size, result, str(path))
+
+    def _check_lying(self, lying: Lying, moved: Moved) -> str:
+        try:
+            with open(lying.path, "rb") as file:
+                if Stamp.of(os.fstat(file.fileno())) != lying.stamp:
+                    return "changed"
+                path = Path(lying.path)
+                value, _ = scan(file.fileno(), lying.at, lying.size, path, moved)
+        except FileNotFoundError:
+            return "gone"
+        except OSError:
+            return "unreadable"
+        except TornError:
+            return "changed"
+        return "ok" if name_of(value) == lying.hash else "changed"
+
+    def _check_entry(self, name: str, path: Path, moved: Moved) -> str:
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                stat = os.fstat(file.fileno())
+                value, crc = scan(file.fileno(), 0, stat.st_size, path, moved)
+            # Reading is no use of it.
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        except FileNotFoundError:
+            return "gone"
+        except (OSError, TornError):
+            return "unreadable"
+        if name_of(value) != name:
+            return "wrong"
+        if not self._dry_run:
+            known = self._index.entry(name)
+            tensor = known.tensor if known else ""
+            now = Known(stat.st_size, stat.st_mtime_ns, crc, tensor)
+            if now != known:
+                self._index.add_entry(name, now)
+        return "ok"
+
+    def _mend(self, name: str, path: Path) -> str:
+        """Write an entry anew out of a model that has it, or remove it."""
+        sources = self._index.lying(name)
+        if self._dry_run:
+            return "repaired" if sources else "removed"
+        self._index.forget_entries([name])
+        if not self._folder.remove(name):
+            return "in use"
+        return "repaired" if any(map(self._copy, sources)) else "removed"
+
+    def _copy(self, lying: Lying) -> bool:
+        begun = self._folder.begin(lying.size, UNLIMITED)
+        if begun is None:
+            return False
+        fd, part = begun
+        try:
+            with open(lying.path, "rb") as file:
+                _copy(file.fileno(), lying.at, fd, lying.size, Path(lying.path))
+            value, crc = scan(fd, 0, lying.size, part)
+            if name_of(value) != lying.hash:
+                return False
+            os.fsync(fd)
+            mtime_ns = os.fstat(fd).st_mtime_ns
+            self._folder.publish(part, lying.hash)
+            known = Known(lying.size, mtime_ns, crc, lying.tensor)
+            self._index.add_entry(lying.hash, known)
+            return True
+        except (OSError, TornError):
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def _copy(source: int, at: int, target: int, size: int, path: Path) -> None:
+    scratch = memoryview(bytearray(min(PIECE, size)))
+    for start in range(0, size, PIECE):
+        piece = scratch[: size - start]
+        read_at(source, at + start, piece, path)
+        os.pwrite(target, piece, start)

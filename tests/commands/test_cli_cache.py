@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.hash import fnv1a, name_of
+from tests.commands.conftest import Terminal
+from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
+
+DATA = noise()
+NAME = name_of(fnv1a(DATA))
+DAY = 86_400
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that commands use, with one entry."""
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path))
+    with opened(tmp_path / "rpc") as cache:
+        Sender(cache).load(DATA)
+    return tmp_path / "rpc"
+
+
+def test_path_is_that_of_llama_cpp(piped, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("LLAMA_CACHE", "/a")
+    assert piped("cache", "path") == (0, "/a/rpc\n", "")
+    monkeypatch.delenv("LLAMA_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert piped("cache", "path").out in ("/b/llama.cpp/rpc\n",)
+    assert piped("cache", "path", "--cache-dir", "/c").out == "/c\n"
+
+
+def test_ls_of_ten_thousand_entries_has_a_row_for_each(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for number in range(10_000):
+        (tmp_path / f"{number:016x}").touch()
+    (tmp_path / "foreign").touch()
+    code, out, err = piped("cache", "ls", "--cache-dir", str(tmp_path), "--no-headers")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 10_000
+
+
+def test_ls_says_what_is_known(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+    (row,) = piped("cache", "ls", "--json").rows
+    assert row.pop("age_seconds") < 600
+    assert row.pop("unused_seconds") < 600
+    assert row == {
+        "hash": NAME,
+        "kind": "entry",
+        "size_bytes": LARGE,
+        "tensor": "blk.0",
+        "model": None,
+    }
+
+
+def test_ls_of_nothing_is_empty(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert piped("cache", "ls", "--cache-dir", str(tmp_path / "new")) == (0, "", "")
+
+
+def test_add_makes_a_server_find_a_model(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = noise(seed=1)
+    model = write_gguf(tmp_path / "model.gguf", data)
+    row = {"model": str(model), "tensors": 1, "hashed": 1, "hashed_bytes": LARGE}
+    dry = piped("cache", "add", str(model), "--dry-run", "--json")
+    assert dry.rows == [{**row, "result": "not done"}]
+    assert piped("cache", "add", str(model), "--json").rows == [{**row, "result": "ok"}]
+    (again,) = piped("cache", "add", str(tmp_path), "--json").rows
+    assert (again["hashed"], again["hashed_bytes"]) == (0, 0)
+    with opened(cache) as served:
+        assert Sender(served).load(data)
+    assert kept(cache) == [NAME]
+
+
+def test_add_goes_on_after_a_bad_model(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_gguf(tmp_path / "b.gguf", noise(seed=1))
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    code, out, err = piped("cache", "add", str(tmp_path), "--json")
+    assert code == 2
+    assert "a.gguf is no whole GGUF" in err
+    assert '"failed"' in out
+    assert '"ok"' in out
+
+
+def test_verify_is_quiet_where_all_is_well(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+    assert piped("cache", "verify") == (0, "", "")
+    (row,) = piped("cache", "verify", "--json").rows
+    assert row["result"] == "ok"
+
+
+def test_verify_removes_what_is_wrong_and_exits_1(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+    (cache / NAME).write_bytes(b"wrong")
+    code, out, _ = piped("cache", "verify", "--dry-run")
+    assert (code, kept(cache)) == (1, [NAME])
+    assert f"removed  {cache / NAME}" in out
+    assert piped("cache", "verify").code == 1
+    assert kept(cache) == []
+
+
+def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+    names = [f"{number:016x}" for number in range(4)]
+    for days, name in enumerate(names):
+        (cache / name).write_bytes(bytes(100))
+        used = time.time() - (10 * days + 1) * DAY
+        os.utime(cache / name, (used, used))
+    flags = "prune", "--older-than", "25d", "--limit", str(LARGE + 150), "--json"
+    dry = piped("cache", *flags, "--dry-run").rows
+    assert [row["hash"] for row in dry] == [names[3], names[2], names[1]]
+    assert len(kept(cache)) == 5
+    assert [row["hash"] for row in piped("cache", *flags).rows] == names[:0:-1]
+    assert kept(cache) == sorted([names[0], NAME])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "what is to go?"),
+        (("--older-than", "old"), "'old' is no age"),
+        (("--limit", "much"), "'much' is no size"),
+    ],
+)
+def test_prune_wants_to_know_what(piped, flags: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = piped("cache", "prune", *flags)
+    assert code == 2
+    assert message in err
+
+
+def test_folder_that_is_none_exits_2(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").touch()
+    code, _, err = piped("cache", "ls", "--cache-dir", str(tmp_path / "file"))
+    assert code == 2
+    assert "cannot be used" in err
+
+
+@pytest.mark.parametrize("part", ["ls", "add", "verify", "prune", "path"])
+def test_help_of_each_part_ends_with_an_example(
+    part: str, capsys: pytest.CaptureFixture[str], piped
+) -> None:  # type: ignore[no-untyped-def]
+    assert piped("cache", part, "-h").code == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1].startswith(f"    ggrpc cache {part}")
+    assert "--debug" in text
+
+
+def test_verify_shows_a_bar_in_a_terminal(cache: Path) -> None:
+    from ggrpc.commands.environment import Environment
+    from ggrpc.commands.main import run
+
+    stdout, stderr = Terminal(), Terminal()
+    assert run(["cache", "verify"], Environment(stdout, stderr, 100)) == 0
+    assert "checking" in stderr.getvalue()
+    assert "1 checked, 0 of them wrong" in stderr.getvalue()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.models import Indexer, Model, files_of, pieces_of
+from ggrpc.errors import Cancelled, ConfigError
+from tests.support.caches import LARGE, noise, write_gguf
+
+DATA = noise()
+
+
+@pytest.fixture
+def index(tmp_path: Path):  # type: ignore[no-untyped-def]
+    (tmp_path / "cache").mkdir()
+    index = Index(tmp_path / "cache")
+    yield index
+    index.close()
+
+
+def test_large_tensors_are_found_by_their_hash(tmp_path: Path, index: Index) -> None:
+    path = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
+    Model(path, index).hash()
+    (lying,) = index.lying()
+    assert (lying.hash, lying.tensor, lying.size) == (name_of(fnv1a(DATA)), "b", LARGE)
+    assert path.read_bytes()[lying.at : lying.at + lying.size] == DATA
+
+
+def test_a_known_model_is_not_read_again(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "model.gguf", DATA)
+    Model(path, index).hash()
+    monkeypatch.setattr("ggrpc.engine.cache.models.pieces_of", None)
+    again = Model(path, index)
+    assert (again.todo, len(again.done)) == ([], 1)
+
+
+def test_a_model_that_changed_is_hashed_again(tmp_path: Path, index: Index) -> None:
+    path = write_gguf(tmp_path / "model.gguf", DATA)
+    Model(path, index).hash()
+    write_gguf(path, noise(seed=1))
+    os.utime(path, ns=(0, 0))
+    Model(path, index).hash()
+    assert [one.hash for one in index.lying()] == [name_of(fnv1a(noise(seed=1)))]
+
+
+def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> None:
+    path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
+
+    def stop(count: int) -> None:
+        if index.lying():
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        Model(path, index).hash(stop)
+    again = Model(path, index)
+    assert [piece.tensor for piece in again.todo] == ["b"]
+    again.hash()
+    assert len(index.lying()) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, 11 << 20])
+def test_a_file_cut_short_is_named(tmp_path: Path, index: Index, keep: int) -> None:
+    path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
+    os.truncate(path, keep)
+    with pytest.raises(ConfigError, match=r"model\.gguf is .*; fetch it again"):
+        Model(path, index)
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.gguf cannot be read"):
+        pieces_of(tmp_path / "none.gguf")
+
+
+def test_folders_and_split_models_are_all_their_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"m-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
+    (tmp_path / "deep").mkdir()
+    for name in (*names[:2], "deep/other.gguf", "deep/text.txt"):
+        (tmp_path / name).touch()
+    found = files_of(tmp_path)
+    assert {path.name for path in found} == {*names[:2], "other.gguf"}
+    assert [path.name for path in files_of(tmp_path / names[1])] == names[:2]
+    assert f"{names[2]} is missing" in caplog.text
+    with pytest.raises(ConfigError, match="there is no model at"):
+        files_of(tmp_path / "none")
+
+
+def test_an_indexer_goes_on_after_a_bad_file(
+    tmp_path: Path, index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"not a model at all")
+    good = write_gguf(tmp_path / "good.gguf", DATA)
+    indexer = Indexer([bad, good], index)
+    with indexer:
+        indexer._thread.join(60)
+    assert len(index.lying()) == 1
+    assert f"{bad} is no whole GGUF" in caplog.text
+
+
+def test_an_indexer_stops_when_it_is_told(tmp_path: Path, index: Index) -> None:
+    path = write_gguf(tmp_path / "model.gguf", *(noise(seed=n) for n in range(8)))
+    with Indexer([path], index):
+        pass
+    assert len(index.lying()) < 8
