@@ -107,7 +107,8 @@ class Check:
     @property
     def size(self) -> int:
         """Bytes to go over."""
-        return sum(one.size for one in (*self._entries, *self._lying))
+        sizes = [entry.size for entry in self._entries]
+        return sum(sizes) + sum(lying.size for lying in self._lying)
 
     def run(self, moved: Moved) -> Iterator[Finding]:
         """Check one after the other: models first, which entries are mended from.
