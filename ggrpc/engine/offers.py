@@ -95,7 +95,9 @@ class LearnedOffers:
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the two below
+        # Apart, so that no greeting waits for a slow disk.
+        self._writing = threading.Lock()
         # By address, the newest first.
         self._accepted: dict[str, list[Dialect]] = _read(state) if state else {}
         self._refused: dict[str, set[Dialect]] = {}
@@ -127,8 +129,9 @@ class LearnedOffers:
             if len(self._accepted) > MOST_HOSTS:
                 del self._accepted[next(iter(self._accepted))]
             log.info("%s goes on with protocol %s: remembered", host, dialect.version)
-            if self._state:
-                _write(self._state, self._accepted)
+        if self._state:
+            with self._writing:
+                _write(self._state, self._snapshot())
 
     def hung_up(self, host: str, dialect: Dialect) -> None:
         with self._lock:
@@ -139,6 +142,10 @@ class LearnedOffers:
             "%s hung up on protocol %s: it will be offered %s at its next try",
             *(host, dialect.version, self.offer(host, dialect.hello_size).version),
         )
+
+    def _snapshot(self) -> dict[str, list[Dialect]]:
+        with self._lock:
+            return dict(self._accepted)
 
 
 def state_file() -> Path:
@@ -179,10 +186,13 @@ def _write(state: Path, accepted: dict[str, list[Dialect]]) -> None:
     clients = {host: [str(d.version) for d in ds] for host, ds in accepted.items()}
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=state.parent, delete=False, encoding="utf-8"
-        ) as beside:
-            json.dump({"clients": clients}, beside, indent=1)
-        os.replace(beside.name, state)
+        handle, beside = tempfile.mkstemp(dir=state.parent)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                json.dump({"clients": clients}, file, indent=1)
+            os.replace(beside, state)
+        except OSError:
+            os.unlink(beside)  # what a full disk took of it
+            raise
     except OSError as error:
         log.warning("%s cannot be written: %s", state, error.strerror)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from threading import Thread
 from types import TracebackType
 
@@ -14,7 +15,6 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.acceptor import Acceptor
 from ggrpc.engine.allowance import Allowances
 from ggrpc.engine.conversation import Conversation
-from ggrpc.engine.deadline import Deadline
 from ggrpc.engine.guests import Guest, Guests
 from ggrpc.engine.settings import ServerSettings
 from ggrpc.engine.tls import TlsStream
@@ -131,10 +131,9 @@ class Server:
 
     def _wait(self, seconds: float) -> None:
         """Wait for the sessions to end, at most so long."""
-        deadline = Deadline(seconds)
+        end = time.monotonic() + seconds
         for guest in self._guests.all():
-            if not deadline.is_over:
-                guest.thread.join(deadline.left())
+            guest.thread.join(max(0.0, end - time.monotonic()))
 
 
 def _tell(stream: Stream, what: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,22 @@ def test_fixed_offers_are_the_same_for_everybody() -> None:
     for other in (FixedOffers((V5_0_0,)), LearnedOffers()):
         with pytest.raises(RemoteProtocolError, match="HELLO of 3 bytes"):
             other.offer(HOST, 3)
+
+
+def test_full_disk_costs_the_memory_of_versions_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "clients.json"
+    offers = LearnedOffers(state)
+    offers.went_on("host", V2_0_0)
+    before = state.read_text()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file may grow any more
+    try:
+        offers.went_on("host", V5_0_0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "clients.json cannot be written: File too large" in caplog.text
+    assert state.read_text() == before
+    assert list(tmp_path.iterdir()) == [state]
+    assert offers.offer("host", 24) is V5_0_0
