@@ -14,6 +14,7 @@
     │   └── VersionMismatch         the peer speaks a version that we do not
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
+    ├── RecordingError              a recording that cannot be read or written
     └── DeviceError                 a device cannot be used
         ├── UnsupportedOp           it has no kernel for this node
         └── OutOfMemory             it has not got that much memory
@@ -94,6 +95,10 @@ class RefusedError(GgrpcError):
 
 class GraphError(GgrpcError):
     """A tensor, node or graph breaks one of ggml's rules."""
+
+
+class RecordingError(GgrpcError):
+    """A recording cannot be read or written."""
 
 
 class DeviceError(GgrpcError):

@@ -99,6 +99,11 @@ class Environment:
         if self.in_terminal and not self.quiet:
             self._say("note", text)
 
+    def warn(self, text: str) -> None:
+        """Tell everybody what changes what a result is worth."""
+        if self.quiet < 2:
+            self._say("warning", text)
+
     def fail(self, error: Exception, text: str = "") -> None:
         """Report an error in one line.
 

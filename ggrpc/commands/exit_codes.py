@@ -33,6 +33,7 @@ class ExitCode(IntEnum):
     REFUSED = 6, "the server refused or dropped the request"
     PARTLY = 7, "some of several servers failed"
     DEVICE = 8, "a device cannot be used"
+    FILE = 9, "a file cannot be read or written"
     INTERRUPTED = 130, "stopped by Ctrl-C"
 
 
@@ -46,6 +47,7 @@ _BY_ERROR: tuple[tuple[type[errors.GgrpcError], ExitCode], ...] = (
     (errors.ProtocolError, ExitCode.PROTOCOL),
     (errors.RefusedError, ExitCode.REFUSED),
     (errors.GraphError, ExitCode.CHECK_FAILED),
+    (errors.RecordingError, ExitCode.FILE),
     (errors.DeviceError, ExitCode.DEVICE),
 )
 

@@ -18,6 +18,8 @@ from ggrpc.commands import (
     mem,
     probe,
     pull,
+    record,
+    replay,
     serve,
     shell,
     tls,
@@ -85,6 +87,8 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(check.EXAMPLES))(check.check)
     app.command(epilog=_examples(shell.EXAMPLES))(shell.shell)
     app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
+    app.command(epilog=_examples(record.EXAMPLES))(record.record)
+    app.command(epilog=_examples(replay.EXAMPLES))(replay.replay)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
     app.add_typer(_cache(), name="cache", epilog=_examples(cache.EXAMPLES))
     group = cast(TyperGroup, typer.main.get_command(app))

@@ -20,6 +20,8 @@ EXAMPLES = (
     "ggrpc tunnel 50052 gpu1.lan --tls-ca ca.pem --tls-cert me.pem --tls-key me.key",
 )
 
+CONNECTING = 10.0  # seconds
+
 log = logging.getLogger(__name__)
 
 Listen = Annotated[str, typer.Argument(metavar="LISTEN", hidden=True)]
@@ -44,13 +46,20 @@ def tunnel(
 
     Ends by Ctrl-C or SIGTERM, and all connections with it.
     """
-    from ggrpc.engine.tls import client_context, context_for_clients
-    from ggrpc.engine.tunnel import Tunnel
+    from ggrpc.engine.deadline import Deadline
+    from ggrpc.engine.relay import Relay
+    from ggrpc.engine.tls import TlsStream, client_context, context_for_clients
 
-    plain, server = _plain_endpoint(listen, expose), one_endpoint(endpoint)
+    plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     tls = context_for_clients() or client_context()
     with logging_to(environment_of(context), None, LogFormat.text):
-        running = Tunnel(plain, server, tls)
+        running = Relay(
+            plain,
+            server,
+            lambda: TlsStream.connect_with(
+                tls, server, Deadline(CONNECTING, "a faster line")
+            ),
+        )
         for address in running.endpoints:
             log.info("listening on %s, for %s", address, server)
         at_signal(running.stop)
@@ -58,7 +67,12 @@ def tunnel(
         log.info("stopped")
 
 
-def _plain_endpoint(text: str, exposed: bool) -> Endpoint:
+def plain_endpoint(text: str, exposed: bool) -> Endpoint:
+    """Where to listen: a port of 127.0.0.1, or an address.
+
+    Raises:
+        ConfigError: others can reach it, which was not asked for.
+    """
     endpoint = Endpoint.parse(f"127.0.0.1:{text}" if text.isdigit() else text)
     if not (exposed or _is_loopback(endpoint.host)):
         raise ConfigError(

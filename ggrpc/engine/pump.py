@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Callable
 
 from ggrpc.engine.transport import Stream
 
@@ -18,16 +19,35 @@ ROOM = 1 << 18  # bytes on their way, in each direction
 _WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
 
 
-def pump(one: Stream, other: Stream) -> None:
+Watch = Callable[[memoryview], object]
+
+
+def pass_unseen(data: memoryview) -> None:
+    """For those who need not know what passes."""
+
+
+def pump(
+    one: Stream,
+    other: Stream,
+    watch_one: Watch = pass_unseen,
+    watch_other: Watch = pass_unseen,
+) -> None:
     """Move all that comes from each to the other.
 
     The end of what one sends is passed on, and what the other sends still arrives.
 
+    Args:
+        one: a connection.
+        other: another.
+        watch_one: is shown what the one sends, before the other gets it; at the end, no
+            bytes.
+        watch_other: the same for the other.
+
     Raises:
         OSError: one of them broke.
     """
-    sockets = one.hand_over(), other.hand_over()
-    flows = _Flow(*sockets), _Flow(*reversed(sockets))
+    near, far = one.hand_over(), other.hand_over()
+    flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
     while not all(flow.ended for flow in flows):
         # Not `any` of a generator: each has its turn.
         if not any([flow.move() for flow in flows]):
@@ -42,9 +62,12 @@ class _Flow:
         waits_for: what to wait for before it can go on.
     """
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, watch: Watch
+    ) -> None:
         self._source = source
         self._sink = sink
+        self._watch = watch
         self._view = memoryview(bytearray(ROOM))
         self._start = self._end = 0
         self.ended = False
@@ -69,6 +92,7 @@ class _Flow:
             self.waits_for = self._source, select.POLLOUT
             return False
         self._start, self._end = 0, count
+        self._watch(self._view[:count])
         if not count:
             self._end_sink()
         return True

@@ -14,8 +14,8 @@ from ggrpc.engine import tls
 from ggrpc.engine.client import connect
 from ggrpc.engine.deadline import Deadline
 from ggrpc.engine.limits import Limits
+from ggrpc.engine.relay import Relay
 from ggrpc.engine.tls import TlsStream, client_context, server_context, use_for_clients
-from ggrpc.engine.tunnel import Tunnel
 from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
 from tests.engine.test_faults import computes
 from tests.engine.test_limits import a_tensor, closed_within
@@ -187,7 +187,12 @@ def tunnel(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
 
 
 def tunnel_to(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
-    running = Tunnel(Endpoint("127.0.0.1", 0), server, client_context(files.ca))
+    context = client_context(files.ca)
+    running = Relay(
+        Endpoint("127.0.0.1", 0),
+        server,
+        lambda: TlsStream.connect_with(context, server, Deadline(10)),
+    )
     thread = threading.Thread(target=running.run)
     thread.start()
     yield running.endpoints[0]

@@ -1,44 +1,53 @@
-"""A plain port for those who speak no TLS, to a server that wants it."""
+"""A port whose connections are taken to a server: what a tunnel and a recorder are."""
 
 from __future__ import annotations
 
 import logging
-import ssl
+from collections.abc import Callable
 from threading import Lock, Thread, current_thread
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.acceptor import Acceptor
-from ggrpc.engine.deadline import Deadline
 from ggrpc.engine.pump import pump
-from ggrpc.engine.tls import TlsStream
 from ggrpc.engine.transport import Stream
 from ggrpc.errors import GgrpcError
 
-CONNECTING = 10.0  # seconds
-
 log = logging.getLogger(__name__)
 
+Carry = Callable[[Stream, Stream], None]
 
-class Tunnel:
+
+class Relay:
     """Listens from construction on, and takes each connection to the server.
 
     Args:
-        listen: the plain port; 0 takes a free one.
-        server: where what comes there goes.
-        context: whom to trust, and what to show.
+        listen: the port; 0 takes a free one.
+        server: where what comes there goes; for the log.
+        connect: connects with it.
+        carry: moves what is said between a client and the server, until both are done.
 
     Raises:
         BindError: the address cannot be had.
     """
 
     def __init__(
-        self, listen: Endpoint, server: Endpoint, context: ssl.SSLContext
+        self,
+        listen: Endpoint,
+        server: Endpoint,
+        connect: Callable[[], Stream],
+        carry: Carry = pump,
     ) -> None:
         self._server = server
-        self._context = context
+        self._connect = connect
+        self._carry_between = carry
         self._acceptor = Acceptor(listen)
         self._lock = Lock()  # guards the one below
         self._open: dict[Thread, list[Stream]] = {}
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -74,11 +83,10 @@ class Tunnel:
     def _carry(self, stream: Stream) -> None:
         log.debug("%s is taken to %s", stream.endpoint, self._server)
         try:
-            deadline = Deadline(CONNECTING, "a faster line")
-            far = TlsStream.connect_with(self._context, self._server, deadline)
+            far = self._connect()
             with self._lock:
                 self._open[current_thread()].append(far)
-            pump(stream, far)
+            self._carry_between(stream, far)
         except (GgrpcError, OSError) as error:
             log.warning("%s: %s", stream.endpoint, error)
         finally:

@@ -1,0 +1,179 @@
+"""The file of a recording: chunks, each with its length and checksum.
+
+    header  "GGRPCREC" | version u32 | 0 u32
+    chunk   kind u32 | length u64 | payload | CRC-32 of all that u32
+
+All numbers are little-endian. A file that was cut is good up to its last whole chunk. A
+reader that only wants to know what is there skips payloads unread.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple
+
+from ggrpc.errors import ConfigError, RecordingError
+
+MAGIC = b"GGRPCREC"
+VERSION = 1
+_HEADER = struct.Struct("<8sII")
+_HEAD = struct.Struct("<IQ")
+_CRC = struct.Struct("<I")
+
+Bytes = bytes | bytearray | memoryview
+
+
+class ChunkWriter:
+    """Appends chunks to a new file.
+
+    Args:
+        path: where to.
+        force: whether a file that is there may be replaced.
+
+    Raises:
+        ConfigError: there is a file already, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, force: bool = False) -> None:
+        try:
+            self._file = path.open("wb" if force else "xb")
+        except FileExistsError:
+            raise ConfigError(f"{path} is there already: --force replaces it") from None
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        self._path = path
+        self._file.write(_HEADER.pack(MAGIC, VERSION, 0))
+
+    def append(self, kind: int, *pieces: Bytes) -> None:
+        """Write a chunk.
+
+        Raises:
+            RecordingError: the disk is full, or gone.
+        """
+        head = _HEAD.pack(kind, sum(map(len, pieces)))
+        crc = zlib.crc32(head)
+        for piece in pieces:
+            crc = zlib.crc32(piece, crc)
+        try:
+            self._file.writelines((head, *pieces, _CRC.pack(crc)))
+        except OSError as error:
+            raise RecordingError(
+                f"cannot write {self._path}: {error.strerror}; what was written before "
+                "is good"
+            ) from error
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise RecordingError(
+                f"cannot write {self._path}: {error.strerror}"
+            ) from error
+
+
+class Chunk(NamedTuple):
+    """A chunk of a file.
+
+    Attributes:
+        kind: what it is.
+        at: where its payload begins.
+        size: bytes of the payload.
+    """
+
+    kind: int
+    at: int
+    size: int
+
+
+class ChunkReader:
+    """Reads chunks; a context manager.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        cut: whether the file ends in the middle of a chunk, once all were listed.
+
+    Raises:
+        RecordingError: it is no recording, or one from the future, or not readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.cut = False
+        try:
+            self._file: BinaryIO = path.open("rb")
+            self._size = os.fstat(self._file.fileno()).st_size
+            header = self._file.read(_HEADER.size)
+        except OSError as error:
+            raise RecordingError(f"cannot read {path}: {error.strerror}") from error
+        try:
+            self._check(header)
+        except RecordingError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> ChunkReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Every whole chunk, in order; payloads are not read."""
+        at = _HEADER.size
+        while at < self._size:
+            self._file.seek(at)
+            head = self._file.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                break
+            kind, size = _HEAD.unpack(head)
+            end = at + _HEAD.size + size + _CRC.size
+            if end > self._size:
+                break
+            yield Chunk(kind, at + _HEAD.size, size)
+            at = end
+        self.cut = at != self._size
+
+    def read(self, chunk: Chunk) -> bytes:
+        """The payload.
+
+        Raises:
+            RecordingError: the checksum is wrong.
+        """
+        self._file.seek(chunk.at - _HEAD.size)
+        head = self._file.read(_HEAD.size)
+        payload = self._file.read(chunk.size)
+        (expected,) = _CRC.unpack(self._file.read(_CRC.size))
+        if zlib.crc32(payload, zlib.crc32(head)) != expected:
+            raise RecordingError(
+                f"{self._path}: the checksum of {chunk.size} bytes at {chunk.at} is "
+                "wrong; the file was damaged, record it anew"
+            )
+        return payload
+
+    def peek(self, chunk: Chunk, size: int) -> bytes:
+        """The first bytes of the payload, without a look at the checksum."""
+        self._file.seek(chunk.at)
+        return self._file.read(min(size, chunk.size))
+
+    def _check(self, header: bytes) -> None:
+        if len(header) < _HEADER.size or not header.startswith(MAGIC):
+            raise RecordingError(f"{self._path} is no recording of 'ggrpc record'")
+        _, version, _ = _HEADER.unpack(header)
+        if version > VERSION:
+            raise RecordingError(
+                f"{self._path} is a recording of format {version}; this ggrpc reads "
+                f"up to {VERSION}: install a newer one"
+            )

@@ -1,0 +1,167 @@
+"""Records what passes between clients and a server, none of which knows of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from threading import Lock, Timer
+
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.deadline import Deadline
+from ggrpc.engine.pump import Watch, pump
+from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.journal import JournalWriter
+from ggrpc.engine.recording.splitter import Watcher, Weights
+from ggrpc.engine.relay import Relay
+from ggrpc.engine.tls import connect_stream
+from ggrpc.engine.transport import Stream
+from ggrpc.errors import RecordingError
+
+CONNECTING = 10.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    """What to record.
+
+    Attributes:
+        listen: where clients connect; port 0 takes a free one.
+        server: where they are taken.
+        path: the file.
+        force: whether a file that is there may be replaced.
+        weights: what is kept of those that clients set.
+        graphs: stop recording after so many, None for no such limit.
+        seconds: stop recording after so long, None for no such limit.
+    """
+
+    listen: Endpoint
+    server: Endpoint
+    path: Path
+    force: bool = False
+    weights: Weights = Weights.FULL
+    graphs: int | None = None
+    seconds: float | None = None
+
+
+class Recorder:
+    """Listens from construction on.
+
+    Once a limit is reached it writes no more, and ends with the last connection.
+
+    Args:
+        settings: what to record.
+
+    Attributes:
+        graphs: how many were recorded.
+
+    Raises:
+        BindError: the address cannot be had.
+        ConfigError: the file cannot be written.
+    """
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self._settings = settings
+        server = settings.server
+        self._relay = Relay(
+            settings.listen,
+            server,
+            lambda: connect_stream(server, Deadline(CONNECTING)),
+            self._carry,
+        )
+        self._chunks = ChunkWriter(settings.path, settings.force)
+        self._journal = JournalWriter(self._chunks)
+        self._numbers = count(1)
+        self._lock = Lock()  # guards the file and the two below
+        self._writes = True
+        self.graphs = 0
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The addresses that it listens on."""
+        return self._relay.endpoints
+
+    def run(self) -> None:
+        """Pass on and record until `stop` is called, or a limit ends it."""
+        timer = Timer(self._settings.seconds or 0, self._finish)
+        timer.daemon = True
+        if self._settings.seconds is not None:
+            timer.start()
+        try:
+            self._relay.run()
+        finally:
+            timer.cancel()
+            self._finish()
+
+    def stop(self) -> None:
+        """Make `run` return; from any thread, or a signal's handler."""
+        self._relay.stop()
+
+    def _carry(self, client: Stream, server: Stream) -> None:
+        number = next(self._numbers)
+        watcher = Watcher(self._journal, number, self._settings.weights, self._computed)
+        ended_by: list[bool] = []  # whether by the server, the first first
+
+        def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
+            if not data:
+                ended_by.append(by_server)
+            self._write(feed, data)
+
+        names = str(client.endpoint), str(server.endpoint)
+        self._write(self._journal.opened, number, *names)
+        try:
+            pump(
+                client,
+                server,
+                partial(watch, watcher.requests.feed, False),
+                partial(watch, watcher.replies.feed, True),
+            )
+        finally:
+            self._write(self._journal.closed, number, ended_by[:1] == [True])
+            if not self._writes and self._relay.connections == 1:
+                self.stop()
+
+    def _write(self, write: Callable[..., object], *arguments: object) -> None:
+        """Write, as long as anything is recorded."""
+        with self._lock:
+            if not self._writes:
+                return
+            try:
+                write(*arguments)
+            except _Enough:
+                self._end()
+            except RecordingError as error:
+                log.error("%s; what passes from now on is not recorded", error)
+                self._writes = False
+
+    def _computed(self) -> None:
+        """A graph begins to pass by."""
+        if self.graphs == self._settings.graphs:
+            raise _Enough
+        self.graphs += 1
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._end()
+        if not self._relay.connections:
+            self.stop()
+
+    def _end(self) -> None:
+        if not self._writes:
+            return
+        self._writes = False
+        try:
+            self._chunks.close()
+        except RecordingError as error:
+            log.error("%s", error)
+        else:
+            log.info("recorded %d graphs to %s", self.graphs, self._settings.path)
+
+
+class _Enough(Exception):
+    """As many graphs were recorded as were wanted."""

@@ -1,0 +1,164 @@
+"""A session of the native client, recorded and done again elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggrpc.engine.recording.exchanges import exchanges
+from ggrpc.engine.recording.journal import Journal
+from ggrpc.engine.wire import messages as m
+from tests.support.drivers import usable_device
+from tests.support.paths import shared
+from tests.support.processes import generate, native_serving, serving
+from tests.support.recordings import Recorder, recording
+
+NEWEST, MIDDLE, OLDEST = "0.3.36", "0.3.17", "0.3.16"
+BETWEEN = {"4.0.0": "0.3.24", "5.0.0": "0.3.35"}
+TOKENS = 4
+
+
+def model() -> Path:
+    return shared("peer/models/micro_f16.gguf")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest client on the newest native server."""
+    folder = tmp_path_factory.mktemp("recorded")
+    path = folder / "graph.bin"
+    with native_serving(NEWEST) as server, recording(server, path) as recorder:
+        expected, _ = generate(NEWEST, model(), folder / "l.npy", TOKENS, "local")
+        tokens, _ = generate(
+            NEWEST, model(), folder / "o.npy", TOKENS, recorder.endpoint
+        )
+    assert tokens == expected
+    return path
+
+
+def replay(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
+    """The exit code, the rows and what was said of a run."""
+    command = [sys.executable, "-m", "ggrpc", "replay", "--json", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.returncode, [*map(json.loads, done.stdout.splitlines())], done.stderr
+
+
+def same_everywhere(rows: list[dict[str, Any]]) -> bool:
+    """Whether all logits were compared, and none differed."""
+    (tensor,) = [row for row in rows if row["kind"] == "tensor"]
+    graphs = [row for row in rows if row["kind"] == "graph"]
+    return (
+        sum(row["count"] for row in graphs) == tensor["count"] == TOKENS + 1
+        and tensor["result"] == "same"
+        and tensor["nmse"] < 1e-5
+    )
+
+
+def test_replays_on_this_machine(recorded: Path) -> None:
+    for device in ("cpu", usable_device().name):
+        code, rows, said = replay(recorded, "-d", device)
+        assert (code, said) == (0, "")
+        assert same_everywhere(rows)
+
+
+def test_replays_on_our_server_and_on_native_ones(recorded: Path) -> None:
+    with serving() as ours, native_serving(MIDDLE) as older:
+        code, rows, said = replay(recorded, ours.endpoint, older)
+    assert (code, said) == (0, "")
+    for endpoint in (ours.endpoint, older):
+        assert same_everywhere([r for r in rows if r["target"] == str(endpoint)])
+
+
+@pytest.mark.parametrize("version", BETWEEN)
+def test_replays_on_native_servers_of_other_versions(
+    recorded: Path, version: str
+) -> None:
+    with native_serving(BETWEEN[version]) as server:
+        code, rows, said = replay(recorded, server)
+    assert (code, said) == (0, "")
+    assert same_everywhere(rows)
+
+
+def test_session_of_the_oldest_replays_on_the_newest(tmp_path: Path) -> None:
+    """The other way the oldest ggml lacks what the newest client asks for."""
+    path = tmp_path / "graph.bin"
+    with native_serving(OLDEST) as server, recording(server, path) as recorder:
+        generate(OLDEST, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
+    with serving() as ours, native_serving(NEWEST) as newest:
+        code, rows, said = replay(path, ours.endpoint, newest)
+    assert (code, said) == (0, "")
+    for endpoint in (ours.endpoint, newest):
+        assert same_everywhere([r for r in rows if r["target"] == str(endpoint)])
+
+
+def test_repeats_are_timed_and_not_compared(recorded: Path) -> None:
+    code, rows, _ = replay(recorded, "-d", "cpu", "--repeat", 5)
+    assert code == 0
+    assert {row["kind"] for row in rows} == {"graph"}
+    for row in rows:
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["p99_ms"]
+        assert row["recorded_ms"] > 0
+
+
+@pytest.mark.parametrize("weights", ["hash", "none"])
+def test_weights_come_from_the_model_or_are_made_up(
+    tmp_path: Path, weights: str
+) -> None:
+    path = tmp_path / "graph.bin"
+    with serving() as server:
+        with recording(server.endpoint, path, "--weights", weights) as recorder:
+            generate(MIDDLE, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
+    assert path.stat().st_size < model().stat().st_size
+    code, rows, said = replay(path, "-d", "cpu", "--model", model())
+    assert (code, same_everywhere(rows)) == (0, True)
+    assert said == ""
+    code, rows, said = replay(path, "-d", "cpu")
+    assert code == 1
+    assert "were made up" in said
+    assert any(row["result"] == "differs" and row["first"] for row in rows)
+
+
+def test_recorder_ends_by_itself_after_some_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "graph.bin"
+    with serving() as server:
+        recorder = Recorder(server.endpoint, path, "-n", "2")
+        generate(NEWEST, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
+        code, said = recorder.wait()
+    assert (code, "recorded 2 graphs" in said) == (0, True)
+    with Journal(path) as journal:
+        kinds = [type(exchange.request) for exchange in exchanges(journal)]
+    assert kinds.count(m.GraphCompute) + kinds.count(m.GraphRecompute) == 2
+    assert replay(path, "-d", "cpu")[0] == 0
+
+
+def test_cut_recording_is_replayed_as_far_as_it_goes(
+    recorded: Path, tmp_path: Path
+) -> None:
+    whole = recorded.read_bytes()
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(whole[: len(whole) * 98 // 100])
+    code, rows, said = replay(cut, "-d", "cpu")
+    assert code == 0 and rows
+    assert "is cut short" in said
+
+
+def test_nothing_is_overwritten(recorded: Path) -> None:
+    before = recorded.read_bytes()
+    command = ["record", "0", "127.0.0.1:1", "-o", str(recorded)]
+    done = subprocess.run(
+        [sys.executable, "-m", "ggrpc", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert recorded.read_bytes() == before
+
+
+def test_foreign_file_is_one_line_and_its_own_exit_code() -> None:
+    code, rows, said = replay(model(), "-d", "cpu")
+    assert (code, rows) == (9, [])
+    assert said.count("\n") == 1 and "is no recording" in said

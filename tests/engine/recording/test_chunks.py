@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.recording.chunks import ChunkReader, ChunkWriter
+from ggrpc.errors import ConfigError, RecordingError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of two chunks."""
+    path = tmp_path / "graph.bin"
+    writer = ChunkWriter(path)
+    writer.append(1, b"one")
+    writer.append(2, b"t", b"", b"wo")
+    writer.close()
+    return path
+
+
+def contents(path: Path) -> tuple[list[tuple[int, bytes]], bool]:
+    with ChunkReader(path) as reader:
+        found = [(chunk.kind, reader.read(chunk)) for chunk in reader.chunks()]
+        return found, reader.cut
+
+
+def test_chunks_come_back(path: Path) -> None:
+    assert contents(path) == ([(1, b"one"), (2, b"two")], False)
+
+
+def test_file_is_good_up_to_its_last_whole_chunk(path: Path) -> None:
+    whole = path.read_bytes()
+    first = len(whole) - (4 + 8 + 3 + 4)
+    for size in range(16, len(whole)):
+        path.write_bytes(whole[:size])
+        expected = [(1, b"one")] if size >= first else []
+        assert contents(path) == (expected, size not in (16, first))
+
+
+def test_every_flipped_bit_is_found(path: Path) -> None:
+    whole = path.read_bytes()
+    first_payload = 16 + 12
+    for at in range(first_payload, first_payload + 3 + 4):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(RecordingError, match="checksum"):
+            contents(path)
+
+
+@pytest.mark.parametrize("start", [b"", b"GGRPC", b"GGUF" + bytes(60)])
+def test_foreign_file_is_refused(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(start)
+    with pytest.raises(RecordingError, match="is no recording"):
+        ChunkReader(path)
+
+
+def test_format_of_the_future_is_refused(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[8] = 9
+    path.write_bytes(whole)
+    with pytest.raises(RecordingError, match="format 9; this ggrpc reads up to 1"):
+        ChunkReader(path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="No such file"):
+        ChunkReader(tmp_path / "none")
+
+
+def test_file_that_is_there_stays_unless_forced(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="--force"):
+        ChunkWriter(path)
+    assert path.read_bytes() == before
+    ChunkWriter(path, force=True).close()
+    assert contents(path) == ([], False)
+
+
+def test_folder_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot write"):
+        ChunkWriter(tmp_path / "none" / "graph.bin")
+
+
+def test_full_disk_is_told() -> None:
+    writer = ChunkWriter(Path("/dev/full"), force=True)
+    with pytest.raises(RecordingError, match="No space left"):
+        for _ in range(100):
+            writer.append(1, bytes(1 << 16))
+    with pytest.raises(RecordingError, match="No space left"):
+        writer.close()
