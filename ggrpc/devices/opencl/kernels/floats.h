@@ -1,34 +1,20 @@
-// A plain type, TYPE (a ggml_type), sixteen numbers at a time, as float.
+// One float, and sixteen in a row, of a float type: LOAD(F16, p), STORE16(F32, v, p).
 
-#include "vectors.h"
+#define SIZE_F32 4
+#define SIZE_F16 2
+#define LOAD_F32(p) (*(global const float *)(p))
+#define LOAD_F16(p) vload_half(0, (global const half *)(p))
+#define LOAD16_F32(p) vload16(0, (global const float *)(p))
+#define LOAD16_F16(p) vload_half16(0, (global const half *)(p))
+#define STORE_F32(v, p) *(global float *)(p) = (v)
+#define STORE_F16(v, p) vstore_half_rte((v), 0, (global half *)(p))
+#define STORE16_F32(v, p) vstore16((v), 0, (global float *)(p))
+#define STORE16_F16(v, p) vstore_half16_rte((v), 0, (global half *)(p))
 
-#define F32 0
-#define F16 1
-#define BF16 30
-
-typedef short16 loose_short16 __attribute__((aligned(1)));
-typedef ushort16 loose_ushort16 __attribute__((aligned(1)));
-
-#if TYPE == F32
-#define BYTES 4
-INLINE float16 sixteen(Packed p) {
-    return LOAD(float16, p);
-}
-#elif TYPE == F16
-#define BYTES 2
-INLINE float16 sixteen(Packed p) {
-    return HALVES(LOAD(short16, p));
-}
-#elif TYPE == BF16
-#define BYTES 2
-INLINE float16 sixteen(Packed p) {
-    return AS(float16, CONVERT(uint16, LOAD(ushort16, p)) << 16);
-}
-#endif
-
-// The `count` first ones, and zeros.
-INLINE float16 up_to_sixteen(Packed p, int count) {
-    uchar copy[16 * BYTES] = {0};
-    for (int i = 0; i < count * BYTES; i++) copy[i] = p[i];
-    return sixteen((Packed)(ulong)copy);
-}
+#define OF_(name, type) name##_##type
+#define OF(name, type) OF_(name, type)
+#define SIZE(type) OF(SIZE, type)
+#define LOAD(type, p) OF(LOAD, type)(p)
+#define LOAD16(type, p) OF(LOAD16, type)(p)
+#define STORE(type, v, p) OF(STORE, type)(v, p)
+#define STORE16(type, v, p) OF(STORE16, type)(v, p)

@@ -4,7 +4,7 @@
 // rows lie side by side. It multiplies all rows of b that want this matrix with it, TILE
 // at a time.
 
-#include "floats.h"
+#include "plain.h"
 #include "transpose.h"
 
 // Sixteen rows; of them `count` are there.

@@ -1,6 +1,6 @@
 // Rows of a plain matrix times one row of float32, on a processor.
 
-#include "floats.h"
+#include "plain.h"
 
 // ROWS rows; of the last ones, `count` are there.
 OUTER void some_rows(Packed w, long stride, int count, Packed x, long k,

@@ -1,0 +1,34 @@
+// A plain type, TYPE (a ggml_type), sixteen numbers at a time, as float.
+
+#include "vectors.h"
+
+#define F32 0
+#define F16 1
+#define BF16 30
+
+typedef short16 loose_short16 __attribute__((aligned(1)));
+typedef ushort16 loose_ushort16 __attribute__((aligned(1)));
+
+#if TYPE == F32
+#define BYTES 4
+INLINE float16 sixteen(Packed p) {
+    return LOAD(float16, p);
+}
+#elif TYPE == F16
+#define BYTES 2
+INLINE float16 sixteen(Packed p) {
+    return HALVES(LOAD(short16, p));
+}
+#elif TYPE == BF16
+#define BYTES 2
+INLINE float16 sixteen(Packed p) {
+    return AS(float16, CONVERT(uint16, LOAD(ushort16, p)) << 16);
+}
+#endif
+
+// The `count` first ones, and zeros.
+INLINE float16 up_to_sixteen(Packed p, int count) {
+    uchar copy[16 * BYTES] = {0};
+    for (int i = 0; i < count * BYTES; i++) copy[i] = p[i];
+    return sixteen((Packed)(ulong)copy);
+}
