@@ -15,6 +15,7 @@ from ggrpc.commands import (
     cache,
     check,
     devices,
+    inspect,
     mem,
     probe,
     pull,
@@ -32,7 +33,7 @@ from ggrpc.errors import GgrpcError
 # Typer depends on click or brings a copy of it; either way this is its UsageError.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-NO_CLIENTS = ("serve", "devices", "cache")  # they ask no server
+NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they ask no server
 
 EXAMPLES = ("ggrpc serve", "ggrpc probe localhost")
 
@@ -89,6 +90,7 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
     app.command(epilog=_examples(record.EXAMPLES))(record.record)
     app.command(epilog=_examples(replay.EXAMPLES))(replay.replay)
+    app.command(epilog=_examples(inspect.EXAMPLES))(inspect.inspect)
     app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
     app.add_typer(_cache(), name="cache", epilog=_examples(cache.EXAMPLES))
     group = cast(TyperGroup, typer.main.get_command(app))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ggrpc.op import GluOp, Op, UnaryOp
-from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.contract import Contract, Node, Source, define, several_each
 from ggrpc.ops.rules import like, same_shape, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS
@@ -69,5 +69,6 @@ define(
         _glu_ne,
         GluParams,
         (_known_glu, same_shape(A, B), same_type(A, B)),
+        flops=several_each(2),
     ),
 )

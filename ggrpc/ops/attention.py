@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.contract import Contract, Node, Source, define, several_each
 from ggrpc.ops.rules import F32, at_least, equal, like, multiple, not_empty
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
@@ -49,6 +49,13 @@ def _flash_attn_ne(node: Node) -> Dims:
 
 _kv = FLOATS | QUANTIZED
 
+
+def _flash_attn_flops(node: Node) -> int:
+    """A product for each query and key, and one for each weight and value."""
+    k, v = node.source(K), node.source(V)
+    return 2 * node.source(Q).nrows * k.ne[1] * (k.ne[0] + v.ne[0])
+
+
 define(
     Contract(
         Op.SOFT_MAX,
@@ -68,6 +75,7 @@ define(
             equal((SOFT_MAX_SINKS, 0), (A, 2)),
             not_empty(SOFT_MAX_SINKS),
         ),
+        flops=several_each(4),
     ),
     Contract(
         Op.FLASH_ATTN_EXT,
@@ -95,5 +103,6 @@ define(
             equal((SINKS, 0), (Q, 2)),
             not_empty(SINKS),
         ),
+        flops=_flash_attn_flops,
     ),
 )

@@ -64,6 +64,16 @@ class Source:
     index: bool = False
 
 
+def one_each(node: Node) -> int:
+    """One operation for each element of the result."""
+    return node.tensor.nelements
+
+
+def several_each(count: int) -> Callable[[Node], int]:
+    """So many operations for each element of the result."""
+    return lambda node: count * node.tensor.nelements
+
+
 Rule = Callable[[Node], str | None]  # what is broken, or None
 Shape = Callable[[Node], Dims]
 
@@ -83,6 +93,8 @@ class Contract:
             types, shapes and parameters alone.
         placed: what must hold of where result and sources lie, or None.
         computes: False for a view, which only describes bytes that are there already.
+        flops: the floating-point operations of a node, a multiply-add being two and a
+            function one; what is only moved is none.
     """
 
     op: Op
@@ -93,6 +105,7 @@ class Contract:
     rules: tuple[Rule, ...] = ()
     placed: Rule | None = None
     computes: bool = True
+    flops: Callable[[Node], int] = one_each
 
     def unpack_params(self, op_params: bytes) -> Any:
         """Decode op_params."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ggrpc.op import Op
@@ -116,6 +118,27 @@ def _conv_transpose_2d_ne(node: Node) -> Dims:
 
 _sources = (Source("a", HALF_OR_FULL), Source("b", F32))
 
+
+def _taps(node: Node, axes: int) -> int:
+    """Elements of the kernel that one element meets along so many axes."""
+    return math.prod(node.source(A).ne[:axes])
+
+
+def _flops(axes: int) -> Callable[[Node], int]:
+    """A product of each result with a kernel of so many axes."""
+    return lambda node: 2 * node.tensor.nelements * _taps(node, axes)
+
+
+def _conv_3d_flops(node: Node) -> int:
+    channels: int = max(0, node.params.c)
+    return 2 * node.tensor.nelements * _taps(node, 3) * channels
+
+
+def _transposed_flops(axes: int) -> Callable[[Node], int]:
+    """A product of each element of b with a kernel of so many axes."""
+    return lambda node: 2 * node.source(B).nelements * _taps(node, axes)
+
+
 define(
     Contract(
         Op.CONV_2D,
@@ -124,6 +147,7 @@ define(
         _conv_2d_ne,
         Conv2dParams,
         (strides, few_taps(A, 2), equal((A, 2), (B, 2))),
+        flops=_flops(3),
     ),
     Contract(
         Op.CONV_2D_DW,
@@ -132,6 +156,7 @@ define(
         _conv_2d_dw_ne,
         Conv2dParams,
         (strides, few_taps(A, 2), _one_each, equal((A, 3), (B, 2))),
+        flops=_flops(2),
     ),
     Contract(
         Op.CONV_3D,
@@ -140,6 +165,7 @@ define(
         _conv_3d_ne,
         Conv3dParams,
         (strides, few_taps(A, 3), _conv_3d_counts),
+        flops=_conv_3d_flops,
     ),
     Contract(
         Op.CONV_TRANSPOSE_1D,
@@ -148,6 +174,7 @@ define(
         _conv_transpose_1d_ne,
         ConvTranspose1dParams,
         (strides, few_taps(A, 1), _one_sequence, equal((A, 2), (B, 1))),
+        flops=_transposed_flops(2),
     ),
     Contract(
         Op.CONV_TRANSPOSE_2D,
@@ -156,5 +183,6 @@ define(
         _conv_transpose_2d_ne,
         ConvTranspose2dParams,
         (strides, few_taps(A, 2), equal((A, 3), (B, 2))),
+        flops=_transposed_flops(3),
     ),
 )

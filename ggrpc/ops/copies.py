@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Rule, Source, define
+from ggrpc.ops.contract import Contract, Node, Rule, Source, define, several_each
 from ggrpc.ops.rules import (
     ANY,
     F32,
@@ -92,14 +92,28 @@ def _shifts(node: Node) -> str | None:
 _a = Source("a", ANY)
 
 define(
-    Contract(Op.DUP, (_a,), ANY, like(A)),
-    Contract(Op.CONT, (_a,), ANY, own, rules=(same_elements(A, RESULT),)),
+    Contract(
+        Op.DUP,
+        (_a,),
+        ANY,
+        like(A),
+        flops=several_each(0),
+    ),
+    Contract(
+        Op.CONT,
+        (_a,),
+        ANY,
+        own,
+        rules=(same_elements(A, RESULT),),
+        flops=several_each(0),
+    ),
     Contract(
         Op.CPY,
         (_a, Source("b", ANY)),
         ANY,
         like(B),
         rules=(same_elements(A, B), same_type(RESULT, B)),
+        flops=several_each(0),
     ),
     Contract(
         Op.GET_ROWS,
@@ -115,6 +129,7 @@ define(
             _one_list(B),
             _get_rows_type,
         ),
+        flops=several_each(0),
     ),
     Contract(
         Op.SET_ROWS,
@@ -131,6 +146,7 @@ define(
             multiple((ROWS, 3), (ROW_IDS, 2)),
             _one_list(ROW_IDS),
         ),
+        flops=several_each(0),
     ),
     Contract(
         Op.CONCAT,
@@ -139,6 +155,7 @@ define(
         _concat_ne,
         ConcatParams,
         (_concat_dim, same_type(A, B), same_type(A, RESULT), _concat_fits),
+        flops=several_each(0),
     ),
     Contract(
         Op.REPEAT,
@@ -146,6 +163,15 @@ define(
         ANY,
         own,
         rules=(same_type(A, RESULT), repeats(A, RESULT)),
+        flops=several_each(0),
     ),
-    Contract(Op.ROLL, (Source("a", F32),), F32, like(A), RollParams, (_shifts,)),
+    Contract(
+        Op.ROLL,
+        (Source("a", F32),),
+        F32,
+        like(A),
+        RollParams,
+        (_shifts,),
+        flops=several_each(0),
+    ),
 )

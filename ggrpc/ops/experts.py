@@ -26,6 +26,10 @@ def _list_a_token(node: Node) -> str | None:
     return None if node.source(IDS).ne[2:] == (1, 1) else "ids is no matrix"
 
 
+def _mul_mat_id_flops(node: Node) -> int:
+    return 2 * node.tensor.nelements * node.source(AS).ne[0]
+
+
 define(
     Contract(
         Op.MUL_MAT_ID,
@@ -43,6 +47,7 @@ define(
             equal((IDS, 1), (B, 2)),
             multiple((IDS, 0), (B, 1)),
         ),
+        flops=_mul_mat_id_flops,
     ),
     Contract(
         Op.ADD_ID,

@@ -7,6 +7,7 @@ next call goes on with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -148,6 +149,11 @@ def _delta_net_state(node: Node) -> str | None:
     return None if count == expected else f"state has {count} elements, not {expected}"
 
 
+def _flops(v: int) -> Callable[[Node], int]:
+    """The state, a column for each element of v, decays, is added to and is read."""
+    return lambda node: 5 * node.source(v).nelements * node.source(v).ne[0]
+
+
 define(
     Contract(
         Op.RWKV_WKV6,
@@ -156,6 +162,7 @@ define(
         lambda node: _tokens_and_states(node, Wkv6.K, Wkv6.STATE),
         NoParams,
         (*_rules(Wkv6, Wkv6.K, Wkv6.TF), contiguous(Wkv6.TF), _bonus_fits),
+        flops=_flops(Wkv6.V),
     ),
     Contract(
         Op.RWKV_WKV7,
@@ -164,6 +171,7 @@ define(
         lambda node: _tokens_and_states(node, Wkv7.K, Wkv7.STATE),
         NoParams,
         _rules(Wkv7, Wkv7.K),
+        flops=_flops(Wkv7.V),
     ),
     Contract(
         Op.GATED_LINEAR_ATTN,
@@ -172,6 +180,7 @@ define(
         lambda node: _tokens_and_states(node, Gla.K, Gla.STATE),
         GlaParams,
         _rules(Gla, Gla.K),
+        flops=_flops(Gla.V),
     ),
     Contract(
         Op.GATED_DELTA_NET,
@@ -193,5 +202,6 @@ define(
             contiguous(RESULT),
             _delta_net_state,
         ),
+        flops=_flops(DeltaNet.V),
     ),
 )

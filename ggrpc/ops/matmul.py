@@ -38,6 +38,14 @@ def _ne(node: Node) -> Dims:
     return a.ne[1], *b.ne[1:]
 
 
+def _mul_mat_flops(node: Node) -> int:
+    return 2 * node.tensor.nelements * node.source(A).ne[0]
+
+
+def _out_prod_flops(node: Node) -> int:
+    return 2 * node.tensor.nelements * node.source(A).ne[1]
+
+
 define(
     Contract(
         Op.MUL_MAT,
@@ -50,6 +58,7 @@ define(
             multiple((B, 2), (A, 2)),
             multiple((B, 3), (A, 3)),
         ),
+        flops=_mul_mat_flops,
     ),
     Contract(
         Op.OUT_PROD,
@@ -64,5 +73,6 @@ define(
             multiple((B, 2), (A, 2)),
             multiple((B, 3), (A, 3)),
         ),
+        flops=_out_prod_flops,
     ),
 )

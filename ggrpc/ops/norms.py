@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.contract import Contract, Node, Source, define, several_each
 from ggrpc.ops.rules import F32, like
 
 A = 0
@@ -39,7 +39,15 @@ def _eps(node: Node) -> str | None:
 
 define(
     *(
-        Contract(op, (Source("a", F32),), F32, like(A), NormParams, (_eps,))
+        Contract(
+            op,
+            (Source("a", F32),),
+            F32,
+            like(A),
+            NormParams,
+            (_eps,),
+            flops=several_each(4),
+        )
         for op in (Op.NORM, Op.RMS_NORM, Op.L2_NORM)
     ),
     Contract(
@@ -49,5 +57,6 @@ define(
         like(A),
         GroupNormParams,
         (_groups, _eps),
+        flops=several_each(5),
     ),
 )

@@ -123,6 +123,16 @@ _SCAN_RULES: tuple[Rule, ...] = (
     contiguous(S),
 )
 
+
+def _conv_flops(node: Node) -> int:
+    return 2 * node.tensor.nelements * node.source(C).ne[0]
+
+
+def _scan_flops(node: Node) -> int:
+    """The state decays, is added to and is read, for each element of x."""
+    return 5 * node.source(X).nelements * node.source(S).ne[0]
+
+
 define(
     Contract(
         Op.SSM_CONV,
@@ -134,6 +144,7 @@ define(
             shaped(C, lambda n: (n.source(C).ne[0], n.source(SX).ne[1], 1, 1)),
             _enough_columns,
         ),
+        flops=_conv_flops,
     ),
     Contract(
         Op.SSM_SCAN,
@@ -150,5 +161,6 @@ define(
         _scan_ne,
         SsmScanParams,
         (_ids_or_no_heads, *map(_of_any_age, _SCAN_RULES)),
+        flops=_scan_flops,
     ),
 )

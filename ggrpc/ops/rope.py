@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define
+from ggrpc.ops.contract import Contract, Node, Source, define, several_each
 from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like, not_empty
 from ggrpc.types import FLOATS
 
@@ -128,6 +128,7 @@ define(
                 _factors,
                 not_empty(FREQ_FACTORS),
             ),
+            flops=several_each(3),
         )
         for op in (Op.ROPE, Op.ROPE_BACK)
     )

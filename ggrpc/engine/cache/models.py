@@ -19,6 +19,7 @@ from ggrpc.engine.cache.hash import name_of
 from ggrpc.engine.cache.index import Index, Lying, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import check_unchanged, scan
+from ggrpc.engine.gguf_file import tensors_of
 from ggrpc.errors import Cancelled, ConfigError, GgrpcError
 from ggrpc.units import format_size
 
@@ -70,22 +71,7 @@ def pieces_of(path: Path) -> list[Piece]:
     Raises:
         ConfigError: it cannot be read, is none, or is cut short.
     """
-    from gguf import GGUFReader
-
-    try:
-        size = path.stat().st_size
-        tensors = GGUFReader(path).tensors
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # the reader checks little: anything may come of it
-        raise ConfigError(
-            f"{path} is no whole GGUF ({error}); fetch it again"
-        ) from error
-    pieces = [Piece(t.name, int(t.data_offset), int(t.n_bytes)) for t in tensors]
-    for piece in pieces:
-        if piece.at + piece.size > size:
-            raise ConfigError(f"{path} is cut short at {size} bytes; fetch it again")
-    return pieces
+    return [Piece(tensor.name, tensor.at, tensor.size) for tensor in tensors_of(path)]
 
 
 class Model:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES
 from ggrpc.engine.cache.hash import fnv1a
-from ggrpc.errors import ConfigError
+from ggrpc.engine.gguf_file import tensors_of
 from ggrpc.tensor import Tensor
-
-Source = Callable[[Tensor, int, int, int], memoryview | None]
 
 
 class Model:
@@ -24,17 +21,14 @@ class Model:
         path: the file.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it cannot be read, is none, or is cut short.
     """
 
     def __init__(self, path: Path) -> None:
-        import gguf
-
-        try:
-            reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise ConfigError(f"{path} is no GGUF that can be read: {error}") from error
-        self._data: dict[str, Any] = {t.name: t.data for t in reader.tensors}
+        self._stored = {tensor.name: tensor for tensor in tensors_of(path)}
+        file = path.open("rb")
+        self._file = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        file.close()
 
     def bytes_of(
         self, tensor: Tensor, offset: int, size: int, hash: int
@@ -47,10 +41,11 @@ class Model:
             size: how many.
             hash: their FNV-1a, 0 where it is not known.
         """
-        array = self._data.get(tensor.name)
-        if array is None or array.nbytes != tensor.nbytes:
+        stored = self._stored.get(tensor.name)
+        if stored is None or stored.size != tensor.nbytes:
             return None
-        view = memoryview(array).cast("B")[offset : offset + size]
+        start = stored.at + offset
+        view = self._file[start : start + size]
         return None if hash and fnv1a(view) != hash else view
 
 

@@ -1,0 +1,355 @@
+"""`ggrpc inspect`: what is in a recording, a captured session or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ggrpc.commands.environment import Environment, environment_of
+from ggrpc.commands.exit_codes import ExitCode
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.errors import ConfigError
+from ggrpc.units import format_size
+
+if TYPE_CHECKING:
+    from ggrpc.engine.inspection.graphs import Seen
+    from ggrpc.ops import Node
+    from ggrpc.tensor import Tensor
+
+EXAMPLES = (
+    "ggrpc inspect graph.bin",
+    "ggrpc inspect graph.bin --graph 2 --by op",
+    "ggrpc inspect graph.bin --format mermaid",
+    "ggrpc inspect model.gguf --by type",
+    "ggrpc inspect before.bin --diff after.bin",
+)
+
+
+class By(str, Enum):
+    """What has a line."""
+
+    graph = "graph"
+    op = "op"
+    node = "node"
+    tensor = "tensor"
+    type = "type"
+
+
+class Format(str, Enum):
+    """How a graph is written."""
+
+    table = "table"
+    dot = "dot"
+    mermaid = "mermaid"
+    svg = "svg"
+
+
+def _number(value: float) -> str:
+    """With a letter for thousands, millions and so on: 1.23 G."""
+    for letter in ("", " k", " M", " G", " T"):
+        if abs(value) < 1000:
+            return f"{value:.3g}{letter}"
+        value /= 1000
+    return f"{value:.3g} P"
+
+
+COSTS = (
+    Column("flops", "FLOPS", _number, right=True),
+    Column("bytes", "BYTES", format_size, right=True),
+    Column("flops_per_byte", "FLOPS/BYTE", "{:.2f}".format, right=True),
+)
+COLUMNS: dict[By, tuple[Column, ...]] = {
+    By.graph: (
+        Column("graph", "GRAPH", right=True),
+        Column("connection", "CONNECTION", right=True),
+        Column("device", "DEVICE", right=True),
+        Column("nodes", "NODES", right=True),
+        Column("runs", "RUNS", right=True),
+        *COSTS,
+    ),
+    By.op: (Column("op", "OP"), Column("nodes", "NODES", right=True), *COSTS),
+    By.node: (
+        Column("node", "NODE", right=True),
+        Column("role", "ROLE"),
+        Column("op", "OP"),
+        Column("name", "NAME"),
+        Column("type", "TYPE"),
+        Column("ne", "NE"),
+        Column("sources", "SOURCES", wraps=True),
+        *COSTS,
+    ),
+    By.tensor: (
+        Column("name", "NAME"),
+        Column("type", "TYPE"),
+        Column("ne", "NE"),
+        Column("bytes", "BYTES", format_size, right=True),
+        Column("at", "AT", right=True),
+    ),
+    By.type: (
+        Column("type", "TYPE"),
+        Column("tensors", "TENSORS", right=True),
+        Column("bytes", "BYTES", format_size, right=True),
+    ),
+}
+CHANGES = (
+    Column("graph", "GRAPH", right=True),
+    Column("node", "NODE", right=True),
+    Column("what", "WHAT"),
+    Column("first", "FIRST", wraps=True),
+    Column("second", "SECOND", wraps=True),
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
+Kind = Annotated[
+    By | None,
+    typer.Option(
+        metavar="WHAT",
+        show_default="graph, or tensor of a model",
+        help="What has a line: graph, op or node; tensor or type of a model.",
+    ),
+]
+GraphNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--graph",
+        metavar="N",
+        min=1,
+        show_default="all, or the largest to draw",
+        help="Only this graph.",
+    ),
+]
+NodeName = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        metavar="NAME",
+        help="Only nodes of this name or number, with what they read and who reads "
+        "them.",
+    ),
+]
+Shape = Annotated[
+    Format,
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, dot, mermaid or svg (by graphviz)."
+    ),
+]
+Other = Annotated[
+    Path | None,
+    typer.Option(
+        "--diff",
+        metavar="FILE",
+        help="Show where the graphs of another recording differ; exit code 1 if any "
+        "does.",
+    ),
+]
+
+
+def inspect(
+    context: typer.Context,
+    file: File,
+    by: Kind = None,
+    graph: GraphNumber = None,
+    node: NodeName = None,
+    format: Shape = Format.table,
+    diff: Other = None,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Look into a recording, a captured session or a model.
+
+    FILE is what 'ggrpc record' wrote, a session captured as NAME.c2s.bin beside
+    NAME.s2c.bin, or a GGUF. Of graphs the nodes are shown with their types, shapes and
+    sources, and what they cost: floating-point operations (a multiply-add is two) and
+    bytes read and written. Nothing is computed.
+    """
+    environment = environment_of(context)
+    if _is_model(file):
+        _show(environment, by or By.tensor, _of_model(file, by), as_json, no_headers)
+        return ExitCode.OK
+    if by in (By.tensor, By.type):
+        raise ConfigError(f"{file} is no GGUF: take --by graph, op or node")
+    from ggrpc.engine.inspection.graphs import graphs_in
+
+    seen = _chosen(graphs_in(file), graph, file)
+    if diff is not None:
+        rows = list(_changes(seen, _chosen(graphs_in(diff), graph, diff)))
+        Listing(CHANGES, as_json, not no_headers).show(environment, rows)
+        return ExitCode.CHECK_FAILED if rows else ExitCode.OK
+    if format is not Format.table:
+        environment.write(_drawn(seen, format))
+        return ExitCode.OK
+    by = By.node if node is not None else by or By.graph
+    _show(environment, by, _rows(seen, by, node), as_json, no_headers)
+    return ExitCode.OK
+
+
+def _is_model(file: Path) -> bool:
+    from ggrpc.engine.gguf_file import is_gguf
+
+    return is_gguf(file)
+
+
+def _show(
+    environment: Environment,
+    by: By,
+    rows: Iterator[Row],
+    as_json: bool,
+    no_headers: bool,
+) -> None:
+    Listing(COLUMNS[by], as_json, not no_headers).show(environment, list(rows))
+
+
+def _of_model(file: Path, by: By | None) -> Iterator[Row]:
+    from ggrpc.engine.gguf_file import tensors_of
+
+    tensors = tensors_of(file)
+    if by is By.type:
+        for type in dict.fromkeys(tensor.type for tensor in tensors):
+            alike = [tensor.size for tensor in tensors if tensor.type == type]
+            yield {"type": type, "tensors": len(alike), "bytes": sum(alike)}
+        return
+    if by not in (None, By.tensor):
+        raise ConfigError(f"{file} is a model: take --by tensor or type")
+    for tensor in tensors:
+        ne = "x".join(map(str, tensor.ne))
+        yield {**tensor._asdict(), "ne": ne, "bytes": tensor.size}
+
+
+def _chosen(seen: Sequence[Seen], number: int | None, file: Path) -> list[Seen]:
+    chosen = [one for one in seen if number in (None, one.number)]
+    if not chosen:
+        which = "no graph" if number is None else f"no graph {number}"
+        raise ConfigError(f"{file} has {which}: it has {len(seen)}")
+    return chosen
+
+
+def _rows(seen: Sequence[Seen], by: By, name: str | None) -> Iterator[Row]:
+    if by is By.graph:
+        for one in seen:
+            nodes = one.graph.nodes
+            yield {
+                "graph": one.number,
+                "connection": one.connection,
+                "device": one.device,
+                "nodes": len(nodes),
+                "runs": one.runs,
+                **_costs(nodes),
+            }
+    elif by is By.op:
+        yield from _op_rows([node for one in seen for node in one.graph.nodes])
+    elif name is None:
+        for one in seen:
+            for at, node in enumerate(one.graph.nodes, 1):
+                yield _node_row(one, at, node)
+    else:
+        yield from _around(seen, name)
+
+
+def _op_rows(nodes: Sequence[Node]) -> Iterator[Row]:
+    """The totals of each op, the dearest first, and of all."""
+    from ggrpc.engine.inspection.graphs import cost_of, name_of_op
+
+    kinds: dict[str, list[Node]] = {}
+    for node in nodes:
+        kinds.setdefault(name_of_op(node), []).append(node)
+    dearest = sorted(kinds, key=lambda op: cost_of(kinds[op]), reverse=True)
+    for op in dearest:
+        yield {"op": op, "nodes": len(kinds[op]), **_costs(kinds[op])}
+    yield {"op": "all", "nodes": len(nodes), **_costs(nodes)}
+
+
+def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
+    """The nodes of a name or number, what each reads, and what reads it."""
+    found = False
+    for one in seen:
+        places = {n.tensor.id: at for at, n in enumerate(one.graph.nodes, 1)}
+        for at, node in enumerate(one.graph.nodes, 1):
+            if name not in (node.tensor.name, str(at)):
+                continue
+            found = True
+            yield _node_row(one, at, node)
+            for source in filter(None, node.src):
+                place = places.get(source.id)
+                if place is None:
+                    yield _tensor_row(one, source)
+                else:
+                    row = _node_row(one, place, one.graph.nodes[place - 1])
+                    yield {**row, "role": "source"}
+            for place, reader in enumerate(one.graph.nodes, 1):
+                if any(s and s.id == node.tensor.id for s in reader.src):
+                    yield {**_node_row(one, place, reader), "role": "reader"}
+    if not found:
+        raise ConfigError(f"no node is called '{name}': --by node lists them")
+
+
+def _node_row(one: Seen, at: int, node: Node) -> Row:
+    from ggrpc.engine.inspection.graphs import name_of_op
+
+    sources = [source.name or f"{source.id:#x}" for source in filter(None, node.src)]
+    return {
+        **_tensor_row(one, node.tensor),
+        "node": at,
+        "role": "node",
+        "op": name_of_op(node),
+        "sources": ", ".join(sources),
+        **_costs([node]),
+    }
+
+
+def _tensor_row(one: Seen, tensor: Tensor) -> Row:
+    return {
+        "graph": one.number,
+        "node": None,
+        "role": "source",
+        "op": None,
+        "name": tensor.name,
+        "type": tensor.type.name,
+        "ne": "x".join(map(str, tensor.ne)),
+        "sources": None,
+        "flops": None,
+        "bytes": tensor.nbytes,
+        "flops_per_byte": None,
+    }
+
+
+def _costs(nodes: Sequence[Node]) -> Row:
+    from ggrpc.engine.inspection.graphs import cost_of
+
+    cost = cost_of(nodes)
+    return {
+        "flops": cost.flops,
+        "bytes": cost.bytes,
+        "flops_per_byte": cost.intensity,
+    }
+
+
+def _drawn(seen: Sequence[Seen], format: Format) -> str:
+    from ggrpc.engine.inspection import drawings
+
+    largest = max(seen, key=lambda one: len(one.graph.nodes))
+    draw = {
+        Format.dot: drawings.dot,
+        Format.mermaid: drawings.mermaid,
+        Format.svg: drawings.svg,
+    }[format]
+    return draw(largest.graph)
+
+
+def _changes(first: Sequence[Seen], second: Sequence[Seen]) -> Iterator[Row]:
+    from ggrpc.engine.inspection.graphs import differences
+
+    for one, other in zip(first, second, strict=False):
+        for change in differences(one.graph, other.graph):
+            yield {"graph": one.number, **change._asdict()}
+    if len(first) != len(second):
+        yield {
+            "graph": None,
+            "node": None,
+            "what": "graphs",
+            "first": str(len(first)),
+            "second": str(len(second)),
+        }

@@ -1,0 +1,68 @@
+"""What a GGUF holds, and where: nothing of the tensors is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ggrpc.errors import ConfigError
+
+MAGIC = b"GGUF"
+
+
+class Stored(NamedTuple):
+    """A tensor in a file.
+
+    Attributes:
+        name: its name.
+        type: the name of its ggml type.
+        ne: its dimensions.
+        at: where it begins in the file.
+        size: its bytes.
+    """
+
+    name: str
+    type: str
+    ne: tuple[int, ...]
+    at: int
+    size: int
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as a GGUF does; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def tensors_of(path: Path) -> list[Stored]:
+    """Every tensor of a GGUF, in the order of the file.
+
+    Raises:
+        ConfigError: it cannot be read, is none, or is cut short.
+    """
+    from gguf import GGUFReader
+
+    try:
+        size = path.stat().st_size
+        tensors = [
+            Stored(
+                tensor.name,
+                tensor.tensor_type.name,
+                tuple(int(n) for n in tensor.shape),
+                int(tensor.data_offset),
+                int(tensor.n_bytes),
+            )
+            for tensor in GGUFReader(path).tensors
+        ]
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # the reader checks little: anything may come of it
+        raise ConfigError(
+            f"{path} is no whole GGUF ({error}); fetch it again"
+        ) from error
+    if any(tensor.at + tensor.size > size for tensor in tensors):
+        raise ConfigError(f"{path} is cut short at {size} bytes; fetch it again")
+    return tensors

@@ -1,0 +1,1 @@
+"""Looks into recordings, captured sessions and models, without running anything."""

@@ -1,0 +1,76 @@
+"""Graphs as text that others draw: DOT, Mermaid, and SVG by graphviz."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+from ggrpc.engine.inspection.graphs import name_of_op
+from ggrpc.errors import ConfigError
+from ggrpc.graph import Graph
+from ggrpc.tensor import Tensor
+
+
+def dot(graph: Graph) -> str:
+    """The graph in graphviz's language."""
+    lines = [
+        f'  t{number} [label="{_escaped(label)}"{"" if computed else ", shape=box"}];'
+        for number, label, computed in _boxes(graph)
+    ]
+    lines += [f"  t{source} -> t{result};" for source, result in _arrows(graph)]
+    return "digraph graph_ {\n" + "\n".join(lines) + "\n}\n"
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph in Mermaid's language."""
+    lines = []
+    for number, label, computed in _boxes(graph):
+        text = label.replace('"', "#quot;").replace("\n", "<br>")
+        lines.append(f'  t{number}("{text}")' if computed else f'  t{number}["{text}"]')
+    lines += [f"  t{source} --> t{result}" for source, result in _arrows(graph)]
+    return "flowchart TD\n" + "\n".join(lines) + "\n"
+
+
+def svg(graph: Graph) -> str:
+    """The graph, drawn by graphviz.
+
+    Raises:
+        ConfigError: graphviz is not installed, or fails.
+    """
+    try:
+        drawn = subprocess.run(
+            ["dot", "-Tsvg"], input=dot(graph), capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        raise ConfigError(
+            "SVG needs graphviz, whose 'dot' is not here: install it, or take "
+            "--format dot or mermaid"
+        ) from None
+    if drawn.returncode:
+        raise ConfigError(f"graphviz failed: {drawn.stderr.strip()}")
+    return drawn.stdout
+
+
+def _boxes(graph: Graph) -> Iterator[tuple[int, str, bool]]:
+    """A number, a text and whether it is computed, of each tensor in use."""
+    computed = {node.tensor.id: name_of_op(node) for node in graph.nodes}
+    used = {s.id for node in graph.nodes for s in node.src if s} | computed.keys()
+    for number, tensor in enumerate(graph.tensors.values()):
+        if tensor.id in used:
+            yield number, _label(tensor, computed.get(tensor.id)), tensor.id in computed
+
+
+def _label(tensor: Tensor, op: str | None) -> str:
+    shape = f"{tensor.type.name} {'x'.join(map(str, tensor.ne))}"
+    return "\n".join(filter(None, (op, tensor.name, shape)))
+
+
+def _arrows(graph: Graph) -> Iterator[tuple[int, int]]:
+    numbers = {id: number for number, id in enumerate(graph.tensors)}
+    for node in graph.nodes:
+        for source in filter(None, node.src):
+            yield numbers[source.id], numbers[node.tensor.id]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

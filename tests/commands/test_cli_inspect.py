@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine.inspection.test_graphs import trace
+from tests.support.paths import shared
+
+
+@pytest.fixture
+def session() -> str:
+    return str(trace("7.0.0"))
+
+
+def test_graphs_of_a_session(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("inspect", session, "--json")
+    assert outcome.code == 0
+    assert sum(row["runs"] for row in outcome.rows) == 7
+    for row in outcome.rows:
+        assert row["flops_per_byte"] == row["flops"] / row["bytes"]
+
+
+def test_totals_by_op_add_up(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    *ops, total = piped("inspect", session, "--by", "op", "--json").rows
+    assert total["op"] == "all"
+    for field in ("nodes", "flops", "bytes"):
+        assert sum(row[field] for row in ops) == total[field]
+    graphs = piped("inspect", session, "--json").rows
+    assert sum(row["flops"] for row in graphs) == total["flops"]
+
+
+def test_nodes_of_one_graph(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    rows = piped("inspect", session, "--by", "node", "--graph", "1", "--json").rows
+    assert {row["graph"] for row in rows} == {1}
+    assert [row["node"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_node_with_what_it_reads_and_who_reads_it(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    arguments = ("inspect", session, "--node", "Qcur-0", "--graph", "1", "--json")
+    roles = [row["role"] for row in piped(*arguments).rows]
+    assert roles.count("node") >= 1
+    assert {"source", "reader"} <= set(roles)
+    outcome = piped("inspect", session, "--node", "none")
+    assert outcome.code == 2
+    assert "no node is called 'none'" in outcome.err
+
+
+def test_same_recording_does_not_differ(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    assert piped("inspect", session, "--diff", session).code == 0
+    other = str(trace("3.6.1"))
+    outcome = piped("inspect", session, "--diff", other, "--json")
+    assert outcome.code == (1 if outcome.rows else 0)
+
+
+def test_drawing_goes_to_stdout(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("inspect", session, "--format", "mermaid")
+    assert (outcome.code, outcome.out[:9]) == (0, "flowchart")
+
+
+def test_model_shows_tensors_and_types(piped) -> None:  # type: ignore[no-untyped-def]
+    model = str(shared("peer/models/micro_f16.gguf"))
+    tensors = piped("inspect", model, "--json").rows
+    types = piped("inspect", model, "--by", "type", "--json").rows
+    assert sum(row["tensors"] for row in types) == len(tensors)
+    assert sum(row["bytes"] for row in types) == sum(r["bytes"] for r in tensors)
+    assert piped("inspect", model, "--by", "op").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--by", "tensor"), "is no GGUF"),
+        (("--graph", "99"), "no graph 99"),
+    ],
+)
+def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]
+    piped, session: str, arguments: tuple[str, ...], said: str
+) -> None:
+    outcome = piped("inspect", session, *arguments)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_foreign_file_has_its_exit_code(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "text"
+    path.write_text("hello, this is not a recording")
+    assert piped("inspect", str(path)).code == 9
+    assert piped("inspect", str(tmp_path / "none")).code == 9
