@@ -10,6 +10,7 @@ from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED
 
 AS, A, B, IDS = 0, 0, 1, 2
+MOST_EXPERTS = 1 << 16  # each of which costs a call; models have hundreds
 
 
 def _mul_mat_id_ne(node: Node) -> Dims:
@@ -20,6 +21,13 @@ def _three_dimensions(node: Node) -> str | None:
     if node.source(AS).ne[3] == node.source(B).ne[3] == 1:
         return None
     return "as and b may have 3 dimensions"
+
+
+def _few(node: Node) -> str | None:
+    experts, chosen = node.source(AS).ne[2], node.source(IDS).ne[0]
+    if max(experts, chosen) <= MOST_EXPERTS:
+        return None
+    return f"{chosen} of {experts} experts are chosen, {MOST_EXPERTS} can be"
 
 
 def _list_a_token(node: Node) -> str | None:
@@ -43,6 +51,7 @@ define(
         rules=(
             _three_dimensions,
             _list_a_token,
+            _few,
             equal((AS, 0), (B, 0)),
             equal((IDS, 1), (B, 2)),
             multiple((IDS, 0), (B, 1)),

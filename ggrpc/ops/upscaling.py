@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, own
+from ggrpc.ops.rules import F32, MOST_TAPS, own
 
 A = 0
 
@@ -42,6 +42,15 @@ def _known_mode(node: Node) -> str | None:
     return None
 
 
+def _few_taps(node: Node) -> str | None:
+    """A pixel of a smaller image is made of all those that it covers."""
+    if not node.params.mode & ScaleFlag.ANTIALIAS:
+        return None
+    before, after = node.source(A).ne[:2], node.tensor.ne[:2]
+    taps = max(2 * n // max(1, m) for n, m in zip(before, after, strict=True))
+    return None if taps <= MOST_TAPS else f"a pixel is made of {taps} others"
+
+
 def _has_pixels(node: Node) -> str | None:
     return "a is empty" if 0 in node.source(A).ne else None
 
@@ -53,6 +62,6 @@ define(
         F32,
         own,
         UpscaleParams,
-        (_known_mode, _has_pixels),
+        (_known_mode, _has_pixels, _few_taps),
     )
 )

@@ -101,6 +101,8 @@ def _soft_max_with_sink(
 @kernel(Op.FLASH_ATTN_EXT)
 def flash_attn_ext(node: Node, c: Compiler) -> None:
     plan = Plan.of(node)
+    q = node.source(Q).ne
+    c.demand_few(q[3] * plan.kv_heads // plan.heads * -(-q[1] // plan.queries))
     blocks = list(_blocks(node, plan, c))
     threads = min(c.workers.threads, len(blocks))
     c.parallel(

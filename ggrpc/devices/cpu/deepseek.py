@@ -44,7 +44,9 @@ def lightning_indexer(node: Node, c: Compiler) -> None:
     y = c.result(node.tensor)[:, 0]
     streams, tokens, heads, _ = q.shape
     scores = heads * k.shape[1]
-    parts = pieces((tokens, 1), max(1, math.ceil(tokens * scores / GROUP)))
+    count = min(tokens, max(1, math.ceil(tokens * scores / GROUP)))
+    c.demand_few(streams * count)
+    parts = pieces((tokens, 1), count)
     blocks = [
         (q[s][at], k[s].T, weights[s][at], mask[s % len(mask)][at], y[s][at])
         for s in range(streams)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import TypeVar
 
 import psutil
@@ -66,8 +66,10 @@ class CpuDevice(Device):
         self._process = psutil.Process()
         self._at_start: int = self._process.memory_info().rss
         self._handed_out = 0
-        # Memory may be given back by whoever collects garbage, also while it holds it.
-        self._handing_out = RLock()
+        self._handing_out = Lock()
+        # Scratch memory is given back by whoever collects garbage, in the middle of
+        # anything: this guards the number alone, and nothing waits while it is held.
+        self._counting = RLock()
         self._read_at = 0.0
         self._capacity = 0
 
@@ -105,18 +107,18 @@ class CpuDevice(Device):
                 made = make()
             except MemoryError as error:  # the system promises less than it has
                 raise self._out_of_memory(size, free) from error
-            self._handed_out += size
+            self._count(size)
         return made
 
     def _take_scratch(self, size: int) -> mmap:
         """Memory that a program works in, counted until the program is gone."""
         memory = self._hand_out(size, partial(mapped, size))
-        weakref.finalize(memory, self._taken_back, size)
+        weakref.finalize(memory, self._count, -size)
         return memory
 
-    def _taken_back(self, size: int) -> None:
-        with self._handing_out:
-            self._handed_out -= size
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._handed_out += size
 
     def _free(self) -> int:
         """Bytes that can be handed out, now that so many are: touched or not."""
@@ -144,7 +146,7 @@ class CpuDevice(Device):
         return spare >= self._total * RESERVE
 
     def _freed(self, buffer: CpuBuffer) -> None:
-        self._taken_back(buffer.size)
+        self._count(-buffer.size)
         self.weights.freed(buffer)
 
     def _out_of_memory(self, size: int, free: int) -> OutOfMemory:

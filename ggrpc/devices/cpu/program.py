@@ -31,7 +31,7 @@ from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.sharing import Shared
-from ggrpc.errors import OutOfMemory, UnsupportedOp
+from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
@@ -43,6 +43,10 @@ Made = TypeVar("Made")
 
 # Elements for which waking another thread costs less than it saves.
 WORTH_SHARING = 1 << 17
+
+# Parts of a node's work, each some hundred bytes of Python; the largest models' largest
+# images take some 100,000.
+MOST_PARTS = 1 << 20
 # Steps between two pauses: asking whether anybody waits costs a tenth of a small step.
 BATCH = 8
 
@@ -218,6 +222,18 @@ class Compiler:
     def step(self, function: Callable[..., object], *args: object) -> None:
         """Append a call."""
         self._steps.append(partial(function, *args) if args else function)
+
+    def demand_few(self, parts: int) -> None:
+        """Say into how many parts a node's work is about to be cut.
+
+        Raises:
+            DeviceError: they would fill the memory by themselves.
+        """
+        if parts > MOST_PARTS:
+            raise DeviceError(
+                f"a node would be computed in {parts} parts, {MOST_PARTS} are the most:"
+                " its shape is one that no model has"
+            )
 
     def parallel(self, tasks: Iterable[Step]) -> None:
         """Append tasks that are independent of each other, to run on the workers."""

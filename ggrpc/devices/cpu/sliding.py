@@ -17,10 +17,8 @@ import numpy as np
 from ggrpc.devices.cpu.arrays import Array, cast
 from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
 from ggrpc.devices.cpu.workers import Step
-from ggrpc.errors import DeviceError
 
 BLOCK = 1 << 20  # elements of unfolded windows that a thread works on at once
-MOST_CALLS = 1 << 21  # of one node; the largest images of the largest models take less
 
 Box = tuple[slice, ...]
 Index = tuple[Any, ...]  # begins with whatever axes there are
@@ -148,19 +146,15 @@ def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:
         c: the compiler.
         windows: how many there are.
         kernel: elements of a window.
-        taps: calls that each block of windows takes.
+        taps: parts that the work on each block has.
 
     Raises:
-        DeviceError: it all takes more calls than can be kept in memory.
+        DeviceError: they would be too many blocks.
     """
     large = windows * kernel >= WORTH_SHARING
     share = -(-windows // c.workers.threads) if large else windows
     size = max(1, min(share, BLOCK // max(1, kernel)))
-    if (calls := -(-windows // size) * taps) > MOST_CALLS:
-        raise DeviceError(
-            f"{windows} windows of {kernel} elements would take {calls} calls, "
-            f"{MOST_CALLS} at most are made"
-        )
+    c.demand_few(-(-windows // size) * taps)
     return size
 
 

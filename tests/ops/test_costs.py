@@ -1,0 +1,138 @@
+"""Parameters and shapes that are cheap to send, and would be endless to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ggrpc.op import Op
+from ggrpc.ops.convolution import Conv2dParams, ConvTranspose1dParams
+from ggrpc.ops.deepseek import HcCombParams
+from ggrpc.ops.generators import ArangeParams, TimestepEmbeddingParams
+from ggrpc.ops.pooling import Pool1dParams, Pool2dParams
+from ggrpc.ops.rope import RopeMode, RopeParams
+from ggrpc.ops.unfolding import Col2im1dParams, Im2colParams
+from ggrpc.ops.upscaling import UpscaleParams
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+from tests.support.case import Case
+from tests.support.contracts import assert_refused
+
+F32, F16, I32 = GGMLType.F32, GGMLType.F16, GGMLType.I32
+HUGE = (1 << 31) - 1
+MANY = 1 << 19
+
+
+def one_node(
+    op: Op, sources: Sequence[tuple[int, ...]], ne: Sequence[int], params: Any = None
+) -> Case:
+    """A node of sources that have no contents."""
+    case = Case()
+    leaves = [data(case, source) for source in sources]
+    case.node(op, leaves, ne, params=params)
+    return case
+
+
+def data(case: Case, ne: Sequence[int], type: GGMLType = F32) -> Tensor:
+    return case.node(Op.NONE, (), ne, type)
+
+
+@pytest.mark.parametrize("k0", [0, -1, -HUGE, HUGE])
+def test_pool_1d_has_a_window_of_some_elements(k0: int) -> None:
+    params = Pool1dParams(0, k0, 1, HUGE // 2)
+    case = one_node(Op.POOL_1D, [(8,)], (7,), params)
+    assert_refused(case, "it must have 1 to")
+
+
+@pytest.mark.parametrize("op", [Op.POOL_2D, Op.POOL_2D_BACK])
+def test_pool_2d_has_a_window_of_few_elements(op: Op) -> None:
+    params = Pool2dParams(1, 1 << 10, 1 << 10, 1, 1, 512, 512)
+    sources = [(1, 1)] if op is Op.POOL_2D else [(1, 1), (1, 1)]
+    assert_refused(one_node(op, sources, (1, 1), params), "a window of 1024 times 1024")
+
+
+@pytest.mark.parametrize(
+    ("op", "params", "sources"),
+    [
+        (Op.IM2COL, Im2colParams(1, 1, MANY, 0, 1, 1, 1), [(MANY, 1), (1, 1)]),
+        (Op.IM2COL, Im2colParams(1, 1, MANY, 0, 1, 1, 0), [(MANY, 1), (1, 1)]),
+        (Op.CONV_2D, Conv2dParams(1, 1, 512, 512, 1, 1), [(1024, 1024), (1, 1)]),
+        (Op.CONV_2D_DW, Conv2dParams(1, 1, 512, 512, 1, 1), [(1024, 1024), (1, 1)]),
+        (Op.CONV_TRANSPOSE_1D, ConvTranspose1dParams(1, 0, 1), [(MANY,), (2,)]),
+    ],
+)
+def test_windows_have_few_elements(
+    op: Op, params: Any, sources: list[tuple[int, ...]]
+) -> None:
+    assert_refused(one_node(op, sources, (1,), params), "a window has .* at most")
+
+
+def test_channels_of_windows_do_not_count() -> None:
+    """A kernel of one dimension may have many channels."""
+    params = Im2colParams(1, 0, 0, 0, 1, 0, 0)
+    case = one_node(Op.IM2COL, [(2, MANY), (2, MANY)], (7,), params)
+    assert_refused(case, "the result's ne is")  # not the window
+
+
+def test_col2im_has_windows_of_few_elements() -> None:
+    case = one_node(Op.COL2IM_1D, [(MANY, 1)], (MANY,), Col2im1dParams(1, 1, 0))
+    assert_refused(case, f"a window has {MANY} elements")
+
+
+def test_hc_comb_iterates_a_few_times() -> None:
+    sources = [(24, 1), (3,), (24,)]
+    case = one_node(Op.DSV4_HC_COMB, sources, (4, 4, 1), HcCombParams(0.1, HUGE))
+    assert_refused(case, "must be 1 to 1000")
+
+
+def test_ssm_conv_has_few_taps() -> None:
+    case = one_node(Op.SSM_CONV, [(MANY, 1), (MANY, 1)], (1, 1, 1))
+    assert_refused(case, f"c.ne\\[0\\] is {MANY}")
+
+
+def test_rope_turns_few_pairs() -> None:
+    mode = RopeMode.MROPE
+    params = RopeParams(0, MANY, mode, 0, 1, 1e4, 1, 0, 1, 1, 1, 8, 8, 8, 8, 0)
+    case = Case()
+    a, pos = data(case, (MANY, 1, 1)), data(case, (4,), I32)
+    case.node(Op.ROPE, [a, pos], a.ne, params=params)
+    assert_refused(case, f"n_dims is {MANY}")
+
+
+@pytest.mark.parametrize(("experts", "chosen"), [(MANY, 1), (1, MANY)])
+def test_experts_are_few(experts: int, chosen: int) -> None:
+    case = Case()
+    a, b = data(case, (1, 1, experts)), data(case, (1, 1, 1))
+    ids = data(case, (chosen, 1), I32)
+    case.node(Op.MUL_MAT_ID, [a, b, ids], (1, chosen, 1))
+    assert_refused(case, f"{chosen} of {experts} experts")
+
+
+def test_antialiased_pixel_is_made_of_few() -> None:
+    case = one_node(Op.UPSCALE, [(MANY,)], (1,), UpscaleParams(1 | 1 << 9))
+    assert_refused(case, "a pixel is made of")
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "step"),
+    [
+        (0.0, 3e38, 1e-38),
+        (0.0, 1.0, 0.0),
+        (0.0, float("nan"), 1.0),
+        (float("-inf"), float("inf"), 1.0),
+        (1.0, 0.0, 1.0),
+    ],
+)
+def test_arange_has_as_many_steps_as_its_result(
+    start: float, stop: float, step: float
+) -> None:
+    case = one_node(Op.ARANGE, [], (4,), ArangeParams(start, stop, step))
+    assert_refused(case, "there are .* steps")
+
+
+def test_timestep_embedding_is_as_wide_as_its_result() -> None:
+    params = TimestepEmbeddingParams(HUGE, 1000)
+    case = one_node(Op.TIMESTEP_EMBEDDING, [(4,)], (8, 4), params)
+    assert_refused(case, "the result's ne is")
