@@ -48,6 +48,7 @@ def serve(
     weight_cache: flags.WeightCache = None,
     protocol: flags.Protocol = "auto",
     op_table: flags.OpTableDate = None,
+    profile: flags.Profile = False,
     log_level: flags.Level = None,
     log_format: flags.Format = LogFormat.text,
     max_memory: flags.MaxMemory = None,
@@ -93,11 +94,12 @@ def serve(
             idle_seconds=idle_timeout,
         )
         endpoint = Endpoint.parse(str(Endpoint(host, port)))  # the host is checked
-        devices = _devices(device, threads, size)
+        devices = _devices(device, threads, size, profile)
         settings = replace(
             _settings(endpoint, devices, protocol, op_table),
             limits=limits,
             grace=grace,
+            profile=profile,
             allowed=Allowed(allow or ()),
             tls=_tls(tls_cert, tls_key, tls_client_ca),
         )
@@ -121,11 +123,11 @@ def _tls(cert: str | None, key: str | None, client_ca: str | None) -> Context | 
 
 
 def _devices(
-    names: str, threads: int | None, weight_cache: int | None
+    names: str, threads: int | None, weight_cache: int | None, profile: bool
 ) -> Sequence[Device]:
     from ggrpc.devices.catalogue import Choices, open_devices
 
-    return open_devices(names, Choices(threads, weight_cache))
+    return open_devices(names, Choices(threads, weight_cache, profile))
 
 
 def _settings(

@@ -99,6 +99,13 @@ OpTableDate = Annotated[
         help="Number ops as llama.cpp did on a day, such as 2025-07-20.",
     ),
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Log where the time went when a client leaves; that costs some.",
+    ),
+]
 Level = Annotated[
     LogLevel | None,
     typer.Option(

@@ -41,10 +41,12 @@ class Choices:
         threads: how many the cpu computes with, None for all its processors.
         weight_cache: bytes that the cpu's unpacked weights may take, None for a
             quarter of the memory.
+        profile: whether programs are run with a profile.
     """
 
     threads: int | None = None
     weight_cache: int | None = None
+    profile: bool = False
 
 
 def entries() -> list[Entry]:
@@ -124,7 +126,8 @@ def _open_opencl(name: str, choices: Choices) -> Device | None:
             from ggrpc.devices.cpu import CpuDevice
             from ggrpc.devices.opencl import OpenClDevice
 
-            return OpenClDevice(found, CpuDevice(choices.threads, choices.weight_cache))
+            cpu = CpuDevice(choices.threads, choices.weight_cache)
+            return OpenClDevice(found, cpu, keeps_time=choices.profile)
     return None
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 from functools import partial
 
+from ggrpc.devices.profile import Profile
 from ggrpc.engine.allowance import Allowance
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.patience import Patience
@@ -47,6 +48,7 @@ class Conversation:
         self._connection = ServerConnection(offer, settings.limits.message)
         self._session: Session | None = None
         self._dialect: Dialect | None = None
+        self._profile: Profile | None = None
         self._request: m.Request | None = None
         self._count = 0
         self.heard_at = time.monotonic()
@@ -125,7 +127,11 @@ class Conversation:
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
         loader = Loader(self._settings.cache, dialect.says_what_to_keep)
-        self._session = Session(self._settings.devices, tables, self._allowance, loader)
+        if self._settings.profile:
+            self._profile = Profile()
+        self._session = Session(
+            self._settings.devices, tables, self._allowance, loader, self._profile
+        )
         self._patience.greeted()
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
 
@@ -154,6 +160,13 @@ class Conversation:
         level = logging.INFO if self._session.used else logging.DEBUG
         self._request = None
         self._log(level, f"session ended after {self._count} requests, {left} freed")
+        if self._profile is not None and self._profile.runs:
+            self._log_profile(self._profile)
+
+    def _log_profile(self, profile: Profile) -> None:
+        """As many lines as it takes: of no peer, whom a log allows but a few."""
+        for line in profile.lines():
+            log.info("%s: %s", self._stream.endpoint, line, extra={"peer": ""})
 
     def _log(self, level: int, what: object, command: str | None = None) -> None:
         if command is None and self._request is not None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from ggrpc.devices.device import Device, Program
+from ggrpc.devices.profile import Profile
 from ggrpc.engine.addresses import AddressSpace
 from ggrpc.engine.allowance import Allowance
 from ggrpc.engine.cache.loading import Loader
@@ -46,6 +48,7 @@ class Session:
         tables: the op tables that the client may use, the likeliest first.
         allowance: what the client may have.
         loader: the client's way into the server's cache; None where there is none.
+        profile: where to note what takes time; None not to.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class Session:
         tables: Sequence[OpTable],
         allowance: Allowance,
         loader: Loader | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self._devices = devices
         self._allowance = allowance
         self._loader = loader or Loader()
+        self._profile = profile
         self._graphs = GraphReader(tables)
         self._space = AddressSpace()
         self._programs = ProgramCache()
@@ -190,7 +195,10 @@ class Session:
 
     def _run(self, program: Program, device: Device) -> None:
         with Turn(self._allowance.turns[device]) as turn:
-            program.run(turn.pause)
+            if self._profile is None:
+                program.run(turn.pause)
+            else:
+                program.run_timed(self._profile, turn.pause)
 
     def _compile(self, device: Device, payload: bytes) -> Program:
         nodes, most = count_nodes(payload), self._allowance.nodes
@@ -198,7 +206,8 @@ class Session:
             raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
         buffers = self._space.on(device)
         regions = {handle: placed.region for handle, placed in buffers.items()}
-        return device.compile(self._graphs.read(payload, regions), buffers)
+        with self._profile.compile() if self._profile else nullcontext():
+            return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
         device = self._device(request.device)

@@ -28,6 +28,7 @@ class ServerSettings:
         allowed: who may connect.
         tls: what to show to clients, and whom of them to trust; None: no TLS.
         cache: where tensors are kept, None where they are not; the owner closes it.
+        profile: whether to find out where time goes, and to log it for each session.
         grace: seconds that a stop leaves sessions for what they have begun.
     """
 
@@ -39,4 +40,5 @@ class ServerSettings:
     allowed: Allowed = field(default_factory=Allowed)
     tls: SSLContext | None = None
     cache: TensorCache | None = None
+    profile: bool = False
     grace: float = 30.0

@@ -28,6 +28,7 @@ def running(
     grace: float = 5,
     tls: SSLContext | None = None,
     allow: Sequence[str] = (),
+    profile: bool = False,
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
@@ -38,6 +39,7 @@ def running(
         limits=limits,
         allowed=Allowed(allow),
         tls=tls,
+        profile=profile,
         grace=grace,
     )
     server = Server(settings)

@@ -7,7 +7,8 @@ numbers are there is decided here: views, scratch memory, conversions, how work 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
@@ -30,6 +31,7 @@ from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
+from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
@@ -102,24 +104,48 @@ def is_supported(node: Node) -> bool:
 
 
 class CpuProgram(Program):
-    """Steps, one after the other; run by one thread at a time."""
+    """Steps, one after the other; run by one thread at a time.
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    Args:
+        steps: what to call.
+        ops: the name of the op that each of them is for.
+    """
+
+    def __init__(self, steps: Sequence[Step], ops: Sequence[str]) -> None:
         self.steps = tuple(steps)
+        self._ops = ops
         self._batches = [
             self.steps[at : at + BATCH] for at in range(0, len(steps), BATCH)
         ]
 
+    @property
+    def ops(self) -> list[str]:
+        """The ops that are computed here, each once."""
+        return list(dict.fromkeys(self._ops))
+
     def run(self, pause: Callable[[], None] = go_on) -> None:
-        try:
-            # ggml's arithmetic has inf and NaN where numpy would warn.
-            with np.errstate(all="ignore"):
-                for batch in self._batches:
-                    for step in batch:
-                        step()
-                    pause()
-        except MemoryError as error:
-            raise OutOfMemory(f"no memory left to run a graph: {error}") from error
+        with _arithmetic():
+            for batch in self._batches:
+                for step in batch:
+                    step()
+                pause()
+
+    def run_timed(self, profile: Profile, pause: Callable[[], None] = go_on) -> None:
+        with profile.run(), _arithmetic():
+            for op, step in zip(self._ops, self.steps, strict=True):
+                with profile.timing(op):
+                    step()
+                pause()
+
+
+@contextmanager
+def _arithmetic() -> Iterator[None]:
+    """Steps run in here: ggml's have inf and NaN where numpy would warn."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except MemoryError as error:
+        raise OutOfMemory(f"no memory left to run a graph: {error}") from error
 
 
 class Compiler:
@@ -156,24 +182,26 @@ class Compiler:
         """
         computed = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
         self.expect(computed)
-        return CpuProgram(self.steps(computed))
+        return self.program_of(computed)
 
     def expect(self, nodes: Iterable[Node]) -> None:
         """Hear of all nodes that write anywhere, before any of them is compiled."""
         for node in nodes:
             self.weights.computed(self.place(node.tensor)[0])
 
-    def steps(self, nodes: Iterable[Node]) -> tuple[Step, ...]:
-        """Compile some nodes into the calls that compute them.
+    def program_of(self, nodes: Iterable[Node]) -> CpuProgram:
+        """Compile some nodes.
 
         Raises:
             UnsupportedOp: there is no kernel for one; the message names it.
         """
         self._steps = []
+        ops: list[str] = []
         with np.errstate(all="ignore"):  # parameters may be anything
             for node in nodes:
                 self._node(node)
-        return tuple(self._steps)
+                ops += [node.tensor.op.name] * (len(self._steps) - len(ops))
+        return CpuProgram(self._steps, ops)
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""

@@ -19,6 +19,7 @@ from ggrpc.graph import Graph
 from ggrpc.ops import Node
 
 GIB = 1 << 30
+PROFILING = cl.command_queue_properties.PROFILING_ENABLE
 
 
 class OpenClDevice(Device):
@@ -29,6 +30,7 @@ class OpenClDevice(Device):
         cpu: computes what has no OpenCL kernel, and accounts for the machine's memory;
             closed with this device.
         traits: what it is like; None for what it says itself.
+        keeps_time: whether programs are run with a profile.
 
     Attributes:
         traits: the same.
@@ -40,7 +42,11 @@ class OpenClDevice(Device):
     """
 
     def __init__(
-        self, found: Found, cpu: CpuDevice, traits: Traits | None = None
+        self,
+        found: Found,
+        cpu: CpuDevice,
+        traits: Traits | None = None,
+        keeps_time: bool = False,
     ) -> None:
         self.name = found.name
         self.description = found.description
@@ -53,7 +59,7 @@ class OpenClDevice(Device):
         self._handing_out = Lock()
         try:
             self._context = cl.Context([found.device])
-            self.queue = cl.CommandQueue(self._context)
+            self.queue = _queue(self._context, keeps_time)
         except cl.Error as error:
             raise DeviceError(f"{self.name}: {first_line(error)}") from error
         self.builder = Builder(self._context)
@@ -116,3 +122,9 @@ class OpenClDevice(Device):
             f"{self.name}: {size / GIB:.2f} GiB asked for, {reason}; place fewer "
             "layers here"
         )
+
+
+def _queue(context: cl.Context, keeps_time: bool) -> cl.CommandQueue:
+    if keeps_time:
+        return cl.CommandQueue(context, properties=PROFILING)
+    return cl.CommandQueue(context)

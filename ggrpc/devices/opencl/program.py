@@ -7,6 +7,7 @@ same memory or over a shadow of it; then the queue is drained first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -15,15 +16,16 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
 from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import DeviceError, GraphError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
 
 if TYPE_CHECKING:
     from ggrpc.devices.opencl.device import OpenClDevice
@@ -51,6 +53,9 @@ class Entry(NamedTuple):
 # Launches after which another program may have the device: until then they only wait in
 # the queue. Waiting for them costs as much as ten launches.
 STRETCH = 128
+
+# What the host does beside computing, in a profile.
+QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
 
 KERNELS: dict[Op, Entry] = {}
 FUSERS: dict[Op, list[Fuser]] = {}
@@ -106,6 +111,7 @@ class OpenClProgram(Program):
         fault: two int32 where a kernel leaves the number of a node, counted from 1, and
             the index that it found out of range.
         memory: what the kernels' arguments point to; OpenCL does not keep it for them.
+        labels: what each step is, for a profile.
     """
 
     def __init__(
@@ -116,6 +122,7 @@ class OpenClProgram(Program):
         nodes: Sequence[Node],
         fault: cl.Buffer,
         memory: Sequence[cl.Buffer] = (),
+        labels: Sequence[str] = (),
     ) -> None:
         self.steps = tuple(steps)
         self._name = name
@@ -123,15 +130,45 @@ class OpenClProgram(Program):
         self._nodes = nodes
         self._fault_buffer = fault
         self._memory = memory
+        self._labels = labels
         self._fault = np.zeros(2, np.int32)
 
     def run(self, pause: Callable[[], None] = go_on) -> None:
+        self._run(self._stretch, pause)
+
+    def run_timed(self, profile: Profile, pause: Callable[[], None] = go_on) -> None:
+        """See `Program`: kernels by the device's own clock, which its queue keeps."""
+        with profile.run():
+            self._run(partial(self._timed_stretch, profile), pause)
+
+    def _stretch(self, at: int) -> None:
+        """Some steps, from one on."""
+        for step in self.steps[at : at + STRETCH]:
+            step()
+        self._queue.finish()
+
+    def _timed_stretch(self, profile: Profile, at: int) -> None:
+        launched = []
+        some = slice(at, at + STRETCH)
+        for label, step in zip(self._labels[some], self.steps[some], strict=True):
+            start = time.perf_counter()
+            event = step()
+            seconds = time.perf_counter() - start
+            if isinstance(event, cl.Event):
+                launched.append((label, event))
+                label = QUEUE
+            profile.add(label, seconds)
+        with profile.timing(WAIT):
+            self._queue.finish()
+        for label, event in launched:
+            nanoseconds = event.profile.end - event.profile.start
+            profile.add(label, nanoseconds * 1e-9, on_device=True)
+
+    def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
         try:
             try:
                 for at in range(0, len(self.steps), STRETCH):
-                    for step in self.steps[at : at + STRETCH]:
-                        step()
-                    self._queue.finish()
+                    stretch(at)
                     pause()
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
@@ -148,6 +185,14 @@ class OpenClProgram(Program):
         raise GraphError(
             f"{self._nodes[number - 1].tensor}: index {index} is out of range"
         )
+
+
+def _label(node: Node) -> str:
+    """A node's op, and the type of what it is given first where that is not F32."""
+    given = node.src[0]
+    if given is None or given.type is GGMLType.F32:
+        return node.tensor.op.name
+    return f"{node.tensor.op.name} {given.type.name}"
 
 
 def _written(node: Node) -> Sequence[Tensor]:
@@ -174,10 +219,12 @@ class Compiler:
         self._queue = device.queue
         self._buffers = buffers
         self._steps: list[Step] = []
+        self._labels: list[str] = []
         self._shared = Shared()
         self._memory: list[cl.Buffer] = []
         self._fault = self.memory(8)
         self._number = 0
+        self._label = ""
         self._waiting: list[Node] = []
         hosts = {
             handle: Placed(base, cast(OpenClBuffer, buffer).host)
@@ -209,6 +256,7 @@ class Compiler:
             nodes,
             self._fault,
             self._memory,
+            self._labels,
         )
 
     def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
@@ -238,8 +286,9 @@ class Compiler:
         local = local or self.traits.local_size
         sizes = (groups[0] * local, *groups[1:])
         locals_ = (local, *(1 for _ in groups[1:]))
-        self._steps.append(
-            partial(cl.enqueue_nd_range_kernel, self._queue, kernel, sizes, locals_)
+        self._step(
+            f"{self._label} {kernel.function_name}",
+            partial(cl.enqueue_nd_range_kernel, self._queue, kernel, sizes, locals_),
         )
 
     def memory(self, size: int) -> cl.Buffer:
@@ -273,6 +322,7 @@ class Compiler:
             return 1
         self._run_on_cpu()
         self._number = at + 1
+        self._label = _label(node)
         taken = self._fused(nodes, at)
         if not taken:
             KERNELS[node.tensor.op].launch(node, self)
@@ -307,18 +357,25 @@ class Compiler:
         """Let the cpu compute the nodes that wait for it."""
         if not self._waiting:
             return
-        steps = CpuProgram(self._cpu.steps(self._waiting)).run
+        program = self._cpu.program_of(self._waiting)
+        sources: list[Tensor] = []
+        results: list[Tensor] = []
         if self.traits.shares_memory:
-            self._steps += [self._queue.finish, steps]
+            self._step(WAIT, self._queue.finish)
         else:
-            sources = [t for n in self._waiting for t in (*n.src, n.tensor) if t]
+            read = [t for n in self._waiting for t in (*n.src, n.tensor) if t]
+            sources = [tensor for tensor in read if tensor.nbytes]
             results = [t for n in self._waiting for t in _written(n)]
-            self._steps += [
-                *(partial(self._to_host, *self._span(t)) for t in sources if t.nbytes),
-                steps,
-                *(partial(self._from_host, *self._span(t)) for t in results),
-            ]
+        for tensor in sources:
+            self._step(MOVE, partial(self._to_host, *self._span(tensor)))
+        self._step(f"cpu: {', '.join(program.ops)}", program.run)
+        for tensor in results:
+            self._step(MOVE, partial(self._from_host, *self._span(tensor)))
         self._waiting = []
+
+    def _step(self, label: str, step: Step) -> None:
+        self._labels.append(label)
+        self._steps.append(step)
 
     def _span(self, tensor: Tensor) -> tuple[OpenClBuffer, int, int]:
         buffer, offset = place_of(tensor, self._buffers)

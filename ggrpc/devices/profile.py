@@ -1,0 +1,105 @@
+"""Where the time of programs goes: what each kind of work took, all in all."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A kind of work.
+
+    Attributes:
+        what: such as `MUL_MAT Q4_0 matvec`.
+        on_device: whether the device did it, while the host went on.
+        times: how often.
+        seconds: how long it took, all in all.
+    """
+
+    what: str
+    on_device: bool
+    times: int
+    seconds: float
+
+
+class Profile:
+    """The sums of many runs of programs.
+
+    Attributes:
+        runs: how many.
+        running: seconds that they took.
+        compiling: seconds that it took to make programs out of graphs.
+    """
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.running = 0.0
+        self.compiling = 0.0
+        self._seconds: dict[tuple[bool, str], float] = defaultdict(float)
+        self._times: dict[tuple[bool, str], int] = defaultdict(int)
+        self._began = 0.0
+        self._ended = 0.0
+
+    @property
+    def between(self) -> float:
+        """Seconds from the first run to the last one, without the runs themselves."""
+        return self._ended - self._began - self.running
+
+    @property
+    def rows(self) -> list[Row]:
+        """What was done, the longest first; the host's work, then the device's."""
+        rows = [
+            Row(what, on_device, self._times[on_device, what], seconds)
+            for (on_device, what), seconds in self._seconds.items()
+        ]
+        return sorted(rows, key=lambda row: (row.on_device, -row.seconds))
+
+    def add(self, what: str, seconds: float, on_device: bool = False) -> None:
+        """Something was done once."""
+        self._seconds[on_device, what] += seconds
+        self._times[on_device, what] += 1
+
+    @contextmanager
+    def timing(self, what: str) -> Iterator[None]:
+        """What is done in here is work of the host."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(what, time.perf_counter() - start)
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """A program runs in here."""
+        start = time.perf_counter()
+        self._began = self._began or start
+        try:
+            yield
+        finally:
+            self._ended = time.perf_counter()
+            self.running += self._ended - start
+            self.runs += 1
+
+    @contextmanager
+    def compile(self) -> Iterator[None]:
+        """A program is made in here."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.compiling += time.perf_counter() - start
+
+    def lines(self) -> Iterator[str]:
+        """All of it, for people to read."""
+        yield (
+            f"{self.runs} graphs in {self.running:.3f} s, {self.between:.3f} s between "
+            f"them; {self.compiling:.3f} s to compile"
+        )
+        for row in self.rows:
+            where = "device" if row.on_device else "host"
+            share = row.seconds / max(self.running, 1e-9)
+            took = f"{share:6.1%} {row.seconds:8.3f} s"
+            yield f"{where:6} {took} {row.times:8} x {row.what}"

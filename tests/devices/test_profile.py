@@ -1,0 +1,100 @@
+"""Where time goes, by the devices' own account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Device, Placed, Program, go_on
+from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.profile import Profile
+from ggrpc.op import Op
+from ggrpc.types import GGMLType
+from tests.support.case import BASE, HANDLE, Case
+from tests.support.drivers import usable_device
+
+
+def some_ops() -> Case:
+    """One that has an OpenCL kernel, and one that has none."""
+    case = Case()
+    x = case.leaf((64, 3), GGMLType.F16)
+    y = case.node(Op.CPY, [x, case.leaf((64, 3))], x.ne)
+    case.node(Op.CUMSUM, [y], y.ne, name="sums")
+    return case
+
+
+def profiled(device: Device, runs: int = 2) -> Profile:
+    case, profile = some_ops(), Profile()
+    buffer = device.allocate(case.size)
+    program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    buffer.put(0, memoryview(case.image))
+    program.run()
+    with buffer.read(0, case.size) as view:
+        expected = bytes(view)
+    for _ in range(runs):
+        buffer.put(0, memoryview(case.image))
+        program.run_timed(profile)
+    with buffer.read(0, case.size) as view:
+        assert bytes(view) == expected
+    buffer.free()
+    assert profile.runs == runs
+    return profile
+
+
+def times_of(profile: Profile) -> dict[tuple[bool, str], int]:
+    return {(row.on_device, row.what): row.times for row in profile.rows}
+
+
+def test_cpu_tells_of_each_op() -> None:
+    profile = profiled(CpuDevice(threads=1))
+    assert times_of(profile) == {(False, "CPY"): 2, (False, "CUMSUM"): 2}
+    assert sum(row.seconds for row in profile.rows) <= profile.running
+
+
+def test_opencl_tells_of_kernels_and_of_what_the_host_does() -> None:
+    device = OpenClDevice(usable_device(), CpuDevice(threads=1), keeps_time=True)
+    profile = profiled(device)
+    device.close()
+    assert times_of(profile) == {
+        (True, "CPY F16 copy"): 2,
+        (False, "queue kernels"): 2,
+        (False, "wait for the device"): 4,
+        (False, "cpu: CUMSUM"): 2,
+    }
+    assert all(row.seconds > 0 for row in profile.rows)
+
+
+def test_memory_of_its_own_shows_what_moves() -> None:
+    found = usable_device()
+    device = OpenClDevice(found, CpuDevice(threads=1), keeps_time=True)
+    device.traits = device.traits._replace(shares_memory=False)
+    profile = profiled(device, runs=1)
+    device.close()
+    assert times_of(profile)[False, "move tensors"] == 3  # there twice and back
+
+
+def test_other_devices_tell_of_whole_graphs() -> None:
+    class Sleepless(Program):
+        def run(self, pause: Callable[[], None] = go_on) -> None:
+            np.ones(1000).sum()
+
+    profile = Profile()
+    Sleepless().run_timed(profile)
+    assert times_of(profile) == {(False, "graph"): 1}
+
+
+def test_lines_name_shares_of_the_time() -> None:
+    profile = Profile()
+    with profile.run():
+        pass
+    profile.running = 2.0
+    profile.add("MUL_MAT Q4_0 matvec", 0.5, on_device=True)
+    profile.add("queue kernels", 1.5)
+    first, *rows = profile.lines()
+    assert first.startswith("1 graphs in 2.000 s")
+    assert rows == [
+        "host    75.0%    1.500 s        1 x queue kernels",
+        "device  25.0%    0.500 s        1 x MUL_MAT Q4_0 matvec",
+    ]
