@@ -23,7 +23,7 @@ BROKEN = "its driver failed a small kernel: unknown target CPU"
 class Opened:
     """Stands for an OpenCL device of a driver that is not here."""
 
-    def __init__(self, found: Found, cpu: CpuDevice) -> None:
+    def __init__(self, found: Found, cpu: CpuDevice, keeps_time: bool) -> None:
         self.name = found.name
         self.cpu = cpu
 
