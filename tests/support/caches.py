@@ -121,7 +121,7 @@ def cache_size(folder: Path) -> int:
     """Bytes of a cache's entries, and of those being written."""
     size = 0
     for path in folder.iterdir():
-        if path.name not in (FILE, LOCK):
+        if path.name != LOCK and not path.name.startswith(FILE):  # and its journal
             with suppress(FileNotFoundError):
                 size += path.stat().st_size
     return size
