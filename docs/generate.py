@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ggrpc.building.stub import stub
-from ggrpc.devices.cpu.program import is_supported
+from ggrpc.devices.cpu.program import is_supported as cpu_computes
+from ggrpc.devices.opencl import program as opencl
 from ggrpc.ops import CONTRACTS, Contract, Node
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
-DEVICES = {"cpu": is_supported}
 NE = (256, 1, 1, 1)  # a block of every type
 
 OPS = """# What each device computes
@@ -27,23 +27,22 @@ that each device registers; change those, not this page.
 
 A source is named as in ggml's constructor; in brackets are those that may be absent.
 *floats* are F32, F16 and BF16; *quantized* are {quantized}.
-A device computes what its column says: `all` types of the contract, or all but some.
+The cpu device computes what its column says: `all` types of the contract, or all but
+some. OpenCL devices compute the same; their column says what they have kernels of their
+own for (of rows without gaps, and where shapes allow it), with the types of the first
+source. All else the cpu computes for them, over the same memory.
 CUSTOM, MAP_CUSTOM1, MAP_CUSTOM2 and MAP_CUSTOM3 carry function pointers of the client
 and are refused by name.
 
-| op | sources | result | {devices} |
-|---|---|---|{rules}|
+| op | sources | result | cpu | OpenCL |
+|---|---|---|---|---|
 """
 
 
 def ops_page() -> str:
     """The table op by type by device."""
     quantized = ", ".join(t.name for t in GGMLType if t in QUANTIZED)
-    head = OPS.format(
-        quantized=quantized,
-        devices=" | ".join(DEVICES),
-        rules="|".join("---" for _ in DEVICES),
-    )
+    head = OPS.format(quantized=quantized)
     rows = (_row(contract) for _, contract in sorted(CONTRACTS.items(), key=_name))
     return head + "".join(rows)
 
@@ -60,10 +59,23 @@ def _row(contract: Contract) -> str:
         for s in contract.sources
     )
     cells = [f"`{contract.op.name}`", sources, _types(contract.result)]
-    for supports in DEVICES.values():
-        lacks = [name for name, node in _nodes(contract) if not supports(node)]
-        cells.append(f"not {', '.join(lacks)}" if lacks else "all")
+    lacks = [name for name, node in _nodes(contract) if not cpu_computes(node)]
+    cells.append(f"not {', '.join(lacks)}" if lacks else "all")
+    cells.append(_own_kernels(contract))
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _own_kernels(contract: Contract) -> str:
+    """The types of the first source for which there is an OpenCL kernel."""
+    if contract.op not in opencl.KERNELS:
+        return "none" if contract.computes else "all"
+    first = contract.sources[0]
+    types = set()
+    for name, node in _nodes(contract):
+        source, type = name.rsplit(" ", 1)
+        if source == first.name and opencl.is_supported(node):
+            types.add(GGMLType[type])
+    return "all" if types == first.types else _types(frozenset(types)) or "some"
 
 
 def _types(types: frozenset[GGMLType]) -> str:

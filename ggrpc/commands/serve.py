@@ -39,7 +39,7 @@ def serve(
     context: typer.Context,
     host: flags.Host = "127.0.0.1",
     port: flags.Port = DEFAULT_PORT,
-    device: flags.Devices = "cpu",
+    device: flags.Devices = None,
     threads: flags.Threads = None,
     cache: flags.Cache = False,
     cache_dir: flags.CacheDir = None,
@@ -123,7 +123,7 @@ def _tls(cert: str | None, key: str | None, client_ca: str | None) -> Context | 
 
 
 def _devices(
-    names: str, threads: int | None, weight_cache: int | None, profile: bool
+    names: str | None, threads: int | None, weight_cache: int | None, profile: bool
 ) -> Sequence[Device]:
     from ggrpc.devices.catalogue import Choices, open_devices
 

@@ -25,10 +25,11 @@ Port = Annotated[
     ),
 ]
 Devices = Annotated[
-    str,
+    str | None,
     typer.Option(
         *("-d", "--device"),
         metavar="NAME,...",
+        show_default="all GPUs, else the processor by OpenCL, else cpu",
         help="What to compute on, as 'ggrpc devices' names it.",
     ),
 ]

@@ -14,6 +14,7 @@ from ggrpc import __version__
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import connect
 from ggrpc.errors import ConnectError
+from tests.support.drivers import usable_device
 from tests.support.processes import Served, free_port, serving
 
 
@@ -43,6 +44,12 @@ def test_start_says_versions_devices_and_addresses(served: Served) -> None:
     assert lines[2] == ["INFO", f"listening on {endpoint}"]
     assert endpoint.host == "127.0.0.1"
     assert endpoint.port > 0
+
+
+def test_best_device_there_is_gets_served() -> None:
+    with serving(device=None) as served:
+        assert served.endpoint
+    assert f"device 0 is {usable_device().name}: " in served.log
 
 
 @pytest.mark.parametrize("command", ["probe", "mem"])

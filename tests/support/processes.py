@@ -82,13 +82,17 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, state: Path | None = None) -> Iterator[Served]:
-    """Run `ggrpc serve` with these flags.
+def serving(
+    *arguments: str, state: Path | None = None, device: str | None = "cpu"
+) -> Iterator[Served]:
+    """Run `ggrpc serve` with these flags, of which the last ones count.
 
     What it learns of clients goes to the folder `state`, and away where none is given.
+    It serves `device`, and what it thinks best where that is None.
     """
+    chosen = () if device is None else ("--device", device)
     with tempfile.TemporaryDirectory() as nowhere:
-        served = Served(arguments, str(state or nowhere))
+        served = Served((*chosen, *arguments), str(state or nowhere))
         try:
             yield served
         finally:
