@@ -41,7 +41,7 @@ def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> No
         force: whether a file that is there is replaced.
 
     Raises:
-        ConfigError: it is there, it cannot be written, or nobody can read the type.
+        ConfigError: it is there, or cannot be written.
     """
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already: --force replaces it")

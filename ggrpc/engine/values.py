@@ -83,8 +83,8 @@ def pack(array: Array, type: GGMLType) -> memoryview:
         )
     if type in NUMPY:
         return _bytes(np.ascontiguousarray(array, NUMPY[type]))
-    codec = CODECS.get(type)
-    if codec is None or codec.pack is None:
+    codec = CODECS[type]
+    if codec.pack is None:
         raise ConfigError(f"no values can be packed into {type.name} here")
     rows = np.ascontiguousarray(array, np.float32).reshape(-1, ne0)
     width = type.row_size(ne0) if type.is_quantized else ne0
@@ -99,9 +99,6 @@ def unpack(tensor: Tensor, data: memoryview) -> Array:
     Returns:
         A copy: shape ne reversed without ones in front; the type's own dtype where
         numpy has it, else float32.
-
-    Raises:
-        ConfigError: nobody knows how to read the type.
     """
     shape = shape_of(tensor.ne)
     if 0 in tensor.ne:
@@ -110,8 +107,6 @@ def unpack(tensor: Tensor, data: memoryview) -> Array:
     view = view_of(tensor, data, 0)
     if tensor.type in NUMPY:
         return view.copy().reshape(shape)
-    if tensor.type not in CODECS:
-        raise ConfigError(f"values of {tensor.type.name} cannot be read here")
     values = np.empty(tensor.ne[::-1], np.float32)
     CODECS[tensor.type].unpack(view, values)
     return values.reshape(shape)
@@ -140,7 +135,7 @@ def dequantize(
         Of that shape; float32 where numpy lacks the type.
 
     Raises:
-        ConfigError: the bytes are too many or too few, or nobody can read the type.
+        ConfigError: the bytes are too many or too few.
     """
     tensor = described(type_named(type), ne_of(shape))
     view = memoryview(data).cast("B")

@@ -6,9 +6,11 @@ import pytest
 from ggrpc.devices.cpu.arrays import CODECS
 from ggrpc.engine.values import (
     NUMPY,
+    dequantize,
     described,
     ne_of,
     pack,
+    quantize,
     shape_of,
     type_named,
     type_of,
@@ -57,6 +59,17 @@ def test_scalars_and_empty_arrays_have_shapes() -> None:
     empty = unpack(described(GGMLType.Q8_0, (32, 0, 1, 1)), memoryview(b""))
     assert (empty.shape, empty.dtype) == ((0, 32), np.float32)
     assert len(pack(np.empty((0, 32)), GGMLType.Q8_0)) == 0
+
+
+def test_quantized_bytes_are_read_again() -> None:
+    array = np.random.default_rng(0).standard_normal((2, 1, 64), np.float32)
+    data = quantize(array, "q8_0")
+    assert len(data) == 2 * 68
+    back = dequantize(data, "q8_0", (2, 1, 64))
+    assert back.shape == (2, 1, 64)
+    assert nmse(back, array) < 1e-4
+    with pytest.raises(ConfigError, match="136 bytes are no tensor of 68"):
+        dequantize(data, "q8_0", (64,))
 
 
 def test_what_cannot_be_is_said_so() -> None:

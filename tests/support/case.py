@@ -15,6 +15,7 @@ from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, view_of
 from ggrpc.devices.device import Device, Placed
+from ggrpc.engine.checking.trial import random_blocks
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops.contract import contract_of, params_layout
@@ -230,24 +231,9 @@ class Case:
         if type not in CODECS:
             raise ValueError(f"a {type.name} leaf needs given values")
         if type.is_quantized:
-            return self._random_blocks(ne, type)
+            count = ne[0] // type.blck_size * ne[1] * ne[2] * ne[3]
+            return random_blocks(type, count, self.rng)
         return packed(self.rng.standard_normal(ne[::-1], np.float32), type)
-
-    def _random_blocks(self, ne: Dims, type: GGMLType) -> Array:
-        """Random bytes; drawn again where a block's values are huge, tiny or NaN."""
-        count = ne[0] // type.blck_size * ne[1] * ne[2] * ne[3]
-        blocks = np.zeros((count, type.type_size), np.uint8)
-        unpacked = np.empty((count, type.blck_size), np.float32)
-        bad = np.ones(count, bool)
-        while bad.any():
-            blocks[bad] = self.rng.integers(
-                0, 256, (bad.sum(), type.type_size), np.uint8
-            )
-            with np.errstate(all="ignore"):
-                CODECS[type].unpack(blocks, unpacked)
-                largest = np.abs(unpacked).max(axis=1)
-            bad = ~((largest > 0.1) & (largest < 10))
-        return blocks
 
 
 def run_case(device: Device, case: Case) -> dict[str, Array]:

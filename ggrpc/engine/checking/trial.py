@@ -76,12 +76,12 @@ class Trial:
     def normal(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
         """Random values around 0, or random blocks where nobody can pack the type."""
         tensor = self.g.tensor(type, *ne)
-        codec = CODECS.get(tensor.type)
-        if codec is None or codec.pack:
+        if tensor.type not in CODECS or CODECS[tensor.type].pack:
             values = self.rng.standard_normal(tensor.ne[::-1], np.float32)
             self.data[tensor] = pack(values, tensor.type)
         else:
-            self.data[tensor] = self._blocks(tensor)
+            count = tensor.nelements // tensor.type.blck_size
+            self.data[tensor] = random_blocks(tensor.type, count, self.rng).tobytes()
         return tensor
 
     def weights(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
@@ -100,22 +100,23 @@ class Trial:
         rows = [self.rng.permutation(below)[: ne[0]] for _ in range(_rows(ne))]
         return self.given(np.array(rows).reshape(ne[::-1]), type)
 
-    def _blocks(self, tensor: Tensor) -> bytes:
-        """Random bytes; drawn again where a block's values are huge, tiny or NaN."""
-        type = tensor.type
-        count = tensor.nelements // type.blck_size
-        blocks = np.zeros((count, type.type_size), np.uint8)
-        values = np.empty((count, type.blck_size), np.float32)
-        bad = np.ones(count, bool)
-        while bad.any():
-            blocks[bad] = self.rng.integers(
-                0, 256, (bad.sum(), type.type_size), np.uint8
-            )
-            with np.errstate(all="ignore"):
-                CODECS[type].unpack(blocks, values)
-                largest = np.abs(values).max(axis=1)
-            bad = ~((largest > 0.1) & (largest < 10))
-        return blocks.tobytes()
+
+def random_blocks(type: GGMLType, count: int, rng: np.random.Generator) -> Array:
+    """Random bytes; drawn again where a block's values are huge, tiny or NaN.
+
+    Returns:
+        uint8 of shape (count, type_size).
+    """
+    blocks = np.zeros((count, type.type_size), np.uint8)
+    values = np.empty((count, type.blck_size), np.float32)
+    bad = np.ones(count, bool)
+    while bad.any():
+        blocks[bad] = rng.integers(0, 256, (bad.sum(), type.type_size), np.uint8)
+        with np.errstate(all="ignore"):
+            CODECS[type].unpack(blocks, values)
+            largest = np.abs(values).max(axis=1)
+        bad = ~((largest > 0.1) & (largest < 10))
+    return blocks
 
 
 def result_of(case: Case, device: Device) -> Array:

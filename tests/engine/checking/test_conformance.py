@@ -1,0 +1,126 @@
+"""Each step finds the server that deviates in just this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.device import Buffer, Memory
+from ggrpc.engine.checking.conformance import STEPS, TOO_MUCH
+from ggrpc.engine.client import Client
+from ggrpc.engine.registry import connect
+from ggrpc.engine.remote import RemoteDevice
+from ggrpc.engine.wire.dialects import V7_0_1
+from ggrpc.tensor import Tensor
+from tests.support.servers import running
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[RemoteDevice]:
+    served = CpuDevice(threads=1, weight_cache=0)
+    with running(served, dialects=(V7_0_1,)) as endpoint:
+        with connect(endpoint, timeout=60) as server:
+            yield server.device()
+
+
+def found(device: RemoteDevice, name: str) -> str | None:
+    (step,) = (step for step in STEPS if step.name == name)
+    return step.run(device)
+
+
+@pytest.mark.parametrize("name", [step.name for step in STEPS])
+def test_sound_server_has_nothing_wrong(device: RemoteDevice, name: str) -> None:
+    assert found(device, name) is None
+
+
+def test_bytes_that_change_on_the_way_are_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuBuffer, "read", lambda self, at, size: self.memory[:size])
+    assert "do not come back as they went" in str(
+        found(device, "SET_TENSOR, GET_TENSOR")
+    )
+
+
+def test_clear_and_memset_that_do_nothing_are_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuBuffer, "fill", lambda *arguments: None)
+    assert found(device, "BUFFER_CLEAR") == "bytes are not 255 after a clear"
+    assert "bytes 3 to 93" in str(found(device, "MEMSET_TENSOR"))
+
+
+def test_copy_that_is_refused_or_wrong_is_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(CpuBuffer, "copy", lambda *arguments: None)
+        assert found(device, "COPY_TENSOR") == "the copy differs from its source"
+    monkeypatch.setattr(Client, "copy_tensor", lambda *arguments: False)
+    assert found(device, "COPY_TENSOR") == "it cannot copy within a device"
+
+
+def test_buffer_that_cannot_be_is_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocate = CpuDevice.allocate
+
+    def promise(self: CpuDevice, size: int) -> Buffer:
+        return allocate(self, 64 if size == TOO_MUCH else size)
+
+    monkeypatch.setattr(CpuDevice, "allocate", promise)
+    wrong = found(device, "ALLOC_BUFFER of too much")
+    assert wrong == f"it gave a buffer of {TOO_MUCH} bytes"
+
+
+@pytest.mark.parametrize(
+    ("gap", "message"), [(-4096, "two buffers overlap"), (3, "is not aligned")]
+)
+def test_addresses_that_cannot_be_are_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch, gap: int, message: str
+) -> None:
+    base = Client.base
+    handles: list[int] = []
+
+    def lie(self: Client, buffer: int) -> int:
+        handles.append(buffer)
+        return base(self, buffer) + 3 if gap > 0 else base(self, handles[0])
+
+    monkeypatch.setattr(Client, "base", lie)
+    assert message in str(found(device, "ALLOC_BUFFER"))
+
+
+def test_size_that_is_too_small_is_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halve(self: CpuDevice, tensor: Tensor) -> int:
+        return tensor.nbytes // 2
+
+    monkeypatch.setattr(CpuDevice, "alloc_size", halve)
+    wrong = found(device, "GET_ALLOC_SIZE")
+    assert wrong == "F32: 576 bytes for a tensor of 1152"
+
+
+def test_data_that_nobody_can_have_are_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "set_tensor_hash", lambda *arguments: True)
+    assert "of which nobody has the hash" in str(found(device, "SET_TENSOR_HASH"))
+
+
+def test_memory_that_does_not_add_up_is_found(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuDevice, "memory", lambda self: Memory(2, 1))
+    assert found(device, "GET_DEVICE_MEMORY") == "2 of 1 bytes are free"
+
+
+def test_op_that_every_device_has_must_be_supported(
+    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CpuDevice, "supports", lambda self, node: False)
+    wrong = found(device, "GET_DEVICE_SUPPORTS_OP")
+    assert wrong == "it says that it cannot ADD"
