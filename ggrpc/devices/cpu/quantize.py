@@ -77,7 +77,7 @@ def iq4_nl(x: Blocks) -> Blocks:
     """The nearest of 16 values; then the scale that suits them best."""
     largest = of_largest_size(x)
     q = _nearest_iq4(x * inverse(largest / IQ4_VALUES[0]))
-    d = _best_scale(x, q)[0]
+    d = _scale(*_sums(x, q))
     d[np.abs(largest) < ALL_ZERO] = 0
     return joined(halves(d), side_by_side(q.reshape(-1, 2, 16), 4, axis=1))
 
@@ -101,16 +101,15 @@ def _searched_scales(x: Blocks) -> Blocks:
     """The scale of the least weighted error among some (n, 1)."""
     largest = of_largest_size(x)
     q = _nearest_iq4(x * inverse(-largest / IQ4_VALUES[0]))
-    scale, gain = _best_scale(x, q)
-    best = scale * gain
+    sumqx, sumq2 = _sums(x, q)
+    scale = _scale(sumqx, sumq2)
+    best = scale * sumqx
     for shift in range(-TRIES, TRIES + 1):
         q = _nearest_iq4(x * ((shift + IQ4_VALUES[0]) / largest))
-        tried, gain = _best_scale(x, q)
-        better = tried * gain > best
-        scale, best = (
-            np.where(better, tried, scale),
-            np.where(better, tried * gain, best),
-        )
+        sumqx, sumq2 = _sums(x, q)
+        better = sumqx * sumqx > best * sumq2  # not after a division: that rounds
+        scale = np.where(better, _scale(sumqx, sumq2), scale)
+        best = np.where(better, scale * sumqx, best)
     scale[np.abs(largest) < ALL_ZERO] = 0
     return scale
 
@@ -123,12 +122,15 @@ def _nearest_iq4(x: Blocks) -> Blocks:
     return nearest
 
 
-def _best_scale(x: Blocks, q: Blocks) -> tuple[Blocks, Blocks]:
-    """By weighted least squares: the scale, and by how much it lessens the error."""
+def _sums(x: Blocks, q: Blocks) -> tuple[Blocks, Blocks]:
+    """What weighted least squares needs: the sums of w v x, and of w v v."""
     value, weight = IQ4_VALUES[q], x * x
-    sumqx = total(weight * value * x)
-    sumq2 = total(weight * value * value)
-    return np.where(sumq2 > 0, sumqx / sumq2, 0), sumqx
+    return total(weight * value * x), total(weight * value * value)
+
+
+def _scale(sumqx: Blocks, sumq2: Blocks) -> Blocks:
+    """The scale with which values come nearest to x."""
+    return np.where(sumq2 > 0, sumqx / sumq2, 0)
 
 
 def of_largest_size(x: Blocks) -> Blocks:
