@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -21,6 +21,8 @@ from ggrpc.errors import GgrpcError, RefusedError
 
 if TYPE_CHECKING:
     from ggrpc.engine.client import Client
+
+T = TypeVar("T")
 
 AT_ONCE = 64  # threads; most of the time each of them waits
 
@@ -98,7 +100,7 @@ class Fleet(NamedTuple):
             ConfigError: an endpoint or the version makes no sense; nobody is asked.
         """
         endpoints = endpoints_of(self.endpoints, environment)
-        answers = _all_at_once(self._asker(look), endpoints)
+        answers = all_at_once(self._asker(look), endpoints)
         listing.show(
             environment,
             [
@@ -138,11 +140,9 @@ class Fleet(NamedTuple):
         return ask
 
 
-def _all_at_once(
-    ask: Callable[[Endpoint], Answer], endpoints: Sequence[Endpoint]
-) -> list[Answer]:
+def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:
     """Ask in threads; the answers are in the order of the endpoints."""
-    promised = [(endpoint, Future[Answer]()) for endpoint in endpoints]
+    promised = [(endpoint, Future[T]()) for endpoint in endpoints]
     todo = iter(promised)
 
     def work() -> None:

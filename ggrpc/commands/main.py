@@ -19,6 +19,7 @@ from ggrpc.commands import (
     mem,
     probe,
     pull,
+    push,
     record,
     replay,
     serve,
@@ -88,6 +89,7 @@ def root() -> TyperGroup:
     app.command(epilog=_examples(check.EXAMPLES))(check.check)
     app.command(epilog=_examples(shell.EXAMPLES))(shell.shell)
     app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
+    app.command(epilog=_examples(push.EXAMPLES))(push.push)
     app.command(epilog=_examples(record.EXAMPLES))(record.record)
     app.command(epilog=_examples(replay.EXAMPLES))(replay.replay)
     app.command(epilog=_examples(inspect.EXAMPLES))(inspect.inspect)

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.deadline import Deadline
+from ggrpc.engine.deadline import Deadline, Stall
 from ggrpc.engine.tls import connect_stream
 from ggrpc.engine.transport import Stream
 from ggrpc.engine.wire import messages as m
@@ -167,14 +167,32 @@ class Client:
         """Prepare a tensor."""
         self._tell(m.InitTensor(tensor=tensor))
 
-    def set_tensor(self, tensor: Tensor, data: m.Bytes, offset: int = 0) -> None:
-        """Write bytes into a tensor, from their place, without a copy."""
-        view = memoryview(data).cast("B")
-        self._tell(m.SetTensor(tensor=tensor, offset=offset, size=len(view), data=view))
+    def set_tensor(
+        self, tensor: Tensor, data: m.Bytes, offset: int = 0, keep: bool = False
+    ) -> None:
+        """Write bytes into a tensor, from their place, without a copy.
 
-    def set_tensor_hash(self, tensor: Tensor, hash: int, offset: int = 0) -> bool:
-        """Write bytes into a tensor out of the server's cache; False: it has none."""
-        request = m.SetTensorHash(tensor=tensor, offset=offset, hash=hash)
+        Args:
+            tensor: where to.
+            data: the bytes.
+            offset: of the first one in the tensor.
+            keep: ask the server to keep them in its cache; before protocol 7.0 it keeps
+                what it thinks worth it.
+        """
+        view = memoryview(data).cast("B")
+        self._tell(
+            m.SetTensor(
+                tensor=tensor,
+                cache=int(keep),
+                offset=offset,
+                size=len(view),
+                data=view,
+            )
+        )
+
+    def set_tensor_hash(self, tensor: Tensor, value: int, offset: int = 0) -> bool:
+        """Write what the server's cache has under a hash; False: it has nothing."""
+        request = m.SetTensorHash(tensor=tensor, offset=offset, hash=value)
         return bool(self._ask(request, m.Result).result)
 
     def memset_tensor(
@@ -253,7 +271,7 @@ class Client:
         """
         with self._turns:
             pieces = self._connection.request(request)
-            deadline = Deadline(self._timeout)
+            deadline = self._deadline(request)
             try:
                 self._stream.send(pieces, deadline)
                 yield deadline
@@ -265,6 +283,10 @@ class Client:
             except BaseException:
                 self._stream.shut()
                 raise
+
+    def _deadline(self, request: m.Request) -> Deadline:
+        bulk = isinstance(request, (m.SetTensor, m.GetTensor))
+        return Stall(self._timeout) if bulk else Deadline(self._timeout)
 
     def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
         while (reply := self._connection.next_reply()) is None:

@@ -42,6 +42,14 @@ class Deadline:
         """So many bytes have come or gone: a deadline does not care."""
 
 
+class Stall(Deadline):
+    """A deadline for data of any size: so many seconds after the last byte moved."""
+
+    def moved(self, count: int) -> None:
+        if self.seconds is not None:
+            self._end = time.monotonic() + self.seconds
+
+
 class Pace(Deadline):
     """A deadline that bytes put off: for a peer that must keep on, whatever the size.
 

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -109,7 +109,12 @@ class Model:
         return sum(piece.size for piece in self.todo)
 
     def hash(self, moved: Callable[[int], None] = lambda count: None) -> None:
-        """Find out the hashes that are missing.
+        """Find out the hashes that are missing; as `tensors` otherwise."""
+        for _ in self.tensors(moved):
+            pass
+
+    def tensors(self, moved: Callable[[int], None]) -> Iterator[Lying]:
+        """Every tensor: those that have a hash, then the others as they get theirs.
 
         Args:
             moved: called with numbers of bytes that are done; may raise.
@@ -118,6 +123,9 @@ class Model:
             TornError: the file changes meanwhile.
             ConfigError: it cannot be read.
         """
+        yield from self.done
+        if not self.todo:
+            return
         try:
             fd = os.open(self.path, os.O_RDONLY)
         except OSError as error:
@@ -134,6 +142,7 @@ class Model:
                 self._index.add_tensor(lying)
                 self.done.append(lying)
                 del self.todo[0]
+                yield lying
             self._index.add_model(str(self.path), self._stamp, whole=True)
         except OSError as error:
             raise _unreadable(self.path, error) from error

@@ -1,0 +1,185 @@
+"""`ggrpc push`: tensors of files to servers, into their caches or their memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ggrpc.commands.endpoints import endpoints_of
+from ggrpc.commands.environment import environment_of
+from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
+from ggrpc.commands.fleet import Protocol, Timeout, all_at_once
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.progress import bar
+from ggrpc.errors import ConfigError, GgrpcError
+from ggrpc.units import format_size
+
+if TYPE_CHECKING:
+    from ggrpc.endpoint import Endpoint
+    from ggrpc.engine.remote import RemoteServer
+
+EXAMPLES = (
+    "ggrpc push model.gguf node[01-16]",
+    "ggrpc push model.gguf node01 --dry-run",
+    "ggrpc push activations.npy localhost --hold",
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="ENDPOINT...", hidden=True)
+]
+DeviceNumber = Annotated[
+    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
+]
+Hold = Annotated[
+    bool,
+    typer.Option(
+        "--hold",
+        help="Write into memory, also what is in a GGUF, and keep it there until "
+        "Ctrl-C; 'ggrpc pull' fetches it meanwhile.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be sent; send no weights.")
+]
+
+COLUMNS = (
+    Column("endpoint", "ENDPOINT"),
+    Column("present", "PRESENT", right=True),
+    Column("present_bytes", "BYTES", format_size, right=True),
+    Column("sent", "SENT", right=True),
+    Column("sent_bytes", "BYTES", format_size, right=True),
+    Column("seconds", "SECONDS", "{:.2f}".format, right=True),
+    Column("error", "ERROR", wraps=True),
+)
+
+Work = Callable[["RemoteServer", Callable[[int], None]], Row]
+
+
+def push(
+    context: typer.Context,
+    file: File,
+    endpoints: Targets = None,
+    device: DeviceNumber = 0,
+    hold: Hold = False,
+    dry_run: DryRun = False,
+    timeout: Timeout = 60,
+    protocol: Protocol = None,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
+) -> ExitCode:
+    """Send the tensors of a file to servers.
+
+    FILE is a GGUF, .npy, .npz or .safetensors; ENDPOINTs are written as for 'ggrpc
+    probe'. The large tensors of a GGUF (over 10 MiB) go into the servers' caches, of
+    any make and version, unless they are there already: a client that loads the model
+    later sends none of them. Arrays are written into memory, read back and compared;
+    without --hold they are gone when the command ends.
+
+    PRESENT are tensors that a server had. The timeout is for connecting, and for data
+    that does not move.
+    """
+    environment = environment_of(context)
+    servers = endpoints_of(endpoints or [], environment)
+    warms = file.suffix == ".gguf" and not hold
+    if dry_run and not warms:
+        raise ConfigError("--dry-run is for the weights of a GGUF, without --hold")
+    with ExitStack() as stack:
+        total, work = stack.enter_context(
+            _warming(file, device, dry_run) if warms else _storing(file, device, hold)
+        )
+        whole = total * len(servers)
+        moved = stack.enter_context(bar(environment, file.name, whole))
+
+        def to(server: Endpoint) -> tuple[Row, ExitCode]:
+            return _push_to(server, timeout, protocol, work, moved)
+
+        answers = all_at_once(to, servers)
+        rows = [row for row, _ in answers]
+        Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
+        for row in rows:
+            if row["error"]:
+                environment.fail(ConfigError(row["error"]))
+        codes = [code for _, code in answers]
+        if hold and ExitCode.OK in codes:
+            environment.note("held until Ctrl-C; 'ggrpc pull' fetches it")
+            threading.Event().wait()
+    return code_of_several(codes)
+
+
+def _push_to(
+    server: Endpoint,
+    timeout: float,
+    protocol: str | None,
+    work: Work,
+    moved: Callable[[int], None],
+) -> tuple[Row, ExitCode]:
+    from ggrpc.engine.registry import connect
+
+    row: dict[str, Any] = dict.fromkeys(column.key for column in COLUMNS)
+    row["endpoint"] = str(server)
+    start = time.perf_counter()
+    try:
+        session = connect(server, timeout=timeout, protocol=protocol)
+        row.update(work(session, moved))
+    except GgrpcError as error:
+        named = error.endpoint is not None
+        row["error"] = str(error) if named else f"{server}: {error}"
+        return row, code_of(error)
+    row["seconds"] = time.perf_counter() - start
+    return row, ExitCode.OK
+
+
+@contextmanager
+def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work]]:
+    """The bytes for each server, and what sends them to its cache."""
+    import tempfile
+
+    from ggrpc.engine.cache.index import Index
+    from ggrpc.engine.cache.models import files_of
+    from ggrpc.engine.cache.warming import Weights, warm
+
+    with tempfile.TemporaryDirectory() as folder:
+        index = Index(Path(folder))
+        try:
+            with Weights(files_of(file), index) as weights:
+
+                def work(server: RemoteServer, moved: Callable[[int], None]) -> Row:
+                    with server:
+                        device_there = server.device(device).number
+                        done = warm(
+                            server.client, weights, device_there, dry_run, moved
+                        )
+                        return done._asdict()
+
+                yield weights.size, work
+        finally:
+            index.close()
+
+
+@contextmanager
+def _storing(file: Path, device: int, hold: bool) -> Iterator[tuple[int, Work]]:
+    """The bytes for each server, and what writes them into its memory."""
+    from ggrpc.engine.holding import Holder
+    from ggrpc.engine.pushing import Pushed
+    from ggrpc.engine.tensor_files import tensors_in
+
+    sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
+    with ExitStack() as held:
+
+        def work(server: RemoteServer, moved: Callable[[int], None]) -> Row:
+            with ExitStack() as now:
+                (held if hold else now).enter_context(server)
+                pushed = Pushed(server.device(device))
+                pushed.push(file, moved)
+                if hold:
+                    held.enter_context(Holder(server.endpoint, pushed))
+            return {"sent": len(sizes), "sent_bytes": sum(sizes)}
+
+        yield sum(sizes), work

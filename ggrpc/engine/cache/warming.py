@@ -1,0 +1,187 @@
+"""Sends a model's weights to servers ahead of time, for their caches to keep.
+
+Any server that keeps a cache will do, llama.cpp's own included. What one has already is
+not sent.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ggrpc.engine.cache.index import Index, Lying
+from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.store import PENDING
+from ggrpc.engine.client import Client
+from ggrpc.errors import Cancelled, ConfigError, RefusedError
+from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+ROW = 1 << 20  # ne and nb have 32 bits on the wire
+
+Moved = Callable[[int], None]
+
+
+class Warmed(NamedTuple):
+    """What became of a server's cache.
+
+    Attributes:
+        present: tensors that it had.
+        present_bytes: the bytes of those.
+        sent: tensors that were sent, or would be.
+        sent_bytes: the bytes of those.
+    """
+
+    present: int = 0
+    present_bytes: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+
+    def plus(self, size: int, present: bool) -> Warmed:
+        """With one more tensor."""
+        if present:
+            count = self.present + 1
+            return self._replace(present=count, present_bytes=self.present_bytes + size)
+        return self._replace(sent=self.sent + 1, sent_bytes=self.sent_bytes + size)
+
+
+class Weights:
+    """The large tensors of models, hashed in a thread while others are sent.
+
+    A context manager; threads may iterate over it at the same time.
+
+    Args:
+        paths: of GGUFs.
+        index: what keeps the hashes.
+
+    Attributes:
+        count: how many there are.
+        size: their bytes.
+        largest: bytes of the largest.
+
+    Raises:
+        ConfigError: a file cannot be read, or no tensor is large enough.
+    """
+
+    def __init__(self, paths: Sequence[Path], index: Index) -> None:
+        self._models = [Model(path, index) for path in paths]
+        sizes = [lying.size for model in self._models for lying in model.done]
+        sizes += [piece.size for model in self._models for piece in model.todo]
+        if not sizes:
+            raise ConfigError(
+                "no tensor is large enough for a cache (10 MiB): nothing to send"
+            )
+        self.count, self.size, self.largest = len(sizes), sum(sizes), max(sizes)
+        self._hashed: list[Lying] = []
+        self._over = False
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Weights:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over = True
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Lying]:
+        for at in range(self.count):
+            with self._changed:
+                self._changed.wait_for(lambda at=at: self._has(at))  # type: ignore[misc]
+                if len(self._hashed) <= at:
+                    assert self._error is not None
+                    raise self._error
+            yield self._hashed[at]
+
+    def _has(self, at: int) -> bool:
+        return len(self._hashed) > at or self._error is not None
+
+    def _work(self) -> None:
+        try:
+            for model in self._models:
+                for lying in model.tensors(self._moved):
+                    with self._changed:
+                        self._hashed.append(lying)
+                        self._changed.notify_all()
+        except Exception as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _moved(self, count: int) -> None:
+        if self._over:
+            raise Cancelled("nobody waits for the hashes any more")
+
+
+def warm(
+    client: Client,
+    weights: Weights,
+    device: int = 0,
+    dry_run: bool = False,
+    moved: Moved = lambda count: None,
+) -> Warmed:
+    """Let a server keep what it has not got.
+
+    Args:
+        client: a session on it.
+        weights: what it is to have.
+        device: where there is room for the largest of them, for a while.
+        dry_run: send nothing.
+        moved: called with numbers of bytes that are done.
+
+    Raises:
+        OutOfMemory: there is no room.
+        RefusedError: it does not keep what it is sent.
+        GgrpcError: the connection failed.
+    """
+    buffer = client.allocate(weights.largest, device)
+    base, done = client.base(buffer), Warmed()
+    for lying in weights:
+        tensor = _placed(buffer, base, lying)
+        value = int(lying.hash, 16)
+        present = client.set_tensor_hash(tensor, value)
+        if not present and not dry_run:
+            _send(client, tensor, lying)
+            if not done.sent:
+                _see_that_it_keeps(client, tensor, value)
+        done = done.plus(lying.size, present)
+        moved(lying.size)
+    client.free(buffer)
+    client.alignment(device)  # which answers once all has arrived
+    return done
+
+
+def _placed(buffer: int, base: int, lying: Lying) -> Tensor:
+    """Bytes as rows of a tensor, named as the model does."""
+    row = min(ROW, lying.size & -lying.size)
+    ne = (row, lying.size // row, 1, 1)
+    nb, name = contiguous_nb(GGMLType.I8, ne), lying.tensor.encode()[:63]
+    return Tensor(1, GGMLType.I8, buffer, ne, nb, data=base, raw_name=name)
+
+
+def _send(client: Client, tensor: Tensor, lying: Lying) -> None:
+    with open(lying.path, "rb") as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with whole, memoryview(whole) as view:
+        with view[lying.at : lying.at + lying.size] as data:
+            client.set_tensor(tensor, data, keep=True)
+
+
+def _see_that_it_keeps(client: Client, tensor: Tensor, value: int) -> None:
+    while True:
+        start = time.monotonic()
+        if client.set_tensor_hash(tensor, value):
+            return
+        # One that still has it on its way takes its time to say no.
+        if time.monotonic() - start < PENDING / 2:
+            raise RefusedError(
+                f"{client.endpoint} does not keep what it is sent: start it with "
+                "--cache, and a limit that is large enough",
+                endpoint=str(client.endpoint),
+            )

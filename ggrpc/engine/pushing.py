@@ -1,0 +1,69 @@
+"""Tensors of a file in a server's memory, for as long as somebody wants them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ggrpc.devices.device import Device
+from ggrpc.engine.array_files import save
+from ggrpc.engine.stored import DeviceTensor
+from ggrpc.engine.tensor_files import tensors_in
+from ggrpc.errors import ConfigError, DeviceError
+
+
+class Pushed:
+    """What was pushed to one device: a `holding.Keeper`.
+
+    Args:
+        device: where tensors go.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._stored: dict[str, DeviceTensor] = {}
+
+    def push(self, path: Path, moved: Callable[[int], None]) -> None:
+        """Write all tensors of a file to the device, and read each back.
+
+        Args:
+            path: of any kind that `tensors_in` knows.
+            moved: called with numbers of bytes that are done.
+
+        Raises:
+            ConfigError: the file cannot be read.
+            OutOfMemory: the device has no room.
+            DeviceError: other bytes came back than were sent.
+        """
+        for loaded in tensors_in(path):
+            if loaded.name in self._stored:
+                raise ConfigError(f"{path}: there is a tensor '{loaded.name}' already")
+            tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
+            self._stored[loaded.name] = tensor
+            tensor.set_bytes(loaded.data)
+            if tensor.bytes() != loaded.data:
+                raise DeviceError(
+                    f"{self._device.name}: {loaded.name} came back with other bytes "
+                    "than were sent; check the node's memory"
+                )
+            moved(loaded.data.nbytes)
+
+    def listing(self) -> list[dict[str, Any]]:
+        """A row for each tensor."""
+        return [
+            {
+                "name": name,
+                "type": tensor.type.name,
+                "ne": list(tensor.ne),
+                "size_bytes": tensor.nbytes,
+            }
+            for name, tensor in self._stored.items()
+        ]
+
+    def save(self, name: str, path: Path, force: bool) -> None:
+        """Write one to a file, as `array_files` says."""
+        if name not in self._stored:
+            raise ConfigError(f"there is no tensor '{name}'")
+        tensor = self._stored[name]
+        save(path, tensor.tensor, tensor.bytes(), force)

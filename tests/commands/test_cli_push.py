@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.caches import write_gguf
+from tests.support.processes import Served, native_serving, serving
+
+LARGE = 11 << 20  # bytes, above what a cache keeps
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    noise = np.random.default_rng(0).bytes
+    folder = tmp_path_factory.mktemp("model")
+    return write_gguf(folder / "m.gguf", noise(LARGE), noise(LARGE), b"small")
+
+
+@pytest.fixture
+def caching(tmp_path: Path) -> Iterator[Served]:
+    with serving("--cache-dir", str(tmp_path / "kept")) as served:
+        yield served
+
+
+def test_weights_are_sent_once(piped, caching: Served, model: Path) -> None:  # type: ignore[no-untyped-def]
+    command = ("push", str(model), str(caching.endpoint), "--json")
+    (row,) = piped(*command, "--dry-run").rows
+    assert (row["present"], row["sent"]) == (0, 2)
+    (row,) = piped(*command).rows
+    assert (row["present"], row["sent"], row["sent_bytes"]) == (0, 2, 2 * LARGE)
+    outcome = piped(*command)
+    assert (outcome.code, outcome.rows[0]["present"]) == (0, 2)
+
+
+@pytest.mark.parametrize("release", ["0.3.36", "0.3.17"])
+def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path, model: Path, release: str
+) -> None:
+    folder = tmp_path / "native"
+    folder.mkdir()
+    with native_serving(release, "--cache", str(folder)) as server:
+        for expected in ((0, 2), (2, 0)):
+            (row,) = piped("push", str(model), str(server), "--json").rows
+            assert (row["present"], row["sent"]) == expected
+    assert len(list(folder.rglob("*"))) >= 2
+
+
+def test_server_without_a_cache_is_named(piped, model: Path) -> None:  # type: ignore[no-untyped-def]
+    with serving() as served:
+        outcome = piped("push", str(model), str(served.endpoint), "127.0.0.1:1")
+    assert outcome.code == 6
+    assert f"{served.endpoint} does not keep what it is sent" in outcome.err
+    assert "cannot connect to 127.0.0.1:1" in outcome.err
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as served:
+        yield served
+
+
+def test_arrays_are_read_back(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    one, two = np.ones((3, 5), np.float32), np.arange(7, dtype=np.int32)
+    np.save(tmp_path / "one.npy", one)
+    np.savez(tmp_path / "both.npz", one=one, two=two)
+    header = json.dumps(
+        {"x": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}}
+    ).encode()
+    whole = struct.pack("<Q", len(header)) + header + bytes(12)
+    (tmp_path / "x.safetensors").write_bytes(whole)
+    expected = {"one.npy": (1, 60), "both.npz": (2, 88), "x.safetensors": (1, 12)}
+    for name, (count, size) in expected.items():
+        path = str(tmp_path / name)
+        (row,) = piped("push", path, str(served.endpoint), "--json").rows
+        assert (row["sent"], row["sent_bytes"]) == (count, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "said"),
+    [
+        ("x.txt", b"", "no known kind"),
+        ("x.npy", b"no numpy", "no whole .npy file"),
+        ("x.safetensors", b"\xff" * 20, "no whole .safetensors file"),
+        ("x.gguf", b"GGUF" + bytes(20), "no whole GGUF"),
+    ],
+)
+def test_file_that_cannot_be_read_is_one_line(  # type: ignore[no-untyped-def]
+    piped, served: Served, tmp_path: Path, name: str, contents: bytes, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(contents)
+    outcome = piped("push", str(path), str(served.endpoint))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_dry_run_is_for_weights(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    np.save(tmp_path / "x.npy", np.ones(4))
+    command = ("push", str(tmp_path / "x.npy"), str(served.endpoint), "--dry-run")
+    assert piped(*command).code == 2
+
+
+def test_held_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "x.npy", array)
+    endpoint = str(served.endpoint)
+    command = ["push", str(tmp_path / "x.npy"), endpoint, "--hold"]
+    holder = subprocess.Popen([sys.executable, "-m", "ggrpc", *command])
+    try:
+        copy = tmp_path / "copy.npy"
+        deadline = time.monotonic() + 30
+        while piped("pull", endpoint, "x", "-o", str(copy)).code:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert np.array_equal(np.load(copy), array)
+    finally:
+        holder.terminate()
+        holder.wait()
