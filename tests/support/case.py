@@ -184,10 +184,14 @@ class Case:
     def image(self) -> bytes:
         """What the buffer holds before the graph runs; noise where nodes will write."""
         image = bytearray(np.random.default_rng(1).bytes(self.size))
-        for tensor, stored in self._contents:
-            view = view_of(tensor, memoryview(image), tensor.data)
-            view[...] = stored.reshape(view.shape)
+        self.fill(memoryview(image))
         return bytes(image)
+
+    def fill(self, memory: memoryview) -> None:
+        """Write the leaves that have contents to where they lie in the buffer."""
+        for tensor, stored in self._contents:
+            view = view_of(tensor, memory, tensor.data)
+            view[...] = stored.reshape(view.shape)
 
     def results(self, image: bytes | bytearray) -> dict[str, Array]:
         """The value of each node that computes, by name (by id where it has none).
