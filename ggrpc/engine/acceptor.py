@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import selectors
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.transport import Stream, accept, endpoint_of, listen
@@ -40,6 +43,7 @@ class Acceptor:
         self._shortage = shortage
         self._listeners = listen(endpoint)
         self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
         self._stopping = False
 
     @property
@@ -49,12 +53,14 @@ class Acceptor:
 
     def run(self, take: Callable[[Stream], None]) -> None:
         """Hand over connections until `stop` is called."""
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, _woken_by_signals(self._wake):
             for sock in (*self._listeners, self._woken):
                 selector.register(sock, selectors.EVENT_READ)
             while not self._stopping:
                 for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
+                    if key.fileobj is self._woken:
+                        self._woken.recv(64)
+                    else:
                         self._accept(key.fileobj, take)  # type: ignore[arg-type]
 
     def stop(self) -> None:
@@ -63,7 +69,7 @@ class Acceptor:
         try:
             self._wake.send(b"x")
         except OSError:
-            pass  # closed: it has stopped
+            pass  # closed: it has stopped; or full: it wakes as it is
 
     def close(self) -> None:
         """Listen no more."""
@@ -81,3 +87,20 @@ class Acceptor:
             time.sleep(SHORTAGE)
         except Exception:
             log.exception("a bug in ggrpc cost a client its connection")
+
+
+@contextmanager
+def _woken_by_signals(wake: socket.socket) -> Iterator[None]:
+    """Let signals wake the main thread also where another thread got them.
+
+    Python's handlers run in the main thread, between two steps of it. A signal that came
+    just before it fell asleep, or to another thread, would wait until it wakes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)

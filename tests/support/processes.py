@@ -64,7 +64,11 @@ class Served:
     def stop(self) -> int:
         """Stop it as an operator would, and give its exit code."""
         self.process.terminate()
-        code = self.process.wait(START_SECONDS)
+        try:
+            code = self.process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"does not stop:\n{self.log}") from None
         self._reader.join(START_SECONDS)
         assert self.process.stderr is not None
         self.process.stderr.close()
