@@ -93,8 +93,8 @@ class Acceptor:
 def _woken_by_signals(wake: socket.socket) -> Iterator[None]:
     """Let signals wake the main thread also where another thread got them.
 
-    Python's handlers run in the main thread, between two steps of it. A signal that came
-    just before it fell asleep, or to another thread, would wait until it wakes.
+    Python's handlers run in the main thread, between two of its steps. A signal that
+    came just before it fell asleep, or to another thread, would wait until it wakes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
