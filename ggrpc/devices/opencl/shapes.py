@@ -11,8 +11,8 @@ class Shapes(NamedTuple):
     Attributes:
         bands: work-groups of a processor's matrix-vector product for each unit, so that
             none waits for the other long.
-        tile: rows of b that a processor multiplies at once at most: so many sums fit its
-            registers beside the rest.
+        tile: rows of b that a processor multiplies at once at most: so many sums fit
+            its registers beside the rest.
         items: work-items of a GPU's matrix-vector product,
         rows: and rows of the matrix that they read side by side.
         tile_rows: rows of the matrix in a tile of a GPU's product of matrices,
