@@ -29,12 +29,10 @@ INLINE float16 sixteen(Packed row, long at, long k) {
     return at < k ? LOAD(float16, row + 4 * at) : (float16)(0);
 }
 
-kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
-                    global float *scales, global float *sums32, global float *sums16) {
-    long row = get_group_id(0), lane = row % TILE, first = row - lane;
-    Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
-                  row / (ne.y * ne.z) * nb.w;
-    long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
+// Row number `row` of what is rounded: k floats.
+INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
+                      global float *scales, global float *sums32, global float *sums16) {
+    long lane = row % TILE, first = row - lane;
     q += first * (padded / 4) + lane;
     scales += first * (padded / 32) + lane;
     sums32 += first * (padded / 32) + lane;
@@ -53,4 +51,13 @@ kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, globa
         sums16[2 * i * TILE] = one;
         sums16[(2 * i + 1) * TILE] = other;
     }
+}
+
+kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
+                    global float *scales, global float *sums32, global float *sums16) {
+    long row = get_group_id(0);
+    Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
+                  row / (ne.y * ne.z) * nb.w;
+    long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
+    round_row(from, k, row, padded, q, scales, sums32, sums16);
 }
