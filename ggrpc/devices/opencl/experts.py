@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyopencl as cl
 
-from ggrpc.devices.opencl import matmul, quantized
+from ggrpc.devices.opencl import gpu_matmul, matmul, quantized
 from ggrpc.devices.opencl.dense import dense_f32, rows_of
 from ggrpc.devices.opencl.program import Argument, Compiler, kernel
 from ggrpc.devices.opencl.quantized import Rounded, type_of
@@ -51,6 +51,9 @@ def _accepts_product(node: Node) -> bool:
 def mul_mat_id(node: Node, c: Compiler) -> None:
     """Append y[t, j, i] = sum_k as[ids[t, j], i, k] b[t, j % b1, k]."""
     a, b, ids, y = node.source(AS), node.source(B), node.source(IDS), node.tensor
+    if not c.traits.is_processor:
+        gpu_matmul.mul_mat_id(c, a, b, ids, y)
+        return
     rows = ids.nelements // a.ne[2]
     if rows < MANY:
         _times_each(c, a, b, ids, y)

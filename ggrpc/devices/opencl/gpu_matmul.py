@@ -12,6 +12,7 @@ from ggrpc.devices.opencl.program import Compiler
 from ggrpc.tensor import Tensor
 
 FEW = 8  # rows of b that one work-group multiplies with each row of a matrix
+FEW_EACH = 4  # rows for each expert, on average, that are not worth being sorted
 
 
 def mul_mat(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
@@ -49,7 +50,7 @@ def mul_mat_id(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> Non
         y: F32, dense rows.
     """
     used, tokens = ids.ne[:2]
-    if used * tokens <= FEW * a.ne[2]:
+    if used * tokens <= FEW_EACH * a.ne[2]:
         name = c.kernel("gpu_matvec", "matvec_id", **_row_defines(c, a, 1))
         groups = -(-a.ne[1] // c.traits.shapes.rows), used * tokens
         tensors = a, a.ne, a.nb, b, b.ne, b.nb, ids, ids.ne, ids.nb, y, y.nb
