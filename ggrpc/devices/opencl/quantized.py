@@ -158,7 +158,7 @@ def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
 def type_of(c: Compiler, a: Tensor) -> dict[str, int]:
     """What kernels for processors are told about a matrix's type, and about them."""
     defines = {"TYPE": int(a.type)}
-    return defines | {"VNNI": 1} if c.traits.vnni else defines
+    return defines | {c.traits.byte_dots: 1} if c.traits.byte_dots else defines
 
 
 def tile_of(rows: int) -> int:

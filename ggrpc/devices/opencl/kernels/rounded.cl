@@ -3,8 +3,8 @@
 //
 // TILE rows lie side by side: four bytes of the first, of the second, ...; then the next
 // four of each. So what a step of a product needs of them is contiguous. Likewise the
-// scales, and scale * the sum of the bytes for each 32 and each 16. `padded` elements a
-// row: what the tensor lacks is 0, and so are rows that only fill the last tile.
+// scales, and the sums of the bytes for each 32 and each 16. `padded` elements a row: what
+// the tensor lacks is 0, and so are rows that only fill the last tile.
 
 #include "vectors.h"
 
@@ -45,7 +45,7 @@ INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
         b = b * inverse + TO_INTEGER;
         put(q + 8 * i * TILE, a);
         put(q + (8 * i + 4) * TILE, b);
-        float one = scale * total(a - TO_INTEGER), other = scale * total(b - TO_INTEGER);
+        float one = total(a - TO_INTEGER), other = total(b - TO_INTEGER);
         scales[i * TILE] = scale;
         sums32[i * TILE] = one + other;
         sums16[2 * i * TILE] = one;
