@@ -8,6 +8,7 @@ same memory or over a shadow of it; then the queue is drained first.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -18,10 +19,10 @@ import pyopencl as cl
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
-from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.opencl.build import Define, failures_named
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
-from ggrpc.errors import DeviceError, GraphError
+from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
@@ -97,7 +98,17 @@ def is_supported(node: Node) -> bool:
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return op in KERNELS and KERNELS[op].accepts(node)
+    if op not in KERNELS or not KERNELS[op].accepts(node):
+        return False
+    return all(t is None or _is_aligned(t) for t in (*node.src, node.tensor))
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    """Whether each element is where its type belongs: to read it elsewhere may cost a
+    card its context, and with it all sessions their memory."""
+    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
+    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
+    return not any(at % unit for at in (tensor.data, *steps))
 
 
 class OpenClProgram(Program):
@@ -165,7 +176,7 @@ class OpenClProgram(Program):
             profile.add(label, nanoseconds * 1e-9, on_device=True)
 
     def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
-        try:
+        with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), STRETCH):
                     stretch(at)
@@ -173,8 +184,6 @@ class OpenClProgram(Program):
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # nothing may run when the buffers are freed
-        except cl.Error as error:
-            raise DeviceError(f"{self._name}: {first_line(error)}") from error
         if self._fault[0]:
             self._raise_fault()
 
@@ -222,6 +231,7 @@ class Compiler:
         self._labels: list[str] = []
         self._shared = Shared()
         self._memory: list[cl.Buffer] = []
+        self._taken = 0
         self._fault = self.memory(8)
         self._number = 0
         self._label = ""
@@ -241,15 +251,13 @@ class Compiler:
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
         self._cpu.expect(nodes)
-        cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
-        try:
+        with failures_named(self._device.name):
+            cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
             at = 0
             while at < len(nodes):
                 at += self._take(nodes, at)
             self._run_on_cpu()
-        except cl.Error as error:
-            raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
-        return OpenClProgram(
+        program = OpenClProgram(
             self._device.name,
             self._queue,
             self._steps,
@@ -258,6 +266,9 @@ class Compiler:
             self._memory,
             self._labels,
         )
+        self._device.take(self._taken)
+        weakref.finalize(program, self._device.give_back, self._taken)
+        return program
 
     def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
         """A kernel object of its own, out of `kernels/<family>.cl`."""
@@ -293,11 +304,13 @@ class Compiler:
 
     def memory(self, size: int) -> cl.Buffer:
         """Memory of the program; contents undefined."""
+        self._taken += size
         return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
 
     def constant(self, values: Array) -> cl.Buffer:
         """Memory of the program that holds an array."""
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+        self._taken += values.nbytes
         return cl.Buffer(self._queue.context, flags, hostbuf=values)
 
     @property
