@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ggrpc.commands.environment import environment_of
+from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.progress import bar
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
     from ggrpc.devices.catalogue import Entry
 
-EXAMPLES = ("ggrpc devices",)
+EXAMPLES = ("ggrpc devices", "ggrpc devices --tune")
+
+Tune = Annotated[
+    bool,
+    typer.Option(
+        "--tune",
+        help="Measure on each OpenCL device how its kernels best share out their work, "
+        "and keep that for serve.",
+    ),
+]
 
 COLUMNS = (
     Column("name", "NAME"),
     Column("description", "DESCRIPTION", wraps=True),
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
+    Column("largest_buffer_bytes", "LARGEST", format_size, right=True),
     Column(
         "usable",
         "USABLE",
@@ -29,9 +40,21 @@ COLUMNS = (
     Column("why_not", "WHY NOT", wraps=True),
 )
 
+TUNED = (
+    Column("device", "DEVICE"),
+    Column("shape", "SHAPE"),
+    Column("usual", "USUAL", right=True),
+    Column("chosen", "CHOSEN", right=True),
+    Column("usual_ms", "USUAL MS", "{:.2f}".format, right=True),
+    Column("chosen_ms", "CHOSEN MS", "{:.2f}".format, right=True),
+)
+
 
 def devices(
-    context: typer.Context, as_json: Json = False, no_headers: NoHeaders = False
+    context: typer.Context,
+    tune: Tune = False,
+    as_json: Json = False,
+    no_headers: NoHeaders = False,
 ) -> None:
     """List the devices of this machine.
 
@@ -41,10 +64,35 @@ def devices(
     from ggrpc.devices.catalogue import entries
 
     environment = environment_of(context)
+    if tune:
+        Listing(TUNED, as_json, not no_headers).show(environment, _tuned(environment))
+        return
     rows = [_row(entry) for entry in entries()]
     Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
     if all(row["name"] == "cpu" for row in rows):
         environment.note("no OpenCL driver is installed here")
+
+
+def _tuned(environment: Environment) -> list[Row]:
+    """Measure every device; a row for each choice."""
+    from ggrpc.devices.catalogue import tunings
+
+    rows: list[Row] = []
+    for tuning in tunings():
+        with bar(environment, tuning.name, tuning.trials, of_bytes=False) as done:
+            for choice in tuning.run():
+                done(1)
+                rows.append(
+                    {
+                        "device": tuning.name,
+                        "shape": " x ".join(choice.fields),
+                        "usual": " x ".join(map(str, choice.usual)),
+                        "chosen": " x ".join(map(str, choice.chosen)),
+                        "usual_ms": choice.usual_ms,
+                        "chosen_ms": choice.chosen_ms,
+                    }
+                )
+    return rows
 
 
 def _row(entry: Entry) -> Row:
@@ -53,6 +101,7 @@ def _row(entry: Entry) -> Row:
         "description": entry.description,
         "memory_free_bytes": entry.free,
         "memory_total_bytes": entry.total,
+        "largest_buffer_bytes": entry.largest,
         "usable": entry.why_not is None,
         "why_not": entry.why_not,
     }

@@ -11,16 +11,19 @@ Moved = Callable[[int], None]
 
 
 @contextmanager
-def bar(environment: Environment, what: str, total: int) -> Iterator[Moved]:
-    """Show how far bytes are.
+def bar(
+    environment: Environment, what: str, total: int, of_bytes: bool = True
+) -> Iterator[Moved]:
+    """Show how far work is.
 
     Args:
         environment: its stderr takes the bar, where that is a terminal.
         what: the work.
-        total: bytes in all.
+        total: bytes, or pieces, in all.
+        of_bytes: whether it is bytes that are counted.
 
     Yields:
-        What to call with the bytes that are done; any thread may.
+        What to call with how many more are done; any thread may.
     """
     if environment.quiet or not environment.stderr.isatty():
         yield lambda count: None
@@ -30,17 +33,18 @@ def bar(environment: Environment, what: str, total: int) -> Iterator[Moved]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
+    bytes_done = DownloadColumn(binary_units=True), TransferSpeedColumn()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        *(bytes_done if of_bytes else (MofNCompleteColumn(),)),
         TimeRemainingColumn(),
     )
     console = Console(file=environment.stderr, width=environment.width)

@@ -6,13 +6,17 @@ The one place that knows them all. A kind's code is loaded when it is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ggrpc.devices.device import Device
 from ggrpc.errors import ConfigError, DeviceError
+
+if TYPE_CHECKING:
+    from ggrpc.devices.opencl.discovery import Found
+    from ggrpc.devices.opencl.tuning import Choice
 
 
 class Entry(NamedTuple):
@@ -23,6 +27,7 @@ class Entry(NamedTuple):
         description: what it is.
         free: bytes of free memory, None where the driver does not tell.
         total: bytes of all its memory, None where that is not known.
+        largest: bytes of the largest buffer, None where that is not known.
         why_not: why it cannot be used, None where it can.
     """
 
@@ -30,6 +35,7 @@ class Entry(NamedTuple):
     description: str
     free: int | None
     total: int | None
+    largest: int | None
     why_not: str | None = None
 
 
@@ -47,6 +53,20 @@ class Choices:
     threads: int | None = None
     weight_cache: int | None = None
     profile: bool = False
+
+
+class Tuning(NamedTuple):
+    """A device whose work-group shapes can be measured.
+
+    Attributes:
+        name: of the device.
+        trials: how many there are.
+        run: makes them, one choice after the other, and keeps what it finds.
+    """
+
+    name: str
+    trials: int
+    run: Callable[[], Iterator[Choice]]
 
 
 def entries() -> list[Entry]:
@@ -100,12 +120,32 @@ def _open(name: str, choices: Choices) -> Device:
     raise DeviceError(f"{name} cannot be used: {known[name].why_not}")
 
 
+def tunings() -> list[Tuning]:
+    """One for each device that can be measured: the OpenCL ones that can be used.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    usable = [e for e in _opencl_entries() if e.why_not is None]
+    if not usable:
+        raise DeviceError("there is no OpenCL device to measure; see 'ggrpc devices'")
+    return [_tuning(entry.name) for entry in usable]
+
+
+def _tuning(name: str) -> Tuning:
+    from ggrpc.devices.opencl import OpenClDevice
+    from ggrpc.devices.opencl.tuning import trials_of, tune
+
+    device = cast(OpenClDevice, _open(name, Choices()))
+    return Tuning(name, len(trials_of(device)), lambda: tune(device))
+
+
 def _cpu_entries() -> list[Entry]:
     from ggrpc.devices.cpu import CpuDevice
 
     with closing(CpuDevice(weight_cache=0)) as device:
         memory = device.memory()
-        return [Entry(device.name, device.description, memory.free, memory.total)]
+        return [Entry(device.name, device.description, *memory, device.max_size)]
 
 
 def _open_cpu(choices: Choices) -> Device:
@@ -139,11 +179,19 @@ def _tell_driver(choices: Choices) -> None:
 
 def _opencl_entries() -> list[Entry]:
     try:
-        from ggrpc.devices.opencl.discovery import discover, why_not
+        from ggrpc.devices.opencl.discovery import discover
 
-        return [
-            Entry(found.name, found.description, None, found.total, why_not(found))
-            for found in discover()
-        ]
+        return [_opencl_entry(found) for found in discover()]
     except (ImportError, DeviceError) as error:
-        return [Entry("opencl", "OpenCL", None, None, str(error))]
+        return [Entry("opencl", "OpenCL", None, None, None, str(error))]
+
+
+def _opencl_entry(found: Found) -> Entry:
+    from ggrpc.devices.opencl.discovery import why_not
+
+    free, total = None, found.total
+    if found.is_processor:  # whose memory is the machine's, whatever a driver may say
+        (cpu,) = _cpu_entries()
+        free, total = cpu.free, cpu.total or total
+    name, description = found.name, found.description
+    return Entry(name, description, free, total, found.largest, why_not(found))

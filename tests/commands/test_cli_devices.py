@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.devices.catalogue import Entry
+from ggrpc.devices.catalogue import Entry, Tuning
+from ggrpc.devices.opencl.tuning import Choice
 
-CPU = Entry("cpu", "Some Processor", 3 << 30, 4 << 30)
-GPU = Entry("opencl:0", "GPU (Maker)", None, 8 << 30, "no kernels yet")
+CPU = Entry("cpu", "Some Processor", 3 << 30, 4 << 30, 4 << 30)
+GPU = Entry("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, "no kernels yet")
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def test_devices_show_memory_and_why_not(piped, machine) -> None:  # type: ignor
     machine(CPU, GPU)
     assert piped("devices") == (
         0,
-        "NAME      DESCRIPTION        FREE    TOTAL  USABLE  WHY NOT\n"
-        "cpu       Some Processor  3.0 GiB  4.0 GiB  yes     -\n"
-        "opencl:0  GPU (Maker)           -  8.0 GiB  no      no kernels yet\n",
+        "NAME      DESCRIPTION        FREE    TOTAL  LARGEST  USABLE  WHY NOT\n"
+        "cpu       Some Processor  3.0 GiB  4.0 GiB  4.0 GiB  yes     -\n"
+        "opencl:0  GPU (Maker)           -  8.0 GiB  2.0 GiB  no      no kernels yet\n",
         "",
     )
 
@@ -37,6 +38,7 @@ def test_devices_json_has_flat_rows_with_units(piped, machine) -> None:  # type:
             "description": "Some Processor",
             "memory_free_bytes": 3 << 30,
             "memory_total_bytes": 4 << 30,
+            "largest_buffer_bytes": 4 << 30,
             "usable": True,
             "why_not": None,
         },
@@ -45,6 +47,7 @@ def test_devices_json_has_flat_rows_with_units(piped, machine) -> None:  # type:
             "description": "GPU (Maker)",
             "memory_free_bytes": None,
             "memory_total_bytes": 8 << 30,
+            "largest_buffer_bytes": 2 << 30,
             "usable": False,
             "why_not": "no kernels yet",
         },
@@ -72,3 +75,35 @@ def test_this_machine_has_a_usable_cpu(piped) -> None:  # type: ignore[no-untype
     assert cpu["usable"]
     assert 0 < cpu["memory_free_bytes"] <= cpu["memory_total_bytes"]
     assert all(row["usable"] != bool(row["why_not"]) for row in others)
+
+
+def test_tuning_shows_each_choice(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    choices = [
+        Choice(("bands",), (8,), (4,), 2.5, 2.0),
+        Choice(("tile_rows", "tile_tokens"), (64, 64), (64, 64), 9.0, 9.0),
+    ]
+    tuning = Tuning("opencl:0", 2, lambda: iter(choices))
+    monkeypatch.setattr("ggrpc.devices.catalogue.tunings", lambda: [tuning])
+    assert piped("devices", "--tune") == (
+        0,
+        "DEVICE    SHAPE                      USUAL   CHOSEN  USUAL MS  CHOSEN MS\n"
+        "opencl:0  bands                          8        4      2.50       2.00\n"
+        "opencl:0  tile_rows x tile_tokens  64 x 64  64 x 64      9.00       9.00\n",
+        "",
+    )
+    first = piped("devices", "--tune", "--json").rows[0]
+    assert first == {
+        "device": "opencl:0",
+        "shape": "bands",
+        "usual": "8",
+        "chosen": "4",
+        "usual_ms": 2.5,
+        "chosen_ms": 2.0,
+    }
+
+
+def test_tuning_without_an_opencl_device_exits_8(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("ggrpc.devices.catalogue._opencl_entries", list)
+    code, out, err = piped("devices", "--tune")
+    assert (code, out) == (8, "")
+    assert "there is no OpenCL device to measure" in err

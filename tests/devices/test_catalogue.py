@@ -15,8 +15,8 @@ from ggrpc.devices.opencl import discovery
 from ggrpc.devices.opencl.discovery import Found
 from ggrpc.errors import ConfigError, DeviceError
 
-GPU = Found("opencl:0", "GPU (Maker)", 8 << 30, False, None)
-PROCESSOR = Found("opencl:1", "CPU (Maker)", 8 << 30, True, None)
+GPU = Found("opencl:0", "GPU (Maker)", 8 << 30, 2 << 30, False, None)
+PROCESSOR = Found("opencl:1", "CPU (Maker)", 8 << 30, 2 << 30, True, None)
 BROKEN = "its driver failed a small kernel: unknown target CPU"
 
 
@@ -44,7 +44,7 @@ def test_entries_are_the_cpu_and_every_opencl_device() -> None:
     assert cpu.why_not is None
     assert cpu.free is not None and cpu.total is not None
     assert 0 < cpu.free <= cpu.total
-    assert gpu == Entry("opencl:0", "GPU (Maker)", None, 8 << 30, BROKEN)
+    assert gpu == Entry("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, BROKEN)
     assert processor.why_not is None
 
 

@@ -50,7 +50,7 @@ class OpenClDevice(Device):
     ) -> None:
         self.name = found.name
         self.description = found.description
-        self.max_size: int = found.device.max_mem_alloc_size
+        self.max_size = found.largest
         self.alignment = max(cpu.alignment, found.device.mem_base_addr_align // 8)
         self.cpu = cpu
         self.traits = traits or traits_of(found.device)

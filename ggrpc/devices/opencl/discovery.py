@@ -20,6 +20,7 @@ class Found(NamedTuple):
         name: `opencl:N`, counted over all drivers.
         description: what the driver calls the device, and itself.
         total: bytes of its memory.
+        largest: bytes of the largest buffer.
         is_processor: whether it is the processor that runs this process.
         device: pyopencl's own object.
     """
@@ -27,6 +28,7 @@ class Found(NamedTuple):
     name: str
     description: str
     total: int
+    largest: int
     is_processor: bool
     device: cl.Device
 
@@ -43,6 +45,7 @@ def discover() -> list[Found]:
                 f"opencl:{number}",
                 _description(device),
                 device.global_mem_size,
+                device.max_mem_alloc_size,
                 bool(device.type & cl.device_type.CPU),
                 device,
             )

@@ -58,7 +58,7 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     if rows < MANY:
         _times_each(c, a, b, ids, y)
     else:
-        groups = _grouped(c, ids, a.ne[2], quantized.tile_of(rows))
+        groups = _grouped(c, ids, a.ne[2], quantized.tile_of(c, rows))
         _times_groups(c, a, b, ids, y, groups)
 
 

@@ -45,7 +45,7 @@ def mul_mat(node: Node, c: Compiler) -> None:
     elif rows == 1:
         _times_row(c, a, b, y)
     else:
-        _times_rows(c, a, b, y, quantized.tile_of(rows))
+        _times_rows(c, a, b, y, quantized.tile_of(c, rows))
 
 
 def _times_row(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:

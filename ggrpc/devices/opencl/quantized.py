@@ -18,8 +18,6 @@ from ggrpc.types import GGMLType
 PADDED = 256  # a row of bytes has a multiple of this
 PANEL = 16  # rows of the matrix that a work-group of matmat.cl has,
 CHUNK = 4096  # and columns, so that they stay in the L2 cache
-MOST_ROWS = 8  # of a tile: so many sums fit a processor's registers beside the rest
-BANDS_EACH = 8  # work-groups for each unit, so that none waits for the other long
 
 # How many rows of the matrix are read side by side: see `rows_at_once`.
 ROWS = {GGMLType.Q4_0: 4, GGMLType.Q8_0: 4, GGMLType.IQ4_NL: 4}
@@ -77,7 +75,7 @@ def multiply(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
         b: dense F32 rows.
         y: as many rows of F32, one after the other.
     """
-    x = rounded(b, c, tile_of(rows_of(b)))
+    x = rounded(b, c, tile_of(c, rows_of(b)))
     if x.tile == 1:
         _times_row(c, a, x, y)
     else:
@@ -161,11 +159,11 @@ def type_of(c: Compiler, a: Tensor) -> dict[str, int]:
     return defines | {c.traits.byte_dots: 1} if c.traits.byte_dots else defines
 
 
-def tile_of(rows: int) -> int:
+def tile_of(c: Compiler, rows: int) -> int:
     """How many rows are multiplied at once."""
-    return min(MOST_ROWS, 1 << (rows - 1).bit_length())
+    return min(c.traits.shapes.tile, 1 << (rows - 1).bit_length())
 
 
 def band_of(c: Compiler, n: int, rows: int) -> int:
     """How many of `n` rows a work-group has: a multiple of `rows`."""
-    return -(-n // (c.traits.units * BANDS_EACH * rows)) * rows
+    return -(-n // (c.traits.units * c.traits.shapes.bands * rows)) * rows

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyopencl as cl
 
 from ggrpc.devices.opencl.byte_dots import byte_dots
-from ggrpc.devices.opencl.shapes import Shapes
+from ggrpc.devices.opencl.shapes import Shapes, shapes_of
 
 
 class Traits(NamedTuple):
@@ -46,4 +46,5 @@ def traits_of(device: cl.Device) -> Traits:
         device.max_compute_units,
         1 if is_processor else min(64, device.max_work_group_size),
         byte_dots(device) if is_processor else "",
+        shapes_of(device),
     )

@@ -18,6 +18,7 @@ def platform(name: str, *devices: str) -> SimpleNamespace:
         SimpleNamespace(
             name=device,
             global_mem_size=1 << 30,
+            max_mem_alloc_size=1 << 28,
             platform=driver,
             type=cl.device_type.CPU if "cpu" in device else cl.device_type.GPU,
         )
@@ -30,10 +31,10 @@ def platform(name: str, *devices: str) -> SimpleNamespace:
 def test_devices_are_counted_over_all_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     drivers = [platform("A", "a0 ", "a1"), platform("Empty"), platform("B ", "cpu  0")]
     monkeypatch.setattr(cl, "get_platforms", lambda: drivers)
-    assert [found[:4] for found in discover()] == [
-        ("opencl:0", "a0 (A)", 1 << 30, False),
-        ("opencl:1", "a1 (A)", 1 << 30, False),
-        ("opencl:2", "cpu 0 (B )", 1 << 30, True),
+    assert [found[:5] for found in discover()] == [
+        ("opencl:0", "a0 (A)", 1 << 30, 1 << 28, False),
+        ("opencl:1", "a1 (A)", 1 << 30, 1 << 28, False),
+        ("opencl:2", "cpu 0 (B )", 1 << 30, 1 << 28, True),
     ]
 
 

@@ -1,0 +1,80 @@
+"""The search for shapes, on products so small that it takes no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ggrpc.devices.opencl import OpenClDevice, tuning
+from ggrpc.devices.opencl.shapes import Shapes, path_of, shapes_of
+from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
+from ggrpc.errors import DeviceError
+from tests.devices.conftest import open_opencl
+
+
+@pytest.fixture(params=["processor", "gpu"])
+def device(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OpenClDevice]:
+    monkeypatch.setattr(tuning, "COLUMNS", 64)
+    monkeypatch.setattr(tuning, "ROWS", 96)
+    device = open_opencl(shares_memory=request.param == "processor")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yield device
+    device.close()
+
+
+def seconds(monkeypatch: pytest.MonkeyPatch, of: dict[int, float]) -> None:
+    """Let programs take as long as their first value says."""
+    monkeypatch.setattr(
+        tuning, "_fastest", lambda programs: {each: of[each[0]] for each in programs}
+    )
+
+
+def test_every_trial_is_made_and_the_choice_kept(device: OpenClDevice) -> None:
+    fields = [trial.fields for trial in trials_of(device)]
+    choices = list(tune(device))
+    assert [choice.fields for choice in choices] == fields
+    for choice, trial in zip(choices, trials_of(device), strict=True):
+        assert choice.chosen in trial.candidates
+        assert choice.chosen == choice.usual or choice.chosen_ms < choice.usual_ms
+    found = shapes_of(device.queue.device)
+    assert device.traits.shapes == found
+    for choice in choices:
+        assert tuple(getattr(found, name) for name in choice.fields) == choice.chosen
+
+
+def test_what_is_faster_by_noise_alone_is_not_chosen(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(("bands",), ((4,), (8,)), 1)
+    monkeypatch.setattr(tuning, "trials_of", lambda device: [trial])
+    seconds(monkeypatch, {4: 0.99, 8: 1.0})
+    (choice,) = tune(device)
+    assert choice.chosen == choice.usual == (8,)
+    seconds(monkeypatch, {4: 0.9, 8: 1.0})
+    (choice,) = tune(device)
+    assert choice.chosen == (4,)
+    assert shapes_of(device.queue.device) == Shapes(bands=4)
+
+
+def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_opencl(shares_memory=False)
+    # Tiles of 512 by 1024 want more work-items than any driver gives.
+    trial = Trial(("tile_rows", "tile_tokens"), ((512, 1024), (64, 64)), 600)
+    monkeypatch.setattr(tuning, "COLUMNS", 32)
+    monkeypatch.setattr(tuning, "ROWS", 32)
+    choice = tuning._choice(device, Shapes(), trial)
+    assert choice.chosen == (64, 64)
+    device.close()
+
+
+def test_choice_that_cannot_be_kept_is_a_device_error(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "trials_of", lambda device: [])
+    path_of(device.queue.device).mkdir(parents=True)
+    with pytest.raises(DeviceError, match=r"^opencl:0: .* cannot be kept: "):
+        list(tune(device))
