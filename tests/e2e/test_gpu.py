@@ -1,0 +1,19 @@
+"""A stock llama.cpp on a device made to look like a card: the kernels of GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ggrpc
+from tests.devices.conftest import open_opencl
+from tests.e2e.test_generate import MODELS, NEW, compare, model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stock_client_generates_as_local_on_a_gpu(tmp_path: Path, name: str) -> None:
+    device = open_opencl(shares_memory=False)
+    with ggrpc.start_server("127.0.0.1:0", devices=[device]) as server:
+        compare(NEW, model(name), tmp_path, MODELS[name], server.endpoint)
+    device.close()
