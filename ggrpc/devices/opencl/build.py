@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import pyopencl as cl
 
@@ -19,6 +22,18 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros")
 
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
+
+
+class Owned(NamedTuple):
+    """A kernel object that nothing else uses.
+
+    Attributes:
+        kernel: the object.
+        key: what it was made from.
+    """
+
+    kernel: cl.Kernel
+    key: tuple[Key, str]
 
 
 class Builder:
@@ -32,6 +47,7 @@ class Builder:
         self._context = context
         self._cache = _cache_folder()
         self._built: dict[Key, cl.Program] = {}
+        self._spare: dict[tuple[Key, str], list[cl.Kernel]] = defaultdict(list)
         self._lock = Lock()
 
     def program(self, family: str, **defines: Define) -> cl.Program:
@@ -45,6 +61,23 @@ class Builder:
             if key not in self._built:
                 self._built[key] = self._build(family, key[1])
             return self._built[key]
+
+    def kernel(self, family: str, name: str, **defines: Define) -> Owned:
+        """A kernel object for one launch alone, as long as its arguments are needed.
+
+        pyopencl takes as long to make one as it does to set it up and launch it, so
+        those that are given back are used again.
+        """
+        key = (family, tuple(sorted(defines.items()))), name
+        try:
+            return Owned(self._spare[key].pop(), key)
+        except IndexError:
+            return Owned(cl.Kernel(self.program(family, **defines), name), key)
+
+    def give_back(self, kernels: Iterable[Owned]) -> None:
+        """Nothing will launch these any more as they are."""
+        for kernel, key in kernels:
+            self._spare[key].append(kernel)
 
     def _build(
         self, family: str, defines: tuple[tuple[str, Define], ...]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from weakref import finalize
 
 import numpy as np
 import pyopencl as cl
@@ -18,7 +19,8 @@ import pyopencl as cl
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
-from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.opencl.build import Define, Owned, first_line
+from ggrpc.devices.opencl.dense import apart
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import DeviceError, GraphError
@@ -34,6 +36,7 @@ Step = Callable[[], object]
 Memory = cl.Buffer | cl.LocalMemory
 Argument = Tensor | Memory | int | float | tuple[int, int, int, int] | np.generic
 Launcher = Callable[[Node, "Compiler"], None]
+Accepts = Callable[[Node], bool]
 Fuser = Callable[[Sequence[Node], "Compiler"], int]
 Made = TypeVar("Made")
 
@@ -44,15 +47,19 @@ class Entry(NamedTuple):
     Attributes:
         launch: appends the launches that compute a node.
         accepts: whether it can.
+        gpu_accepts: what devices that are no processors ask beside that.
     """
 
     launch: Launcher
-    accepts: Callable[[Node], bool]
+    accepts: Accepts
+    gpu_accepts: Accepts
 
 
 # Launches after which another program may have the device: until then they only wait in
 # the queue. Waiting for them costs as much as ten launches.
 STRETCH = 128
+
+AHEAD = 12  # nodes in which others are looked for that a launch computes too
 
 # What the host does beside computing, in a profile.
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
@@ -62,17 +69,20 @@ FUSERS: dict[Op, list[Fuser]] = {}
 
 
 def kernel(
-    *ops: Op, accepts: Callable[[Node], bool] = lambda node: True
+    *ops: Op,
+    accepts: Accepts = lambda node: True,
+    gpu_accepts: Accepts = lambda node: True,
 ) -> Callable[[Launcher], Launcher]:
     """Register a function as what launches the kernels of some ops.
 
     Args:
         ops: which.
         accepts: whether there is a kernel for a node; the cpu computes all others.
+        gpu_accepts: what devices that are no processors ask beside that.
     """
 
     def register(function: Launcher) -> Launcher:
-        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))
+        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts, gpu_accepts)))
         return function
 
     return register
@@ -92,12 +102,14 @@ def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     return register
 
 
-def is_supported(node: Node) -> bool:
+def is_supported(node: Node, is_processor: bool = True) -> bool:
     """Whether there is an OpenCL kernel for a node."""
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return op in KERNELS and KERNELS[op].accepts(node)
+    if op not in KERNELS or not KERNELS[op].accepts(node):
+        return False
+    return is_processor or KERNELS[op].gpu_accepts(node)
 
 
 class OpenClProgram(Program):
@@ -222,10 +234,13 @@ class Compiler:
         self._labels: list[str] = []
         self._shared = Shared()
         self._memory: list[cl.Buffer] = []
+        self._kernels: list[Owned] = []
         self._fault = self.memory(8)
         self._number = 0
         self._label = ""
         self._waiting: list[Node] = []
+        self._early: set[int] = set()
+        self._afterwards: list[Callable[[], object]] = []
         hosts = {
             handle: Placed(base, cast(OpenClBuffer, buffer).host)
             for handle, (base, buffer) in buffers.items()
@@ -249,7 +264,7 @@ class Compiler:
             self._run_on_cpu()
         except cl.Error as error:
             raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
-        return OpenClProgram(
+        program = OpenClProgram(
             self._device.name,
             self._queue,
             self._steps,
@@ -258,10 +273,14 @@ class Compiler:
             self._memory,
             self._labels,
         )
+        finalize(program, self._device.builder.give_back, self._kernels)
+        return program
 
     def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
         """A kernel object of its own, out of `kernels/<family>.cl`."""
-        return cl.Kernel(self._device.builder.program(family, **defines), name)
+        owned = self._device.builder.kernel(family, name, **defines)
+        self._kernels.append(owned)
+        return owned.kernel
 
     def launch(
         self,
@@ -305,18 +324,46 @@ class Compiler:
         """What a kernel that checks indices is given: see `OpenClProgram`."""
         return self._fault, np.int32(self._number)
 
+    def number_of(self, at: int) -> np.int32:
+        """How a kernel names a node some places on, where it checks indices for it."""
+        return np.int32(self._number + at)
+
+    def afterwards(self, do: Callable[[], object]) -> None:
+        """Do something once the results of the node at hand count as written."""
+        self._afterwards.append(do)
+
     def shared(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
     ) -> Made:
         """What several nodes have in common: see `Shared.get`."""
         return self._shared.get(key, tensors, make)
 
+    def may_come_first(self, others: Sequence[Node], node: Node) -> bool:
+        """Whether a node is the same before others as behind them, and they are too.
+
+        Those of them do not matter that came early themselves; if it did, it may not.
+        """
+        if node.tensor.id in self._early:
+            return False
+        read = list(filter(None, node.src))
+        late = [other for other in others if other.tensor.id not in self._early]
+        return all(
+            all(apart(node.tensor, t) for t in filter(None, other.src))
+            and all(apart(t, y) for t in (*read, node.tensor) for y in _written(other))
+            for other in late
+        )
+
+    def comes_early(self, node: Node) -> None:
+        """A node further on was computed too: see `may_come_first`."""
+        self._early.add(node.tensor.id)
+        self._overwritten(node)
+
     def _take(self, nodes: Sequence[Node], at: int) -> int:
         """Compile the node at a place, and maybe some after it; how many."""
         node = nodes[at]
-        if 0 in node.tensor.ne:
+        if 0 in node.tensor.ne or node.tensor.id in self._early:
             return 1
-        if not is_supported(node):
+        if not is_supported(node, self.traits.is_processor):
             self._waiting.append(node)
             self._shared.overwritten(node.tensor)
             return 1
@@ -328,9 +375,14 @@ class Compiler:
             KERNELS[node.tensor.op].launch(node, self)
             taken = 1
         for one in nodes[at : at + taken]:
-            self._shared.overwritten(one.tensor)
-            self._cpu.overwritten(one.tensor)
+            self._overwritten(one)
+        while self._afterwards:
+            self._afterwards.pop()()
         return taken
+
+    def _overwritten(self, node: Node) -> None:
+        self._shared.overwritten(node.tensor)
+        self._cpu.overwritten(node.tensor)
 
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
         for fuse in FUSERS.get(nodes[at].tensor.op, ()):
