@@ -13,6 +13,7 @@ from ggrpc.devices.opencl.build import Builder
 from ggrpc.devices.opencl.program import OpenClProgram
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
+from ggrpc.ops.copies import RollParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
 
@@ -23,7 +24,7 @@ def mixed() -> Case:
     x, y = case.leaf((96, 7)), case.leaf((96, 1))
     for _ in range(3):
         x = case.node(Op.ADD, [x, y], x.ne)
-        x = case.node(Op.CUMSUM, [x], x.ne)
+        x = case.node(Op.ROLL, [x], x.ne, params=RollParams(3, 1, 0, 0))
     case.node(Op.CONT, [x], x.ne)
     return case
 
