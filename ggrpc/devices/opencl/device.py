@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
+from threading import Lock, RLock
 
 import pyopencl as cl
 
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
 from ggrpc.devices.opencl.buffer import DeviceBuffer, OpenClBuffer, SharedBuffer
-from ggrpc.devices.opencl.build import Builder, first_line
+from ggrpc.devices.opencl.build import Builder, failures_named, first_line
 from ggrpc.devices.opencl.discovery import Found
 from ggrpc.devices.opencl.program import Compiler, OpenClProgram
 from ggrpc.devices.opencl.traits import Traits, traits_of
@@ -57,12 +57,12 @@ class OpenClDevice(Device):
         self._total = found.total
         self._handed_out = 0
         self._handing_out = Lock()
-        try:
+        # Programs are counted by whoever collects garbage, in the middle of anything.
+        self._counting = RLock()
+        with failures_named(self.name):
             self._context = cl.Context([found.device])
             self.queue = _queue(self._context, keeps_time)
-        except cl.Error as error:
-            raise DeviceError(f"{self.name}: {first_line(error)}") from error
-        self.builder = Builder(self._context)
+        self.builder = Builder(self._context, self.name)
 
     def memory(self) -> Memory:
         if self.traits.shares_memory:
@@ -85,6 +85,15 @@ class OpenClDevice(Device):
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
         return Compiler(self, buffers).program(graph)
 
+    def take(self, size: int) -> None:
+        """Count bytes that a program has taken of the device's memory."""
+        with self._counting:
+            self._handed_out += size
+
+    def give_back(self, size: int) -> None:
+        """Count them no more."""
+        self.take(-size)
+
     def close(self) -> None:
         """Give threads and memory back; no program may run any more."""
         self.cpu.close()
@@ -103,19 +112,17 @@ class OpenClDevice(Device):
             if size > free:
                 raise self._out_of_memory(size, f"{free / GIB:.2f} GiB are free")
             try:
-                buffer = DeviceBuffer(size, self.queue, self._shadow, self._freed)
-            except cl.Error as error:
+                buffer = DeviceBuffer(
+                    size, self.name, self.queue, self._shadow, self.give_back
+                )
+            except (cl.Error, DeviceError) as error:
                 raise self._out_of_memory(size, first_line(error)) from error
-            self._handed_out += size
+            self.take(size)
         return buffer
 
     def _shadow(self, size: int) -> CpuBuffer:
         weights = self.cpu.weights
         return CpuBuffer(size, weights.changed, weights.freed)
-
-    def _freed(self, size: int) -> None:
-        with self._handing_out:
-            self._handed_out -= size
 
     def _out_of_memory(self, size: int, reason: str) -> OutOfMemory:
         return OutOfMemory(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import finalize
 
@@ -19,11 +20,11 @@ import pyopencl as cl
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
-from ggrpc.devices.opencl.build import Define, Owned, first_line
+from ggrpc.devices.opencl.build import Define, Owned, failures_named
 from ggrpc.devices.opencl.dense import apart
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
-from ggrpc.errors import DeviceError, GraphError
+from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
@@ -60,6 +61,7 @@ class Entry(NamedTuple):
 STRETCH = 128
 
 AHEAD = 12  # nodes in which others are looked for that a launch computes too
+IN_SIGHT = 64  # nodes that a fuser is shown
 
 # What the host does beside computing, in a profile.
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
@@ -91,8 +93,8 @@ def kernel(
 def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     """Register a function that may compute a node of `op` and some after it at once.
 
-    It is given that node and all after it, and returns how many it took: 0 for none.
-    Every node that it takes must get its result, which the client may ask for.
+    It is given that node and those after it that have kernels too, and returns how many
+    it took: 0 for none. Every node that it takes must get its result, which the client may ask for.
     """
 
     def register(function: Fuser) -> Fuser:
@@ -109,7 +111,17 @@ def is_supported(node: Node, is_processor: bool = True) -> bool:
         return True
     if op not in KERNELS or not KERNELS[op].accepts(node):
         return False
+    if not all(t is None or _is_aligned(t) for t in (*node.src, node.tensor)):
+        return False
     return is_processor or KERNELS[op].gpu_accepts(node)
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    """Whether each element is where its type belongs: to read it elsewhere may cost a
+    card its context, and with it all sessions their memory."""
+    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
+    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
+    return not any(at % unit for at in (tensor.data, *steps))
 
 
 class OpenClProgram(Program):
@@ -177,7 +189,7 @@ class OpenClProgram(Program):
             profile.add(label, nanoseconds * 1e-9, on_device=True)
 
     def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
-        try:
+        with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), STRETCH):
                     stretch(at)
@@ -185,8 +197,6 @@ class OpenClProgram(Program):
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # nothing may run when the buffers are freed
-        except cl.Error as error:
-            raise DeviceError(f"{self._name}: {first_line(error)}") from error
         if self._fault[0]:
             self._raise_fault()
 
@@ -235,10 +245,12 @@ class Compiler:
         self._shared = Shared()
         self._memory: list[cl.Buffer] = []
         self._kernels: list[Owned] = []
+        self._taken = 0
         self._fault = self.memory(8)
         self._number = 0
         self._label = ""
         self._waiting: list[Node] = []
+        self._ours: set[int] = set()
         self._early: set[int] = set()
         self._afterwards: list[Callable[[], object]] = []
         hosts = {
@@ -255,15 +267,15 @@ class Compiler:
             DeviceError: the driver cannot build one.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
+        is_ours = partial(is_supported, is_processor=self.traits.is_processor)
+        self._ours = {node.tensor.id for node in nodes if is_ours(node)}
         self._cpu.expect(nodes)
-        cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
-        try:
+        with failures_named(self._device.name):
+            cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
             at = 0
             while at < len(nodes):
                 at += self._take(nodes, at)
             self._run_on_cpu()
-        except cl.Error as error:
-            raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
         program = OpenClProgram(
             self._device.name,
             self._queue,
@@ -273,6 +285,8 @@ class Compiler:
             self._memory,
             self._labels,
         )
+        self._device.take(self._taken)
+        finalize(program, self._device.give_back, self._taken)
         finalize(program, self._device.builder.give_back, self._kernels)
         return program
 
@@ -312,11 +326,13 @@ class Compiler:
 
     def memory(self, size: int) -> cl.Buffer:
         """Memory of the program; contents undefined."""
+        self._taken += size
         return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
 
     def constant(self, values: Array) -> cl.Buffer:
         """Memory of the program that holds an array."""
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+        self._taken += values.nbytes
         return cl.Buffer(self._queue.context, flags, hostbuf=values)
 
     @property
@@ -363,7 +379,7 @@ class Compiler:
         node = nodes[at]
         if 0 in node.tensor.ne or node.tensor.id in self._early:
             return 1
-        if not is_supported(node, self.traits.is_processor):
+        if node.tensor.id not in self._ours:
             self._waiting.append(node)
             self._shared.overwritten(node.tensor)
             return 1
@@ -385,8 +401,11 @@ class Compiler:
         self._cpu.overwritten(node.tensor)
 
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
-        for fuse in FUSERS.get(nodes[at].tensor.op, ()):
-            taken = fuse(nodes[at:], self)
+        fusers = FUSERS.get(nodes[at].tensor.op, ())
+        near = nodes[at : at + IN_SIGHT] if fusers else ()
+        ahead = list(takewhile(lambda node: node.tensor.id in self._ours, near))
+        for fuse in fusers:
+            taken = fuse(ahead, self)
             if taken:
                 return taken
         return 0
