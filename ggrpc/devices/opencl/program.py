@@ -94,7 +94,8 @@ def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     """Register a function that may compute a node of `op` and some after it at once.
 
     It is given that node and those after it that have kernels too, and returns how many
-    it took: 0 for none. Every node that it takes must get its result, which the client may ask for.
+    it took: 0 for none. Every node that it takes must get its result, which the client
+    may ask for.
     """
 
     def register(function: Fuser) -> Fuser:
