@@ -197,7 +197,7 @@ def glu(node: Node, c: Compiler) -> None:
     if op in GATES:
         function = partial(_gated, GATES[op])
     else:
-        function = partial(_clamped_swiglu, *_clamped(node.params))
+        function = partial(_clamped_swiglu, *map(scalar, clamps(node.params)))
     c.rows(function, (gate, up, y), [y.shape[-1]] * 3)
 
 
@@ -217,11 +217,11 @@ def _gated(
     np.multiply(t, up, y)
 
 
-def _clamped(p: GluParams) -> tuple[Array, Array, Array]:
+def clamps(p: GluParams) -> tuple[float, float, float]:
     """The slope, the limit, and what is added to `up`."""
     if p.op == GluOp.SWIGLU_OAI:
-        return scalar(p.alpha), scalar(p.limit), ONE
-    return ONE, scalar(p.limit), ZERO
+        return p.alpha, p.limit, 1.0
+    return 1.0, p.limit, 0.0
 
 
 def _clamped_swiglu(

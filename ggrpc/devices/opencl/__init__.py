@@ -11,9 +11,12 @@ from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     linear_attention,
     matmul,
     norms,
+    padding,
+    projections,
     recurrent,
     reductions,
     rope,
+    triangles,
 )
 from ggrpc.devices.opencl.device import OpenClDevice
 

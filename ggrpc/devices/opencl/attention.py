@@ -1,4 +1,4 @@
-"""FLASH_ATTN_EXT over caches of floats, and SOFT_MAX."""
+"""FLASH_ATTN_EXT, over caches of floats and in blocks of 32, and SOFT_MAX."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import pyopencl as cl
 from ggrpc.devices.cpu.attention import slopes_of
 from ggrpc.devices.opencl import gpu_attention
 from ggrpc.devices.opencl.build import Define
-from ggrpc.devices.opencl.dense import dense_f32, rows_of
+from ggrpc.devices.opencl.dense import CACHES, dense_f32, rows_of
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.attention import MASK, SINKS, SOFT_MAX_MASK, SOFT_MAX_SINKS, A, K, Q, V
 from ggrpc.tensor import Tensor
-from ggrpc.types import GGMLType
 
-CACHES = (GGMLType.F32, GGMLType.F16)
-WIDEST = 256  # what a work-item keeps of a row in registers, or nearly
+WIDEST = 576  # what a work-item keeps of a row
 
 
 def _accepts_attention(node: Node) -> bool:
@@ -33,16 +31,16 @@ def _accepts_attention(node: Node) -> bool:
 
 
 def _is_cache(tensor: Tensor) -> bool:
-    width = tensor.ne[0]
     return (
         tensor.type in CACHES
         and tensor.nb[0] == tensor.type.type_size
-        and 0 < width <= WIDEST
-        and width % 16 == 0
+        and 0 < tensor.ne[0] <= WIDEST
     )
 
 
-@kernel(Op.FLASH_ATTN_EXT, accepts=_accepts_attention)
+@kernel(
+    Op.FLASH_ATTN_EXT, accepts=_accepts_attention, gpu_accepts=gpu_attention.accepts
+)
 def flash_attn(node: Node, c: Compiler) -> None:
     """Append the attention; on a processor a work-item has one query and head."""
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor

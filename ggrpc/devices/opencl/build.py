@@ -6,13 +6,14 @@ What was built is kept on disk, by device, driver, sources and options.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import cast
+from typing import NamedTuple, cast
 
 import pyopencl as cl
 
@@ -25,6 +26,18 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
+
+
+class Owned(NamedTuple):
+    """A kernel object that nothing else uses.
+
+    Attributes:
+        kernel: the object.
+        key: what it was made from.
+    """
+
+    kernel: cl.Kernel
+    key: tuple[Key, str]
 
 
 class Builder:
@@ -40,6 +53,7 @@ class Builder:
         self._device: cl.Device = context.devices[0]
         self._name = name or self._device.name
         self._built: dict[Key, cl.Program] = {}
+        self._spare: dict[tuple[Key, str], list[cl.Kernel]] = defaultdict(list)
         self._lock = Lock()
 
     def program(self, family: str, **defines: Define) -> cl.Program:
@@ -53,6 +67,23 @@ class Builder:
             if key not in self._built:
                 self._built[key] = self._build(family, key[1])
             return self._built[key]
+
+    def kernel(self, family: str, name: str, **defines: Define) -> Owned:
+        """A kernel object for one launch alone, as long as its arguments are needed.
+
+        pyopencl takes as long to make one as it does to set it up and launch it, so
+        those that are given back are used again.
+        """
+        key = (family, tuple(sorted(defines.items()))), name
+        try:
+            return Owned(self._spare[key].pop(), key)
+        except IndexError:
+            return Owned(cl.Kernel(self.program(family, **defines), name), key)
+
+    def give_back(self, kernels: Iterable[Owned]) -> None:
+        """Nothing will launch these any more as they are."""
+        for kernel, key in kernels:
+            self._spare[key].append(kernel)
 
     def _build(
         self, family: str, defines: tuple[tuple[str, Define], ...]
@@ -93,7 +124,7 @@ class Builder:
         return program
 
     def _file_name(self, family: str, options: Sequence[str]) -> str:
-        parts = kept.identity(self._device), _sources(family), *options
+        parts = kept.identity(self._device), family, _sources(), *options
         return sha256("\0".join(parts).encode()).hexdigest() + ".bin"
 
 
@@ -119,10 +150,6 @@ def _complaint(error: Exception) -> str:
 
 
 @cache
-def _headers() -> str:
-    return "\0".join(path.read_text() for path in sorted(SOURCES.glob("*.h")))
-
-
-def _sources(family: str) -> str:
-    """All that a family's program may be made of."""
-    return (SOURCES / f"{family}.cl").read_text() + _headers()
+def _sources() -> str:
+    """All of them: one may include any other."""
+    return "\0".join(path.read_text() for path in sorted(SOURCES.iterdir()))

@@ -1,23 +1,48 @@
-"""CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS, all of them among floats."""
+"""CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS: among floats, and between F32
+and the types in blocks of 32 that caches are kept in.
+"""
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.dense import dense_f32, rows_of
-from ggrpc.devices.opencl.program import Compiler, kernel
+from collections.abc import Sequence
+
+import pyopencl as cl
+
+from ggrpc.devices.opencl.build import Define
+from ggrpc.devices.opencl.dense import CACHES, PACKED, dense_f32, rows_of
+from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
 from ggrpc.tensor import Tensor, contiguous_nb
-from ggrpc.types import GGMLType
-
-TYPES = (GGMLType.F32, GGMLType.F16)
+from ggrpc.types import FLOATS
 
 
 def _accepts_copy(node: Node) -> bool:
-    return _are_floats(node) and _alike(node.source(A), node.tensor) is not None
+    alike = _alike(node.source(A), node.tensor)
+    return alike is not None and _converts(*alike)
+
+
+def _converts(x: Tensor, y: Tensor) -> bool:
+    """Whether there is a kernel that makes rows of y out of rows of x."""
+    if x.type in FLOATS and y.type in FLOATS:
+        return True
+    packs = dense_f32(x) and y.type in PACKED
+    unpacks = x.type in CACHES and dense_f32(y)
+    return (packs or unpacks) and x.ne[0] % 32 == 0
+
+
+def _types(x: Tensor, y: Tensor) -> dict[str, Define]:
+    """What the kernels of copies.cl are told."""
+    defines: dict[str, Define] = {"FROM": x.type.name, "TO": y.type.name}
+    if y.type.is_quantized:
+        defines["PACKS"] = 1
+    elif x.type.is_quantized:
+        defines["UNPACKS"] = 1
+    return defines
 
 
 def _are_floats(node: Node) -> bool:
-    return all(t.type in TYPES for t in (*node.src, node.tensor) if t is not None)
+    return all(t.type in FLOATS for t in (*node.src, node.tensor) if t is not None)
 
 
 def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -41,7 +66,7 @@ def copy(node: Node, c: Compiler) -> None:
 
 def _copy(x: Tensor, y: Tensor, c: Compiler) -> None:
     """A work-group a row."""
-    name = c.kernel("copies", "copy", FROM=x.type.name, TO=y.type.name)
+    name = c.kernel("copies", "copy", **_types(x, y))
     c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb)
 
 
@@ -59,39 +84,65 @@ def concat(node: Node, c: Compiler) -> None:
 def repeat(node: Node, c: Compiler) -> None:
     """Append y[i] = x[i % ne]."""
     x, y = node.source(A), node.tensor
-    name = c.kernel("copies", "repeat", FROM=x.type.name, TO=y.type.name)
+    name = c.kernel("copies", "repeat", **_types(x, y))
     c.launch(name, (rows_of(y),), x, y, y.ne, x.ne, x.nb, y.nb)
 
 
 def _accepts_get_rows(node: Node) -> bool:
-    return node.source(A).type in TYPES
+    return _converts(node.source(A), node.tensor)
 
 
 @kernel(Op.GET_ROWS, accepts=_accepts_get_rows)
 def get_rows(node: Node, c: Compiler) -> None:
     """Append y = x[rows], a work-group a row of y."""
     x, rows, y = node.source(A), node.source(B), node.tensor
-    name = c.kernel("copies", "get_rows", FROM=x.type.name, TO="F32")
+    name = c.kernel("copies", "get_rows", **_types(x, y))
     c.launch(name, (rows_of(y),), x, rows, y, y.ne, x.ne, x.nb, rows.nb, y.nb, *c.fault)
 
 
 def _accepts_rows(node: Node) -> bool:
-    return dense_f32(node.source(ROWS)) and _dense(node.tensor)
-
-
-def _dense(tensor: Tensor) -> bool:
-    return tensor.type in TYPES and tensor.nb[0] == tensor.type.type_size
+    return _converts(node.source(ROWS), node.tensor)
 
 
 @kernel(Op.SET_ROWS, accepts=_accepts_rows)
 def set_rows(node: Node, c: Compiler) -> None:
     """Append y[rows] = x, a work-group a row of x."""
+    x = node.source(ROWS)
+    c.launch(_setter(node, "set_rows", c), (rows_of(x),), *_set(node), *c.fault)
+
+
+@fuser(Op.SET_ROWS)
+def set_two(nodes: Sequence[Node], c: Compiler) -> int:
+    """SET_ROWS of keys, and of the values that follow."""
+    if len(nodes) < 2 or not _sets_alike(*nodes[:2]):
+        return 0
+    first, second = nodes[:2]
+    if not c.may_come_first([first], second):
+        return 0
+    rows = rows_of(first.source(ROWS)) + rows_of(second.source(ROWS))
+    setter = _setter(first, "set_rows_two", c)
+    faults = *c.fault, c.number_of(1)
+    c.launch(setter, (rows,), *_set(first), *_set(second), *faults)
+    return 2
+
+
+def _sets_alike(first: Node, second: Node) -> bool:
+    """Whether both are of the same types."""
+    if second.tensor.op is not Op.SET_ROWS or not _accepts_rows(second):
+        return False
+    types = [
+        (node.source(ROWS).type, node.source(ROW_IDS).type, node.tensor.type)
+        for node in (first, second)
+    ]
+    return types[0] == types[1]
+
+
+def _setter(node: Node, name: str, c: Compiler) -> cl.Kernel:
+    x, y = node.source(ROWS), node.tensor
+    index = node.source(ROW_IDS).type.name
+    return c.kernel("copies", name, **_types(x, y), INDEX=index)
+
+
+def _set(node: Node) -> tuple[Argument, ...]:
     x, rows, y = node.source(ROWS), node.source(ROW_IDS), node.tensor
-    name = c.kernel(
-        "copies", "set_rows", FROM="F32", TO=y.type.name, INDEX=rows.type.name
-    )
-    c.launch(
-        name,
-        (rows_of(x),),
-        *(x, rows, y, x.ne, x.nb, rows.ne, rows.nb, y.ne, y.nb, *c.fault),
-    )
+    return x, rows, y, x.ne, x.nb, rows.ne, rows.nb, y.ne, y.nb

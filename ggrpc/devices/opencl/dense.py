@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
-from ggrpc.types import GGMLType
+from ggrpc.types import FLOATS, GGMLType
+
+# What packing.h packs, and all that caches.h reads.
+PACKED = frozenset(
+    {
+        GGMLType.Q8_0,
+        GGMLType.Q4_0,
+        GGMLType.Q4_1,
+        GGMLType.Q5_0,
+        GGMLType.Q5_1,
+    }
+)
+CACHES = FLOATS | PACKED | {GGMLType.IQ4_NL}
 
 
 def dense_f32(tensor: Tensor | None) -> bool:

@@ -6,13 +6,16 @@ expert, and each expert's matrix is multiplied with all that chose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyopencl as cl
 
-from ggrpc.devices.opencl import gpu_matmul, matmul, quantized
+from ggrpc.devices.cpu.activations import clamps
+from ggrpc.devices.opencl import gpu_matmul, matmul, projections, quantized
+from ggrpc.devices.opencl.activations import GATED
 from ggrpc.devices.opencl.dense import dense_f32, rows_of
-from ggrpc.devices.opencl.program import Argument, Compiler, kernel
+from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
 from ggrpc.devices.opencl.quantized import Rounded, type_of
 from ggrpc.ops import Node, Op
 from ggrpc.ops.experts import AS, IDS, A, B
@@ -60,6 +63,51 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     else:
         groups = _grouped(c, ids, a.ne[2], quantized.tile_of(c, rows))
         _times_groups(c, a, b, ids, y, groups)
+
+
+@fuser(Op.MUL_MAT_ID)
+def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
+    """MUL_MAT_ID, MUL_MAT_ID of the same rows and choices, and the GLU of both."""
+    halves = projections.halves_of(nodes, _of_same, c)
+    if halves is None:
+        return 0
+    (gate, up), glu = halves, nodes[2]
+    a, b, ids = gate.source(AS), gate.source(B), gate.source(IDS)
+    other, results = up.source(AS), (gate.tensor, up.tensor, glu.tensor)
+    rows = quantized.rows_at_once(a)
+    x = quantized.rounded(b, c, tile=1)
+    band = quantized.band_of(c, a.ne[1] * ids.nelements, rows)
+    name = c.kernel(
+        "experts_gated",
+        "experts_gated",
+        **type_of(c, a),
+        ROWS=rows,
+        GATED=GATED[glu.params.op],
+    )
+    given: tuple[Argument, ...]
+    given = *x.inputs(a), x.padded, b.ne[1], ids, ids.ne, ids.nb
+    matrices: tuple[Argument, ...] = a, other, a.ne, a.nb, other.nb
+    strides = [y.nb for y in results]
+    last = band, *clamps(glu.params), *c.fault
+    groups = -(-a.ne[1] // band), ids.nelements
+    c.launch(name, groups, *matrices, *given, *results, *strides, *last, local=1)
+    return 3
+
+
+def _of_same(first: Node, other: Node, c: Compiler) -> bool:
+    """Whether both are products of the same few rows and choices, by bytes."""
+    if other.tensor.op is not Op.MUL_MAT_ID or not c.traits.is_processor:
+        return False
+    a, b, ids = first.source(AS), first.source(B), first.source(IDS)
+    return (
+        a.type in quantized.TYPES
+        and other.source(AS).type is a.type
+        and other.source(AS).ne == a.ne
+        and other.source(B).id == b.id
+        and other.source(IDS).id == ids.id
+        and ids.nelements // a.ne[2] < MANY
+        and _accepts_product(other)
+    )
 
 
 def _times_each(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> None:

@@ -9,10 +9,21 @@ from ggrpc.devices.opencl.dense import rows_of
 from ggrpc.devices.opencl.program import Compiler
 from ggrpc.ops import Node
 from ggrpc.ops.attention import MASK, SINKS, K, Q, V
+from ggrpc.types import FLOATS
 
 ITEMS = 64  # of a work-group
 MOST_QUERIES = 8  # of one: what a work-item keeps of each is in registers
 GROUPS_EACH = 4  # work-groups that each unit should have
+
+WIDEST = 256  # of keys and values
+
+
+def accepts(node: Node) -> bool:
+    """Whether caches are of floats, in whole sixteens, and not too wide."""
+    return all(
+        cache.type in FLOATS and cache.ne[0] % 16 == 0 and cache.ne[0] <= WIDEST
+        for cache in (node.source(K), node.source(V))
+    )
 
 
 def flash_attn(

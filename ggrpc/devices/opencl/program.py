@@ -8,10 +8,11 @@ same memory or over a shadow of it; then the queue is drained first.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from weakref import finalize
 
 import numpy as np
 import pyopencl as cl
@@ -19,7 +20,8 @@ import pyopencl as cl
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
-from ggrpc.devices.opencl.build import Define, failures_named
+from ggrpc.devices.opencl.build import Define, Owned, failures_named
+from ggrpc.devices.opencl.dense import apart
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import GraphError
@@ -35,6 +37,7 @@ Step = Callable[[], object]
 Memory = cl.Buffer | cl.LocalMemory
 Argument = Tensor | Memory | int | float | tuple[int, int, int, int] | np.generic
 Launcher = Callable[[Node, "Compiler"], None]
+Accepts = Callable[[Node], bool]
 Fuser = Callable[[Sequence[Node], "Compiler"], int]
 Made = TypeVar("Made")
 
@@ -45,15 +48,20 @@ class Entry(NamedTuple):
     Attributes:
         launch: appends the launches that compute a node.
         accepts: whether it can.
+        gpu_accepts: what devices that are no processors ask beside that.
     """
 
     launch: Launcher
-    accepts: Callable[[Node], bool]
+    accepts: Accepts
+    gpu_accepts: Accepts
 
 
 # Launches after which another program may have the device: until then they only wait in
 # the queue. Waiting for them costs as much as ten launches.
 STRETCH = 128
+
+AHEAD = 12  # nodes in which others are looked for that a launch computes too
+IN_SIGHT = 64  # nodes that a fuser is shown
 
 # What the host does beside computing, in a profile.
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
@@ -63,17 +71,20 @@ FUSERS: dict[Op, list[Fuser]] = {}
 
 
 def kernel(
-    *ops: Op, accepts: Callable[[Node], bool] = lambda node: True
+    *ops: Op,
+    accepts: Accepts = lambda node: True,
+    gpu_accepts: Accepts = lambda node: True,
 ) -> Callable[[Launcher], Launcher]:
     """Register a function as what launches the kernels of some ops.
 
     Args:
         ops: which.
         accepts: whether there is a kernel for a node; the cpu computes all others.
+        gpu_accepts: what devices that are no processors ask beside that.
     """
 
     def register(function: Launcher) -> Launcher:
-        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))
+        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts, gpu_accepts)))
         return function
 
     return register
@@ -82,8 +93,9 @@ def kernel(
 def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     """Register a function that may compute a node of `op` and some after it at once.
 
-    It is given that node and all after it, and returns how many it took: 0 for none.
-    Every node that it takes must get its result, which the client may ask for.
+    It is given that node and those after it that have kernels too, and returns how many
+    it took: 0 for none. Every node that it takes must get its result, which the client
+    may ask for.
     """
 
     def register(function: Fuser) -> Fuser:
@@ -93,14 +105,16 @@ def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     return register
 
 
-def is_supported(node: Node) -> bool:
+def is_supported(node: Node, is_processor: bool = True) -> bool:
     """Whether there is an OpenCL kernel for a node."""
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
     if op not in KERNELS or not KERNELS[op].accepts(node):
         return False
-    return all(t is None or _is_aligned(t) for t in (*node.src, node.tensor))
+    if not all(t is None or _is_aligned(t) for t in (*node.src, node.tensor)):
+        return False
+    return is_processor or KERNELS[op].gpu_accepts(node)
 
 
 def _is_aligned(tensor: Tensor) -> bool:
@@ -231,11 +245,15 @@ class Compiler:
         self._labels: list[str] = []
         self._shared = Shared()
         self._memory: list[cl.Buffer] = []
+        self._kernels: list[Owned] = []
         self._taken = 0
         self._fault = self.memory(8)
         self._number = 0
         self._label = ""
         self._waiting: list[Node] = []
+        self._ours: set[int] = set()
+        self._early: set[int] = set()
+        self._afterwards: list[Callable[[], object]] = []
         hosts = {
             handle: Placed(base, cast(OpenClBuffer, buffer).host)
             for handle, (base, buffer) in buffers.items()
@@ -250,6 +268,8 @@ class Compiler:
             DeviceError: the driver cannot build one.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
+        is_ours = partial(is_supported, is_processor=self.traits.is_processor)
+        self._ours = {node.tensor.id for node in nodes if is_ours(node)}
         self._cpu.expect(nodes)
         with failures_named(self._device.name):
             cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
@@ -267,12 +287,15 @@ class Compiler:
             self._labels,
         )
         self._device.take(self._taken)
-        weakref.finalize(program, self._device.give_back, self._taken)
+        finalize(program, self._device.give_back, self._taken)
+        finalize(program, self._device.builder.give_back, self._kernels)
         return program
 
     def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
         """A kernel object of its own, out of `kernels/<family>.cl`."""
-        return cl.Kernel(self._device.builder.program(family, **defines), name)
+        owned = self._device.builder.kernel(family, name, **defines)
+        self._kernels.append(owned)
+        return owned.kernel
 
     def launch(
         self,
@@ -318,18 +341,46 @@ class Compiler:
         """What a kernel that checks indices is given: see `OpenClProgram`."""
         return self._fault, np.int32(self._number)
 
+    def number_of(self, at: int) -> np.int32:
+        """How a kernel names a node some places on, where it checks indices for it."""
+        return np.int32(self._number + at)
+
+    def afterwards(self, do: Callable[[], object]) -> None:
+        """Do something once the results of the node at hand count as written."""
+        self._afterwards.append(do)
+
     def shared(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
     ) -> Made:
         """What several nodes have in common: see `Shared.get`."""
         return self._shared.get(key, tensors, make)
 
+    def may_come_first(self, others: Sequence[Node], node: Node) -> bool:
+        """Whether a node is the same before others as behind them, and they are too.
+
+        Those of them do not matter that came early themselves; if it did, it may not.
+        """
+        if node.tensor.id in self._early:
+            return False
+        read = list(filter(None, node.src))
+        late = [other for other in others if other.tensor.id not in self._early]
+        return all(
+            all(apart(node.tensor, t) for t in filter(None, other.src))
+            and all(apart(t, y) for t in (*read, node.tensor) for y in _written(other))
+            for other in late
+        )
+
+    def comes_early(self, node: Node) -> None:
+        """A node further on was computed too: see `may_come_first`."""
+        self._early.add(node.tensor.id)
+        self._overwritten(node)
+
     def _take(self, nodes: Sequence[Node], at: int) -> int:
         """Compile the node at a place, and maybe some after it; how many."""
         node = nodes[at]
-        if 0 in node.tensor.ne:
+        if 0 in node.tensor.ne or node.tensor.id in self._early:
             return 1
-        if not is_supported(node):
+        if node.tensor.id not in self._ours:
             self._waiting.append(node)
             self._shared.overwritten(node.tensor)
             return 1
@@ -341,13 +392,21 @@ class Compiler:
             KERNELS[node.tensor.op].launch(node, self)
             taken = 1
         for one in nodes[at : at + taken]:
-            self._shared.overwritten(one.tensor)
-            self._cpu.overwritten(one.tensor)
+            self._overwritten(one)
+        while self._afterwards:
+            self._afterwards.pop()()
         return taken
 
+    def _overwritten(self, node: Node) -> None:
+        self._shared.overwritten(node.tensor)
+        self._cpu.overwritten(node.tensor)
+
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
-        for fuse in FUSERS.get(nodes[at].tensor.op, ()):
-            taken = fuse(nodes[at:], self)
+        fusers = FUSERS.get(nodes[at].tensor.op, ())
+        near = nodes[at : at + IN_SIGHT] if fusers else ()
+        ahead = list(takewhile(lambda node: node.tensor.id in self._ours, near))
+        for fuse in fusers:
+            taken = fuse(ahead, self)
             if taken:
                 return taken
         return 0

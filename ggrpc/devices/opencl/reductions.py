@@ -1,8 +1,8 @@
-"""SUM_ROWS, MEAN, ARGMAX, and ARGSORT and TOP_K of rows that are not too long."""
+"""SUM_ROWS, MEAN, CUMSUM, ARGMAX; ARGSORT and TOP_K of rows that are not too long."""
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.dense import apart, dense_f32
+from ggrpc.devices.opencl.dense import all_dense_f32, apart, dense_f32
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.reductions import A, SortOrder
@@ -22,6 +22,14 @@ def sum_rows(node: Node, c: Compiler) -> None:
     scale = 1 / max(1, x.ne[0]) if y.op is Op.MEAN else 1.0
     name = c.kernel("reductions", "sum_rows")
     c.launch(name, (x.nrows,), x, y, x.ne, x.nb, y.nb, scale)
+
+
+@kernel(Op.CUMSUM, accepts=all_dense_f32)
+def cumsum(node: Node, c: Compiler) -> None:
+    """Append the running sums of each row, a work-group a row."""
+    x, y = node.source(A), node.tensor
+    name = c.kernel("reductions", "cumsum")
+    c.launch(name, (x.nrows,), x, y, x.ne, x.nb, y.nb)
 
 
 @kernel(Op.ARGMAX, accepts=_accepts)

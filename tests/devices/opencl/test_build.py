@@ -89,3 +89,12 @@ def test_writers_at_the_same_time_leave_one_whole_file(folder: Path) -> None:
         list(pool.map(lambda each: kept.store("same", each), contents))
     assert kept.load("same") in contents
     assert [path.name for path in folder.iterdir()] == ["same"]
+
+
+def test_kernel_object_is_used_again_when_it_is_given_back(context: cl.Context) -> None:
+    builder = Builder(context)
+    one, other = (builder.kernel("proof", "twice") for _ in range(2))
+    assert one.kernel is not other.kernel
+    builder.give_back([one])
+    assert builder.kernel("proof", "twice").kernel is one.kernel
+    assert builder.kernel("proof", "twice").kernel is not one.kernel

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.devices.opencl.build import SOURCES
+from ggrpc.devices.opencl.dense import CACHES, PACKED
 from ggrpc.devices.opencl.quantized import TYPES
 from ggrpc.types import FLOATS, GGMLType
 
@@ -29,9 +30,9 @@ FOR_PROCESSORS = {"vectors.h", "attention.cl"}
 
 WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "F16", "VALUES": "F32"}
 DEFINES: dict[str, dict[str, object]] = {
-    "activations": {"FUNCTION": "SILU"},
+    "activations": {"FUNCTION": "GELU_ERF", "GATED": "CLAMPED"},
     "arithmetic": {"FUNCTION": "CLAMP"},
-    "copies": {"FROM": "F32", "TO": "F16", "INDEX": "I64"},
+    "copies": {"FROM": "F32", "TO": "BF16", "INDEX": "I64"},
     "gpu_attention": {**WIDTHS, "QUERIES": 8, "LOCAL": 64, "MASK": "F16", "SINKS": 1},
     "gpu_experts": {"TOKENS": 32},
     "linear_attention": {"SIZE": 64, "READS_FIRST": 1},
@@ -54,6 +55,10 @@ def programs() -> Iterator[tuple[str, dict[str, object]]]:
                 yield family, {"TYPE": int(type), **OF_EACH_TYPE[family]}
         elif not _is_for_processors(path.name):
             yield family, DEFINES.get(family, {})
+    for type in sorted(PACKED):
+        yield "copies", {"FROM": "F32", "TO": type.name, "PACKS": 1, "INDEX": "I64"}
+    for type in sorted(CACHES - FLOATS):
+        yield "copies", {"FROM": type.name, "TO": "F32", "UNPACKS": 1}
 
 
 def _is_for_processors(name: str) -> bool:

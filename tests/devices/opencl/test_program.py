@@ -13,6 +13,7 @@ from ggrpc.devices.opencl.program import OpenClProgram, is_supported
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
 from ggrpc.ops import Node
+from ggrpc.ops.copies import RollParams
 from ggrpc.types import GGMLType
 from tests.devices.conftest import open_opencl
 from tests.support.case import BASE, HANDLE, Case, run_case
@@ -25,7 +26,7 @@ def mixed() -> Case:
     x, y = case.leaf((96, 7)), case.leaf((96, 1))
     for _ in range(3):
         x = case.node(Op.ADD, [x, y], x.ne)
-        x = case.node(Op.CUMSUM, [x], x.ne)
+        x = case.node(Op.ROLL, [x], x.ne, params=RollParams(3, 1, 0, 0))
     case.node(Op.CONT, [x], x.ne)
     return case
 
@@ -148,3 +149,23 @@ def test_device_that_is_lost_costs_an_error_that_names_it(
     monkeypatch.undo()
     buffer.free()
     device.close()
+
+
+def test_kernels_of_a_dropped_program_serve_the_next_one(opencl: OpenClDevice) -> None:
+    taken: list[object] = []
+    for factor in (2, 3):
+        case = Case()
+        x = case.leaf(np.full((1, 32), factor, np.float32))
+        case.node(Op.SQR, [x], x.ne, name="y")
+        buffer = opencl.allocate(case.size)
+        with buffer.write(0, case.size) as window:
+            window[:] = case.image
+        program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+        program.run()
+        with buffer.read(0, case.size) as window:
+            assert (case.results(bytes(window))["y"] == factor**2).all()
+        (step,) = program.steps
+        taken.append(step.args[1])  # type: ignore[attr-defined]
+        del program, step
+        buffer.free()
+    assert taken[0] is taken[1]

@@ -13,6 +13,8 @@ from ggrpc.types import GGMLType
 from tests.support.case import Array, Case
 
 F32, F16, BF16, Q8_0 = GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0
+Q4_1, Q5_0, Q5_1 = GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1
+IQ4_NL = GGMLType.IQ4_NL
 
 # ggml sums values of F16 up in F16, and rounds q to the type of k.
 F16_LIMIT = 1e-4
@@ -78,7 +80,10 @@ def flash_attn_cases() -> Iterator[tuple[str, Case]]:
         yield f"FLASH_ATTN_EXT-{type.name}", flash_attn(types=(type, type))
         yield f"FLASH_ATTN_EXT-token-{type.name}", flash_attn(1, types=(type, type))
     yield "FLASH_ATTN_EXT-mixed", flash_attn(types=(Q8_0, F16))
-    yield "FLASH_ATTN_EXT-other_width", flash_attn(widths=(96, 64))
+    for type in (Q4_1, Q5_0, Q5_1, IQ4_NL):
+        yield f"FLASH_ATTN_EXT-token-{type.name}", flash_attn(1, types=(type, type))
+    for widths in ((96, 64), (40, 40), (72, 80), (576, 512)):
+        yield f"FLASH_ATTN_EXT-widths_{widths}", flash_attn(widths=widths)
     yield "FLASH_ATTN_EXT-no_mask", flash_attn(masked=False)
     yield "FLASH_ATTN_EXT-softcap", flash_attn(params=(0.2, 0, 5))
     yield "FLASH_ATTN_EXT-alibi", flash_attn(params=(0.125, 8, 0), heads=(6, 6))

@@ -25,9 +25,28 @@ BINARY(sub, -)
 BINARY(mul, *)
 BINARY(div, /)
 
+// The sum of `count` tensors, `step` bytes from one to the next, in their order.
+kernel void total(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                  long4 y_nb, long count, long step) {
+    long4 at = row_number(ne);
+    Bytes x = row_of(x_, x_at, x_nb, at);
+    Floats y = floats_of(y_, y_at, y_nb, at);
+    for EACH_16(i, ne.x) {
+        float16 sum = vload16(0, (Floats)x + i);
+        for (long j = 1; j < count; j++) sum += vload16(0, (Floats)(x + j * step) + i);
+        vstore16(sum, 0, y + i);
+    }
+    for EACH_LAST(i, ne.x) {
+        float sum = ((Floats)x)[i];
+        for (long j = 1; j < count; j++) sum += ((Floats)(x + j * step))[i];
+        y[i] = sum;
+    }
+}
+
 // Each is written for a float and for sixteen, with two parameters that some have.
 #define SCALE(x, scale, bias) ((x) * scale + bias)
 #define CLAMP(x, low, high) fmax(fmin((x), high), low)
+#define FILL(x, c, none) fmin(fmax((x), c), c)
 #define LEAKY_RELU(x, slope, none) (fmax((x), 0.0f) + slope * fmin((x), 0.0f))
 #define SQR(x, p, q) ((x) * (x))
 #define SQRT(x, p, q) sqrt(x)

@@ -46,6 +46,26 @@ kernel void l2_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 
     scaled(x, y, 0, 1 / fmax(length, eps), ne.x);
 }
 
+static void normalised(Floats x, Floats y, Floats w, Floats z, float scale, long n) {
+    for EACH_16(i, n) {
+        float16 v = vload16(0, x + i) * scale;
+        float16 weighted = v * vload16(0, w + i);
+        vstore16(v, 0, y + i);
+        vstore16(weighted, 0, z + i);
+    }
+    for EACH_LAST(i, n) {
+        float v = x[i] * scale;
+        float weighted = v * w[i];
+        y[i] = v;
+        z[i] = weighted;
+    }
+}
+
+static void added(Floats a, Floats b, Floats x, long n) {
+    for EACH_16(i, n) vstore16(vload16(0, a + i) + vload16(0, b + i), 0, x + i);
+    for EACH_LAST(i, n) x[i] = a[i] + b[i];
+}
+
 // RMS_NORM, and its result times a weight that repeats along the rows.
 kernel void rms_norm_mul(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes w_,
                          ulong w_at, Bytes z_, ulong z_at, long4 ne, long4 x_nb,
@@ -53,17 +73,18 @@ kernel void rms_norm_mul(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes w_,
     ROW
     Floats w = (Floats)(w_ + w_at), z = floats_of(z_, z_at, z_nb, at);
     float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
-    float scale = 1 / sqrt(mean + eps);
-    for EACH_16(i, ne.x) {
-        float16 v = vload16(0, x + i) * scale;
-        float16 weighted = v * vload16(0, w + i);
-        vstore16(v, 0, y + i);
-        vstore16(weighted, 0, z + i);
-    }
-    for EACH_LAST(i, ne.x) {
-        float v = x[i] * scale;
-        float weighted = v * w[i];
-        y[i] = v;
-        z[i] = weighted;
-    }
+    normalised(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
+}
+
+// The same of x = a + b.
+kernel void add_rms_norm_mul(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes x_,
+                             ulong x_at, Bytes y_, ulong y_at, Bytes w_, ulong w_at,
+                             Bytes z_, ulong z_at, long4 ne, long4 a_nb, long4 b_nb,
+                             long4 x_nb, long4 y_nb, long4 z_nb, float eps) {
+    ROW
+    Floats a = floats_of(a_, a_at, a_nb, at), b = floats_of(b_, b_at, b_nb, at);
+    Floats w = (Floats)(w_ + w_at), z = floats_of(z_, z_at, z_nb, at);
+    added(a, b, x, ne.x);
+    float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
+    normalised(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
 }

@@ -10,6 +10,16 @@ kernel void sum_rows(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4
     if (get_local_id(0) == 0) *floats_of(y_, y_at, y_nb, at) = sum * scale;
 }
 
+// Running sums, in the order of the elements.
+kernel void cumsum(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+                   long4 y_nb) {
+    long4 at = row_number(ne);
+    Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);
+    float sum = 0;
+    if (get_local_id(0) == 0)
+        for (long i = 0; i < ne.x; i++) y[i] = sum += x[i];
+}
+
 // Of equal ones the last.
 kernel void argmax(Bytes x_, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_nb,
                    long4 y_nb) {

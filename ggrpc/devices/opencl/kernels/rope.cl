@@ -33,24 +33,9 @@ static void copy(Floats x, Floats y, long first, long end) {
     for (long i = first + get_local_id(0); i < end; i += get_local_size(0)) y[i] = x[i];
 }
 
-#define ROW                                                             \
-    long4 at = row_number(ne);                                          \
-    Floats x = floats_of(x_, x_at, x_nb, at);                           \
-    Floats y = floats_of(y_, y_at, y_nb, at);                           \
-    global const float *cosines = table + at.z * 2 * pairs;             \
-    global const float *sines = cosines + pairs;                        \
-    if (x != y) {                                                       \
-        copy(x, y, 0, first);                                           \
-        copy(x, y, first + 2 * pairs, ne.x);                            \
-    }                                                                   \
-    x += first;                                                         \
-    y += first;
-
 // Each pair is an element and the next.
-kernel void neighbours(Bytes x_, ulong x_at, Bytes y_, ulong y_at,
-                       global const float *table, long4 ne, long4 x_nb, long4 y_nb,
-                       long pairs, long first) {
-    ROW
+static void turn_neighbours(Floats x, Floats y, global const float *cosines,
+                            global const float *sines, long pairs) {
     for (long i = 8 * get_local_id(0); i + 8 <= pairs; i += 8 * get_local_size(0)) {
         float16 v = vload16(0, x + 2 * i), turned;
         float8 c = vload8(0, cosines + i), s = vload8(0, sines + i);
@@ -66,10 +51,8 @@ kernel void neighbours(Bytes x_, ulong x_at, Bytes y_, ulong y_at,
 }
 
 // Each pair is an element and the one `pairs` further on.
-kernel void halves(Bytes x_, ulong x_at, Bytes y_, ulong y_at,
-                   global const float *table, long4 ne, long4 x_nb, long4 y_nb,
-                   long pairs, long first) {
-    ROW
+static void turn_halves(Floats x, Floats y, global const float *cosines,
+                        global const float *sines, long pairs) {
     for EACH_16(i, pairs) {
         float16 a = vload16(0, x + i), b = vload16(0, x + i + pairs);
         float16 c = vload16(0, cosines + i), s = vload16(0, sines + i);
@@ -82,3 +65,41 @@ kernel void halves(Bytes x_, ulong x_at, Bytes y_, ulong y_at,
         y[i + pairs] = a * sines[i] + b * cosines[i];
     }
 }
+
+// The row of a tensor that has a place; `first` elements come before the pairs.
+#define ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, n)                  \
+    {                                                                      \
+        Floats x = floats_of(x_, x_at, x_nb, at);                          \
+        Floats y = floats_of(y_, y_at, y_nb, at);                          \
+        global const float *cosines = table + at.z * 2 * pairs;            \
+        if (x != y) {                                                      \
+            copy(x, y, 0, first);                                          \
+            copy(x, y, first + 2 * pairs, n);                              \
+        }                                                                  \
+        turn(x + first, y + first, cosines, cosines + pairs, pairs);       \
+    }
+
+// One tensor, and two: the groups of the first one come first.
+#define KERNELS(name, turn)                                                          \
+    kernel void name(Bytes x_, ulong x_at, Bytes y_, ulong y_at,                     \
+                     global const float *table, long4 ne, long4 x_nb, long4 y_nb,    \
+                     long pairs, long first) {                                       \
+        long4 at = row_number(ne);                                                   \
+        ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                         \
+    }                                                                                \
+    kernel void name##_two(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes v_,     \
+                           ulong v_at, Bytes w_, ulong w_at,                         \
+                           global const float *table, long4 ne, long4 x_nb,          \
+                           long4 y_nb, long4 v_ne, long4 v_nb, long4 w_nb,           \
+                           long pairs, long first) {                                 \
+        long group = get_group_id(0), rows = ne.y * ne.z * ne.w;                     \
+        if (group < rows) {                                                          \
+            long4 at = row_at(group, ne);                                            \
+            ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                     \
+        } else {                                                                     \
+            long4 at = row_at(group - rows, v_ne);                                   \
+            ROPE(turn, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)                   \
+        }                                                                            \
+    }
+KERNELS(neighbours, turn_neighbours)
+KERNELS(halves, turn_halves)

@@ -14,10 +14,15 @@ typedef global float *Floats;
 // All work-items of a launch share n tasks: see `Traits.groups`.
 #define EACH_SHARED(i, n) (long i = get_global_id(0); i < (n); i += get_global_size(0))
 
-// Which row of a tensor of these dimensions the group has: its i1, i2, i3.
+// The i1, i2, i3 of a row of a tensor of these dimensions.
+static inline long4 row_at(long number, long4 ne) {
+    long rest = number / ne.y;
+    return (long4)(0, number % ne.y, rest % ne.z, rest / ne.z);
+}
+
+// Those of the row that the group has.
 static inline long4 row_number(long4 ne) {
-    long at = get_group_id(0), rest = at / ne.y;
-    return (long4)(0, at % ne.y, rest % ne.z, rest / ne.z);
+    return row_at(get_group_id(0), ne);
 }
 
 static inline Bytes row_of(Bytes base, ulong at, long4 nb, long4 i) {

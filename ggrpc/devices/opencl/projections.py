@@ -1,0 +1,158 @@
+"""Products of one row with several quantized matrices, in one launch.
+
+Decoding has them in each layer: queries, keys and values; and a gate, what it gates,
+and the GLU of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from ggrpc.devices.cpu.activations import clamps
+from ggrpc.devices.opencl import quantized
+from ggrpc.devices.opencl.activations import GATED
+from ggrpc.devices.opencl.dense import (
+    all_dense_f32,
+    apart,
+    dense_f32,
+    rows_of,
+    same_memory,
+)
+from ggrpc.devices.opencl.program import AHEAD, Argument, Compiler, fuser
+from ggrpc.ops import Node, Op
+from ggrpc.ops.activations import B as UP
+from ggrpc.ops.matmul import A, B
+from ggrpc.tensor import Tensor
+
+MOST = 3  # matrices of a launch
+
+Alike = Callable[[Node, Node, Compiler], bool]
+Halves = tuple[Node, Node]
+
+
+@fuser(Op.MUL_MAT)
+def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
+    """MUL_MAT, MUL_MAT of the same row, and the GLU of both."""
+    halves = halves_of(nodes, _of_same, c) if _multiplies_row(nodes[0], c) else None
+    if halves is None:
+        return 0
+    (gate, up), glu = halves, nodes[2]
+    a, b, y = gate.source(A), up.source(A), glu.tensor
+    k, n, _, _ = a.ne
+    x = quantized.rounded(gate.source(B), c, tile=1)
+    rows = quantized.rows_at_once(a)
+    band = quantized.band_of(c, n, rows)
+    name = c.kernel(
+        "matvec_several",
+        "matvec_gated",
+        **quantized.type_of(c, a),
+        ROWS=rows,
+        GATED=GATED[glu.params.op],
+    )
+    given: tuple[Argument, ...] = a, b, a.nb[1], b.nb[1], *x.inputs(a), k, n
+    results = gate.tensor, up.tensor, y
+    clamped = clamps(glu.params)
+    c.launch(name, (-(-n // band),), *given, *results, band, *clamped, local=1)
+    return 3
+
+
+@fuser(Op.MUL_MAT)
+def several(nodes: Sequence[Node], c: Compiler) -> int:
+    """MUL_MAT, and others of the same row that follow soon."""
+    if not _multiplies_row(nodes[0], c):
+        return 0
+    near = range(1, min(AHEAD, len(nodes)))
+    fitting = (
+        nodes[i]
+        for i in near
+        if _of_same(nodes[0], nodes[i], c) and c.may_come_first(nodes[:i], nodes[i])
+    )
+    taken = [nodes[0], *islice(fitting, MOST - 1)]
+    if len(taken) == 1:
+        return 0
+    a, b = nodes[0].source(A), nodes[0].source(B)
+    x = quantized.rounded(b, c, tile=1)
+    rows = quantized.rows_at_once(a)
+    n = [node.source(A).ne[1] for node in taken]
+    band = quantized.band_of(c, sum(n), rows)
+    groups = sum(-(-each // band) for each in n)
+    matrices = _filled([node.source(A) for node in taken])
+    results = _filled([node.tensor for node in taken])
+    strides = matrices[0].nb[1], matrices[1].nb[1], matrices[2].nb[1], 0
+    counts = n[0], n[1], sum(n[2:]), 0
+    name = c.kernel(
+        "matvec_several", "matvec_several", **quantized.type_of(c, a), ROWS=rows
+    )
+    given: tuple[Argument, ...] = strides, *x.inputs(a), a.ne[0], counts
+    c.launch(name, (groups,), *matrices, *given, *results, band, local=1)
+    for node in taken[1:]:
+        c.comes_early(node)
+    return 1
+
+
+def next_of_row(nodes: Sequence[Node], row: Tensor, c: Compiler) -> Node | None:
+    """The first of some nodes, where it multiplies just this row by bytes."""
+    if not nodes or not _multiplies_row(nodes[0], c):
+        return None
+    b = nodes[0].source(B)
+    return nodes[0] if same_memory(b, row) and b.ne == row.ne else None
+
+
+def _multiplies_row(node: Node, c: Compiler) -> bool:
+    """Whether it is one row times one quantized matrix, on a processor."""
+    if node.tensor.op is not Op.MUL_MAT or not c.traits.is_processor:
+        return False
+    a, b = node.source(A), node.source(B)
+    return (
+        a.type in quantized.TYPES
+        and a.ne[2:] == (1, 1)
+        and dense_f32(b)
+        and rows_of(b) == 1
+        and dense_f32(node.tensor)
+    )
+
+
+def _of_same(first: Node, other: Node, c: Compiler) -> bool:
+    """Whether it multiplies the same row, by a matrix of the same type."""
+    a, b = first.source(A), other.source(A)
+    return (
+        _multiplies_row(other, c)
+        and a.type is b.type
+        and same_memory(first.source(B), other.source(B))
+        and first.source(B).ne == other.source(B).ne
+    )
+
+
+def halves_of(nodes: Sequence[Node], alike: Alike, c: Compiler) -> Halves | None:
+    """The gate and what it gates, where the third node is the GLU of the first two.
+
+    Args:
+        nodes: those to come.
+        alike: whether two of them multiply the same.
+        c: the compiler.
+
+    Their rows may lie where the result goes: they are rounded before.
+    """
+    if len(nodes) < 3 or nodes[2].tensor.op is not Op.GLU:
+        return None
+    first, second, glu = nodes[:3]
+    if not glu.src[UP] or not alike(first, second, c):
+        return None
+    gates = glu.source(A).id == first.tensor.id
+    gate, up = (first, second) if gates else (second, first)
+    used, y = [gate.tensor, up.tensor], glu.tensor
+    fits = (
+        all_dense_f32(glu)
+        and [glu.source(A).id, glu.source(UP).id] == [half.id for half in used]
+        and all(half.ne == y.ne for half in used)
+        and c.may_come_first([first], second)
+        and all(same_memory(y, half) or apart(y, half) for half in used)
+        and all(apart(y, t) for node in (gate, up) for t in node.src[::2] if t)
+    )
+    return (gate, up) if fits else None
+
+
+def _filled(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """As many as a launch takes; it does not touch what is added."""
+    return [*tensors, *[tensors[0]] * (MOST - len(tensors))]
