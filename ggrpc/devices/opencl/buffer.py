@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import numpy as np
 import pyopencl as cl
@@ -118,6 +119,9 @@ class DeviceBuffer(OpenClBuffer):
                 self._queue.finish()
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        if size and self._is_beside(source):
+            self._copy_on_device(offset, source, source_offset, size)
+            return
         with source.read(source_offset, size) as origin:
             taken = bytes(origin)  # the source may be this very buffer
         with self.write(offset, size) as view:
@@ -128,6 +132,30 @@ class DeviceBuffer(OpenClBuffer):
         if self._host is not None:
             self._host.free()
         self._freed(self.size)
+
+    def _is_beside(self, source: Buffer) -> TypeGuard[DeviceBuffer]:
+        """Whether it is another buffer of the same device."""
+        return (
+            isinstance(source, DeviceBuffer)
+            and source is not self
+            and source._queue is self._queue
+        )
+
+    def _copy_on_device(
+        self, offset: int, source: DeviceBuffer, source_offset: int, size: int
+    ) -> None:
+        if self._host is not None:
+            self._host.write(offset, size)  # as in `write`
+        with failures_named(self._name):
+            cl.enqueue_copy(
+                self._queue,
+                self.memory,
+                source.memory,
+                src_offset=source_offset,
+                dst_offset=offset,
+                byte_count=size,
+            )
+            self._queue.finish()
 
     @contextmanager
     def _mapped(

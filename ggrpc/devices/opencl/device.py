@@ -122,7 +122,13 @@ class OpenClDevice(Device):
 
     def _shadow(self, size: int) -> CpuBuffer:
         weights = self.cpu.weights
-        return CpuBuffer(size, weights.changed, weights.freed)
+        try:
+            return CpuBuffer(size, weights.changed, weights.freed)
+        except MemoryError as error:
+            raise DeviceError(
+                f"{self.name}: the host has no {size / GIB:.2f} GiB to compute on what "
+                f"has no kernel: {error}"
+            ) from error
 
     def _out_of_memory(self, size: int, reason: str) -> OutOfMemory:
         return OutOfMemory(

@@ -9,21 +9,16 @@ from ggrpc.devices.opencl.dense import rows_of
 from ggrpc.devices.opencl.program import Compiler
 from ggrpc.ops import Node
 from ggrpc.ops.attention import MASK, SINKS, K, Q, V
-from ggrpc.types import FLOATS
 
 ITEMS = 64  # of a work-group
 MOST_QUERIES = 8  # of one: what a work-item keeps of each is in registers
+WIDE = 256  # elements of a row, of which it keeps half as many
 GROUPS_EACH = 4  # work-groups that each unit should have
-
-WIDEST = 256  # of keys and values
 
 
 def accepts(node: Node) -> bool:
-    """Whether caches are of floats, in whole sixteens, and not too wide."""
-    return all(
-        cache.type in FLOATS and cache.ne[0] % 16 == 0 and cache.ne[0] <= WIDEST
-        for cache in (node.source(K), node.source(V))
-    )
+    """Whether rows of keys and values are of whole sixteens."""
+    return all(node.source(at).ne[0] % 16 == 0 for at in (K, V))
 
 
 def flash_attn(
@@ -40,7 +35,8 @@ def flash_attn(
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
     alike = q.ne[1] * (q.ne[2] // k.ne[2])
-    queries = min(MOST_QUERIES, 1 << (alike - 1).bit_length())
+    most = MOST_QUERIES if max(k.ne[0], v.ne[0]) <= WIDE else MOST_QUERIES // 2
+    queries = min(most, 1 << (alike - 1).bit_length())
     groups = -(-alike // queries), k.ne[2] * q.ne[3]
     span = _span(c, groups[0] * groups[1], k.ne[1])
     count = -(-k.ne[1] // span)

@@ -18,8 +18,15 @@ DIGEST = 32  # bytes of a checksum
 
 
 def folder() -> Path:
-    """Where they lie; it need not be there."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where they lie; it need not be there.
+
+    Raises:
+        FileNotFoundError: nobody knows where a user without a home keeps anything.
+    """
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
     return Path(home) / "ggrpc" / "opencl"
 
 

@@ -44,7 +44,10 @@ class Shapes(NamedTuple):
 
 def shapes_of(device: cl.Device) -> Shapes:
     """Those that were measured for a device and its driver, else the usual ones."""
-    path = path_of(device)
+    try:
+        path = path_of(device)
+    except FileNotFoundError:
+        return Shapes()
     try:
         return _parsed(path.read_text())
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import pytest
 
 from ggrpc.devices.opencl import kept
 from ggrpc.devices.opencl.build import Builder
+from ggrpc.devices.opencl.shapes import Shapes, shapes_of
 from tests.support.drivers import usable_device
 
 
@@ -28,6 +29,16 @@ def context() -> cl.Context:
 
 def build(context: cl.Context) -> str:
     return Builder(context).program("proof").kernel_names
+
+
+def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is in no list."""
+
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", fail)
 
 
 @pytest.fixture
@@ -98,3 +109,12 @@ def test_kernel_object_is_used_again_when_it_is_given_back(context: cl.Context) 
     builder.give_back([one])
     assert builder.kernel("proof", "twice").kernel is one.kernel
     assert builder.kernel("proof", "twice").kernel is not one.kernel
+
+
+def test_user_without_a_home_keeps_nothing(
+    context: cl.Context, monkeypatch: pytest.MonkeyPatch, compiled: list[str]
+) -> None:
+    without_home(monkeypatch)
+    assert build(context) == "twice"
+    assert compiled == ["proof"]
+    assert shapes_of(context.devices[0]) == Shapes()

@@ -28,7 +28,7 @@ TARGETS = ("spir64", "nvptx64", "amdgcn")
 # What is written for processors, with what PoCL's compiler has beside OpenCL C.
 FOR_PROCESSORS = {"vectors.h", "attention.cl"}
 
-WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "F16", "VALUES": "F32"}
+WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "Q5_1", "VALUES": "IQ4_NL"}
 DEFINES: dict[str, dict[str, object]] = {
     "activations": {"FUNCTION": "GELU_ERF", "GATED": "CLAMPED"},
     "arithmetic": {"FUNCTION": "CLAMP"},

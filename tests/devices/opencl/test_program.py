@@ -115,6 +115,18 @@ def test_memory_comes_back(opencl: OpenClDevice) -> None:
     assert opencl.memory().free > before - (32 << 20)
 
 
+def test_bytes_are_copied_between_buffers_and_within_one(opencl: OpenClDevice) -> None:
+    first, second = opencl.allocate(64), opencl.allocate(64)
+    first.put(0, memoryview(bytes(range(64))))
+    second.copy(8, first, 16, 4)
+    second.copy(9, second, 8, 4)
+    second.copy(0, first, 64, 0)
+    with second.read(0, 16) as view:
+        assert bytes(view) == bytes([*[0] * 8, 16, 16, 17, 18, 19, 0, 0, 0])
+    first.free()
+    second.free()
+
+
 def test_memory_that_programs_work_in_is_counted() -> None:
     device = open_opencl(shares_memory=False)
     case = Case()

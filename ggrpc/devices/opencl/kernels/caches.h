@@ -26,7 +26,7 @@ static inline uchar16 nibbles(Bytes b, int second) {
 
 // Sixteen of the bits at `b`, as 16 or 0.
 static inline int16 fifth_bits(Bytes b, int second) {
-    const int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int16 bits = ((global ushort *)b)[second];
     return (bits >> lane & 1) << 4;
 }

@@ -2,14 +2,16 @@
 //
 // A work-group has QUERIES that share their keys: of several tokens, and of the heads that
 // have one key head. It goes through some of the keys, LOCAL at a time: first each
-// work-item has a key, then some columns of the values. What it leaves for each query is
-// the largest score, what all sum up to, and the weighted values; `merge` puts together
-// what the groups found that had other keys.
+// work-item has a key, then some columns of the values, STAGED rows of which are unpacked
+// into local memory at a time. What it leaves for each query is the largest score, what all
+// sum up to, and the weighted values; `merge` puts together what the groups found that had
+// other keys. Widths are multiples of 16.
 
-#include "floats.h"
 #include "rows.h"
+#include "caches.h"
 
 #define COLUMNS ((WIDTH_V + LOCAL - 1) / LOCAL)
+#define STAGED (WIDTH_V <= 128 ? 16 : WIDTH_V <= 256 ? 8 : 2)
 #define PART (WIDTH_V + 2)
 
 // Which query of those that share keys: its head, its token.
@@ -24,6 +26,7 @@ kernel void attend(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v
                    long4 mask_nb, global const float *slopes, long span, float scale,
                    float softcap) {
     local float query[QUERIES * WIDTH_K], weights[QUERIES * LOCAL], each[LOCAL];
+    local float values[STAGED * WIDTH_V];
     int me = get_local_id(0);
     long shared = q_ne.z / k_ne.z, kv_head = get_group_id(1) % k_ne.z;
     long stream = get_group_id(1) / k_ne.z, first = get_group_id(0) * QUERIES;
@@ -47,10 +50,10 @@ kernel void attend(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v
         float score[QUERIES];
         for (int i = 0; i < QUERIES; i++) score[i] = 0;
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int c = 0; c < WIDTH_K; c += 16) {
-            float16 part = LOAD16(KEYS, k + key * k_nb.y + c * SIZE(KEYS));
+        for (int c = 0; c < WIDTH_K / 16; c++) {
+            float16 part = SIXTEEN(KEYS, k + key * k_nb.y, c);
             for (int i = 0; i < QUERIES; i++)
-                score[i] += sum_of_16(part * vload16(0, query + i * WIDTH_K + c));
+                score[i] += sum_of_16(part * vload16(c, query + i * WIDTH_K));
         }
         for (int i = 0; i < QUERIES; i++) {
             float s = score[i] * scale;
@@ -76,16 +79,21 @@ kernel void attend(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int i = 0; i < QUERIES; i++) weights[i * LOCAL + me] = score[i];
-        barrier(CLK_LOCAL_MEM_FENCE);
         int keys = (int)min((long)LOCAL, end - at);
-        for (int c = 0; c < COLUMNS; c++) {
-            int column = c * LOCAL + me;
-            if (column >= WIDTH_V) continue;
-            Bytes value = v + at * v_nb.y + column * SIZE(VALUES);
-            for (int j = 0; j < keys; j++) {
-                float one = LOAD(VALUES, value + j * v_nb.y);
-                for (int i = 0; i < QUERIES; i++)
-                    sum[i * COLUMNS + c] += weights[i * LOCAL + j] * one;
+        for (int from = 0; from < keys; from += STAGED) {
+            int rows = min(STAGED, keys - from);
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int i = me; i < rows * (WIDTH_V / 16); i += LOCAL) {
+                Bytes row = v + (at + from + i / (WIDTH_V / 16)) * v_nb.y;
+                vstore16(SIXTEEN(VALUES, row, i % (WIDTH_V / 16)), i, values);
+            }
+            barrier(CLK_LOCAL_MEM_FENCE);
+            for (int c = 0; c < COLUMNS; c++) {
+                int column = min(c * LOCAL + me, WIDTH_V - 1);
+                for (int j = 0; j < rows; j++)
+                    for (int i = 0; i < QUERIES; i++)
+                        sum[i * COLUMNS + c] += weights[i * LOCAL + from + j]
+                            * values[j * WIDTH_V + column];
             }
         }
     }
