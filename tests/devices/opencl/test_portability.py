@@ -26,7 +26,7 @@ STRICT = (
 TARGETS = ("spir64", "nvptx64", "amdgcn")
 
 # What is written for processors, with what PoCL's compiler has beside OpenCL C.
-FOR_PROCESSORS = {"vectors.h", "attention.cl"}
+FOR_PROCESSORS = {"vectors.h", "avx2.h", "vnni.h", "portable.h", "attention.cl"}
 
 WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "Q5_1", "VALUES": "IQ4_NL"}
 DEFINES: dict[str, dict[str, object]] = {
