@@ -98,6 +98,7 @@ class ChunkReader:
         path: the file.
 
     Attributes:
+        size: bytes of the file.
         cut: whether the file ends in the middle of a chunk, once all were listed.
 
     Raises:
@@ -109,7 +110,7 @@ class ChunkReader:
         self.cut = False
         try:
             self._file: BinaryIO = path.open("rb")
-            self._size = os.fstat(self._file.fileno()).st_size
+            self.size = os.fstat(self._file.fileno()).st_size
             header = self._file.read(_HEADER.size)
         except OSError as error:
             raise RecordingError(f"cannot read {path}: {error.strerror}") from error
@@ -133,18 +134,18 @@ class ChunkReader:
     def chunks(self) -> Iterator[Chunk]:
         """Every whole chunk, in order; payloads are not read."""
         at = _HEADER.size
-        while at < self._size:
+        while at < self.size:
             self._file.seek(at)
             head = self._file.read(_HEAD.size)
             if len(head) < _HEAD.size:
                 break
             kind, size = _HEAD.unpack(head)
             end = at + _HEAD.size + size + _CRC.size
-            if end > self._size:
+            if end > self.size:
                 break
             yield Chunk(kind, at + _HEAD.size, size)
             at = end
-        self.cut = at != self._size
+        self.cut = at != self.size
 
     def read(self, chunk: Chunk) -> bytes:
         """The payload.
