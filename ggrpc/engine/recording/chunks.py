@@ -41,13 +41,17 @@ class ChunkWriter:
 
     def __init__(self, path: Path, force: bool = False) -> None:
         try:
-            self._file = path.open("wb" if force else "xb")
+            self._file = path.open("wb" if force else "xb", buffering=0)
         except FileExistsError:
             raise ConfigError(f"{path} is there already: --force replaces it") from None
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         self._path = path
-        self._file.write(_HEADER.pack(MAGIC, VERSION, 0))
+        try:
+            self._write([_HEADER.pack(MAGIC, VERSION, 0)])
+        except RecordingError:
+            self.close()
+            raise
 
     def append(self, kind: int, *pieces: Bytes) -> None:
         """Write a chunk.
@@ -59,21 +63,24 @@ class ChunkWriter:
         crc = zlib.crc32(head)
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
+        self._write([head, *pieces, _CRC.pack(crc)])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, pieces: list[Bytes]) -> None:
+        """Write at once, so that nothing is lost with the process."""
         try:
-            self._file.writelines((head, *pieces, _CRC.pack(crc)))
+            written = os.writev(self._file.fileno(), pieces)
+            if written < sum(map(len, pieces)):
+                rest = memoryview(b"".join(pieces))[written:]
+                while len(rest):
+                    rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RecordingError(
                 f"cannot write {self._path}: {error.strerror}; what was written before "
                 "is good"
-            ) from error
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise RecordingError(
-                f"cannot write {self._path}: {error.strerror}"
             ) from error
 
 
