@@ -14,7 +14,8 @@
     │   └── VersionMismatch         the peer speaks a version that we do not
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
-    ├── RecordingError              a recording that cannot be read or written
+    ├── FileError                   a file cannot be read or written
+    │   └── RecordingError          a recording
     └── DeviceError                 a device cannot be used
         ├── UnsupportedOp           it has no kernel for this node
         └── OutOfMemory             it has not got that much memory
@@ -97,7 +98,11 @@ class GraphError(GgrpcError):
     """A tensor, node or graph breaks one of ggml's rules."""
 
 
-class RecordingError(GgrpcError):
+class FileError(GgrpcError):
+    """A file cannot be read or written."""
+
+
+class RecordingError(FileError):
     """A recording cannot be read or written."""
 
 

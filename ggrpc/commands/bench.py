@@ -56,7 +56,7 @@ COLUMNS = (
 
 def bench(
     context: typer.Context,
-    endpoints: Endpoints,
+    endpoints: Endpoints = None,
     rounds: Rounds = 7,
     sizes: Sizes = "4K,1M,64M",
     device: DeviceNumber = 0,

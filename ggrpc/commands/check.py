@@ -60,7 +60,7 @@ COLUMNS = (
 
 def check(
     context: typer.Context,
-    endpoints: Endpoints,
+    endpoints: Endpoints = None,
     full: Full = False,
     show_all: All = False,
     op_table: OpTableDate = None,

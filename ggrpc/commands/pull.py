@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.errors import RefusedError
@@ -22,10 +22,7 @@ EXAMPLES = (
     "ggrpc pull localhost weights -o weights.npy",
 )
 
-One = Annotated[
-    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
-]
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", hidden=True)]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +47,7 @@ COLUMNS = (
 
 def pull(
     context: typer.Context,
-    endpoint: One,
+    endpoint: OneEndpoint,
     names: Names = None,
     output: Output = None,
     force: Force = False,
@@ -60,8 +57,8 @@ def pull(
     """Save tensors that an open session holds.
 
     A server shows a session's memory to that session only. So this asks the process
-    that has it, on this machine and of this user: a 'ggrpc shell' in which 'hold' was
-    typed. Without a NAME, what is held on ENDPOINT is listed.
+    that has it, on this machine and of this user: a 'ggrpc push --hold', or a 'ggrpc
+    shell' in which 'hold' was typed. Without a NAME, what is held there is listed.
     """
     environment = environment_of(context)
     sessions = _sessions(one_endpoint(endpoint))
@@ -82,8 +79,8 @@ def _sessions(endpoint: Endpoint) -> list[Held]:
     sessions = [session for session in held() if session.endpoint == endpoint]
     if not sessions:
         raise RefusedError(
-            f"no process of this user's holds anything on {endpoint}: type 'hold' in a "
-            "'ggrpc shell' with it"
+            f"no process of this user's holds anything on {endpoint}: 'ggrpc push "
+            "--hold' does, or 'hold' typed into a 'ggrpc shell' with it"
         )
     return sessions
 

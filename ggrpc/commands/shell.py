@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggrpc.commands.check import OpTableDate
-from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import Protocol, Timeout
@@ -25,9 +25,6 @@ EXAMPLES = (
     "ggrpc shell localhost --json < lines.txt",
 )
 
-One = Annotated[
-    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
-]
 KeepGoing = Annotated[
     bool,
     typer.Option("--keep-going", help="Go on after a line of the pipe that failed."),
@@ -36,7 +33,7 @@ KeepGoing = Annotated[
 
 def shell(
     context: typer.Context,
-    endpoint: One,
+    endpoint: OneEndpoint,
     keep_going: KeepGoing = False,
     op_table: OpTableDate = None,
     timeout: Timeout = 60,
