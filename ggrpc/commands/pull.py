@@ -62,15 +62,21 @@ def pull(
     """
     environment = environment_of(context)
     sessions = _sessions(one_endpoint(endpoint))
+    listing = Listing(COLUMNS, as_json, not no_headers)
     if not names:
         rows: list[Row] = [row for each in sessions for row in each.tensors]
-    else:
-        rows = [
-            _save(sessions, endpoint, name, _path(output, names, name), force)
-            for name in names
-        ]
-    columns = COLUMNS if names else COLUMNS[:-1]
-    Listing(columns, as_json, not no_headers).show(environment, rows)
+        listing._replace(columns=COLUMNS[:-1]).show(environment, rows)
+        return
+    wanted = [(name, _holder(sessions, endpoint, name)) for name in names]
+    saved: list[Row] = []
+    try:
+        for name, session in wanted:
+            path = _path(output, names, name)
+            session.save(name, path, force)
+            (row,) = (row for row in session.tensors if row["name"] == name)
+            saved.append({**row, "file": str(path)})
+    finally:  # what was saved is there, whatever became of the rest
+        listing.show(environment, saved)
 
 
 def _sessions(endpoint: Endpoint) -> list[Held]:
@@ -92,12 +98,8 @@ def _path(output: Path | None, names: list[str], name: str) -> Path:
     return (output or Path()) / f"{name}.npy"
 
 
-def _save(
-    sessions: list[Held], endpoint: str, name: str, path: Path, force: bool
-) -> Row:
+def _holder(sessions: list[Held], endpoint: str, name: str) -> Held:
     for session in sessions:
-        for row in session.tensors:
-            if row["name"] == name:
-                session.save(name, path, force)
-                return {**row, "file": str(path)}
+        if any(row["name"] == name for row in session.tensors):
+            return session
     raise RefusedError(f"no tensor '{name}' is held on {endpoint}")

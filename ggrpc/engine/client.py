@@ -37,6 +37,8 @@ from ggrpc.errors import (
     ConnectionLost,
     OutOfMemory,
     RefusedError,
+    RemoteProtocolError,
+    TransportTimeout,
     VersionMismatch,
 )
 from ggrpc.graph import Graph
@@ -141,6 +143,7 @@ class Client:
             raise OutOfMemory(
                 f"{self.endpoint} has no {size} bytes on device {device}",
                 endpoint=str(self.endpoint),
+                command="ALLOC_BUFFER",
             )
         return reply.remote_ptr
 
@@ -244,7 +247,11 @@ class Client:
         if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
             self._tell(request)
         elif status := self._ask(request, m.Status).status:
-            raise RefusedError(f"{self.endpoint} failed the graph: status {status}")
+            raise RefusedError(
+                f"{self.endpoint} failed the graph: status {status}; its log says why",
+                endpoint=str(self.endpoint),
+                command="GRAPH_COMPUTE",
+            )
 
     def recompute(self, device: int = 0) -> None:
         """Run the last graph of a device again."""
@@ -280,6 +287,17 @@ class Client:
                 if self._cancelled:
                     raise self._was_cancelled(request) from None
                 raise self._lost(request) from error
+            except TransportTimeout as error:
+                self._stream.shut()
+                error.command = request.command.name
+                raise
+            except RemoteProtocolError as error:
+                self._stream.shut()
+                raise RemoteProtocolError(
+                    f"{self.endpoint}: {error}",
+                    endpoint=str(self.endpoint),
+                    command=request.command.name,
+                ) from error
             except BaseException:
                 self._stream.shut()
                 raise

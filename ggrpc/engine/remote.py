@@ -85,6 +85,8 @@ class RemoteBuffer(Buffer):
                 self.put(offset, view)
 
     def free(self) -> None:
+        if self.freed:
+            return
         self.freed = True
         with suppress(TransportError):  # where the session is over, so is the buffer
             self.client.free(self.handle)
@@ -99,7 +101,16 @@ class RemoteBuffer(Buffer):
         return all(self.client.copy_tensor(a, b) for (_, a), (_, b) in there)
 
     def _parts(self, offset: int, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Bytes as tensors that one message can carry, and where each begins."""
+        """Bytes as tensors that one message can carry, and where each begins.
+
+        Raises:
+            DeviceError: the buffer was freed, for which a server ends the session.
+        """
+        if self.freed:
+            raise DeviceError(
+                f"a buffer on {self.client.endpoint} is used after it was freed",
+                endpoint=str(self.client.endpoint),
+            )
         for at in range(0, size, MOST_AT_ONCE):
             ne = (min(MOST_AT_ONCE, size - at), 1, 1, 1)
             nb = contiguous_nb(GGMLType.I8, ne)

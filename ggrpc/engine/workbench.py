@@ -124,8 +124,10 @@ class Workbench:
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor that `get` and `save` know."""
-        named = {name: stored.tensor for name, stored in self.stored.items()}
-        named.update({name: output.tensor for name, output in self.outputs.items()})
+        # Copies, for a holder asks from another thread.
+        stored, outputs = dict(self.stored), dict(self.outputs)
+        named = {name: tensor.tensor for name, tensor in stored.items()}
+        named.update({name: output.tensor for name, output in outputs.items()})
         return [
             {
                 "name": name,
