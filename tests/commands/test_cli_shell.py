@@ -125,7 +125,7 @@ def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None: 
         ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
         ("set 'x", 2, "cannot read this: no closing quotation"),
         ("help nothing", 2, "nothing is known of 'nothing'"),
-        ("run /nix", 2, "cannot read /nix"),
+        ("run /nix", 9, "cannot read /nix"),
         ("device 9", 6, "has no device 9"),
         ("node y get_rows - -", 1, "GET_ROWS 'y': source 0 is missing"),
     ],
