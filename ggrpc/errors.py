@@ -7,7 +7,7 @@
     │   ├── BindError               the server cannot listen there
     │   ├── TransportTimeout        the time budget ran out
     │   ├── ConnectionLost          the peer closed or reset the connection
-    │   └── Cancelled               we ended it ourselves, from another thread
+    │   └── Cancelled               we ended it ourselves
     ├── ProtocolError               the bytes on the connection
     │   ├── LocalProtocolError      we were asked to send something illegal
     │   ├── RemoteProtocolError     the peer sent something illegal
@@ -71,7 +71,7 @@ class ConnectionLost(TransportError):
 
 
 class Cancelled(TransportError):
-    """Another thread of this process ended the connection."""
+    """This process ended the connection: another thread, or a call that failed."""
 
 
 class ProtocolError(GgrpcError):

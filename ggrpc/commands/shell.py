@@ -77,19 +77,24 @@ class Conversation:
 
         history = history_of(state_file().with_name("shell_history"))
         self._environment.note("'help' lists what can be typed, Ctrl-D ends it")
-        return self._converse(typed_lines(self._bench, history), stop=False)
+        return self._converse(typed_lines(self._bench, history), typed=True)
 
     def by_pipe(self, keep_going: bool) -> ExitCode:
         """Take lines from a pipe; the code is that of the first one that failed."""
         return self._converse(iter(self._environment.stdin), stop=not keep_going)
 
-    def _converse(self, lines: Iterator[str], stop: bool) -> ExitCode:
+    def _converse(
+        self, lines: Iterator[str], stop: bool = False, typed: bool = False
+    ) -> ExitCode:
         code = ExitCode.OK
         for at, line in enumerate(lines, 1):
             try:
                 self._show(run_line(self._bench, line))
             except Quit:
                 break
+            except KeyboardInterrupt:  # gives up what a line does, not the session
+                if not typed:
+                    raise
             except GgrpcError as error:
                 self._environment.fail(error, f"line {at}: {error}" if stop else "")
                 code = code or code_of(error)

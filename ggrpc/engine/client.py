@@ -308,18 +308,18 @@ class Client:
                     raise self._was_cancelled(request) from None
                 raise self._lost(request) from error
             except TransportTimeout as error:
-                self._stream.shut()
+                self.cancel()
                 error.command = request.command.name
                 raise
             except RemoteProtocolError as error:
-                self._stream.shut()
+                self.cancel()
                 raise RemoteProtocolError(
                     f"{self.endpoint}: {error}",
                     endpoint=str(self.endpoint),
                     command=request.command.name,
                 ) from error
             except BaseException:
-                self._stream.shut()
+                self.cancel()
                 raise
 
     def _deadline(self, request: m.Request) -> Deadline:
