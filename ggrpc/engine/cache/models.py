@@ -69,7 +69,7 @@ def pieces_of(path: Path) -> list[Piece]:
     """Every tensor of a GGUF.
 
     Raises:
-        ConfigError: it cannot be read, is none, or is cut short.
+        FileError: it cannot be read, is none, or is cut short.
     """
     return [Piece(tensor.name, tensor.at, tensor.size) for tensor in tensors_of(path)]
 

@@ -8,7 +8,7 @@ import pytest
 from ggrpc.engine.cache.hash import fnv1a, name_of
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Indexer, Model, files_of, pieces_of
-from ggrpc.errors import Cancelled, ConfigError
+from ggrpc.errors import Cancelled, ConfigError, FileError
 from tests.support.caches import LARGE, noise, write_gguf
 
 DATA = noise()
@@ -68,12 +68,12 @@ def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> 
 def test_a_file_cut_short_is_named(tmp_path: Path, index: Index, keep: int) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
     os.truncate(path, keep)
-    with pytest.raises(ConfigError, match=r"model\.gguf is .*; fetch it again"):
+    with pytest.raises(FileError, match=r"model\.gguf is .*; fetch it again"):
         Model(path, index)
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.gguf cannot be read"):
+    with pytest.raises(FileError, match=r"none\.gguf cannot be read"):
         pieces_of(tmp_path / "none.gguf")
 
 
