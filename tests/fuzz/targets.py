@@ -1,4 +1,4 @@
-"""What is fuzzed without a socket: bytes go in, and nothing may come of them but what must.
+"""What is fuzzed without a socket, by whatever makes up bytes.
 
 A target takes any bytes, and raises only where something is wrong with ggrpc. Its seeds
 are valid, so that a fuzzer begins behind the first checks.

@@ -9,6 +9,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl import buffer as buffer_module
 from ggrpc.devices.opencl.build import Builder
 from ggrpc.devices.opencl.program import OpenClProgram
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
@@ -26,6 +27,25 @@ def mixed() -> Case:
         x = case.node(Op.CUMSUM, [x], x.ne)
     case.node(Op.CONT, [x], x.ne)
     return case
+
+
+@pytest.mark.parametrize("piece", [1000, 7])
+@pytest.mark.parametrize(("to", "start"), [(0, 3), (3, 0), (50, 0), (0, 0)])
+def test_buffer_copies_overlapping_bytes(
+    opencl: OpenClDevice,
+    to: int,
+    start: int,
+    piece: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffer_module, "PIECE", piece)
+    buffer, size = opencl.allocate(100), 50
+    buffer.put(0, memoryview(bytes(range(100))))
+    buffer.copy(to, buffer, start, size)
+    copied = bytearray(size)
+    buffer.get(to, memoryview(copied))
+    buffer.free()
+    assert copied == bytes(range(start, start + size))
 
 
 def test_nodes_of_both_kinds_agree_with_the_cpu(opencl: OpenClDevice) -> None:
