@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -31,6 +33,15 @@ def make(size: int, changes: Seen | None = None) -> CpuBuffer:
             changes.append((buffer, offset, size))
 
     return CpuBuffer(size, changed, lambda buffer: None)
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads that wait for Python's lock get it soon."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 def contents(buffer: CpuBuffer) -> bytes:
@@ -79,7 +90,7 @@ def test_buffer_copies_nothing(buffer: CpuBuffer) -> None:
 
 
 @pytest.mark.parametrize("does", ["copy", "fill"])
-def test_other_threads_run_while_a_buffer_is_filled(does: str) -> None:
+def test_other_threads_run_while_a_buffer_is_filled(does: str, often: None) -> None:
     size, begun, done = 256 << 20, Event(), Event()
     buffer, source = make(size), make(size)
     counts = []
@@ -100,7 +111,7 @@ def test_other_threads_run_while_a_buffer_is_filled(does: str) -> None:
             buffer.fill(0, size, 1)
         while_it_did = counts[0] - before
         done.set()
-    assert while_it_did > 10_000  # none, where it holds Python's lock meanwhile
+    assert while_it_did > 50_000  # hardly any where it holds Python's lock
 
 
 def test_buffer_tells_of_changes_once_it_is_watched(
