@@ -38,10 +38,29 @@ class Scratch:
         self._buffers = buffers
         self._chunks: list[Array] = []
         self._used: list[int] = []
+        self._reserved: list[mmap] = []
+        self._reserved_size = 0
+        self._asked = 0
 
     def reset(self) -> None:
         """Begin the next node: all that was taken may be taken again."""
         self._used = [0] * len(self._chunks)
+        self._asked = 0
+
+    def reserve(self, nbytes: int) -> None:
+        """Count memory that a step of this node takes from numpy, and gives back.
+
+        Nobody touches what is taken for it here, so the system has it for numpy.
+
+        Raises:
+            OutOfMemory: there is not that much, or it is out of proportion.
+        """
+        self._asked += nbytes
+        more = self._asked - self._reserved_size
+        if more > 0:
+            self._demand_proportion(more)
+            self._reserved.append(self._take_memory(more))
+            self._reserved_size += more
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array that is the node's until the next reset.
@@ -60,14 +79,21 @@ class Scratch:
         for at, chunk in enumerate(self._chunks):
             if self._used[at] + size <= chunk.size:
                 return at
-        held = sum(chunk.size for chunk in self._chunks)
-        if held + size > FREELY + TIMES * self._buffers:
-            raise OutOfMemory(
-                f"a graph wants {format_size(held + size)} to work in, for buffers of "
-                f"{format_size(self._buffers)}: {TIMES} times that and "
-                f"{format_size(FREELY)} are the most"
-            )
-        memory = self._take_memory(max(size, held, CHUNK))
+        self._demand_proportion(size)
+        memory = self._take_memory(max(size, self._held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
         return len(self._chunks) - 1
+
+    @property
+    def _held(self) -> int:
+        return sum(chunk.size for chunk in self._chunks)
+
+    def _demand_proportion(self, more: int) -> None:
+        wanted = self._held + self._reserved_size + more
+        if wanted > FREELY + TIMES * self._buffers:
+            raise OutOfMemory(
+                f"a graph wants {format_size(wanted)} to work in, for buffers of "
+                f"{format_size(self._buffers)}: {TIMES} times that and "
+                f"{format_size(FREELY)} are the most"
+            )
