@@ -22,6 +22,20 @@ TakeMemory = Callable[[int], mmap]
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 
+def demand_proportion(wanted: int, buffers: int) -> None:
+    """Say how much a program wants to work in, for buffers of so many bytes.
+
+    Raises:
+        OutOfMemory: it is out of proportion.
+    """
+    if wanted > FREELY + TIMES * buffers:
+        raise OutOfMemory(
+            f"a graph wants {format_size(wanted)} to work in, for buffers of "
+            f"{format_size(buffers)}: {TIMES} times that and {format_size(FREELY)} are "
+            "the most"
+        )
+
+
 class Scratch:
     """Memory that all nodes of a program use in turn; contents are undefined.
 
@@ -58,7 +72,7 @@ class Scratch:
         self._asked += nbytes
         more = self._asked - self._reserved_size
         if more > 0:
-            self._demand_proportion(more)
+            demand_proportion(self._taken + more, self._buffers)
             self._reserved.append(self._take_memory(more))
             self._reserved_size += more
 
@@ -79,7 +93,7 @@ class Scratch:
         for at, chunk in enumerate(self._chunks):
             if self._used[at] + size <= chunk.size:
                 return at
-        self._demand_proportion(size)
+        demand_proportion(self._taken + size, self._buffers)
         memory = self._take_memory(max(size, self._held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
@@ -89,11 +103,6 @@ class Scratch:
     def _held(self) -> int:
         return sum(chunk.size for chunk in self._chunks)
 
-    def _demand_proportion(self, more: int) -> None:
-        wanted = self._held + self._reserved_size + more
-        if wanted > FREELY + TIMES * self._buffers:
-            raise OutOfMemory(
-                f"a graph wants {format_size(wanted)} to work in, for buffers of "
-                f"{format_size(self._buffers)}: {TIMES} times that and "
-                f"{format_size(FREELY)} are the most"
-            )
+    @property
+    def _taken(self) -> int:
+        return self._held + self._reserved_size
