@@ -7,7 +7,7 @@ are valid, so that a fuzzer begins behind the first checks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import islice
@@ -29,13 +29,12 @@ from ggrpc.engine.settings import ServerSettings
 from ggrpc.engine.transport import Pieces
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
-from ggrpc.engine.wire.dialects import DIALECTS, Dialect
+from ggrpc.engine.wire.dialects import DIALECTS, V7_0_0, Dialect
 from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
-from ggrpc.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from ggrpc.errors import ConnectionLost, RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
-from tests.support.case import Case
 from tests.support.mutations import (
     MUTATIONS,
     all_cases,
@@ -48,6 +47,7 @@ CHUNK = 1 << 10  # bytes that arrive at a time
 SIZE = 1 << 14  # bytes of a buffer
 LIMITS = Limits(memory=1 << 24, message=1 << 20, nodes=1 << 10)
 PEER = Endpoint("192.0.2.1", 50052)
+GRAPHS = 4  # in a session
 SECRET = bytes(range(255, 191, -1))
 IMAGES = bytes(SIZE), np.random.default_rng(0).bytes(SIZE)
 
@@ -105,9 +105,7 @@ def _feed(
 
 def _codec_seeds() -> Iterator[bytes]:
     for number, dialect in enumerate(DIALECTS):
-        client = ClientConnection(dialect)
-        sent = [p for r in _requests(dialect) for p in client.request(r)]
-        yield bytes([number]) + b"".join(sent)
+        yield bytes([number]) + _said(dialect, [*_requests(dialect), _graph(dialect)])
 
 
 def validation(data: bytes) -> None:
@@ -201,28 +199,41 @@ def session(data: bytes) -> None:
 
 
 def _session_seeds() -> Iterator[bytes]:
-    """Every request, and between them one graph after the other."""
+    """Every request in every version, and in one of them every op."""
     for number, dialect in enumerate(DIALECTS):
-        before, after = _requests(dialect)[:-3], _requests(dialect)[-3:]
-        graphs = _graphs(dialect)
-        while some := list(islice(graphs, 40)):
-            client = ClientConnection(dialect)
-            said = [p for r in (*before, *some, *after) for p in client.request(r)]
-            yield bytes([number]) + b"".join(said)
+        graphs = _graphs(dialect) if dialect is V7_0_0 else iter([_graph(dialect)])
+        requests = _requests(dialect)
+        at = 1 + next(i for i, r in enumerate(requests) if isinstance(r, m.BufferClear))
+        while some := list(islice(graphs, GRAPHS)):
+            # All zeros before each: what it reads as indices is good.
+            cleared = [r for graph in some for r in (requests[at - 1], graph)]
+            said = _said(dialect, [*requests[:at], *cleared, *requests[at:]])
+            yield bytes([number]) + said
+
+
+def _said(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
+    client = ClientConnection(dialect)
+    return b"".join(piece for r in requests for piece in client.request(r))
 
 
 def _graphs(dialect: Dialect) -> Iterator[m.Request]:
-    for case in all_cases().values():
+    """Those of all small cases."""
+    for name, case in all_cases().items():
         if case.size <= SIZE:
-            graph = case.graph(FIRST, FIRST)
-            with suppress(LocalProtocolError):  # an op that the version lacks
-                payload = write_graph(graph, dialect.table, dialect.optional)
-                yield m.BufferClear(remote_ptr=FIRST, value=0)  # good as indices
-                yield m.GraphCompute(graph=payload)
+            yield _graph(dialect, name)
+
+
+def _graph(dialect: Dialect, name: str = "arithmetic-SQR-F32") -> m.Request:
+    graph = all_cases()[name].graph(FIRST, FIRST)
+    payload = write_graph(graph, dialect.table, dialect.optional)
+    return m.GraphCompute(graph=payload)
 
 
 def _requests(dialect: Dialect) -> list[m.Request]:
-    """One of each that the version has, those that free what there is at the end."""
+    """One of each that the version has, in an order that makes sense.
+
+    Behind the BUFFER_CLEAR is the place for graphs.
+    """
     ne = (64, 1, 1, 1)
     nb = contiguous_nb(GGMLType.I8, ne)
     tensor = Tensor(1, GGMLType.I8, FIRST, ne, nb, data=FIRST)
@@ -241,17 +252,12 @@ def _requests(dialect: Dialect) -> list[m.Request]:
         m.SetTensor(tensor=tensor, offset=0, size=64, data=bytes(range(64))),
         m.MemsetTensor(tensor=tensor, offset=8, size=4, value=7),
         m.CopyTensor(src=tensor, dst=tensor._replace(data=FIRST + 32)),
-        m.GraphCompute(graph=payload_of(*records_of(_first_case(), FIRST, FIRST))),
+        m.BufferClear(remote_ptr=FIRST, value=0),
         m.GraphRecompute(),
         m.GetTensor(tensor=tensor, offset=0, size=64),
-        m.BufferClear(remote_ptr=FIRST, value=9),
         m.FreeBuffer(remote_ptr=FIRST),
     ]
     return [request for request in requests if request.command in dialect.commands]
-
-
-def _first_case() -> Case:
-    return all_cases()["arithmetic-SQR-F32"]
 
 
 def _spoken(data: bytes) -> tuple[Dialect, bytes]:
