@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ggrpc.engine.cache.folder import Entry, Folder
 from ggrpc.engine.cache.hash import name_of
+from ggrpc.engine.cache.hashing import hashing_for
 from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
 from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan
 
@@ -103,6 +104,7 @@ class Check:
         self._dry_run = dry_run
         self._entries = folder.entries()
         self._lying = index.lying()
+        self._hashing = hashing_for(self.size)
 
     @property
     def size(self) -> int:
@@ -134,7 +136,9 @@ class Check:
                 if Stamp.of(os.fstat(file.fileno())) != lying.stamp:
                     return "changed"
                 path = Path(lying.path)
-                value, _ = scan(file.fileno(), lying.at, lying.size, path, moved)
+                hasher = self._hashing.hasher()
+                where = file.fileno(), lying.at, lying.size, path
+                value, _ = scan(*where, hasher, moved)
         except FileNotFoundError:
             return "gone"
         except OSError:
@@ -148,7 +152,9 @@ class Check:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 stat = os.fstat(file.fileno())
-                value, crc = scan(file.fileno(), 0, stat.st_size, path, moved)
+                hasher = self._hashing.hasher()
+                where = file.fileno(), 0, stat.st_size, path
+                value, crc = scan(*where, hasher, moved)
             # Reading is no use of it.
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         except FileNotFoundError:
@@ -183,7 +189,7 @@ class Check:
         try:
             with open(lying.path, "rb") as file:
                 _copy(file.fileno(), lying.at, fd, lying.size, Path(lying.path))
-            value, crc = scan(fd, 0, lying.size, part)
+            value, crc = scan(fd, 0, lying.size, part, self._hashing.hasher())
             if name_of(value) != lying.hash:
                 return False
             os.fsync(fd)

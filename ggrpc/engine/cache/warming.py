@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Lying
 from ggrpc.engine.cache.models import Model
 from ggrpc.engine.cache.store import PENDING
@@ -57,6 +58,7 @@ class Weights:
     Args:
         paths: of GGUFs.
         index: what keeps the hashes.
+        hashing: finds them out.
 
     Attributes:
         count: how many there are.
@@ -67,8 +69,8 @@ class Weights:
         ConfigError: a file cannot be read, or no tensor is large enough.
     """
 
-    def __init__(self, paths: Sequence[Path], index: Index) -> None:
-        self._models = [Model(path, index) for path in paths]
+    def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:
+        self._models = [Model(path, index, hashing) for path in paths]
         sizes = [lying.size for model in self._models for lying in model.done]
         sizes += [piece.size for model in self._models for piece in model.todo]
         if not sizes:
