@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ggrpc.engine.cache.folder import Entry, Folder
     from ggrpc.engine.cache.hashing import Hashing
     from ggrpc.engine.cache.index import Index
-    from ggrpc.engine.cache.upkeep import Finding, Item
+    from ggrpc.engine.cache.inventory import Item
+    from ggrpc.engine.cache.upkeep import Finding
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
 EXAMPLES_OF = {
@@ -117,7 +118,7 @@ def ls(
     Entries are files of the cache, the last used first. Then come the tensors that lie
     in the models which were indexed.
     """
-    from ggrpc.engine.cache.upkeep import items
+    from ggrpc.engine.cache.inventory import items
 
     with _opened(cache_dir) as (folder, index):
         found = items(folder, index)

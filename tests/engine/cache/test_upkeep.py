@@ -9,8 +9,9 @@ from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import fnv1a, name_of
 from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.inventory import items
 from ggrpc.engine.cache.models import Model
-from ggrpc.engine.cache.upkeep import Check, items
+from ggrpc.engine.cache.upkeep import Check
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA, OTHER = noise(), noise(seed=1)
