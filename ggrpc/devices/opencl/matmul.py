@@ -18,7 +18,7 @@ MOST_MATRICES = 64  # of quantized ones, each is a launch
 
 ROWS = 4  # of the matrix, read side by side
 PANEL = 32  # rows of the matrix that a work-group of matmat_float.cl has,
-CHUNK = 1024  # and columns, so that they stay in the L2 cache
+CHUNK = 1024
 
 
 def _accepts(node: Node) -> bool:

@@ -6,6 +6,7 @@
 typedef int16 Dots;
 #define DOTS_HOLD 0x7fffffff
 #define WHOLE(dots) (dots)
+#define FLOAT_SUMS 4
 #define SIGNED_OFFSET 128
 #define SIGNED_DOT DOT
 

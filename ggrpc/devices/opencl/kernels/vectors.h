@@ -35,6 +35,7 @@ typedef const global uchar *Packed;
 // DOT(acc, w, x): acc[i] + the sum over j < 4 of w[4i + j] x[4i + j].
 // WHOLE(dots): the sums as integers.
 // SIGNED_DOT(acc, w, x): the same where w is of signed numbers, plus SIGNED_OFFSET.
+// FLOAT_SUMS: float16 sums that fit the registers, beside what is added to them.
 // HALVES(h): half floats as floats.
 // look_up(table, nibbles): each one's number in a table of sixteen.
 #if defined(VNNI)

@@ -8,6 +8,7 @@ typedef int16 Dots;
 #define DOTS_HOLD 0x7fffffff
 #define DOT(acc, w, x) __builtin_ia32_vpdpbusd512(acc, AS(int16, w), AS(int16, x))
 #define WHOLE(dots) (dots)
+#define FLOAT_SUMS 16
 #define SIGNED_OFFSET 128
 #define SIGNED_DOT DOT
 
