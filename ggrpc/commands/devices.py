@@ -79,7 +79,7 @@ def _tuned(environment: Environment) -> list[Row]:
 
     rows: list[Row] = []
     for tuning in tunings():
-        with bar(environment, tuning.name, tuning.trials, of_bytes=False) as done:
+        with bar(environment, tuning.name, tuning.trials, steps=True) as done:
             for choice in tuning.run():
                 done(1)
                 rows.append(

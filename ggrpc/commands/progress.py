@@ -12,18 +12,18 @@ Moved = Callable[[int], None]
 
 @contextmanager
 def bar(
-    environment: Environment, what: str, total: int, of_bytes: bool = True
+    environment: Environment, what: str, total: int, *, steps: bool = False
 ) -> Iterator[Moved]:
-    """Show how far work is.
+    """Show how far some work is.
 
     Args:
         environment: its stderr takes the bar, where that is a terminal.
         what: the work.
-        total: bytes, or pieces, in all.
-        of_bytes: whether it is bytes that are counted.
+        total: its bytes.
+        steps: whether it is steps instead that are counted.
 
     Yields:
-        What to call with how many more are done; any thread may.
+        What to call with the bytes or steps that are done; any thread may.
     """
     if environment.quiet or not environment.stderr.isatty():
         yield lambda count: None
@@ -35,18 +35,21 @@ def bar(
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    bytes_done = DownloadColumn(binary_units=True), TransferSpeedColumn()
-    columns = (
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        *(bytes_done if of_bytes else (MofNCompleteColumn(),)),
-        TimeRemainingColumn(),
-    )
+    ]
+    if steps:
+        columns.append(MofNCompleteColumn())
+    else:
+        columns += [DownloadColumn(binary_units=True), TransferSpeedColumn()]
+    columns.append(TimeRemainingColumn())
     console = Console(file=environment.stderr, width=environment.width)
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)

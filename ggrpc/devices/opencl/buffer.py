@@ -15,6 +15,7 @@ from ggrpc.devices.device import Buffer
 from ggrpc.devices.opencl.build import failures_named
 
 READ_WRITE = cl.mem_flags.READ_WRITE
+PIECE = 16 << 20  # bytes that are copied at a time, while no other thread runs
 
 
 class OpenClBuffer(Buffer):
@@ -122,10 +123,13 @@ class DeviceBuffer(OpenClBuffer):
         if size and self._is_beside(source):
             self._copy_on_device(offset, source, source_offset, size)
             return
-        with source.read(source_offset, size) as origin:
-            taken = bytes(origin)  # the source may be this very buffer
-        with self.write(offset, size) as view:
-            view[:] = taken
+        room = memoryview(bytearray(min(size, PIECE)))
+        starts = range(0, size, PIECE)
+        # From the end on where it would else overwrite what it has yet to read.
+        for at in reversed(starts) if source_offset < offset else starts:
+            piece = room[: size - at]
+            source.get(source_offset + at, piece)
+            self.put(offset + at, piece)
 
     def free(self) -> None:
         self.memory.release()

@@ -19,9 +19,10 @@ import pyopencl as cl
 
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
-from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
+from ggrpc.devices.opencl.buffer import OpenClBuffer
 from ggrpc.devices.opencl.build import Define, Owned, failures_named
-from ggrpc.devices.opencl.dense import apart
+from ggrpc.devices.opencl.dense import apart, is_aligned
+from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import GraphError
@@ -112,17 +113,7 @@ def is_supported(node: Node, is_processor: bool = True) -> bool:
         return True
     if op not in KERNELS or not KERNELS[op].accepts(node):
         return False
-    if not all(t is None or _is_aligned(t) for t in (*node.src, node.tensor)):
-        return False
     return is_processor or KERNELS[op].gpu_accepts(node)
-
-
-def _is_aligned(tensor: Tensor) -> bool:
-    """Whether each element is where its type belongs: to read it elsewhere may cost a
-    card its context, and with it all sessions their memory."""
-    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
-    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
-    return not any(at % unit for at in (tensor.data, *steps))
 
 
 class OpenClProgram(Program):
@@ -135,7 +126,7 @@ class OpenClProgram(Program):
         nodes: those of the graph, of which a kernel names one by its number.
         fault: two int32 where a kernel leaves the number of a node, counted from 1, and
             the index that it found out of range.
-        memory: what the kernels' arguments point to; OpenCL does not keep it for them.
+        room: the program's own memory, and what kernels' arguments point to.
         labels: what each step is, for a profile.
     """
 
@@ -146,7 +137,7 @@ class OpenClProgram(Program):
         steps: Sequence[Step],
         nodes: Sequence[Node],
         fault: cl.Buffer,
-        memory: Sequence[cl.Buffer] = (),
+        room: Room | None = None,
         labels: Sequence[str] = (),
     ) -> None:
         self.steps = tuple(steps)
@@ -154,7 +145,7 @@ class OpenClProgram(Program):
         self._queue = queue
         self._nodes = nodes
         self._fault_buffer = fault
-        self._memory = memory
+        self._room = room
         self._labels = labels
         self._fault = np.zeros(2, np.int32)
 
@@ -244,9 +235,9 @@ class Compiler:
         self._steps: list[Step] = []
         self._labels: list[str] = []
         self._shared = Shared()
-        self._memory: list[cl.Buffer] = []
         self._kernels: list[Owned] = []
-        self._taken = 0
+        size = sum(placed.buffer.size for placed in buffers.values())
+        self._room = device.room(size)
         self._fault = self.memory(8)
         self._number = 0
         self._label = ""
@@ -268,8 +259,7 @@ class Compiler:
             DeviceError: the driver cannot build one.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
-        is_ours = partial(is_supported, is_processor=self.traits.is_processor)
-        self._ours = {node.tensor.id for node in nodes if is_ours(node)}
+        self._ours = {node.tensor.id for node in nodes if self._is_ours(node)}
         self._cpu.expect(nodes)
         with failures_named(self._device.name):
             cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
@@ -283,11 +273,9 @@ class Compiler:
             self._steps,
             nodes,
             self._fault,
-            self._memory,
+            self._room,
             self._labels,
         )
-        self._device.take(self._taken)
-        finalize(program, self._device.give_back, self._taken)
         finalize(program, self._device.builder.give_back, self._kernels)
         return program
 
@@ -316,7 +304,7 @@ class Compiler:
         """
         parts = [part for argument in arguments for part in self._parts(argument)]
         kernel.set_args(*parts)
-        self._memory += [part for part in parts if isinstance(part, cl.Buffer)]
+        self._room.kept += [part for part in parts if isinstance(part, cl.Buffer)]
         local = local or self.traits.local_size
         sizes = (groups[0] * local, *groups[1:])
         locals_ = (local, *(1 for _ in groups[1:]))
@@ -326,14 +314,16 @@ class Compiler:
         )
 
     def memory(self, size: int) -> cl.Buffer:
-        """Memory of the program; contents undefined."""
-        self._taken += size
-        return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
+        """Memory of the program; contents undefined.
+
+        Raises:
+            OutOfMemory: there is not that much, or it is out of proportion.
+        """
+        return self._room.take(size)
 
     def constant(self, values: Array) -> cl.Buffer:
         """Memory of the program that holds an array."""
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
-        self._taken += values.nbytes
         return cl.Buffer(self._queue.context, flags, hostbuf=values)
 
     @property
@@ -400,6 +390,16 @@ class Compiler:
     def _overwritten(self, node: Node) -> None:
         self._shared.overwritten(node.tensor)
         self._cpu.overwritten(node.tensor)
+
+    def _is_ours(self, node: Node) -> bool:
+        """Whether there is a kernel, and all numbers lie where a device can read them.
+
+        Over others a card may lose its context, and with it all sessions their memory.
+        """
+        if not is_supported(node, self.traits.is_processor):
+            return False
+        tensors = (node.tensor, *filter(None, node.src))
+        return all(is_aligned(t, self._parts(t)[1]) for t in tensors)
 
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
         fusers = FUSERS.get(nodes[at].tensor.op, ())
