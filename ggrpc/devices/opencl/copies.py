@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import pyopencl as cl
 
 from ggrpc.devices.opencl.build import Define
-from ggrpc.devices.opencl.dense import CACHES, PACKED, dense_f32, rows_of
+from ggrpc.devices.opencl.dense import CACHES, PACKED, rows_of
 from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
 from ggrpc.tensor import Tensor, contiguous_nb
-from ggrpc.types import FLOATS
+from ggrpc.types import FLOATS, GGMLType
 
 
 def _accepts_copy(node: Node) -> bool:
@@ -26,9 +26,10 @@ def _converts(x: Tensor, y: Tensor) -> bool:
     """Whether there is a kernel that makes rows of y out of rows of x."""
     if x.type in FLOATS and y.type in FLOATS:
         return True
-    packs = dense_f32(x) and y.type in PACKED
-    unpacks = x.type in CACHES and dense_f32(y)
-    return (packs or unpacks) and x.ne[0] % 32 == 0
+    packs = x.type is GGMLType.F32 and y.type in PACKED
+    unpacks = x.type in CACHES and y.type is GGMLType.F32
+    dense = all(t.nb[0] == t.type.type_size for t in (x, y))
+    return (packs or unpacks) and dense and x.ne[0] % 32 == 0
 
 
 def _types(x: Tensor, y: Tensor) -> dict[str, Define]:
