@@ -9,6 +9,7 @@ import pytest
 
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.quantized import TYPES
+from ggrpc.devices.opencl.shapes import Shapes
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS, GGMLType
 from tests.devices.conftest import open_opencl
@@ -97,3 +98,21 @@ def test_mul_mat_of_numbers_that_are_none_stays_in_its_rows(gpu: OpenClDevice) -
     result = run_case(gpu, case)[str(y.id)][0, 0]
     assert np.isnan(result[7]).all()
     assert (np.delete(result, 7, 0) == 33).all()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        Shapes(items=16, rows=1, tile_rows=8, tile_tokens=16, depth=1),
+        Shapes(items=128, rows=4, tile_rows=128, tile_tokens=128, depth=4),
+    ],
+    ids=["small", "large"],
+)
+@pytest.mark.parametrize("rows", [1, 150])
+def test_mul_mat_in_other_shapes_is_right(
+    gpu: OpenClDevice, monkeypatch: pytest.MonkeyPatch, shapes: Shapes, rows: int
+) -> None:
+    monkeypatch.setattr(gpu, "traits", gpu.traits._replace(shapes=shapes))
+    case = Case()
+    a, b = case.leaf((512, 77), GGMLType.Q6_K), case.leaf((512, rows))
+    assert_right(gpu, case, a, b)
