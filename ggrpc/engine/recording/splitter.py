@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from enum import Enum
 
-from ggrpc.engine.cache.hash import Hasher
+from ggrpc.engine.cache.hash import BLOCK, Hasher
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
@@ -56,6 +56,7 @@ class Splitter:
         self._keep = 0  # of those
         self._left_out = 0
         self._hasher: Hasher | None = None
+        self._unhashed = bytearray()
 
     def feed(self, data: memoryview) -> None:
         """Take what was sent."""
@@ -98,8 +99,11 @@ class Splitter:
             self._journal.part(*self._of, here)
             self._keep -= len(here)
         elif self._hasher:
-            self._hasher.update(here)
+            self._unhashed += here
         self._left -= len(here)
+        if self._hasher and (len(self._unhashed) >= BLOCK or not self._left):
+            self._hasher.update(self._unhashed)
+            self._unhashed = bytearray()
         if self._left_out and not self._left:
             hash = self._hasher.value if self._hasher else 0
             self._journal.omitted(*self._of, self._left_out, hash)
