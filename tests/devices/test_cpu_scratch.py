@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import gc
+from mmap import mmap
 
 import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.memory import mapped
-from ggrpc.devices.cpu.program import MOST_PARTS, Compiler
-from ggrpc.devices.cpu.scratch import FREELY, TIMES, Scratch
+from ggrpc.devices.cpu.program import LARGE, MOST_PARTS, Compiler
+from ggrpc.devices.cpu.reductions import SORTED
+from ggrpc.devices.cpu.scratch import CHUNK, FREELY, TIMES, Scratch
+from ggrpc.devices.device import Placed
 from ggrpc.errors import DeviceError, OutOfMemory
+from ggrpc.op import Op
+from ggrpc.types import GGMLType
+from tests.support.case import BASE, HANDLE, Case
 
 F32 = np.dtype(np.float32)
 
@@ -32,6 +38,52 @@ def test_scratch_is_in_proportion_to_the_buffers() -> None:
     scratch.take((FREELY // 8,), F32)
     with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
         scratch.take((FREELY // 4,), F32)
+
+
+def test_reserved_memory_is_counted_and_not_handed_out() -> None:
+    sizes: list[int] = []
+
+    def take(size: int) -> mmap:
+        sizes.append(size)
+        return mapped(size)
+
+    scratch = Scratch(take, 0)
+    scratch.reserve(1000)
+    scratch.reserve(500)
+    scratch.reset()
+    scratch.reserve(1500)  # another node, of which there is enough
+    assert sizes == [1000, 500]
+    scratch.take((8,), F32)
+    assert len(sizes) == 3
+    with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
+        scratch.reserve(FREELY)
+
+
+@pytest.mark.parametrize(
+    ("op", "shift", "bytes_each"),
+    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORTED)],
+)
+def test_memory_that_numpy_takes_is_counted(
+    op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For copies of what a node overwrites, and for sorting."""
+    device, n = CpuDevice(threads=1, weight_cache=0), LARGE + 64
+    buffer = device.allocate(8 * n)
+    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    free = device.memory().free
+    case = Case()
+    x = case.node(Op.NONE, (), (n,))
+    type = GGMLType.I32 if op is Op.ARGSORT else GGMLType.F32
+    y = case.node(op, [x], (n,), type)
+    if shift is not None:
+        case.tensors[-1] = y._replace(data=x.data + shift)
+    graph = case.graph()
+    program = device.compile(graph, {HANDLE: Placed(BASE, buffer)})
+    assert 0 <= free - device.memory().free - n * bytes_each <= CHUNK
+    program.run()
+    del program
+    gc.collect()
+    assert device.memory().free == free
 
 
 def test_scratch_of_a_program_is_memory_of_the_device(

@@ -32,7 +32,7 @@ from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.profile import Profile
-from ggrpc.devices.sharing import Shared
+from ggrpc.devices.sharing import Shared, overlap
 from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -45,6 +45,9 @@ Made = TypeVar("Made")
 
 # Elements for which waking another thread costs less than it saves.
 WORTH_SHARING = 1 << 17
+
+# Elements of which a copy is worth counting.
+LARGE = 1 << 22
 
 # Parts of a node's work, each some hundred bytes of Python; the largest models' largest
 # images take some 100,000.
@@ -109,10 +112,14 @@ class CpuProgram(Program):
     Args:
         steps: what to call.
         ops: the name of the op that each of them is for.
+        scratch: what they work in, which is the program's as long as it is there.
     """
 
-    def __init__(self, steps: Sequence[Step], ops: Sequence[str]) -> None:
+    def __init__(
+        self, steps: Sequence[Step], ops: Sequence[str], scratch: Scratch
+    ) -> None:
         self.steps = tuple(steps)
+        self._scratch = scratch
         self._ops = ops
         self._batches = [
             self.steps[at : at + BATCH] for at in range(0, len(steps), BATCH)
@@ -201,7 +208,7 @@ class Compiler:
             for node in nodes:
                 self._node(node)
                 ops += [node.tensor.op.name] * (len(self._steps) - len(ops))
-        return CpuProgram(self._steps, ops)
+        return CpuProgram(self._steps, ops, self._scratch)
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""
@@ -246,6 +253,10 @@ class Compiler:
     def scratch(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
         """Memory that is this node's until its last step; contents undefined."""
         return self._scratch.take(tuple(shape), np.dtype(dtype))
+
+    def reserve(self, nbytes: int) -> None:
+        """Count memory that numpy takes for a step of the node, and gives back."""
+        self._scratch.reserve(nbytes)
 
     def step(self, function: Callable[..., object], *args: object) -> None:
         """Append a call."""
@@ -370,11 +381,20 @@ class Compiler:
         if 0 in node.tensor.ne:
             return
         self._scratch.reset()
+        for source in node.src:
+            if source is not None and source.nelements > LARGE:
+                self._reserve_copy(source, node.tensor)
         KERNELS[node.tensor.op].compile(node, self)
         for tensor, values, view in self._results:
             self.convert(PACKS[tensor.type], values, view)
         self._results.clear()
         self.overwritten(node.tensor)
+
+    def _reserve_copy(self, source: Tensor, result: Tensor) -> None:
+        """Count the copy that numpy makes of what would be overwritten unread."""
+        in_place = (source.data, source.nb) == (result.data, result.nb)
+        if not in_place and overlap(source, result):
+            self.reserve(source.type.row_size(source.ne[0]) * source.nrows)
 
 
 def _run_blocks(

@@ -13,6 +13,7 @@ from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.device import Buffer
 
 READ_WRITE = cl.mem_flags.READ_WRITE
+PIECE = 16 << 20  # bytes that are copied at a time, while no other thread runs
 
 
 class OpenClBuffer(Buffer):
@@ -113,10 +114,13 @@ class DeviceBuffer(OpenClBuffer):
             self._queue.finish()
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
-        with source.read(source_offset, size) as origin:
-            taken = bytes(origin)  # the source may be this very buffer
-        with self.write(offset, size) as view:
-            view[:] = taken
+        room = memoryview(bytearray(min(size, PIECE)))
+        starts = range(0, size, PIECE)
+        # From the end on where it would else overwrite what it has yet to read.
+        for at in reversed(starts) if source_offset < offset else starts:
+            piece = room[: size - at]
+            source.get(source_offset + at, piece)
+            self.put(offset + at, piece)
 
     def free(self) -> None:
         self.memory.release()

@@ -21,7 +21,7 @@ class Model:
         path: the file.
 
     Raises:
-        ConfigError: it cannot be read, is none, or is cut short.
+        FileError: it cannot be read, is none, or is cut short.
     """
 
     def __init__(self, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pyopencl as cl
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl import buffer as buffer_module
 from ggrpc.devices.opencl.build import Builder
-from ggrpc.devices.opencl.program import OpenClProgram
+from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
+from ggrpc.ops.norms import NormParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
 
@@ -26,6 +30,25 @@ def mixed() -> Case:
         x = case.node(Op.CUMSUM, [x], x.ne)
     case.node(Op.CONT, [x], x.ne)
     return case
+
+
+@pytest.mark.parametrize("piece", [1000, 7])
+@pytest.mark.parametrize(("to", "start"), [(0, 3), (3, 0), (50, 0), (0, 0)])
+def test_buffer_copies_overlapping_bytes(
+    opencl: OpenClDevice,
+    to: int,
+    start: int,
+    piece: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffer_module, "PIECE", piece)
+    buffer, size = opencl.allocate(100), 50
+    buffer.put(0, memoryview(bytes(range(100))))
+    buffer.copy(to, buffer, start, size)
+    copied = bytearray(size)
+    buffer.get(to, memoryview(copied))
+    buffer.free()
+    assert copied == bytes(range(start, start + size))
 
 
 def test_nodes_of_both_kinds_agree_with_the_cpu(opencl: OpenClDevice) -> None:
@@ -55,6 +78,77 @@ def test_weights_unpacked_by_the_cpu_follow_what_the_host_writes(
         with buffer.read(0, case.size) as window:
             result = case.results(bytes(window))["6"]
         np.testing.assert_allclose(result, np.full((1, 1, 1, 3), 192.0 * factor))
+    buffer.free()
+
+
+def labels(program: OpenClProgram) -> list[str]:
+    return [label for label in program._labels if label not in (WAIT, MOVE)]
+
+
+@pytest.mark.parametrize("field", ["data", "nb"])
+def test_unaligned_numbers_are_left_to_the_cpu(
+    opencl: OpenClDevice, field: str
+) -> None:
+    """A GPU's kernel would fail, and take all sessions' memory along."""
+    case = Case()
+    x = case.leaf((16, 3))
+    case.node(Op.RMS_NORM, [x], x.ne, params=NormParams(0.0))
+    y = case.node(Op.MUL, [case.tensors[-1], case.leaf((16,))], x.ne)
+    case.node(Op.NONE, (), (16,))  # room
+    changed = {"data": y.data + 1, "nb": (4, 65, 195, 195)}[field]
+    at = case.tensors.index(y)
+    case.tensors[at] = y._replace(**{field: changed})
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert labels(program) == ["RMS_NORM rms_norm", "cpu: MUL"]
+    buffer.free()
+
+
+def test_aligned_numbers_are_not(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.leaf((16, 1))
+    y = case.node(Op.SQR, [x], x.ne)
+    case.tensors[-1] = y._replace(nb=(4, 3, 2, 1))  # of axes of one element
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert labels(program) == ["SQR each"]
+    buffer.free()
+
+
+def bomb() -> Case:
+    """Products of a row that is shown many times: what it is rounded to takes more."""
+    case = Case()
+    weight = case.leaf((32, 1), GGMLType.Q4_0)
+    x, rows = case.leaf((32,)), 1 << 18
+    shown = case.view(x, (32, rows), (4, 0, 0, 0))
+    case.node(Op.MUL_MAT, [weight, shown], (1, rows))
+    return case
+
+
+def test_memory_of_a_program_is_in_proportion(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = bomb()
+    buffer = opencl.allocate(case.size)
+    monkeypatch.setattr("ggrpc.devices.cpu.scratch.FREELY", 1 << 20)
+    with pytest.raises(OutOfMemory, match="to work in, for buffers of 1"):
+        opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    buffer.free()
+
+
+def test_memory_of_a_program_counts_until_it_is_gone(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = bomb()
+    buffer = opencl.allocate(case.size)
+    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    gc.collect()
+    before = opencl.memory().free
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert opencl.memory().free <= before - (64 << 20)
+    del program
+    gc.collect()
+    assert opencl.memory().free == before
     buffer.free()
 
 
