@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from enum import Enum
 
-from ggrpc.engine.cache.hash import BLOCK, Hasher
+from ggrpc.engine.cache.hash import Hasher
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
@@ -15,6 +15,7 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR
 
 _BUFFER = struct.Struct("<Q")
 _BUFFER_AT = RPC_TENSOR.fields["buffer"][1]  # type: ignore[index]
+HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
 BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
 
 
@@ -101,7 +102,7 @@ class Splitter:
         elif self._hasher:
             self._unhashed += here
         self._left -= len(here)
-        if self._hasher and (len(self._unhashed) >= BLOCK or not self._left):
+        if self._hasher and (len(self._unhashed) >= HASHED or not self._left):
             self._hasher.update(self._unhashed)
             self._unhashed = bytearray()
         if self._left_out and not self._left:
