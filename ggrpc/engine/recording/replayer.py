@@ -195,7 +195,8 @@ class Replayer:
     def _recompute(
         self, session: Session, exchange: Exchange, request: Any
     ) -> Computed:
-        return self._run(session.last(request.device), request.device, exchange)
+        program = session.last(self._device(request.device), request.device)
+        return self._run(program, request.device, exchange)
 
     def _run(self, program: Ready, number: int, exchange: Exchange) -> Computed:
         self._graph += 1
