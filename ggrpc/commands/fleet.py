@@ -51,11 +51,13 @@ class Answer(NamedTuple):
         endpoint: the server.
         rows: one for each of its devices.
         error: why there are none, else None.
+        done: what was done before that, in words.
     """
 
     endpoint: Endpoint
     rows: Sequence[Row] = ()
     error: GgrpcError | None = None
+    done: str = ""
 
     @property
     def code(self) -> ExitCode:
@@ -66,7 +68,8 @@ class Answer(NamedTuple):
     def message(self) -> str:
         """What went wrong, and where."""
         named = self.error is None or self.error.endpoint
-        return str(self.error) if named else f"{self.endpoint}: {self.error}"
+        text = str(self.error) if named else f"{self.endpoint}: {self.error}"
+        return f"{text}; {self.done}" if self.done else text
 
     @property
     def failure(self) -> Row:

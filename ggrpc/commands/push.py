@@ -91,7 +91,7 @@ def push(
         with bar(environment, file.name, total * len(servers)) as moved:
 
             def to(server: Endpoint) -> Answer:
-                return _push_to(server, timeout, protocol, work, moved)
+                return _push_to(server, timeout, protocol, work, total, moved)
 
             answers = all_at_once(to, servers)
         code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
@@ -106,15 +106,24 @@ def _push_to(
     timeout: float,
     protocol: str | None,
     work: Work,
+    total: int,
     moved: Moved,
 ) -> Answer:
     from ggrpc.engine.registry import connect
 
+    arrived = 0
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived += size
+        moved(size)
+
     start = time.perf_counter()
     try:
-        done = work(connect(server, timeout=timeout, protocol=protocol), moved)
+        done = work(connect(server, timeout=timeout, protocol=protocol), count)
     except GgrpcError as error:
-        return Answer(server, error=error)
+        far = f"{format_size(arrived)} of {format_size(total)} had arrived"
+        return Answer(server, error=error, done=far if arrived else "")
     seconds = round(time.perf_counter() - start, 3)
     return Answer(server, [{"endpoint": str(server), **done, "seconds": seconds}])
 

@@ -130,3 +130,13 @@ def test_held_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> No
     finally:
         holder.terminate()
         holder.wait()
+
+
+def test_what_had_arrived_is_said(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    half, whole = np.ones(1 << 18, np.float32), np.ones(1 << 20, np.float32)
+    np.savez(tmp_path / "x.npz", half=half, whole=whole)
+    with serving("--max-memory", "3M") as served:
+        outcome = piped("push", str(tmp_path / "x.npz"), str(served.endpoint))
+    assert (outcome.code, outcome.out) == (8, "")
+    assert "has no 4194304 bytes" in outcome.err
+    assert "; 1.0 MiB of 5.0 MiB had arrived\n" in outcome.err
