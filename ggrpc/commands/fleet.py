@@ -39,6 +39,18 @@ Protocol = Annotated[
         help="Speak this version, such as 7.0.0, instead of finding out which.",
     ),
 ]
+DeviceNumber = Annotated[
+    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
+]
+OpTableDate = Annotated[
+    str | None,
+    typer.Option(
+        "--op-table",
+        metavar="DATE",
+        show_default="what its version says",
+        help="The day of the server's op numbers, such as 2025-07-20.",
+    ),
+]
 
 # What a command reports of one device of a server: its row without the first two keys.
 Look = Callable[["Client", int], dict[str, Any]]

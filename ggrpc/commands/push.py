@@ -14,7 +14,14 @@ import typer
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import Answer, Protocol, Timeout, all_at_once, show
+from ggrpc.commands.fleet import (
+    Answer,
+    DeviceNumber,
+    Protocol,
+    Timeout,
+    all_at_once,
+    show,
+)
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import Moved, bar
 from ggrpc.errors import ConfigError, GgrpcError
@@ -31,9 +38,6 @@ EXAMPLES = (
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
-DeviceNumber = Annotated[
-    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
-]
 Hold = Annotated[
     bool,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ggrpc.devices.device import Device
 from ggrpc.engine.array_files import save
+from ggrpc.engine.holding import row_of
 from ggrpc.engine.stored import DeviceTensor
 from ggrpc.engine.tensor_files import tensors_in
 from ggrpc.errors import ConfigError, DeviceError
@@ -51,15 +52,7 @@ class Pushed:
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor."""
-        return [
-            {
-                "name": name,
-                "type": tensor.type.name,
-                "ne": list(tensor.ne),
-                "size_bytes": tensor.nbytes,
-            }
-            for name, tensor in self._stored.items()
-        ]
+        return [row_of(name, each.tensor) for name, each in self._stored.items()]
 
     def save(self, name: str, path: Path, force: bool) -> None:
         """Write one to a file, as `array_files` says."""
