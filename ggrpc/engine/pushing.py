@@ -10,7 +10,7 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.array_files import save
 from ggrpc.engine.holding import row_of
 from ggrpc.engine.stored import DeviceTensor
-from ggrpc.engine.tensor_files import tensors_in
+from ggrpc.engine.tensor_files import Loaded, tensors_in
 from ggrpc.errors import ConfigError, DeviceError
 
 
@@ -43,12 +43,20 @@ class Pushed:
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
             self._stored[loaded.name] = tensor
             tensor.set_bytes(loaded.data)
-            if tensor.bytes() != loaded.data:
+            self._compare(tensor, loaded, moved)
+
+    def _compare(
+        self, tensor: DeviceTensor, loaded: Loaded, moved: Callable[[int], None]
+    ) -> None:
+        at = 0
+        for piece in tensor.pieces():
+            if piece != loaded.data[at : at + len(piece)]:
                 raise DeviceError(
                     f"{self._device.name}: {loaded.name} came back with other bytes "
                     "than were sent; check the node's memory"
                 )
-            moved(loaded.data.nbytes)
+            at += len(piece)
+            moved(len(piece))
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor."""
@@ -59,4 +67,4 @@ class Pushed:
         if name not in self._stored:
             raise ConfigError(f"there is no tensor '{name}'")
         tensor = self._stored[name]
-        save(path, tensor.tensor, tensor.bytes(), force)
+        save(path, tensor.tensor, tensor.pieces(), force)

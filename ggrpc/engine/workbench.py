@@ -121,10 +121,10 @@ class Workbench:
         """Write a tensor to a file, as `array_files` says."""
         if name in self.outputs:
             tensor, values = self.outputs[name]
-            save(path, tensor, bytearray(pack(values, tensor.type)), force)
+            save(path, tensor, [pack(values, tensor.type)], force)
         else:
             stored = self._stored(name)
-            save(path, stored.tensor, stored.bytes(), force)
+            save(path, stored.tensor, stored.pieces(), force)
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor that `get` and `save` know."""
