@@ -5,3 +5,4 @@ _ggrpc_completion() {
 }
 
 compdef _ggrpc_completion ggrpc
+[[ $funcstack[1] != _ggrpc ]] || _ggrpc_completion "$@"

@@ -7,14 +7,15 @@
     │   ├── BindError               the server cannot listen there
     │   ├── TransportTimeout        the time budget ran out
     │   ├── ConnectionLost          the peer closed or reset the connection
-    │   └── Cancelled               we ended it ourselves, from another thread
+    │   └── Cancelled               we ended it ourselves
     ├── ProtocolError               the bytes on the connection
     │   ├── LocalProtocolError      we were asked to send something illegal
     │   ├── RemoteProtocolError     the peer sent something illegal
     │   └── VersionMismatch         the peer speaks a version that we do not
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
-    ├── RecordingError              a recording that cannot be read or written
+    ├── FileError                   a file cannot be read or written
+    │   └── RecordingError          a recording
     └── DeviceError                 a device cannot be used
         ├── UnsupportedOp           it has no kernel for this node
         └── OutOfMemory             it has not got that much memory
@@ -70,7 +71,7 @@ class ConnectionLost(TransportError):
 
 
 class Cancelled(TransportError):
-    """Another thread of this process ended the connection."""
+    """This process ended the connection: another thread, or a call that failed."""
 
 
 class ProtocolError(GgrpcError):
@@ -97,7 +98,11 @@ class GraphError(GgrpcError):
     """A tensor, node or graph breaks one of ggml's rules."""
 
 
-class RecordingError(GgrpcError):
+class FileError(GgrpcError):
+    """A file cannot be read or written."""
+
+
+class RecordingError(FileError):
     """A recording cannot be read or written."""
 
 

@@ -6,7 +6,7 @@ whatever computes the graph. Each node is held against its op's contract at once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ggrpc.bounds import extent_of
@@ -39,6 +39,39 @@ class GraphBuilder(Ops):
 
     def __init__(self) -> None:
         self._tensors: dict[int, Tensor] = {}
+
+    @classmethod
+    def of(cls, graph: Graph) -> GraphBuilder:
+        """Go on with a graph of a client's, wherever its tensors lay.
+
+        What it does not compute itself becomes data.
+
+        Raises:
+            GraphError: a tensor that it needs is missing.
+        """
+        builder, computed = cls(), {tensor.id: None for tensor in graph.computed}
+        data = [id for id in graph.tensors if id not in computed]
+        ids = {0: 0, **{id: at for at, id in enumerate([*data, *computed], 1)}}
+        try:
+            for id in data:
+                builder._take(graph.tensors[id]._replace(op=Op.NONE, src=()), ids)
+            for id in computed:
+                builder._take(graph.tensors[id], ids)
+        except KeyError as missing:
+            raise GraphError(f"the graph lacks tensor {missing.args[0]:#x}") from None
+        return builder
+
+    def _take(self, tensor: Tensor, ids: Mapping[int, int]) -> None:
+        src = tuple(ids[id] for id in tensor.src)
+        self._tensors[ids[tensor.id]] = tensor._replace(
+            id=ids[tensor.id],
+            buffer=0,
+            data=0,
+            flags=0,
+            use_count=0,
+            src=(*src, *[0] * (MAX_SRC - len(src))),
+            view_src=ids[tensor.view_src],
+        )
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.progress import bar
 from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ COLUMNS = (
 
 def bench(
     context: typer.Context,
-    endpoints: Endpoints,
+    endpoints: Endpoints = None,
     rounds: Rounds = 7,
     sizes: Sizes = "4K,1M,64M",
     device: DeviceNumber = 0,
@@ -87,8 +88,9 @@ def bench(
         timeout,
     )
     bench = Bench(servers, settings)
-    for _ in range(rounds):
-        bench.round()
+    with bar(environment, "turns", rounds * len(servers), steps=True) as done:
+        for _ in range(rounds):
+            bench.round(done)
     Listing(COLUMNS, as_json, not no_headers).show(environment, _rows(bench, servers))
     for at, error in bench.errors.items():
         named = error.endpoint is not None

@@ -14,6 +14,7 @@ from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.progress import bar
 from ggrpc.errors import GgrpcError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ COLUMNS = (
 
 def check(
     context: typer.Context,
-    endpoints: Endpoints,
+    endpoints: Endpoints = None,
     full: Full = False,
     show_all: All = False,
     op_table: OpTableDate = None,
@@ -116,9 +117,13 @@ def _check(
     from ggrpc.engine.checking.checker import Checker
 
     try:
-        rows.extend(
-            _row(server, finding) for finding in Checker(server, settings).run()
-        )
+        with (
+            Checker(server, settings) as checker,
+            bar(environment, str(server), checker.total, steps=True) as done,
+        ):
+            for finding in checker.run():
+                rows.append(_row(server, finding))
+                done(1)
     except GgrpcError as error:
         named = error.endpoint is not None
         environment.fail(error, str(error) if named else f"{server}: {error}")

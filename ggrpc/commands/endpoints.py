@@ -6,6 +6,7 @@ It only reads what was typed; nobody is asked, and no name is looked up.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ from ggrpc.errors import ConfigError
 VARIABLE = "GGRPC_ENDPOINTS"
 MOST = 100_000  # far more than any fleet: a slip in a range, not a wish
 
-Endpoints = Annotated[
-    list[str],
+Endpoints = Annotated[list[str] | None, typer.Argument(metavar="ENDPOINT", hidden=True)]
+OneEndpoint = Annotated[
+    str,
     typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False, hidden=True),
 ]
 
@@ -30,17 +32,22 @@ _COMMA = re.compile(r",(?![^\[\]]*\])")
 _RANGES = re.compile(r"\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
 
 
-def endpoints_of(typed: Sequence[str], environment: Environment) -> list[Endpoint]:
+def endpoints_of(
+    typed: Sequence[str] | None, environment: Environment
+) -> list[Endpoint]:
     """Read endpoints as an operator types them.
 
     Args:
         typed: each one, a list with commas, `@FILE` or `-`, with ranges as in
-            `node[01-16,20]:50052`.
+            `node[01-16,20]:50052`; none for those of $GGRPC_ENDPOINTS.
         environment: its stdin is read for `-`.
 
     Raises:
         ConfigError: one is none, a file cannot be read, or there are too many.
     """
+    typed = typed or os.environ.get(VARIABLE, "").split()
+    if not typed:
+        raise ConfigError(f"which servers? write host:port, or set ${VARIABLE}")
     texts = itertools.chain.from_iterable(_words(text, environment) for text in typed)
     expanded = itertools.chain.from_iterable(map(_expand, texts))
     endpoints = [Endpoint.parse(text) for text in itertools.islice(expanded, MOST + 1)]

@@ -47,7 +47,7 @@ _BY_ERROR: tuple[tuple[type[errors.GgrpcError], ExitCode], ...] = (
     (errors.ProtocolError, ExitCode.PROTOCOL),
     (errors.RefusedError, ExitCode.REFUSED),
     (errors.GraphError, ExitCode.CHECK_FAILED),
-    (errors.RecordingError, ExitCode.FILE),
+    (errors.FileError, ExitCode.FILE),
     (errors.DeviceError, ExitCode.DEVICE),
 )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AT_ONCE = 64  # threads; most of the time each of them waits
+AT_ONCE = 128  # threads; most of the time each of them waits
 
 Timeout = Annotated[
     float,
@@ -82,12 +82,13 @@ class Fleet(NamedTuple):
     """The servers to ask.
 
     Attributes:
-        endpoints: as the operator typed them; each may be several.
+        endpoints: as the operator typed them; each may be several. None for those of
+            the environment.
         timeout: seconds to wait for each.
         protocol: the version to speak, None to find it out.
     """
 
-    endpoints: Sequence[str]
+    endpoints: Sequence[str] | None
     timeout: float
     protocol: str | None
 
@@ -101,18 +102,7 @@ class Fleet(NamedTuple):
         """
         endpoints = endpoints_of(self.endpoints, environment)
         answers = all_at_once(self._asker(look), endpoints)
-        listing.show(
-            environment,
-            [
-                row
-                for answer in answers
-                for row in answer.rows or ([answer.failure] if listing.json else [])
-            ],
-        )
-        for answer in answers:
-            if answer.error:
-                environment.fail(answer.error, answer.message)
-        return code_of_several([answer.code for answer in answers])
+        return show(environment, answers, listing)
 
     def _asker(self, look: Look) -> Callable[[Endpoint], Answer]:
         # Here and not above: help and version must not wait for numpy.
@@ -138,6 +128,24 @@ class Fleet(NamedTuple):
             return Answer(endpoint, rows)
 
         return ask
+
+
+def show(
+    environment: Environment, answers: Sequence[Answer], listing: Listing
+) -> ExitCode:
+    """Write what servers answered, and why others did not."""
+    listing.show(
+        environment,
+        [
+            row
+            for answer in answers
+            for row in answer.rows or ([answer.failure] if listing.json else [])
+        ],
+    )
+    for answer in answers:
+        if answer.error:
+            environment.fail(answer.error, answer.message)
+    return code_of_several([answer.code for answer in answers])
 
 
 def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +18,7 @@ from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.inspection.graphs import Seen
+    from ggrpc.engine.inspection.graphs import Cost, Seen
     from ggrpc.ops import Node
     from ggrpc.tensor import Tensor
 
@@ -174,16 +176,18 @@ def inspect(
         raise ConfigError(f"{file} is no GGUF: take --by graph, op or node")
     from ggrpc.engine.inspection.graphs import graphs_in
 
-    seen = _chosen(graphs_in(file), graph, file)
-    if diff is not None:
-        rows = list(_changes(seen, _chosen(graphs_in(diff), graph, diff)))
-        Listing(CHANGES, as_json, not no_headers).show(environment, rows)
-        return ExitCode.CHECK_FAILED if rows else ExitCode.OK
-    if format is not Format.table:
-        environment.write(_drawn(seen, format))
-        return ExitCode.OK
-    by = By.node if node is not None else by or By.graph
-    _show(environment, by, _rows(seen, by, node), as_json, no_headers)
+    with ExitStack() as stack:
+        seen = _chosen(stack.enter_context(graphs_in(file)), graph, file)
+        if diff is not None:
+            others = _chosen(stack.enter_context(graphs_in(diff)), graph, diff)
+            rows = list(_changes(seen, others))
+            Listing(CHANGES, as_json, not no_headers).show(environment, rows)
+            return ExitCode.CHECK_FAILED if rows else ExitCode.OK
+        if format is not Format.table:
+            environment.write(_drawn(seen, format))
+            return ExitCode.OK
+        by = By.node if node is not None else by or By.graph
+        _show(environment, by, _rows(seen, by, node), as_json, no_headers)
     return ExitCode.OK
 
 
@@ -229,45 +233,56 @@ def _chosen(seen: Sequence[Seen], number: int | None, file: Path) -> list[Seen]:
 
 def _rows(seen: Sequence[Seen], by: By, name: str | None) -> Iterator[Row]:
     if by is By.graph:
-        for one in seen:
-            nodes = one.graph.nodes
-            yield {
-                "graph": one.number,
-                "connection": one.connection,
-                "device": one.device,
-                "nodes": len(nodes),
-                "runs": one.runs,
-                **_costs(nodes),
-            }
+        yield from map(_graph_row, seen)
     elif by is By.op:
-        yield from _op_rows([node for one in seen for node in one.graph.nodes])
+        yield from _op_rows(seen)
     elif name is None:
         for one in seen:
-            for at, node in enumerate(one.graph.nodes, 1):
+            for at, node in enumerate(one.read().nodes, 1):
                 yield _node_row(one, at, node)
     else:
         yield from _around(seen, name)
 
 
-def _op_rows(nodes: Sequence[Node]) -> Iterator[Row]:
-    """The totals of each op, the dearest first, and of all."""
-    from ggrpc.engine.inspection.graphs import cost_of, name_of_op
+def _graph_row(one: Seen) -> Row:
+    from ggrpc.engine.inspection.graphs import cost_of
 
-    kinds: dict[str, list[Node]] = {}
-    for node in nodes:
-        kinds.setdefault(name_of_op(node), []).append(node)
-    dearest = sorted(kinds, key=lambda op: cost_of(kinds[op]), reverse=True)
-    for op in dearest:
-        yield {"op": op, "nodes": len(kinds[op]), **_costs(kinds[op])}
-    yield {"op": "all", "nodes": len(nodes), **_costs(nodes)}
+    nodes = one.read().nodes
+    return {
+        "graph": one.number,
+        "connection": one.connection,
+        "device": one.device,
+        "nodes": len(nodes),
+        "runs": one.runs,
+        **_costs(cost_of(nodes)),
+    }
+
+
+def _op_rows(seen: Sequence[Seen]) -> Iterator[Row]:
+    """The totals of each op, the dearest first, and of all."""
+    from ggrpc.engine.inspection.graphs import Cost, cost_of, name_of_op
+
+    nothing = Cost(0, 0)
+    counts: Counter[str] = Counter()
+    costs: dict[str, Cost] = {}
+    for one in seen:
+        for node in one.read().nodes:
+            op = name_of_op(node)
+            counts[op] += 1
+            costs[op] = costs.get(op, nothing) + cost_of([node])
+    for op in sorted(costs, key=costs.__getitem__, reverse=True):
+        yield {"op": op, "nodes": counts[op], **_costs(costs[op])}
+    total = sum(costs.values(), nothing)
+    yield {"op": "all", "nodes": counts.total(), **_costs(total)}
 
 
 def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
     """The nodes of a name or number, what each reads, and what reads it."""
     found = False
     for one in seen:
-        places = {n.tensor.id: at for at, n in enumerate(one.graph.nodes, 1)}
-        for at, node in enumerate(one.graph.nodes, 1):
+        nodes = one.read().nodes
+        places = {node.tensor.id: at for at, node in enumerate(nodes, 1)}
+        for at, node in enumerate(nodes, 1):
             if name not in (node.tensor.name, str(at)):
                 continue
             found = True
@@ -277,9 +292,8 @@ def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
                 if place is None:
                     yield _tensor_row(one, source)
                 else:
-                    row = _node_row(one, place, one.graph.nodes[place - 1])
-                    yield {**row, "role": "source"}
-            for place, reader in enumerate(one.graph.nodes, 1):
+                    yield {**_node_row(one, place, nodes[place - 1]), "role": "source"}
+            for place, reader in enumerate(nodes, 1):
                 if any(s and s.id == node.tensor.id for s in reader.src):
                     yield {**_node_row(one, place, reader), "role": "reader"}
     if not found:
@@ -287,7 +301,7 @@ def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
 
 
 def _node_row(one: Seen, at: int, node: Node) -> Row:
-    from ggrpc.engine.inspection.graphs import name_of_op
+    from ggrpc.engine.inspection.graphs import cost_of, name_of_op
 
     sources = [source.name or f"{source.id:#x}" for source in filter(None, node.src)]
     return {
@@ -296,7 +310,7 @@ def _node_row(one: Seen, at: int, node: Node) -> Row:
         "role": "node",
         "op": name_of_op(node),
         "sources": ", ".join(sources),
-        **_costs([node]),
+        **_costs(cost_of([node])),
     }
 
 
@@ -316,10 +330,7 @@ def _tensor_row(one: Seen, tensor: Tensor) -> Row:
     }
 
 
-def _costs(nodes: Sequence[Node]) -> Row:
-    from ggrpc.engine.inspection.graphs import cost_of
-
-    cost = cost_of(nodes)
+def _costs(cost: Cost) -> Row:
     return {
         "flops": cost.flops,
         "bytes": cost.bytes,
@@ -330,20 +341,20 @@ def _costs(nodes: Sequence[Node]) -> Row:
 def _drawn(seen: Sequence[Seen], format: Format) -> str:
     from ggrpc.engine.inspection import drawings
 
-    largest = max(seen, key=lambda one: len(one.graph.nodes))
     draw = {
         Format.dot: drawings.dot,
         Format.mermaid: drawings.mermaid,
         Format.svg: drawings.svg,
     }[format]
-    return draw(largest.graph)
+    graphs = (one.read() for one in seen)
+    return draw(max(graphs, key=lambda graph: len(graph.nodes)))
 
 
 def _changes(first: Sequence[Seen], second: Sequence[Seen]) -> Iterator[Row]:
     from ggrpc.engine.inspection.graphs import differences
 
     for one, other in zip(first, second, strict=False):
-        for change in differences(one.graph, other.graph):
+        for change in differences(one.read(), other.read()):
             yield {"graph": one.number, **change._asdict()}
     if len(first) != len(second):
         yield {

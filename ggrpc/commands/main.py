@@ -36,7 +36,14 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they ask no server
 
-EXAMPLES = ("ggrpc serve", "ggrpc probe localhost")
+EXAMPLES = (
+    "ggrpc serve",
+    "ggrpc probe node[01-16]:50052",
+    "ggrpc check localhost",
+    "ggrpc push model.gguf node01,node02",
+    "ggrpc record 50053 localhost -o graph.bin",
+    "ggrpc replay graph.bin --device cpu",
+)
 
 
 def main() -> None:
@@ -165,7 +172,11 @@ def _ggrpc(
     tls_cert: tls.Cert = None,
     tls_key: tls.Key = None,
 ) -> None:
-    """Operate fleets of ggml RPC servers, the workers of llama.cpp's --rpc."""
+    """Operate fleets of ggml RPC servers, the workers of llama.cpp's --rpc.
+
+    'ggrpc COMMAND -h' says more of a command, with examples. In Python the same is
+    there: import ggrpc, and help(ggrpc).
+    """
 
 
 def _examples(lines: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ COLUMNS = (
 
 def mem(
     context: typer.Context,
-    endpoints: Endpoints,
+    endpoints: Endpoints = None,
     timeout: Timeout = 5,
     protocol: Protocol = None,
     as_json: Json = False,

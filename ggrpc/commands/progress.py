@@ -11,16 +11,19 @@ Moved = Callable[[int], None]
 
 
 @contextmanager
-def bar(environment: Environment, what: str, total: int) -> Iterator[Moved]:
-    """Show how far bytes are.
+def bar(
+    environment: Environment, what: str, total: int, *, steps: bool = False
+) -> Iterator[Moved]:
+    """Show how far some work is.
 
     Args:
         environment: its stderr takes the bar, where that is a terminal.
         what: the work.
-        total: bytes in all.
+        total: its bytes.
+        steps: whether it is steps instead that are counted.
 
     Yields:
-        What to call with the bytes that are done; any thread may.
+        What to call with the bytes or steps that are done; any thread may.
     """
     if environment.quiet or not environment.stderr.isatty():
         yield lambda count: None
@@ -30,19 +33,23 @@ def bar(environment: Environment, what: str, total: int) -> Iterator[Moved]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
-    columns = (
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    ]
+    if steps:
+        columns.append(MofNCompleteColumn())
+    else:
+        columns += [DownloadColumn(binary_units=True), TransferSpeedColumn()]
+    columns.append(TimeRemainingColumn())
     console = Console(file=environment.stderr, width=environment.width)
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.errors import RefusedError
@@ -22,10 +22,7 @@ EXAMPLES = (
     "ggrpc pull localhost weights -o weights.npy",
 )
 
-One = Annotated[
-    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
-]
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", hidden=True)]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +47,7 @@ COLUMNS = (
 
 def pull(
     context: typer.Context,
-    endpoint: One,
+    endpoint: OneEndpoint,
     names: Names = None,
     output: Output = None,
     force: Force = False,
@@ -60,20 +57,26 @@ def pull(
     """Save tensors that an open session holds.
 
     A server shows a session's memory to that session only. So this asks the process
-    that has it, on this machine and of this user: a 'ggrpc shell' in which 'hold' was
-    typed. Without a NAME, what is held on ENDPOINT is listed.
+    that has it, on this machine and of this user: a 'ggrpc push --hold', or a 'ggrpc
+    shell' in which 'hold' was typed. Without a NAME, what is held there is listed.
     """
     environment = environment_of(context)
     sessions = _sessions(one_endpoint(endpoint))
+    listing = Listing(COLUMNS, as_json, not no_headers)
     if not names:
         rows: list[Row] = [row for each in sessions for row in each.tensors]
-    else:
-        rows = [
-            _save(sessions, endpoint, name, _path(output, names, name), force)
-            for name in names
-        ]
-    columns = COLUMNS if names else COLUMNS[:-1]
-    Listing(columns, as_json, not no_headers).show(environment, rows)
+        listing._replace(columns=COLUMNS[:-1]).show(environment, rows)
+        return
+    wanted = [(name, _holder(sessions, endpoint, name)) for name in names]
+    saved: list[Row] = []
+    try:
+        for name, session in wanted:
+            path = _path(output, names, name)
+            session.save(name, path, force)
+            (row,) = (row for row in session.tensors if row["name"] == name)
+            saved.append({**row, "file": str(path)})
+    finally:  # what was saved is there, whatever became of the rest
+        listing.show(environment, saved)
 
 
 def _sessions(endpoint: Endpoint) -> list[Held]:
@@ -82,8 +85,8 @@ def _sessions(endpoint: Endpoint) -> list[Held]:
     sessions = [session for session in held() if session.endpoint == endpoint]
     if not sessions:
         raise RefusedError(
-            f"no process of this user's holds anything on {endpoint}: type 'hold' in a "
-            "'ggrpc shell' with it"
+            f"no process of this user's holds anything on {endpoint}: 'ggrpc push "
+            "--hold' does, or 'hold' typed into a 'ggrpc shell' with it"
         )
     return sessions
 
@@ -95,12 +98,8 @@ def _path(output: Path | None, names: list[str], name: str) -> Path:
     return (output or Path()) / f"{name}.npy"
 
 
-def _save(
-    sessions: list[Held], endpoint: str, name: str, path: Path, force: bool
-) -> Row:
+def _holder(sessions: list[Held], endpoint: str, name: str) -> Held:
     for session in sessions:
-        for row in session.tensors:
-            if row["name"] == name:
-                session.save(name, path, force)
-                return {**row, "file": str(path)}
+        if any(row["name"] == name for row in session.tensors):
+            return session
     raise RefusedError(f"no tensor '{name}' is held on {endpoint}")

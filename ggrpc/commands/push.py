@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ggrpc.commands.endpoints import endpoints_of
+from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import environment_of
-from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import Protocol, Timeout, all_at_once
+from ggrpc.commands.exit_codes import ExitCode
+from ggrpc.commands.fleet import Answer, Protocol, Timeout, all_at_once, show
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
-from ggrpc.commands.progress import bar
+from ggrpc.commands.progress import Moved, bar
 from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_size
 
@@ -31,9 +31,6 @@ EXAMPLES = (
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
-Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="ENDPOINT...", hidden=True)
-]
 DeviceNumber = Annotated[
     int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
 ]
@@ -56,16 +53,15 @@ COLUMNS = (
     Column("sent", "SENT", right=True),
     Column("sent_bytes", "BYTES", format_size, right=True),
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
-    Column("error", "ERROR", wraps=True),
 )
 
-Work = Callable[["RemoteServer", Callable[[int], None]], Row]
+Work = Callable[["RemoteServer", Moved], Row]
 
 
 def push(
     context: typer.Context,
     file: File,
-    endpoints: Targets = None,
+    endpoints: Endpoints = None,
     device: DeviceNumber = 0,
     hold: Hold = False,
     dry_run: DryRun = False,
@@ -86,31 +82,23 @@ def push(
     that does not move.
     """
     environment = environment_of(context)
-    servers = endpoints_of(endpoints or [], environment)
+    servers = endpoints_of(endpoints, environment)
     warms = file.suffix == ".gguf" and not hold
     if dry_run and not warms:
         raise ConfigError("--dry-run is for the weights of a GGUF, without --hold")
-    with ExitStack() as stack:
-        total, work = stack.enter_context(
-            _warming(file, device, dry_run) if warms else _storing(file, device, hold)
-        )
-        whole = total * len(servers)
-        moved = stack.enter_context(bar(environment, file.name, whole))
+    pushing = _warming(file, device, dry_run) if warms else _storing(file, device, hold)
+    with pushing as (total, work):
+        with bar(environment, file.name, total * len(servers)) as moved:
 
-        def to(server: Endpoint) -> tuple[Row, ExitCode]:
-            return _push_to(server, timeout, protocol, work, moved)
+            def to(server: Endpoint) -> Answer:
+                return _push_to(server, timeout, protocol, work, moved)
 
-        answers = all_at_once(to, servers)
-        rows = [row for row, _ in answers]
-        Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
-        for row in rows:
-            if row["error"]:
-                environment.fail(ConfigError(row["error"]))
-        codes = [code for _, code in answers]
-        if hold and ExitCode.OK in codes:
+            answers = all_at_once(to, servers)
+        code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
+        if hold and any(answer.rows for answer in answers):
             environment.note("held until Ctrl-C; 'ggrpc pull' fetches it")
             threading.Event().wait()
-    return code_of_several(codes)
+    return code
 
 
 def _push_to(
@@ -118,22 +106,17 @@ def _push_to(
     timeout: float,
     protocol: str | None,
     work: Work,
-    moved: Callable[[int], None],
-) -> tuple[Row, ExitCode]:
+    moved: Moved,
+) -> Answer:
     from ggrpc.engine.registry import connect
 
-    row: dict[str, Any] = dict.fromkeys(column.key for column in COLUMNS)
-    row["endpoint"] = str(server)
     start = time.perf_counter()
     try:
-        session = connect(server, timeout=timeout, protocol=protocol)
-        row.update(work(session, moved))
+        done = work(connect(server, timeout=timeout, protocol=protocol), moved)
     except GgrpcError as error:
-        named = error.endpoint is not None
-        row["error"] = str(error) if named else f"{server}: {error}"
-        return row, code_of(error)
-    row["seconds"] = time.perf_counter() - start
-    return row, ExitCode.OK
+        return Answer(server, error=error)
+    seconds = round(time.perf_counter() - start, 3)
+    return Answer(server, [{"endpoint": str(server), **done, "seconds": seconds}])
 
 
 @contextmanager
@@ -141,6 +124,7 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     """The bytes for each server, and what sends them to its cache."""
     import tempfile
 
+    from ggrpc.engine.cache.hashing import hashing_for
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.models import files_of
     from ggrpc.engine.cache.warming import Weights, warm
@@ -148,9 +132,11 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     with tempfile.TemporaryDirectory() as folder:
         index = Index(Path(folder))
         try:
-            with Weights(files_of(file), index) as weights:
+            files = files_of(file)
+            hashing = hashing_for(sum(part.stat().st_size for part in files))
+            with Weights(files, index, hashing) as weights:
 
-                def work(server: RemoteServer, moved: Callable[[int], None]) -> Row:
+                def work(server: RemoteServer, moved: Moved) -> Row:
                     with server:
                         device_there = server.device(device).number
                         done = warm(
@@ -173,7 +159,7 @@ def _storing(file: Path, device: int, hold: bool) -> Iterator[tuple[int, Work]]:
     sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
     with ExitStack() as held:
 
-        def work(server: RemoteServer, moved: Callable[[int], None]) -> Row:
+        def work(server: RemoteServer, moved: Moved) -> Row:
             with ExitStack() as now:
                 (held if hold else now).enter_context(server)
                 pushed = Pushed(server.device(device))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,11 +16,15 @@ from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.progress import bar
+from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, GgrpcError
 
 if TYPE_CHECKING:
     from ggrpc.devices.device import Device
-    from ggrpc.engine.recording.replayer import Compared, Computed, ReplaySettings
+    from ggrpc.engine.recording.journal import Journal
+    from ggrpc.engine.recording.replayer import Replayer, ReplaySettings
+    from ggrpc.engine.recording.results import Tally
 
 EXAMPLES = (
     "ggrpc replay graph.bin localhost",
@@ -44,8 +49,8 @@ Repeat = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Run each graph N times, for the timings; then nothing is compared, since "
-        "a graph may change what it reads.",
+        help="Run each graph N times, for the timings, with what it overwrites of its "
+        "inputs put back in between.",
     ),
 ]
 Tolerance = Annotated[
@@ -77,7 +82,7 @@ COLUMNS = (
     Column("kind", "KIND"),
     Column("name", "NAME"),
     Column("count", "COUNT", right=True),
-    Column("recorded_ms", "RECORDED", "{:.3f}".format, right=True),
+    Column("recorded_ms", "RECORDED ms", "{:.3f}".format, right=True),
     Column("min_ms", "MIN ms", "{:.3f}".format, right=True),
     Column("median_ms", "MEDIAN ms", "{:.3f}".format, right=True),
     Column("p99_ms", "P99 ms", "{:.3f}".format, right=True),
@@ -109,150 +114,181 @@ def replay(
     taken anew, addresses and op numbers are translated. Each tensor that the client
     read is compared with what it got, and the time of each kind of graph is shown.
 
-    Weights that the recording lacks come from --model, or are made up, which a note
+    Weights that the recording lacks come from --model, or are made up, which a warning
     says. The exit code is 1 where a tensor differs.
     """
     environment = environment_of(context)
     from ggrpc.engine.recording.filling import Model
     from ggrpc.engine.recording.replayer import ReplaySettings
 
-    settings = ReplaySettings(tolerance, repeat, Model(model) if model else None)
-    opened: list[Any] = (
-        [device]
-        if device and not endpoints
-        else list(endpoints_of(endpoints or [], environment))
-    )
     if device and endpoints:
         raise ConfigError("name either --device or ENDPOINTs, not both")
-    listing = Listing(COLUMNS, as_json, not no_headers)
-    codes = []
-    for at, target in enumerate(opened):
-        rows: list[Row] = []
-        try:
-            with _opened(target, bool(device), timeout, protocol, op_table) as devices:
-                codes.append(
-                    _replay(file, str(target), devices, settings, environment, rows)
-                )
-        except GgrpcError as error:
-            environment.fail(error, str(error))
-            codes.append(code_of(error))
-        listing._replace(headers=listing.headers and at == 0).show(environment, rows)
+    targets: Sequence[_Target] = (
+        [_Here(device)]
+        if device
+        else [
+            _There(endpoint, timeout, protocol, op_table)
+            for endpoint in endpoints_of(endpoints or [], environment)
+        ]
+    )
+    settings = ReplaySettings(tolerance, repeat, Model(model) if model else None)
+    codes: list[ExitCode] = []
+    for target in targets:
+        rows, code = _replay(file, target, settings, environment)
+        headers = not (no_headers or codes)
+        Listing(COLUMNS, as_json, headers).show(environment, rows)
+        codes.append(code)
     if ExitCode.CHECK_FAILED in codes:
         return ExitCode.CHECK_FAILED
     return code_of_several(codes)
 
 
-@contextmanager
-def _opened(
-    target: Any,
-    local: bool,
-    timeout: float,
-    protocol: str | None,
-    op_table: str | None,
-) -> Iterator[Sequence[Device]]:
-    """The devices of a target, for as long as they are wanted."""
-    if local:
+class _Here(NamedTuple):
+    """Devices of this machine."""
+
+    names: str
+
+    def __str__(self) -> str:
+        return self.names
+
+    @contextmanager
+    def devices(self) -> Iterator[Sequence[Device]]:
         from ggrpc.devices.catalogue import Choices, open_devices
 
-        yield open_devices(target, Choices())
-        return
-    from ggrpc.engine.registry import connect
+        yield open_devices(self.names, Choices())
 
-    with ExitStack() as stack:
-        server = connect(target, timeout=timeout, protocol=protocol, op_table=op_table)
-        yield stack.enter_context(server).devices
+
+class _There(NamedTuple):
+    """Those of a server."""
+
+    endpoint: Endpoint
+    timeout: float
+    protocol: str | None
+    op_table: str | None
+
+    def __str__(self) -> str:
+        return str(self.endpoint)
+
+    @contextmanager
+    def devices(self) -> Iterator[Sequence[Device]]:
+        from ggrpc.engine.registry import connect
+
+        endpoint, timeout, protocol, op_table = self
+        with connect(
+            endpoint, timeout=timeout, protocol=protocol, op_table=op_table
+        ) as server:
+            yield server.devices
+
+
+_Target = _Here | _There
 
 
 def _replay(
-    file: Path,
-    target: str,
-    devices: Sequence[Device],
-    settings: ReplaySettings,
-    environment: Environment,
-    rows: list[Row],
-) -> ExitCode:
-    """Replay on one target and add its rows, as far as it goes."""
+    file: Path, target: _Target, settings: ReplaySettings, environment: Environment
+) -> tuple[list[Row], ExitCode]:
+    """Replay on one target; its rows, as far as it goes."""
     from ggrpc.engine.recording.journal import Journal
-    from ggrpc.engine.recording.replayer import Computed, Replayer
+    from ggrpc.engine.recording.replayer import Replayer
+    from ggrpc.engine.recording.results import Tally
 
-    replayer = Replayer(devices, settings)
-    computed: list[Computed] = []
-    compared: list[Compared] = []
+    tally, code = Tally(), ExitCode.OK
     try:
-        with Journal(file) as journal:
-            for result in replayer.run(journal):
-                if isinstance(result, Computed):
-                    computed.append(result)
-                else:
-                    compared.append(result)
-            cut = journal.cut
-    finally:
-        rows += _graph_rows(target, computed)
-        rows += _tensor_rows(target, compared, settings.tolerance)
-    _say_more(replayer, file, cut, environment)
+        with target.devices() as devices, Journal(file) as journal:
+            replayer = Replayer(devices, settings)
+            what = f"{file.name} on {target}"
+            with bar(environment, what, journal.size) as journal.moved:
+                for result in replayer.run(journal):
+                    tally.add(result)
+            _say_more(replayer, journal, tally, len(devices), environment)
+    except GgrpcError as error:
+        environment.fail(error, _failure(target, error, tally))
+        code = code_of(error)
+    rows = [
+        *_graph_rows(str(target), tally),
+        *_tensor_rows(str(target), tally, settings.tolerance),
+    ]
+    if any(row["result"] == "differs" for row in rows):
+        code = ExitCode.CHECK_FAILED
+    return rows, code
+
+
+def _failure(target: _Target, error: GgrpcError, tally: Tally) -> str:
+    """What went wrong, where, and what was done before."""
+    from ggrpc.errors import RecordingError
+
+    named = error.endpoint is not None or isinstance(error, RecordingError)
+    text = str(error) if named else f"{target}: {error}"
+    if not tally.graphs:
+        return text
     return (
-        ExitCode.CHECK_FAILED
-        if any(row["result"] == "differs" for row in rows)
-        else ExitCode.OK
+        f"{text}; {len(tally.graphs)} graphs were run and {tally.compared} results "
+        "compared before"
     )
 
 
-def _say_more(replayer: Any, file: Path, cut: bool, environment: Environment) -> None:
+def _say_more(
+    replayer: Replayer,
+    journal: Journal,
+    tally: Tally,
+    devices: int,
+    environment: Environment,
+) -> None:
     filled = replayer.filled
     if filled.noise:
         environment.warn(
-            f"{filled.noise} tensors are not in the recording, and were made up; "
-            "--model takes them from a GGUF"
+            f"{filled.noise} tensors are not in the recording, and were made up: "
+            "results differ; --model takes them from a GGUF"
         )
     if filled.model:
         environment.note(f"{filled.model} tensors came from the model")
-    if replayer.dropped is not None:
+    wanted = 1 + max((graph.device for graph in tally.graphs), default=0)
+    if wanted > devices:
         environment.warn(
-            f"the recorded server closed instead of answering "
-            f"{replayer.dropped.command.name}"
+            f"the recording uses {wanted} devices, the target has {devices}: its "
+            "first one did the work of those that it lacks"
         )
-    if cut:
-        environment.warn(f"{file} is cut short: what it holds was replayed")
+    for drop in replayer.dropped:
+        how = "after" if drop.answered else "instead of answering"
+        environment.warn(
+            f"the recorded server closed a connection {how} {drop.command}, after "
+            f"graph {drop.graph}"
+        )
+    if journal.cut:
+        environment.warn(f"{journal.path} is cut short: what it holds was replayed")
 
 
-def _graph_rows(target: str, computed: Sequence[Computed]) -> Iterator[Row]:
+def _graph_rows(target: str, tally: Tally) -> Iterator[Row]:
     """A row for the graphs of each size, in the order of their first appearance."""
-    for nodes in dict.fromkeys(graph.nodes for graph in computed):
-        alike = [graph for graph in computed if graph.nodes == nodes]
+    for nodes in dict.fromkeys(graph.nodes for graph in tally.graphs):
+        alike = [graph for graph in tally.graphs if graph.nodes == nodes]
         times = sorted(1e3 * s for graph in alike for s in graph.seconds)
         recorded = [g.recorded for g in alike if g.recorded is not None]
         yield {
-            **dict.fromkeys(column.key for column in COLUMNS),
-            "target": target,
-            "kind": "graph",
-            "name": f"{nodes} nodes",
-            "count": len(alike),
+            **_row(target, "graph", f"{nodes} nodes", len(alike)),
             "recorded_ms": 1e3 * statistics.median(recorded) if recorded else None,
             "min_ms": times[0],
             "median_ms": statistics.median(times),
-            "p99_ms": times[int(0.99 * (len(times) - 1))],
+            "p99_ms": times[math.ceil(0.99 * len(times)) - 1],
         }
 
 
-def _tensor_rows(
-    target: str, compared: Sequence[Compared], tolerance: float
-) -> Iterator[Row]:
+def _tensor_rows(target: str, tally: Tally, tolerance: float) -> Iterator[Row]:
     """A row for each tensor that was read: the worst of its comparisons."""
-    for name in dict.fromkeys(one.tensor.name for one in compared):
-        alike = [one for one in compared if one.tensor.name == name]
-        worst = max(alike, key=lambda one: one.difference.nmse)
-        differs = worst.difference.nmse > tolerance
-        first = worst.difference.first
+    for name, worst in tally.tensors.items():
+        compared = worst.compared
+        nmse, largest, first = compared.difference
+        differs = nmse > tolerance
         yield {
-            **dict.fromkeys(column.key for column in COLUMNS),
-            "target": target,
-            "kind": "tensor",
-            "name": name,
-            "count": len(alike),
-            "nmse": worst.difference.nmse,
-            "largest": worst.difference.largest,
-            "first": f"graph {worst.graph}, element {first}"
+            **_row(target, "tensor", name, worst.count),
+            "nmse": nmse,
+            "largest": largest,
+            "first": f"graph {compared.graph}, element {first}"
             if differs and first is not None
             else None,
             "result": "differs" if differs else "same",
         }
+
+
+def _row(target: str, kind: str, name: str, count: int) -> dict[str, Any]:
+    empty = dict.fromkeys(column.key for column in COLUMNS)
+    return {**empty, "target": target, "kind": kind, "name": name, "count": count}

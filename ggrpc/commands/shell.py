@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggrpc.commands.check import OpTableDate
-from ggrpc.commands.endpoints import VARIABLE, one_endpoint
+from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import Protocol, Timeout
@@ -25,9 +25,6 @@ EXAMPLES = (
     "ggrpc shell localhost --json < lines.txt",
 )
 
-One = Annotated[
-    str, typer.Argument(metavar="ENDPOINT", envvar=VARIABLE, show_envvar=False)
-]
 KeepGoing = Annotated[
     bool,
     typer.Option("--keep-going", help="Go on after a line of the pipe that failed."),
@@ -36,7 +33,7 @@ KeepGoing = Annotated[
 
 def shell(
     context: typer.Context,
-    endpoint: One,
+    endpoint: OneEndpoint,
     keep_going: KeepGoing = False,
     op_table: OpTableDate = None,
     timeout: Timeout = 60,
@@ -80,19 +77,24 @@ class Conversation:
 
         history = history_of(state_file().with_name("shell_history"))
         self._environment.note("'help' lists what can be typed, Ctrl-D ends it")
-        return self._converse(typed_lines(self._bench, history), stop=False)
+        return self._converse(typed_lines(self._bench, history), typed=True)
 
     def by_pipe(self, keep_going: bool) -> ExitCode:
         """Take lines from a pipe; the code is that of the first one that failed."""
         return self._converse(iter(self._environment.stdin), stop=not keep_going)
 
-    def _converse(self, lines: Iterator[str], stop: bool) -> ExitCode:
+    def _converse(
+        self, lines: Iterator[str], stop: bool = False, typed: bool = False
+    ) -> ExitCode:
         code = ExitCode.OK
         for at, line in enumerate(lines, 1):
             try:
                 self._show(run_line(self._bench, line))
             except Quit:
                 break
+            except KeyboardInterrupt:  # gives up what a line does, not the session
+                if not typed:
+                    raise
             except GgrpcError as error:
                 self._environment.fail(error, f"line {at}: {error}" if stop else "")
                 code = code or code_of(error)

@@ -41,7 +41,7 @@ class ShellCompleter(Completer):
         for choice in self._choices(before):
             if choice.startswith(word):
                 yield Completion(choice, -len(word))
-        if before and before[0] in ("set", "get", "run"):
+        if before and before[0] in ("set", "get", "run", "load"):
             yield from self._paths.get_completions(Document(word), event)
 
     def _choices(self, before: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ggrpc.commands.listing import Column, Row
-from ggrpc.errors import ConfigError
+from ggrpc.errors import ConfigError, FileError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
@@ -131,10 +131,7 @@ def _set(bench: Workbench, words: list[str]) -> None:
     if values == "random":
         bench.randomize(name)
         return
-    try:
-        bench.set(name, json.loads(values), *type)
-    except json.JSONDecodeError:
-        bench.set(name, Path(values), *type)
+    bench.set(name, _numbers(values), *type)
 
 
 def _get(bench: Workbench, words: list[str]) -> Answer | None:
@@ -144,7 +141,7 @@ def _get(bench: Workbench, words: list[str]) -> Answer | None:
         bench.save(name, Path(path[0]), force)
         return None
     output = bench.get(name)
-    row = _row(name, output.tensor) | {"values": output.values.tolist()}
+    row = _row(name, output.tensor) | {"values": output.listed()}
     return Answer([row], text=str(output.values))
 
 
@@ -165,6 +162,11 @@ def _node(bench: Workbench, words: list[str]) -> None:
     bench.node(name, op, [_argument(w) for w in rest if "=" not in w], options)
 
 
+def _load(bench: Workbench, words: list[str]) -> None:
+    path, *number = words
+    bench.load(Path(path), _number(number[0]) if number else 1)
+
+
 def _new(bench: Workbench, words: list[str]) -> None:
     bench.new_graph()
 
@@ -182,7 +184,7 @@ def _run(bench: Workbench, words: list[str]) -> Answer:
     try:
         lines = Path(words[0]).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {words[0]}: {error}") from None
+        raise FileError(f"cannot read {words[0]}: {error}") from None
     rows: list[Row] = []
     for at, line in enumerate(lines, 1):
         try:
@@ -249,6 +251,7 @@ VERBS = {
     "node": Verb(
         _node, "NAME OP [SOURCE...] [KEY=VALUE...]", "add to the graph; - for no source"
     ),
+    "load": Verb(_load, "FILE [NUMBER]", "take a graph of a recording; its data are 0"),
     "new": Verb(_new, "", "begin a new graph"),
     "compute": Verb(_compute, "[NODE...]", "compute the graph; keep these results"),
     "recompute": Verb(_recompute, "", "compute it again"),
@@ -289,6 +292,15 @@ def _page(pairs: Sequence[tuple[str, str]]) -> Answer:
     lines = [f"{usage.ljust(width)}  {meaning}".rstrip() for usage, meaning in pairs]
     rows = [{"usage": usage.strip(), "meaning": meaning} for usage, meaning in pairs]
     return Answer(rows, text="\n".join(lines))
+
+
+def _numbers(text: str) -> object:
+    """Numbers in rows, or the path of a file that has them."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        return Path(text)
+    return values if isinstance(values, (int, float, list)) else Path(text)
 
 
 def _number(text: str) -> int:

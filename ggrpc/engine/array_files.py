@@ -9,26 +9,29 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.engine.values import unpack
-from ggrpc.errors import ConfigError
+from ggrpc.errors import ConfigError, FileError
 from ggrpc.tensor import Tensor
 
 
 def load(path: Path) -> Array | bytes:
-    """Read a file.
+    """Read a file; of an array only where it lies.
 
     Raises:
-        ConfigError: it cannot be read, or is no .npy although it is called so.
+        FileError: it cannot be read, or is no .npy although it is called so.
     """
     try:
         if path.suffix != ".npy":
             return path.read_bytes()
-        array: Array = np.load(path, allow_pickle=False)
+        array: Array = open_memmap(path, mode="r")
         return array
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        raise FileError(f"cannot read {path} as .npy: {error}") from None
 
 
 def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> None:
@@ -41,7 +44,8 @@ def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> No
         force: whether a file that is there is replaced.
 
     Raises:
-        ConfigError: it is there, or cannot be written.
+        ConfigError: it is there.
+        FileError: it cannot be written.
     """
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already: --force replaces it")
@@ -54,6 +58,6 @@ def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> No
                 file.write(data)
         partial.replace(path)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise FileError(f"cannot write {path}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -104,14 +104,19 @@ class Bench:
         self._settings = settings
         self._turns: list[list[Turn]] = [[] for _ in endpoints]
 
-    def round(self) -> None:
-        """Give each server a turn."""
+    def round(self, done: Callable[[int], None] = lambda count: None) -> None:
+        """Give each server a turn.
+
+        Args:
+            done: called with 1 after each.
+        """
         for at, endpoint in enumerate(self._endpoints):
             if at not in self.errors:
                 try:
                     self._turns[at].append(take_turn(endpoint, self._settings))
                 except GgrpcError as error:
                     self.errors[at] = error
+            done(1)
 
     def results(self, at: int) -> list[Result]:
         """What came out for one server, none where it dropped out.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, RLock
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -37,6 +37,8 @@ from ggrpc.errors import (
     ConnectionLost,
     OutOfMemory,
     RefusedError,
+    RemoteProtocolError,
+    TransportTimeout,
     VersionMismatch,
 )
 from ggrpc.graph import Graph
@@ -66,6 +68,10 @@ class Client:
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
         self._told: Command | None = None  # the last request that has no reply
+        # By device, the encoded graph that the server would run again. The lock is held
+        # while a request changes that, so that it is true in any order of threads.
+        self._graphs: dict[int, bytes] = {}
+        self._graph_turns = RLock()
 
     def __enter__(self) -> Client:
         return self
@@ -141,6 +147,7 @@ class Client:
             raise OutOfMemory(
                 f"{self.endpoint} has no {size} bytes on device {device}",
                 endpoint=str(self.endpoint),
+                command="ALLOC_BUFFER",
             )
         return reply.remote_ptr
 
@@ -150,7 +157,9 @@ class Client:
 
     def free(self, buffer: int) -> None:
         """Give a buffer back."""
-        self._tell(m.FreeBuffer(remote_ptr=buffer))
+        with self._graph_turns:
+            self._graphs.clear()  # servers from 7.0 on forget them
+            self._tell(m.FreeBuffer(remote_ptr=buffer))
 
     def clear(self, buffer: int, value: int = 0) -> None:
         """Set all bytes of a buffer."""
@@ -240,15 +249,33 @@ class Client:
 
     def compute_encoded(self, payload: bytes, device: int = 0) -> None:
         """Run a graph that is encoded already, as `compute` does."""
-        request = m.GraphCompute(device=device, graph=payload)
-        if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
-            self._tell(request)
-        elif status := self._ask(request, m.Status).status:
-            raise RefusedError(f"{self.endpoint} failed the graph: status {status}")
+        with self._graph_turns:
+            self._graphs.pop(device, None)
+            self._compute(m.GraphCompute(device=device, graph=payload))
+            if Command.GRAPH_RECOMPUTE in self.dialect.commands:
+                self._graphs[device] = payload
+
+    def run(self, payload: bytes, device: int = 0) -> None:
+        """As `compute_encoded`, by GRAPH_RECOMPUTE where the server has that graph."""
+        with self._graph_turns:
+            if self._graphs.get(device) is payload:
+                self.recompute(device)
+            else:
+                self.compute_encoded(payload, device)
 
     def recompute(self, device: int = 0) -> None:
         """Run the last graph of a device again."""
         self._tell(m.GraphRecompute(device=device))
+
+    def _compute(self, request: m.GraphCompute) -> None:
+        if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
+            self._tell(request)
+        elif status := self._ask(request, m.Status).status:
+            raise RefusedError(
+                f"{self.endpoint} failed the graph: status {status}; its log says why",
+                endpoint=str(self.endpoint),
+                command="GRAPH_COMPUTE",
+            )
 
     def _tell(self, request: m.Request) -> None:
         """Send a request whose reply, if there is one, is empty."""
@@ -280,8 +307,19 @@ class Client:
                 if self._cancelled:
                     raise self._was_cancelled(request) from None
                 raise self._lost(request) from error
+            except TransportTimeout as error:
+                self.cancel()
+                error.command = request.command.name
+                raise
+            except RemoteProtocolError as error:
+                self.cancel()
+                raise RemoteProtocolError(
+                    f"{self.endpoint}: {error}",
+                    endpoint=str(self.endpoint),
+                    command=request.command.name,
+                ) from error
             except BaseException:
-                self._stream.shut()
+                self.cancel()
                 raise
 
     def _deadline(self, request: m.Request) -> Deadline:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from threading import RLock
 from types import TracebackType
 
 import numpy as np
@@ -33,6 +34,8 @@ SPACING = 1 << 44  # between the made-up addresses of a graph's buffers
 
 class Computation:
     """A graph placed in memory and ready to run, often; a context manager.
+
+    Threads may share it: each run, with the data that it was given, is whole.
 
     A tensor of data lies where the caller stored it, or in memory taken here; what
     reads it is computed there. One that a node writes into begins as zeros and keeps
@@ -62,6 +65,7 @@ class Computation:
         placement: Mapping[Tensor, Device] | None = None,
     ) -> None:
         self._graph = g.graph()
+        self._runs = RLock()  # held from the first byte of its data to the last result
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
         for tensor, there in stored.items():
             self._check(tensor)
@@ -129,8 +133,10 @@ class Computation:
         for tensor, values in data.items():
             self._check(tensor)
             buffer, at = self._places[tensor.id, self.device_of(tensor)]
-            buffer.put(at, _bytes(tensor, values))
-            self._missing.discard(tensor.id)
+            packed = _bytes(tensor, values)
+            with self._runs:
+                buffer.put(at, packed)
+                self._missing.discard(tensor.id)
 
     def run(self, data: Mapping[Tensor, Values] | None = None) -> dict[Tensor, Array]:
         """Compute.
@@ -146,15 +152,14 @@ class Computation:
             ConfigError: a tensor of data was never written.
             GgrpcError: a device or server failed.
         """
-        self.set(data or {})
-        if self._missing:
-            names = ", ".join(
-                self._graph.tensors[i].name for i in sorted(self._missing)
-            )
-            raise ConfigError(f"no data was given for {names}")
-        for step in self._steps:
-            step()
-        return {tensor: self._value(tensor) for tensor in self.outputs}
+        with self._runs:
+            self.set(data or {})
+            if self._missing:
+                missing = [self._graph.tensors[id].name for id in sorted(self._missing)]
+                raise ConfigError(f"no data was given for {', '.join(missing)}")
+            for step in self._steps:
+                step()
+            return {tensor: self._value(tensor) for tensor in self.outputs}
 
     def _value(self, tensor: Tensor) -> Array:
         device = self.device_of(tensor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ggrpc.errors import ConfigError
+from ggrpc.errors import FileError
 
 MAGIC = b"GGUF"
 
@@ -41,12 +41,14 @@ def tensors_of(path: Path) -> list[Stored]:
     """Every tensor of a GGUF, in the order of the file.
 
     Raises:
-        ConfigError: it cannot be read, is none, or is cut short.
+        FileError: it cannot be read, is none, or is cut short.
     """
     from gguf import GGUFReader
 
     try:
         size = path.stat().st_size
+        if not is_gguf(path):
+            raise ValueError("it does not begin as one")
         tensors = [
             Stored(
                 tensor.name,
@@ -58,11 +60,9 @@ def tensors_of(path: Path) -> list[Stored]:
             for tensor in GGUFReader(path).tensors
         ]
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # the reader checks little: anything may come of it
-        raise ConfigError(
-            f"{path} is no whole GGUF ({error}); fetch it again"
-        ) from error
+        raise FileError(f"{path} is no whole GGUF ({error}); fetch it again") from error
     if any(tensor.at + tensor.size > size for tensor in tensors):
-        raise ConfigError(f"{path} is cut short at {size} bytes; fetch it again")
+        raise FileError(f"{path} is cut short at {size} bytes; fetch it again")
     return tensors

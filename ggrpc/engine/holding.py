@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
 
-LONGEST = 1 << 20  # bytes of a request or answer
+LONGEST = 1 << 26  # bytes of a request or answer: a row for each tensor
 PATIENCE = 300.0  # seconds for a large tensor to be fetched and written
 
 Row = dict[str, Any]
@@ -107,8 +107,8 @@ class Holder:
             try:
                 with self._listener.accept() as connection:
                     self._answer(connection)
-            except (OSError, EOFError, ValueError, KeyError):
-                pass  # whoever asked has gone, or is none of ours
+            except Exception:
+                pass  # whoever asked has gone, or is none of ours: the next may be
 
     def _answer(self, connection: Connection[Any, Any]) -> None:
         request = json.loads(connection.recv_bytes(LONGEST))
@@ -172,5 +172,6 @@ def held() -> Iterator[Held]:
     for path in sorted(meeting_place().glob("*.sock")):
         try:
             yield Held(path)
-        except ConnectionLost:
-            path.unlink(missing_ok=True)
+        except ConnectionLost as lost:
+            if isinstance(lost.__cause__, ConnectionRefusedError):
+                path.unlink(missing_ok=True)

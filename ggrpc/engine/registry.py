@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from threading import RLock
 from types import TracebackType
 
 from ggrpc.devices.catalogue import Choices, open_devices
@@ -68,7 +69,8 @@ class Registry(Mapping[str, Device]):
     """Devices by their names, opened when they are first asked for; a context manager.
 
     A device of this machine is named as for `ggrpc serve --device`, one of a server
-    `rpc://host:port/number`; `add_server` adds all of a server's.
+    `rpc://host:port/number`; `add_server` adds all of a server's. Threads may share it.
+    What was not asked for yet is not `in` it.
 
     Args:
         threads: how many the cpu computes with; None for all processors.
@@ -81,6 +83,8 @@ class Registry(Mapping[str, Device]):
         self._choices = Choices(threads=threads)
         self._timeout = timeout
         self._devices: dict[str, Device] = {}
+        self._servers: dict[Endpoint, RemoteServer] = {}
+        self._opening = RLock()  # nothing is opened twice
         self._closing = ExitStack()
 
     def __enter__(self) -> Registry:
@@ -101,33 +105,43 @@ class Registry(Mapping[str, Device]):
             ConfigError: there is no such device.
             GgrpcError: it cannot be used, or its server failed.
         """
-        if name not in self._devices:
-            if name.startswith(SCHEME):
-                self._add(name)
-            else:
-                self._open(name)
-        return self._devices[name]
+        with self._opening:
+            if name not in self._devices:
+                if name.startswith(SCHEME):
+                    self._add(name)
+                else:
+                    self._open(name)
+            return self._devices[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._devices
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._devices)
+        return iter(list(self._devices))
 
     def __len__(self) -> int:
         return len(self._devices)
 
     def add_server(self, endpoint: str | Endpoint) -> list[RemoteDevice]:
-        """Connect to a server and register its devices.
+        """Connect to a server and register its devices; a second time gives the same.
 
         Raises:
             GgrpcError: as `connect`.
         """
-        server = self._closing.enter_context(connect(endpoint, timeout=self._timeout))
-        self._devices.update({device.name: device for device in server.devices})
-        return server.devices
+        where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        with self._opening:
+            if where not in self._servers:
+                server = connect(where, timeout=self._timeout)
+                self._servers[where] = self._closing.enter_context(server)
+                self._devices.update({device.name: device for device in server.devices})
+            return self._servers[where].devices
 
     def close(self) -> None:
         """End the sessions and close the devices; their buffers are gone."""
-        self._devices.clear()
-        self._closing.close()
+        with self._opening:
+            self._devices.clear()
+            self._servers.clear()
+            self._closing.close()
 
     def _open(self, name: str) -> None:
         (device,) = open_devices(name, self._choices)

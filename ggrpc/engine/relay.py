@@ -25,6 +25,7 @@ class Relay:
         server: where what comes there goes; for the log.
         connect: connects with it.
         carry: moves what is said between a client and the server, until both are done.
+        ended: called when a connection is over, and counted no more.
 
     Raises:
         BindError: the address cannot be had.
@@ -36,10 +37,12 @@ class Relay:
         server: Endpoint,
         connect: Callable[[], Stream],
         carry: Carry = pump,
+        ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._server = server
         self._connect = connect
         self._carry_between = carry
+        self._ended = ended
         self._acceptor = Acceptor(listen)
         self._lock = Lock()  # guards the one below
         self._open: dict[Thread, list[Stream]] = {}
@@ -65,6 +68,10 @@ class Relay:
                 stream.shut()
         for thread in still_open:
             thread.join()
+
+    def close(self) -> None:
+        """Listen no more, where `run` was never called."""
+        self._acceptor.close()
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
@@ -97,3 +104,4 @@ class Relay:
             streams = self._open.pop(thread)
         for stream in streams:
             stream.close()
+        self._ended()

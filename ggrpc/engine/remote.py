@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Lock
 from types import TracebackType
 
 from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, go_on
@@ -71,7 +70,7 @@ class RemoteBuffer(Buffer):
             self.client.set_tensor(tensor, data[at : at + tensor.ne[0]])
 
     def fill(self, offset: int, size: int, value: int) -> None:
-        if (offset, size) == (0, self.size):
+        if (offset, size) == (0, self.size) and not self.freed:
             self.client.clear(self.handle, value)
         elif Command.MEMSET_TENSOR in self.client.dialect.commands:
             for _, tensor in self._parts(offset, size):
@@ -85,6 +84,8 @@ class RemoteBuffer(Buffer):
                 self.put(offset, view)
 
     def free(self) -> None:
+        if self.freed:
+            return
         self.freed = True
         with suppress(TransportError):  # where the session is over, so is the buffer
             self.client.free(self.handle)
@@ -99,7 +100,16 @@ class RemoteBuffer(Buffer):
         return all(self.client.copy_tensor(a, b) for (_, a), (_, b) in there)
 
     def _parts(self, offset: int, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Bytes as tensors that one message can carry, and where each begins."""
+        """Bytes as tensors that one message can carry, and where each begins.
+
+        Raises:
+            DeviceError: the buffer was freed, for which a server ends the session.
+        """
+        if self.freed:
+            raise DeviceError(
+                f"a buffer on {self.client.endpoint} is used after it was freed",
+                endpoint=str(self.client.endpoint),
+            )
         for at in range(0, size, MOST_AT_ONCE):
             ne = (min(MOST_AT_ONCE, size - at), 1, 1, 1)
             nb = contiguous_nb(GGMLType.I8, ne)
@@ -108,23 +118,25 @@ class RemoteBuffer(Buffer):
 
 
 class RemoteProgram(Program):
-    """A graph that a server is told to run, by GRAPH_RECOMPUTE where it was the last.
+    """A graph that a server is told to run.
 
     Args:
-        run: tells it.
-        buffers: what the graph uses.
+        device: where.
+        graph: encoded for that server.
+        buffers: what it uses.
     """
 
     def __init__(
-        self, run: Callable[[RemoteProgram], None], buffers: list[RemoteBuffer]
+        self, device: RemoteDevice, graph: bytes, buffers: list[RemoteBuffer]
     ) -> None:
-        self._run = run
+        self._device = device
+        self._graph = graph
         self._buffers = buffers
 
     def run(self, pause: Callable[[], None] = go_on) -> None:
         if any(buffer.freed for buffer in self._buffers):
             raise DeviceError("a buffer of the graph has been freed")
-        self._run(self)
+        self._device.client.run(self._graph, self._device.number)
 
 
 class RemoteDevice(Device):
@@ -148,8 +160,6 @@ class RemoteDevice(Device):
         )
         self.alignment = client.alignment(number)
         self.max_size = client.max_size(number)
-        self._last: RemoteProgram | None = None
-        self._runs = Lock()  # guards `_last`, which must be what the server thinks
 
     def memory(self) -> Memory:
         return self.client.memory(self.number)
@@ -194,22 +204,8 @@ class RemoteDevice(Device):
             else tensor
             for tensor in graph.tensors.values()
         ]
-        payload = self.client.encode(Graph.of(tensors, graph.node_ids))
-        return RemoteProgram(self._runner(payload), list(there.values()))
-
-    def _runner(self, payload: bytes) -> Callable[[RemoteProgram], None]:
-        again = Command.GRAPH_RECOMPUTE in self.client.dialect.commands
-
-        def run(program: RemoteProgram) -> None:
-            with self._runs:
-                if again and self._last is program:
-                    self.client.recompute(self.number)
-                else:
-                    self._last = None  # until it is told
-                    self.client.compute_encoded(payload, self.number)
-                    self._last = program
-
-        return run
+        encoded = self.client.encode(Graph.of(tensors, graph.node_ids))
+        return RemoteProgram(self, encoded, list(there.values()))
 
 
 def operations_of(node: Node) -> Iterator[Op | UnaryOp | GluOp]:

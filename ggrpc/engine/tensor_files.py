@@ -7,17 +7,20 @@ format allows it. Files of one tensor's raw bytes are `array_files`' business.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
+from ggrpc.engine.array_files import load
 from ggrpc.engine.gguf_file import tensors_of
 from ggrpc.engine.values import NUMPY, ne_of, pack, type_of
-from ggrpc.errors import ConfigError
+from ggrpc.errors import ConfigError, FileError, GgrpcError
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -51,10 +54,11 @@ def tensors_in(path: Path) -> Iterator[Loaded]:
     """The tensors of a file, in its order.
 
     Raises:
-        ConfigError: it cannot be read, is cut short, is of no known kind, or has a
-            tensor that ggml has no type for.
+        ConfigError: it is of no known kind, or has a tensor that ggml has no type for.
+        FileError: it cannot be read, or is cut short.
     """
-    read = READERS.get(path.suffix)
+    kind = path.suffix.lower()
+    read = READERS.get(kind)
     if read is None:
         raise ConfigError(
             f"{path} is of no known kind: use one of {', '.join(READERS)}"
@@ -63,23 +67,27 @@ def tensors_in(path: Path) -> Iterator[Loaded]:
         yield from read(path)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except GgrpcError:
+        raise
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, EOFError, struct.error) as error:
-        raise ConfigError(f"{path} is no whole {path.suffix} file: {error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # zip, zlib, JSON: anything may come of a rotten file
+        raise FileError(f"{path} is no whole {kind} file: {error}") from None
 
 
 def _npy(path: Path) -> Iterator[Loaded]:
-    yield _of_array(path.stem, np.load(path, mmap_mode="r", allow_pickle=False))
+    yield _of_array(path.stem, load(path))
 
 
 def _npz(path: Path) -> Iterator[Loaded]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, NpzFile(file) as arrays:
         for name in arrays.files:
             yield _of_array(name, arrays[name])
 
 
-def _of_array(name: str, array: np.ndarray[Any, Any]) -> Loaded:
+def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> Loaded:
+    if isinstance(array, bytes):
+        raise ValueError(f"{name} is no array")
     type = type_of(array)
     return Loaded(name, type, ne_of(array.shape), pack(array, type))
 
@@ -95,17 +103,19 @@ def _safetensors(path: Path) -> Iterator[Loaded]:
     for name, entry in header.items():
         if name != "__metadata__":
             start, end = entry["data_offsets"]
-            ne = ne_of(entry["shape"])
-            yield _of_bytes(name, entry["dtype"], ne, data[start:end])
+            yield _of_bytes(name, entry["dtype"], entry["shape"], data[start:end])
 
 
-def _of_bytes(name: str, dtype: str, ne: Dims, data: memoryview) -> Loaded:
+def _of_bytes(
+    name: str, dtype: str, shape: Sequence[object], data: memoryview
+) -> Loaded:
+    dims = [n for n in shape if isinstance(n, int) and n >= 0]
     type = SAFETENSORS.get(dtype)
     if type is None:
         raise ConfigError(f"ggml has no type for {name}, which is {dtype}")
-    if len(data) != int(np.prod(ne, dtype=np.int64)) * type.type_size:
-        raise ValueError(f"{name} has {len(data)} bytes for a shape of {ne}")
-    return Loaded(name, type, ne, data)
+    if len(dims) != len(shape) or len(data) != math.prod(dims) * type.type_size:
+        raise ValueError(f"{name} has {len(data)} bytes for a shape of {shape}")
+    return Loaded(name, type, ne_of(dims), data)
 
 
 def _gguf(path: Path) -> Iterator[Loaded]:

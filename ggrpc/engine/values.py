@@ -53,10 +53,13 @@ def ne_of(shape: Sequence[int]) -> Dims:
     """The dimensions of an array of a shape.
 
     Raises:
-        ConfigError: it has more than 4.
+        ConfigError: it has more than 4, or a negative one.
     """
-    if len(shape) > MAX_DIMS:
-        raise ConfigError(f"ggml's tensors have {MAX_DIMS} dimensions, not {shape}")
+    if len(shape) > MAX_DIMS or min(shape, default=0) < 0:
+        raise ConfigError(
+            f"{list(shape)} is no shape of ggml's: {MAX_DIMS} dimensions at most, none "
+            "of them negative"
+        )
     a, b, c, d = (*reversed(shape), 1, 1, 1, 1)[:MAX_DIMS]
     return a, b, c, d
 

@@ -15,6 +15,8 @@ from ggrpc.devices.cpu.arrays import Array
 from ggrpc.engine.array_files import load, save
 from ggrpc.engine.computation import Computation
 from ggrpc.engine.holding import Holder
+from ggrpc.engine.inspection.graphs import graphs_in
+from ggrpc.engine.noise import normal_bytes
 from ggrpc.engine.remote import RemoteServer
 from ggrpc.engine.stored import DeviceTensor
 from ggrpc.engine.values import pack
@@ -38,6 +40,12 @@ class Output(NamedTuple):
 
     tensor: Tensor
     values: Array
+
+    def listed(self) -> Any:
+        """The values in lists, None for infinity and NaN, which JSON lacks."""
+        values = self.values.astype(object)
+        values[~np.isfinite(self.values)] = None
+        return values.tolist()
 
 
 class Workbench:
@@ -86,25 +94,21 @@ class Workbench:
             values: nested lists, one number for all elements, or a file's path.
             type: of a new tensor; None for that of the file's values, or F32.
         """
-        data = load(values) if isinstance(values, Path) else self._array(values)
+        data = load(values) if isinstance(values, Path) else _array(values)
         if isinstance(data, bytes):
             self._stored(name).set_bytes(data)
         elif name in self.stored and type is None:
             tensor = self.stored[name]
-            whole = (
-                np.broadcast_to(data, tensor.numpy().shape) if not data.ndim else data
-            )
-            tensor.set(whole)
+            tensor.set(data if data.ndim else np.broadcast_to(data, tensor.ne[::-1]))
         else:
             device = self.server.device(self.number)
-            self._put(name, DeviceTensor.of(device, data, type))
+            plain = None if isinstance(values, Path) else "F32"
+            self._put(name, DeviceTensor.of(device, data, type or plain))
 
     def randomize(self, name: str) -> None:
         """Fill a tensor with random values around 0, the same every time."""
-        tensor = self._stored(name)
-        rng = np.random.default_rng(SEED)
-        values = rng.standard_normal(tensor.ne[::-1], np.float32)
-        tensor.set_bytes(pack(values, tensor.type))
+        stored = self._stored(name)
+        stored.set_bytes(normal_bytes(stored.tensor, np.random.default_rng(SEED)))
 
     def get(self, name: str) -> Output:
         """A tensor of data, or what the graph gave for a node."""
@@ -124,8 +128,10 @@ class Workbench:
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor that `get` and `save` know."""
-        named = {name: stored.tensor for name, stored in self.stored.items()}
-        named.update({name: output.tensor for name, output in self.outputs.items()})
+        # Copies, for a holder asks from another thread.
+        stored, outputs = dict(self.stored), dict(self.outputs)
+        named = {name: tensor.tensor for name, tensor in stored.items()}
+        named.update({name: output.tensor for name, output in outputs.items()})
         return [
             {
                 "name": name,
@@ -172,6 +178,8 @@ class Workbench:
             raise ConfigError(f"there is no op '{op}': 'help ops' lists them")
         if name in self.stored or name in self.nodes or not NAME.fullmatch(name):
             raise ConfigError(f"'{name}' cannot be a new node's name")
+        if "name" in options:
+            raise ConfigError("a node's name stands before its op")
         given = [self._tensor(a) if isinstance(a, str) else a for a in arguments]
         try:
             tensor = getattr(self._g, op)(*given, name=name, **options)
@@ -179,6 +187,46 @@ class Workbench:
             raise ConfigError(f"{op}: {error}") from None
         self.nodes[name] = tensor
         self._forget()
+
+    def load(self, path: Path, number: int) -> None:
+        """Take a graph of a recording, in the place of the one there is.
+
+        The data that it reads become tensors, all zeros where there is none of that
+        name, type and shape yet.
+
+        Args:
+            path: as `graphs_in` takes it.
+            number: of the graph, from 1 on.
+
+        Raises:
+            RecordingError: the file cannot be read.
+            ConfigError: it has no such graph.
+        """
+        with graphs_in(path) as graphs:
+            if not 1 <= number <= len(graphs):
+                raise ConfigError(f"{path} has {len(graphs)} graphs, no {number}")
+            g = GraphBuilder.of(graphs[number - 1].read())
+        self.new_graph()
+        self._g = g
+        for tensor in g.tensors:
+            name = tensor.name or str(tensor.id)
+            if name in self.nodes or name in self._leaves:
+                name += f".{tensor.id}"  # the names of a client need not differ
+            if tensor.op:
+                self.nodes[name] = tensor
+            elif not tensor.view_src:
+                self._leaves[name] = tensor
+                self._provide(name, tensor)
+
+    def _provide(self, name: str, tensor: Tensor) -> None:
+        """Have memory for a graph's data."""
+        there = self.stored.get(name)
+        if there and (there.type, there.ne) == (tensor.type, tensor.ne):
+            return
+        if there:
+            there.free()
+        device = self.server.device(self.number)
+        self.stored[name] = DeviceTensor(device, tensor.type, *tensor.ne)
 
     def new_graph(self) -> None:
         """Begin a new graph."""
@@ -210,8 +258,9 @@ class Workbench:
         """Compute the same graph again, by GRAPH_RECOMPUTE where the server has it."""
         if self._computation is None:
             raise ConfigError("nothing was computed yet: 'compute' does")
+        names = {tensor.id: name for name, tensor in self.nodes.items()}
         values = self._computation.run()
-        self.outputs = {t.name: Output(t, array) for t, array in values.items()}
+        self.outputs = {names[t.id]: Output(t, array) for t, array in values.items()}
 
     def hold(self) -> None:
         """Let other processes save what there is, until `close`."""
@@ -238,12 +287,6 @@ class Workbench:
         for tensor in self.stored.values():
             tensor.free()
         self.stored.clear()
-
-    def _array(self, values: object) -> Array:
-        try:
-            return np.asarray(values, np.float32)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"these are no numbers in rows: {error}") from None
 
     def _put(self, name: str, tensor: DeviceTensor) -> None:
         if name in self.nodes or not NAME.fullmatch(name):
@@ -273,3 +316,13 @@ class Workbench:
             self._computation.close()
             self._computation = None
         self.outputs = {}
+
+
+def _array(values: object) -> Array:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise ConfigError("these are no numbers in rows of the same length")
+    return array

@@ -7,7 +7,7 @@ it. What computes it lives under `ggrpc.devices`, in files of the same name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, get_type_hints
@@ -46,6 +46,14 @@ class Node(NamedTuple):
             raise GraphError(f"{self.tensor}: source {at} is missing")
         return tensor
 
+    @property
+    def reads(self) -> Iterator[Tensor]:
+        """The sources whose values it reads."""
+        sources = contract_of(self.tensor.op).sources
+        for tensor, source in zip(self.src, sources, strict=False):
+            if tensor is not None and not source.target:
+                yield tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -56,12 +64,14 @@ class Source:
         types: the types that it may have.
         optional: whether it may be absent.
         index: whether the op reads its values as indices.
+        target: whether it only says where the result goes.
     """
 
     name: str
     types: frozenset[GGMLType]
     optional: bool = False
     index: bool = False
+    target: bool = False
 
 
 def one_each(node: Node) -> int:

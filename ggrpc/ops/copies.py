@@ -109,7 +109,7 @@ define(
     ),
     Contract(
         Op.CPY,
-        (_a, Source("b", ANY)),
+        (_a, Source("b", ANY, target=True)),
         ANY,
         like(B),
         rules=(same_elements(A, B), same_type(RESULT, B)),
@@ -136,7 +136,7 @@ define(
         (
             Source("b", FLOATS),
             Source("c", INDEX, index=True),
-            Source("a", ANY, optional=True),  # absent before 2025-09
+            Source("a", ANY, optional=True, target=True),  # absent before 2025-09
         ),
         FLOATS | QUANTIZED | I32,
         _set_rows_ne,

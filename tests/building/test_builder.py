@@ -9,6 +9,7 @@ from ggrpc.building import GraphBuilder
 from ggrpc.building.signatures import BY_HAND, methods
 from ggrpc.building.stub import stub
 from ggrpc.errors import GraphError
+from ggrpc.graph import Graph
 from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.ops import CONTRACTS, Node
 from ggrpc.ops.triangles import Triangle
@@ -167,3 +168,35 @@ def test_stub_reads_like_python() -> None:
     text = stub()
     compile(text, "methods.pyi", "exec")
     assert re.search(r"def mul_mat_id\(\n\s+self,\n\s+as_: Tensor,", text)
+
+
+def test_graph_from_elsewhere_goes_on(g: GraphBuilder) -> None:
+    x = g.tensor("F32", 4, name="x")
+    y = g.reshape(g.add(x, x), 2, 2)
+    sent = g.graph()
+    moved = Graph.of(
+        [
+            t._replace(
+                id=t.id + 0x1000,
+                src=tuple(id and id + 0x1000 for id in t.src),
+                view_src=t.view_src and t.view_src + 0x1000,
+                buffer=7,
+                data=0x4000 * t.id,
+            )
+            for t in reversed(sent.tensors.values())
+        ],
+        [id + 0x1000 for id in sent.node_ids],
+    )
+    again = GraphBuilder.of(moved)
+    assert again.graph() == sent
+    assert again.sqr(again.tensors[-1]).ne == y.ne
+
+
+def test_what_a_graph_reads_of_another_is_data(g: GraphBuilder) -> None:
+    x = g.tensor("F32", 4)
+    y = g.add(x, x)
+    z = g.sqr(y)
+    part = GraphBuilder.of(Graph.of(g.tensors, [z.id]))
+    assert [tensor.op for tensor in part.tensors] == [Op.NONE, Op.NONE, Op.SQR]
+    with pytest.raises(GraphError, match="the graph lacks tensor 0x2"):
+        GraphBuilder.of(Graph.of([z], [z.id]))

@@ -22,6 +22,7 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
         (errors.Cancelled, 130),
         (errors.RefusedError, 6),
         (errors.GraphError, 1),
+        (errors.FileError, 9),
         (errors.RecordingError, 9),
         (errors.DeviceError, 8),
         (errors.UnsupportedOp, 8),

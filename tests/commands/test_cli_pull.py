@@ -55,10 +55,19 @@ def test_pull_replaces_nothing_unless_told(piped, holding: str) -> None:  # type
     assert np.load("x.npy").shape == (2, 2)
 
 
+def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
+    Path("w.npy").write_text("dear to somebody")
+    outcome = piped("pull", holding, "x", "w", "--json")
+    assert outcome.code == 6
+    assert [row["file"] for row in outcome.rows] == ["x.npy"]
+    assert "w.npy is there already" in outcome.err
+    assert piped("pull", holding, "x", "nix", "--force").out == ""
+
+
 def test_pull_of_what_is_not_held_exits_6(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = piped("pull", holding, "y")
     assert code == 6
     assert f"no tensor 'y' is held on {holding}" in err
     code, _, err = piped("pull", "elsewhere:1", "y")
     assert code == 6
-    assert "holds anything on elsewhere:1: type 'hold'" in err
+    assert "holds anything on elsewhere:1: 'ggrpc push --hold' does" in err

@@ -84,21 +84,27 @@ def test_arrays_are_read_back(piped, served: Served, tmp_path: Path) -> None:  #
 
 
 @pytest.mark.parametrize(
-    ("name", "contents", "said"),
+    ("name", "contents", "code", "said"),
     [
-        ("x.txt", b"", "no known kind"),
-        ("x.npy", b"no numpy", "no whole .npy file"),
-        ("x.safetensors", b"\xff" * 20, "no whole .safetensors file"),
-        ("x.gguf", b"GGUF" + bytes(20), "no whole GGUF"),
+        ("x.txt", b"", 2, "no known kind"),
+        ("x.npy", b"no numpy", 9, "cannot read"),
+        ("x.safetensors", b"\xff" * 20, 9, "no whole .safetensors file"),
+        ("x.gguf", b"GGUF" + bytes(20), 9, "no whole GGUF"),
     ],
 )
 def test_file_that_cannot_be_read_is_one_line(  # type: ignore[no-untyped-def]
-    piped, served: Served, tmp_path: Path, name: str, contents: bytes, said: str
+    piped,
+    served: Served,
+    tmp_path: Path,
+    name: str,
+    contents: bytes,
+    code: int,
+    said: str,
 ) -> None:
     path = tmp_path / name
     path.write_bytes(contents)
     outcome = piped("push", str(path), str(served.endpoint))
-    assert (outcome.code, outcome.out) == (2, "")
+    assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err and outcome.err.count("\n") == 1
 
 

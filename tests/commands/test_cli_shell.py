@@ -14,9 +14,11 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from ggrpc.commands import shell_prompt
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.main import run
 from ggrpc.commands.shell_prompt import ShellCompleter, history_of, typed_lines
+from ggrpc.commands.shell_verbs import VERBS
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.registry import connect
@@ -125,7 +127,7 @@ def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None: 
         ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
         ("set 'x", 2, "cannot read this: no closing quotation"),
         ("help nothing", 2, "nothing is known of 'nothing'"),
-        ("run /nix", 2, "cannot read /nix"),
+        ("run /nix", 9, "cannot read /nix"),
         ("device 9", 6, "has no device 9"),
         ("node y get_rows - -", 1, "GET_ROWS 'y': source 0 is missing"),
     ],
@@ -183,6 +185,21 @@ def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> No
 def bench(node: Endpoint) -> Iterator[Workbench]:
     with connect(node, timeout=60) as server:
         yield Workbench(server)
+
+
+def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupted(bench: Workbench, words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    out = Terminal()
+    environment = Environment(out, io.StringIO(), 100, stdin=Terminal())
+    monkeypatch.setitem(VERBS, "wait", VERBS["wait"]._replace(run=interrupted))
+    monkeypatch.setattr(
+        shell_prompt, "typed_lines", lambda *_: iter(["set x 2", "wait", "get x"])
+    )
+    assert run(["shell", str(node)], environment) == 0
+    assert out.getvalue() == "[2.]\n"
+    assert shell(node, "wait\nmem\n").code == 130
 
 
 def test_ctrl_c_gives_up_a_line(bench: Workbench) -> None:

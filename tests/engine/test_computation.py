@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -221,3 +222,17 @@ def test_close_gives_the_memory_back(devices: Devices) -> None:
     with Computation(g, {w: W, x: X}, devices=[near]):
         assert near._handed_out > 0  # type: ignore[attr-defined]
     assert near._handed_out == 0  # type: ignore[attr-defined]
+
+
+def test_threads_share_a_computation() -> None:
+    g = GraphBuilder()
+    x, y = g.tensor("F32", 4096), g.tensor("F32", 4096)
+    z = g.sub(x, y)
+    with Computation(g) as computation:
+
+        def run(value: int) -> None:
+            array = np.full(4096, value, np.float32)
+            assert not computation.run({x: array, y: array})[z].any()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(run, range(200)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
@@ -21,6 +23,16 @@ def test_devices_of_a_server_are_found_by_name() -> None:
     assert len(registry) == 0
     with pytest.raises(Cancelled):
         device.memory()
+
+
+def test_server_is_connected_to_once_by_any_thread() -> None:
+    with running() as endpoint, Registry(timeout=60) as registry:
+        name = f"rpc://{endpoint}/0"
+        assert name not in registry
+        with ThreadPoolExecutor(8) as pool:
+            devices = set(pool.map(registry.__getitem__, [name] * 8))
+        assert devices == set(registry.add_server(endpoint))
+        assert name in registry
 
 
 def test_devices_of_this_machine_are_opened_once() -> None:

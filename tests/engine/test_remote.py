@@ -3,13 +3,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from ggrpc.building import GraphBuilder
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.engine.client import connect
+from ggrpc.engine.computation import Computation
 from ggrpc.engine.remote import RemoteBuffer, RemoteDevice, RemoteServer
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1, V7_0_0, V7_0_1
 from ggrpc.engine.wire.op_tables import op_table
@@ -134,6 +137,43 @@ def test_copy_from_this_machine(device: RemoteDevice) -> None:
     assert bytes(near.memory) == bytes(4) + b"\t" * 8 + bytes(4)
     near.free()
     far.free()
+
+
+def test_graph_runs_again_after_any_buffer_was_freed(device: RemoteDevice) -> None:
+    g = GraphBuilder()
+    x = g.tensor("F32", 8)
+    y = g.add(x, x)
+    with Computation(g, devices=[device]) as computation:
+        for value in range(3):
+            array = np.full(8, value, np.float32)
+            assert np.array_equal(computation.run({x: array})[y], 2 * array)
+            device.allocate(64).free()
+
+
+def test_threads_share_a_session(device: RemoteDevice) -> None:
+    def work(seed: int) -> None:
+        g = GraphBuilder()
+        x = g.tensor("F32", 8)
+        y = g.scale(x, scale=seed)
+        with Computation(g, devices=[device]) as computation:
+            for value in range(20):
+                array = np.full(8, value, np.float32)
+                assert np.array_equal(computation.run({x: array})[y], seed * array)
+                device.allocate(64).free()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_freed_buffer_cannot_be_used(device: RemoteDevice) -> None:
+    buffer = device.allocate(64)
+    buffer.free()
+    buffer.free()
+    with pytest.raises(DeviceError, match="used after it was freed"):
+        buffer.put(0, memoryview(b"x"))
+    with pytest.raises(DeviceError, match="used after it was freed"):
+        buffer.fill(0, 64, 1)
+    device.synchronize()  # the session lives
 
 
 def test_memory_and_limits_are_told(device: RemoteDevice) -> None:

@@ -8,7 +8,14 @@ import pytest
 
 from ggrpc.engine.registry import connect
 from ggrpc.engine.workbench import OPS, Workbench
-from ggrpc.errors import ConfigError, GraphError, RefusedError
+from ggrpc.errors import (
+    ConfigError,
+    FileError,
+    GraphError,
+    RecordingError,
+    RefusedError,
+)
+from tests.support.paths import shared
 from tests.support.servers import running
 
 
@@ -49,6 +56,39 @@ def test_random_values_are_the_same_every_time(bench: Workbench) -> None:
     bench.randomize("x")
     assert np.array_equal(bench.get("x").values, first)
     assert first.std() > 0.5
+
+
+def test_every_type_takes_random_values(bench: Workbench) -> None:
+    for type in "iq2_xxs", "i32", "bf16":
+        bench.alloc("x", type, [256, 2])
+        bench.randomize("x")
+        assert bench.get("x").values.any()
+
+
+def test_whole_numbers_stay_exact(bench: Workbench) -> None:
+    bench.set("x", [(1 << 53) + 1], "i64")
+    assert bench.get("x").values.tolist() == [(1 << 53) + 1]
+
+
+def test_graph_of_a_captured_session_is_loaded_and_computed(bench: Workbench) -> None:
+    session = shared("traces/7.0.0")
+    bench.load(session, 1)
+    weights = {n for n, t in bench.stored.items() if n.endswith(".weight")}
+    assert "blk.0.attn_q.weight" in weights and "result_output" in bench.nodes
+    for name in weights:
+        bench.randomize(name)
+    bench.compute(["result_output"])
+    assert bench.get("result_output").values.shape == (6, 512)
+    kept = {name: bench.stored[name] for name in weights}
+    bench.load(session, 2)  # the weights are there, the tokens are fewer
+    assert {name: bench.stored[name] for name in weights} == kept
+    bench.compute([])
+    assert bench.get("result_output").values.shape == (512,)
+    with pytest.raises(ConfigError, match="has 2 graphs, no 3"):
+        bench.load(session, 3)
+    with pytest.raises(RecordingError, match="No such file"):
+        bench.load(Path("/nix"), 1)
+    bench.compute([])  # the graph is there still
 
 
 def test_files_are_read_and_written(bench: Workbench, tmp_path: Path) -> None:
@@ -105,6 +145,11 @@ def test_graph_goes_with_the_data_that_it_reads(bench: Workbench) -> None:
     assert not bench.stored
 
 
+def test_file_that_is_not_there_is_said(bench: Workbench) -> None:
+    with pytest.raises(FileError, match=r"cannot read /nix\.npy: No such file"):
+        bench.set("x", Path("/nix.npy"))
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -112,7 +157,9 @@ def test_graph_goes_with_the_data_that_it_reads(bench: Workbench) -> None:
         (lambda b: b.alloc("1x", "f32", [1]), "'1x' cannot be a tensor's name"),
         (lambda b: b.alloc("x", "f33", [1]), "there is no type 'f33'"),
         (lambda b: b.set("x", [[1], [2, 3]]), "these are no numbers in rows"),
-        (lambda b: b.set("x", Path("/nix.npy")), "cannot read /nix.npy"),
+        (lambda b: b.set("x", [None]), "these are no numbers in rows"),
+        (lambda b: b.alloc("x", "f32", [-3]), "none of them negative"),
+        (lambda b: b.node("y", "arange", [1, 2], {"name": "z"}), "stands before"),
         (lambda b: b.node("y", "explode", [], {}), "there is no op 'explode'"),
         (lambda b: b.node("y", "sqr", ["nix"], {}), "there is no tensor 'nix'"),
         (lambda b: b.node("y", "sqr", [], {}), "sqr: missing a required argument"),

@@ -17,8 +17,9 @@ from ggrpc.devices.opencl.buffer import (
     OpenClBuffer,
     SharedBuffer,
 )
-from ggrpc.devices.opencl.build import Builder, first_line
+from ggrpc.devices.opencl.build import Builder, failures_named, first_line
 from ggrpc.devices.opencl.discovery import Found
+from ggrpc.devices.opencl.hashing import OpenClChunks
 from ggrpc.devices.opencl.program import Compiler, OpenClProgram
 from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.opencl.traits import Traits, traits_of
@@ -67,12 +68,10 @@ class OpenClDevice(Device):
         self._handed_out = 0
         # Rooms are given back by whoever collects garbage, in the middle of anything.
         self._handing_out = RLock()
-        try:
+        with failures_named(self.name):
             self._context = cl.Context([found.device])
             self.queue = _queue(self._context, keeps_time)
-        except cl.Error as error:
-            raise DeviceError(f"{self.name}: {first_line(error)}") from error
-        self.builder = Builder(self._context)
+        self.builder = Builder(self._context, self.name)
 
     def memory(self) -> Memory:
         if self.traits.shares_memory:
@@ -88,6 +87,10 @@ class OpenClDevice(Device):
         if self.traits.shares_memory:
             return self._allocate_shared(size)
         return self._allocate_own(size)
+
+    def chunks(self) -> OpenClChunks:
+        shares = self.traits.shares_memory
+        return OpenClChunks(self._context, self.builder, self.name, shares)
 
     def supports(self, node: Node) -> bool:
         return self.cpu.supports(node)
@@ -108,8 +111,12 @@ class OpenClDevice(Device):
             raise self._out_of_memory(size, first_line(error)) from error
 
     def _allocate_own(self, size: int) -> OpenClBuffer:
-        make = partial(DeviceBuffer, size, self.queue, self._shadow, self._freed)
-        return self._hand_out(size, make)
+        return self._hand_out(
+            size,
+            partial(
+                DeviceBuffer, size, self.name, self.queue, self._shadow, self._freed
+            ),
+        )
 
     def _hand_out(self, size: int, make: Callable[[], Made]) -> Made:
         """Make something that takes so many bytes of the device's own memory."""
@@ -119,7 +126,7 @@ class OpenClDevice(Device):
                 raise self._out_of_memory(size, f"{free / GIB:.2f} GiB are free")
             try:
                 made = make()
-            except cl.Error as error:
+            except (cl.Error, DeviceError) as error:
                 raise self._out_of_memory(size, first_line(error)) from error
             self._handed_out += size
         return made

@@ -19,12 +19,12 @@ import pyopencl as cl
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.opencl.buffer import OpenClBuffer
-from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.opencl.build import Define, failures_named
 from ggrpc.devices.opencl.dense import is_aligned
 from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
-from ggrpc.errors import DeviceError, GraphError
+from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
@@ -101,7 +101,17 @@ def is_supported(node: Node) -> bool:
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return op in KERNELS and KERNELS[op].accepts(node)
+    if op not in KERNELS or not KERNELS[op].accepts(node):
+        return False
+    return all(t is None or _is_aligned(t) for t in (*node.src, node.tensor))
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    """Whether each element is where its type belongs: to read it elsewhere may cost a
+    card its context, and with it all sessions their memory."""
+    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
+    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
+    return not any(at % unit for at in (tensor.data, *steps))
 
 
 class OpenClProgram(Program):
@@ -169,7 +179,7 @@ class OpenClProgram(Program):
             profile.add(label, nanoseconds * 1e-9, on_device=True)
 
     def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
-        try:
+        with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), STRETCH):
                     stretch(at)
@@ -177,8 +187,6 @@ class OpenClProgram(Program):
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # nothing may run when the buffers are freed
-        except cl.Error as error:
-            raise DeviceError(f"{self._name}: {first_line(error)}") from error
         if self._fault[0]:
             self._raise_fault()
 
@@ -248,14 +256,12 @@ class Compiler:
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
         self._aligned = list(map(self._is_aligned, nodes))
         self._cpu.expect(nodes)
-        cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
-        try:
+        with failures_named(self._device.name):
+            cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
             at = 0
             while at < len(nodes):
                 at += self._take(nodes, at)
             self._run_on_cpu()
-        except cl.Error as error:
-            raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
         return OpenClProgram(
             self._device.name,
             self._queue,

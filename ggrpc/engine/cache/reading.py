@@ -26,13 +26,6 @@ def crc_of(view: memoryview, crc: int = 0) -> int:
     return zlib.crc32(view, crc)
 
 
-def hash_of(view: memoryview) -> int:
-    """The hash of bytes that lie somewhere already."""
-    hasher = Hasher()
-    hasher.update(view)
-    return hasher.value
-
-
 def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:
     """Fill `view` with a file's bytes from `at` on.
 
@@ -66,6 +59,7 @@ def scan(
     at: int,
     size: int,
     path: Path,
+    hasher: Hasher,
     moved: Callable[[int], None] = lambda count: None,
 ) -> tuple[int, int]:
     """Go over bytes of a file.
@@ -75,6 +69,7 @@ def scan(
         at: the first byte.
         size: how many.
         path: the file's.
+        hasher: a new one.
         moved: called with numbers of bytes that are done; may raise.
 
     Returns:
@@ -84,7 +79,7 @@ def scan(
         TornError: there are not so many.
         OSError: they cannot be read.
     """
-    hasher, crc = Hasher(), 0
+    crc = 0
     scratch = memoryview(bytearray(min(PIECE, size)))
     for start in range(0, size, PIECE):
         piece = scratch[: size - start]

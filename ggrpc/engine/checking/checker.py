@@ -68,42 +68,53 @@ class CheckSettings:
     full: bool = False
 
     @property
-    def cases(self) -> Iterator[Case]:
+    def cases(self) -> list[Case]:
         """What is computed."""
-        yield from language.cases()
-        if self.full:
-            yield from others.cases()
+        return [*language.cases(), *(others.cases() if self.full else ())]
 
 
 class Checker:
     """Checks one server, in a session of its own; where that breaks, in another one.
 
+    A context manager, for as long as there is a session.
+
     Args:
         endpoint: the server.
         settings: what is checked.
+
+    Attributes:
+        total: how many findings there will be.
+
+    Raises:
+        GgrpcError: there is no session to be had.
     """
 
     def __init__(self, endpoint: Endpoint, settings: CheckSettings) -> None:
         self._endpoint = endpoint
         self._settings = settings
-        self._server: RemoteServer | None = None
+        self._cases = settings.cases
+        self._server: RemoteServer | None = settings.connect(endpoint)
+        self._devices = range(len(self._server.devices))
+        self.total = len(self._devices) * (len(STEPS) + len(self._cases))
+
+    def __enter__(self) -> Checker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._server is not None:
+            self._server.close()
 
     def run(self) -> Iterator[Finding]:
         """Check; the findings come as they are made.
 
         Raises:
-            GgrpcError: there is no session to be had, at first or ever again.
+            GgrpcError: the session broke, and there is no other to be had.
         """
-        self._server = self._settings.connect(self._endpoint)
-        try:
-            for number in range(len(self._server.devices)):
-                for step in STEPS:
-                    yield self._step(number, step)
-                for case in self._settings.cases:
-                    yield self._case(number, case)
-        finally:
-            if self._server is not None:
-                self._server.close()
+        for number in self._devices:
+            for step in STEPS:
+                yield self._step(number, step)
+            for case in self._cases:
+                yield self._case(number, case)
 
     def _step(self, number: int, step: Step) -> Finding:
         device = self._device(number)

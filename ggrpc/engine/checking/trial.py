@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.building import GraphBuilder
-from ggrpc.devices.cpu.arrays import CODECS, Array
+from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Device
 from ggrpc.engine.computation import Computation, Values
+from ggrpc.engine.noise import normal_bytes
 from ggrpc.engine.values import pack
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -74,14 +75,9 @@ class Trial:
         return tensor
 
     def normal(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
-        """Random values around 0, or random blocks where nobody can pack the type."""
+        """Random data, as `normal_bytes` makes them."""
         tensor = self.g.tensor(type, *ne)
-        if tensor.type not in CODECS or CODECS[tensor.type].pack:
-            values = self.rng.standard_normal(tensor.ne[::-1], np.float32)
-            self.data[tensor] = pack(values, tensor.type)
-        else:
-            count = tensor.nelements // tensor.type.blck_size
-            self.data[tensor] = random_blocks(tensor.type, count, self.rng).tobytes()
+        self.data[tensor] = normal_bytes(tensor, self.rng)
         return tensor
 
     def weights(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
@@ -99,24 +95,6 @@ class Trial:
         """Random numbers from 0 on; those of a row are different."""
         rows = [self.rng.permutation(below)[: ne[0]] for _ in range(_rows(ne))]
         return self.given(np.array(rows).reshape(ne[::-1]), type)
-
-
-def random_blocks(type: GGMLType, count: int, rng: np.random.Generator) -> Array:
-    """Random bytes; drawn again where a block's values are huge, tiny or NaN.
-
-    Returns:
-        uint8 of shape (count, type_size).
-    """
-    blocks = np.zeros((count, type.type_size), np.uint8)
-    values = np.empty((count, type.blck_size), np.float32)
-    bad = np.ones(count, bool)
-    while bad.any():
-        blocks[bad] = rng.integers(0, 256, (bad.sum(), type.type_size), np.uint8)
-        with np.errstate(all="ignore"):
-            CODECS[type].unpack(blocks, values)
-            largest = np.abs(values).max(axis=1)
-        bad = ~((largest > 0.1) & (largest < 10))
-    return blocks
 
 
 def result_of(case: Case, device: Device) -> Array:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ggrpc.bounds import Region
 from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.journal import Journal, JournalWriter
+from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter
 from ggrpc.engine.recording.splitter import Watcher, Weights
 from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import RecordingError
 from ggrpc.graph import Graph
 from ggrpc.op import GluOp, Op, UnaryOp
@@ -22,6 +26,7 @@ from ggrpc.ops import Node, contract_of
 from ggrpc.tensor import Tensor
 
 CLIENT, SERVER = ".c2s.bin", ".s2c.bin"  # what each side of a captured session sent
+NOWHERE = Region(0, 0)
 
 
 class Cost(NamedTuple):
@@ -34,6 +39,10 @@ class Cost(NamedTuple):
 
     flops: int
     bytes: int
+
+    def __add__(self, other: object) -> Cost:
+        assert isinstance(other, Cost)
+        return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
     @property
     def intensity(self) -> float | None:
@@ -50,15 +59,14 @@ def cost_of(nodes: Sequence[Node]) -> Cost:
 
 def _bytes(node: Node) -> int:
     """What of the sources is read: of rows that are picked, no more than is picked."""
-    sources = [tensor for tensor in node.src if tensor is not None]
-    read = sum(_content(tensor) for tensor in sources)
+    sources = list(node.reads)
+    read = sum(map(_content, sources))
     written = _content(node.tensor)
     if node.tensor.op is Op.GET_ROWS:
         rows = node.source(1).nelements
         read = rows * sources[0].type.row_size(sources[0].ne[0]) + _content(sources[1])
     elif node.tensor.op is Op.SET_ROWS:
-        rows = node.source(0).nrows
-        read = _content(sources[0]) + _content(sources[1])
+        rows = sources[0].nrows
         written = rows * node.tensor.type.row_size(node.tensor.ne[0])
     elif node.tensor.op is Op.MUL_MAT_ID:
         each = sources[0].nbytes // max(1, sources[0].ne[2])
@@ -89,93 +97,114 @@ class Seen:
         number: counted from 1; the same graph sent again has the same number.
         connection: on which it came first.
         device: the number of the device that it was for.
-        graph: the graph.
         runs: how often it was run.
+        read: reads it from the file, each time anew: a long recording may have more
+            graphs than memory takes.
     """
 
     number: int
     connection: int
     device: int
-    graph: Graph
     runs: int
+    read: Callable[[], Graph]
 
 
-def graphs_in(path: Path) -> list[Seen]:
-    """Every graph of a recording, or of a session captured as `NAME.c2s.bin`.
+@contextmanager
+def graphs_in(path: Path) -> Iterator[list[Seen]]:
+    """Every graph of a recording, or of captured sessions, as long as the file is open.
+
+    Args:
+        path: a recording; or `NAME.c2s.bin`, what a client sent, with what the server
+            sent beside it as `NAME.s2c.bin`; or a folder of such.
 
     Raises:
-        RecordingError: it is neither, or damaged.
+        RecordingError: it is none of them, or damaged.
     """
-    if path.name.endswith(CLIENT):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "trace"
-            _convert(path, copy)
-            return _graphs(copy)
-    return _graphs(path)
+    clients = [path] if path.name.endswith(CLIENT) else sorted(path.glob(f"*{CLIENT}"))
+    with ExitStack() as stack:
+        if clients:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = Path(folder) / "trace"
+            _convert(clients, path)
+        yield _graphs(stack.enter_context(Journal(path)))
 
 
-def _graphs(path: Path) -> list[Seen]:
+def _graphs(journal: Journal) -> list[Seen]:
     found: dict[tuple[int, int, bytes], Seen] = {}
     last: dict[tuple[int, int], Seen] = {}
     talks: dict[int, _Talk] = {}
-    with Journal(path) as journal:
-        for exchange in exchanges(journal):
-            request, connection = exchange.request, exchange.connection
-            talk = talks.setdefault(connection, _Talk(exchange))
-            talk.hear(exchange)
-            if isinstance(request, m.GraphCompute):
-                key = connection, request.device, request.graph
-                seen = found.get(key)
-                if seen is None:
-                    graph = talk.read(request.graph)
-                    number = len(found) + 1
-                    seen = Seen(number, connection, request.device, graph, 0)
-                    found[key] = seen
-                seen.runs += 1
-                last[connection, request.device] = seen
-            elif isinstance(request, m.GraphRecompute):
-                again = last.get((connection, request.device))
-                if again:
-                    again.runs += 1
+    for exchange in exchanges(journal):
+        if isinstance(exchange, Closed):
+            continue
+        connection = exchange.connection
+        talk = talks.setdefault(connection, _Talk(exchange.dialect.tables))
+        talk.hear(exchange)
+        if exchange.message.command == Command.GRAPH_COMPUTE:
+            request = cast(m.GraphCompute, exchange.request)
+            key = connection, request.device, sha256(request.graph).digest()
+            if key not in found:
+                read = talk.reader(exchange)
+                number = len(found) + 1
+                found[key] = Seen(number, connection, request.device, 0, read)
+            last[connection, request.device] = found[key]
+            found[key].runs += 1
+        elif exchange.message.command == Command.GRAPH_RECOMPUTE:
+            device = cast(m.GraphRecompute, exchange.request).device
+            if (connection, device) in last:
+                last[connection, device].runs += 1
     return list(found.values())
 
 
 class _Talk:
-    """What one must know of a connection to read its graphs: the buffers there are."""
+    """What one must know of a connection to read its graphs: the buffers there are.
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._reader = GraphReader(exchange.dialect.tables)
-        self._regions: dict[int, Region] = {}
+    Args:
+        tables: how the client may number ops.
+    """
+
+    def __init__(self, tables: Sequence[OpTable]) -> None:
+        self._reader = GraphReader(tables)
+        self._regions: Mapping[int, Region] = {}
 
     def hear(self, exchange: Exchange) -> None:
-        request, reply = exchange.request, exchange.reply
-        if isinstance(reply, m.Allocated):
+        """Take note of a buffer, and of where it is."""
+        command, reply = exchange.message.command, exchange.reply
+        if command == Command.ALLOC_BUFFER and reply:
             region = Region(reply.remote_ptr, reply.remote_size)
-            self._regions[reply.remote_ptr] = region
-        elif isinstance(request, m.BufferGetBase) and isinstance(reply, m.Base):
-            region = self._regions.get(request.remote_ptr, Region(0, 0))
-            self._regions[request.remote_ptr] = region._replace(base=reply.base_ptr)
+            self._regions = {**self._regions, reply.remote_ptr: region}
+        elif command == Command.BUFFER_GET_BASE and reply:
+            handle = cast(m.BufferGetBase, exchange.request).remote_ptr
+            region = self._regions.get(handle, NOWHERE)._replace(base=reply.base_ptr)
+            self._regions = {**self._regions, handle: region}
 
-    def read(self, payload: bytes) -> Graph:
-        return self._reader.read(payload, self._regions)
+    def reader(self, exchange: Exchange) -> Callable[[], Graph]:
+        """What reads a graph, as it is sent now, whenever it is called."""
+        regions = self._regions
+
+        def read() -> Graph:
+            # Anew, since an exchange remembers what it once decoded.
+            request = replace(exchange).request
+            return self._reader.read(cast(m.GraphCompute, request).graph, regions)
+
+        return read
 
 
-def _convert(client: Path, to: Path) -> None:
-    """Write a captured session as a recording."""
-    server = client.with_name(client.name.replace(CLIENT, SERVER))
-    try:
-        asked, answered = client.read_bytes(), server.read_bytes()
-    except OSError as error:
-        raise RecordingError(
-            f"cannot read {error.filename}: {error.strerror}"
-        ) from error
-    chunks = ChunkWriter(to)
-    journal = JournalWriter(chunks)
-    journal.opened(1, client.name, server.name)
-    watcher = Watcher(journal, 1, Weights.FULL, lambda: None)
-    watcher.requests.feed(memoryview(asked))
-    watcher.replies.feed(memoryview(answered))
-    chunks.close()
+def _convert(clients: Sequence[Path], to: Path) -> None:
+    """Write captured sessions as a recording."""
+    with closing(ChunkWriter(to)) as chunks:
+        journal = JournalWriter(chunks)
+        for connection, client in enumerate(clients, 1):
+            server = client.with_name(client.name.replace(CLIENT, SERVER))
+            try:
+                asked, answered = client.read_bytes(), server.read_bytes()
+            except OSError as error:
+                raise RecordingError(
+                    f"cannot read {error.filename}: {error.strerror}"
+                ) from error
+            journal.opened(connection, client.name, server.name)
+            watcher = Watcher(journal, connection, Weights.FULL, lambda: None)
+            watcher.requests.feed(memoryview(asked))
+            watcher.replies.feed(memoryview(answered))
 
 
 class Change(NamedTuple):

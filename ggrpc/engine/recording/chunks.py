@@ -41,13 +41,17 @@ class ChunkWriter:
 
     def __init__(self, path: Path, force: bool = False) -> None:
         try:
-            self._file = path.open("wb" if force else "xb")
+            self._file = path.open("wb" if force else "xb", buffering=0)
         except FileExistsError:
             raise ConfigError(f"{path} is there already: --force replaces it") from None
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         self._path = path
-        self._file.write(_HEADER.pack(MAGIC, VERSION, 0))
+        try:
+            self._write([_HEADER.pack(MAGIC, VERSION, 0)])
+        except RecordingError:
+            self.close()
+            raise
 
     def append(self, kind: int, *pieces: Bytes) -> None:
         """Write a chunk.
@@ -59,21 +63,24 @@ class ChunkWriter:
         crc = zlib.crc32(head)
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
+        self._write([head, *pieces, _CRC.pack(crc)])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, pieces: list[Bytes]) -> None:
+        """Write at once, so that nothing is lost with the process."""
         try:
-            self._file.writelines((head, *pieces, _CRC.pack(crc)))
+            written = os.writev(self._file.fileno(), pieces)
+            if written < sum(map(len, pieces)):
+                rest = memoryview(b"".join(pieces))[written:]
+                while len(rest):
+                    rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RecordingError(
                 f"cannot write {self._path}: {error.strerror}; what was written before "
                 "is good"
-            ) from error
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise RecordingError(
-                f"cannot write {self._path}: {error.strerror}"
             ) from error
 
 
@@ -98,6 +105,7 @@ class ChunkReader:
         path: the file.
 
     Attributes:
+        size: bytes of the file.
         cut: whether the file ends in the middle of a chunk, once all were listed.
 
     Raises:
@@ -109,7 +117,7 @@ class ChunkReader:
         self.cut = False
         try:
             self._file: BinaryIO = path.open("rb")
-            self._size = os.fstat(self._file.fileno()).st_size
+            self.size = os.fstat(self._file.fileno()).st_size
             header = self._file.read(_HEADER.size)
         except OSError as error:
             raise RecordingError(f"cannot read {path}: {error.strerror}") from error
@@ -133,18 +141,18 @@ class ChunkReader:
     def chunks(self) -> Iterator[Chunk]:
         """Every whole chunk, in order; payloads are not read."""
         at = _HEADER.size
-        while at < self._size:
+        while at < self.size:
             self._file.seek(at)
             head = self._file.read(_HEAD.size)
             if len(head) < _HEAD.size:
                 break
             kind, size = _HEAD.unpack(head)
             end = at + _HEAD.size + size + _CRC.size
-            if end > self._size:
+            if end > self.size:
                 break
             yield Chunk(kind, at + _HEAD.size, size)
             at = end
-        self.cut = at != self._size
+        self.cut = at != self.size
 
     def read(self, chunk: Chunk) -> bytes:
         """The payload.

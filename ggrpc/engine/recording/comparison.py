@@ -31,9 +31,9 @@ def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Dif
     """Compare bytes of a tensor.
 
     Args:
-        tensor: whose; the bytes are whole blocks of its type.
+        tensor: whose.
         ours: what was computed now.
-        theirs: what was recorded.
+        theirs: what was recorded, as many bytes.
         tolerance: the largest nmse that counts as the same.
     """
     mine, right = _values(tensor.type, ours), _values(tensor.type, theirs)
@@ -60,6 +60,9 @@ def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Dif
 
 
 def _values(type: GGMLType, data: bytes) -> Array:
+    """The values; of what cuts through blocks, the bytes."""
+    if len(data) % type.type_size:
+        return np.frombuffer(data, np.uint8)
     if type not in CODECS:
         return np.frombuffer(data, DTYPES[type])
     if type in DTYPES:

@@ -21,7 +21,7 @@ class Model:
         path: the file.
 
     Raises:
-        ConfigError: it cannot be read, is none, or is cut short.
+        FileError: it cannot be read, is none, or is cut short.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class Model:
             hash: their FNV-1a, 0 where it is not known.
         """
         stored = self._stored.get(tensor.name)
-        if stored is None or stored.size != tensor.nbytes:
+        if stored is None or not offset + size <= stored.size == tensor.nbytes:
             return None
         start = stored.at + offset
         view = self._file[start : start + size]

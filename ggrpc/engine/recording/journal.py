@@ -19,10 +19,10 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ggrpc.engine.recording.chunks import Bytes, Chunk, ChunkReader, ChunkWriter
 from ggrpc.errors import RecordingError
@@ -111,6 +111,9 @@ class Message:
         command: what is asked for, 0 in a reply.
         size: bytes of its payload on the wire.
         omitted: what is not there of it.
+        reader: has its chunks.
+        chunks: those with its bytes, and where in each they begin.
+        left: how many bytes are still to come.
     """
 
     connection: int
@@ -119,9 +122,9 @@ class Message:
     command: int
     size: int
     omitted: Omitted | None = None
-    _reader: ChunkReader | None = None
-    _parts: list[tuple[Chunk, int]] = field(default_factory=list)
-    _left: int = 0
+    reader: ChunkReader | None = None
+    chunks: list[tuple[Chunk, int]] = field(default_factory=list)
+    left: int = 0
 
     def parts(self) -> Iterator[bytes]:
         """The payload, piece by piece, as far as it was kept.
@@ -129,9 +132,9 @@ class Message:
         Raises:
             RecordingError: a checksum is wrong.
         """
-        assert self._reader is not None
-        for chunk, skip in self._parts:
-            yield self._reader.read(chunk)[skip:]
+        assert self.reader is not None
+        for chunk, skip in self.chunks:
+            yield self.reader.read(chunk)[skip:]
 
     def payload(self) -> bytes:
         """All of it in one piece."""
@@ -163,6 +166,9 @@ class Journal:
         path: the file.
 
     Attributes:
+        path: the file.
+        size: its bytes.
+        moved: called with the bytes of each chunk that was gone through.
         cut: whether the file ends in the middle of a chunk or of a message, once all
             events were read.
 
@@ -173,7 +179,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cut = False
+        self.moved: Callable[[int], None] = lambda size: None
         self._reader = ChunkReader(path)
+        self.size = self._reader.size
 
     def __enter__(self) -> Journal:
         return self
@@ -189,11 +197,14 @@ class Journal:
         """
         under_way: dict[tuple[int, bool], Message] = {}
         for chunk in self._reader.chunks():
+            self.moved(chunk.size)
             if chunk.kind == OPENED:
                 yield self._opened(chunk)
             elif chunk.kind == CLOSED:
-                connection, time, by_server = _CLOSED.unpack(self._reader.read(chunk))
-                yield Closed(connection, time, bool(by_server))
+                closed = self._closed(chunk)
+                for from_server in (False, True):  # what never became whole
+                    under_way.pop((closed.connection, from_server), None)
+                yield closed
             else:
                 message = self._message(chunk, under_way)
                 if message is not None:
@@ -202,53 +213,74 @@ class Journal:
 
     def _opened(self, chunk: Chunk) -> Opened:
         payload = self._reader.read(chunk)
-        about = json.loads(payload[_OPENED.size :])
-        connection, time = _OPENED.unpack_from(payload)
-        return Opened(connection, time, about["client"], about["server"])
+        connection, time = self._fields(_OPENED, chunk, payload)
+        try:
+            about = json.loads(payload[_OPENED.size :])
+            return Opened(connection, time, about["client"], about["server"])
+        except (ValueError, KeyError, TypeError):
+            raise self._damaged(chunk, "do not say who was connected") from None
+
+    def _closed(self, chunk: Chunk) -> Closed:
+        payload = self._reader.read(chunk)
+        connection, time, by_server = self._fields(_CLOSED, chunk, payload)
+        return Closed(connection, time, bool(by_server))
 
     def _message(
         self, chunk: Chunk, under_way: dict[tuple[int, bool], Message]
     ) -> Message | None:
         """Add a chunk to the message that it belongs to; that one where it is whole."""
         if chunk.kind == MESSAGE:
-            head = self._reader.peek(chunk, _MESSAGE.size)
-            connection, time, server, command, size = _MESSAGE.unpack(head)
-            message = Message(connection, time, bool(server), command, size)
-            message._reader, message._left = self._reader, size
-            kept = chunk.size - _MESSAGE.size
-            message._parts.append((chunk, _MESSAGE.size))
+            message, kept = self._begun(chunk)
         else:
             message, kept = self._continued(chunk, under_way)
         key = message.connection, message.from_server
-        message._left -= kept
-        if message._left:
+        # Nothing of a side may come between the pieces of what it says.
+        if kept > message.left or under_way.get(key, message) is not message:
+            raise self._damaged(chunk, "belong to no message")
+        message.left -= kept
+        if message.left:
             under_way[key] = message
             return None
         under_way.pop(key, None)
         return message
 
+    def _begun(self, chunk: Chunk) -> tuple[Message, int]:
+        """A new message, and how many bytes of it are here."""
+        head = self._reader.peek(chunk, _MESSAGE.size)
+        connection, time, server, command, size = self._fields(_MESSAGE, chunk, head)
+        message = Message(connection, time, bool(server), command, size)
+        message.reader, message.left = self._reader, size
+        message.chunks.append((chunk, _MESSAGE.size))
+        return message, chunk.size - _MESSAGE.size
+
     def _continued(
         self, chunk: Chunk, under_way: dict[tuple[int, bool], Message]
     ) -> tuple[Message, int]:
-        if chunk.kind == PART:
-            connection, server = _PART.unpack(self._reader.peek(chunk, _PART.size))
-            kept, omitted = chunk.size - _PART.size, None
-        elif chunk.kind == OMITTED:
-            connection, server, kept, hash = _OMITTED.unpack(self._reader.read(chunk))
-            omitted = Omitted(kept, hash)
-        else:
-            raise RecordingError(
-                f"{self.path}: there is no chunk of kind {chunk.kind}; the file was "
-                "damaged, record it anew"
+        """The message that goes on, and how many bytes of it are here, or omitted."""
+        layout = {PART: _PART, OMITTED: _OMITTED}.get(chunk.kind)
+        if layout is None:
+            raise self._damaged(
+                chunk, f"are a chunk of kind {chunk.kind}, unknown here"
             )
+        head = self._reader.peek(chunk, layout.size)
+        connection, server, *rest = self._fields(layout, chunk, head)
         message = under_way.get((connection, bool(server)))
-        if message is None or kept > message._left:
-            raise RecordingError(
-                f"{self.path}: bytes at {chunk.at} belong to no message; the file was "
-                "damaged, record it anew"
-            )
-        if omitted is None:
-            message._parts.append((chunk, _PART.size))
-        else:
-            message.omitted = omitted
-        return message, kept
+        if message is None:
+            raise self._damaged(chunk, "belong to no message")
+        if chunk.kind == PART:
+            message.chunks.append((chunk, _PART.size))
+            return message, chunk.size - _PART.size
+        message.omitted = Omitted(*rest)
+        return message, message.omitted.size
+
+    def _fields(self, layout: struct.Struct, chunk: Chunk, payload: bytes) -> Any:
+        if len(payload) < layout.size:
+            raise self._damaged(chunk, "are too few for what they are")
+        return layout.unpack_from(payload)
+
+    def _damaged(self, chunk: Chunk, what: str) -> RecordingError:
+        self._reader.read(chunk)  # the checksum is the better reason
+        return RecordingError(
+            f"{self.path}: {chunk.size} bytes at {chunk.at} {what}; the file was "
+            "damaged, record it anew"
+        )

@@ -73,12 +73,18 @@ class Recorder:
             server,
             lambda: connect_stream(server, Deadline(CONNECTING)),
             self._carry,
+            self._ended,
         )
-        self._chunks = ChunkWriter(settings.path, settings.force)
+        try:
+            self._chunks = ChunkWriter(settings.path, settings.force)
+        except BaseException:
+            self._relay.close()
+            raise
         self._journal = JournalWriter(self._chunks)
         self._numbers = count(1)
-        self._lock = Lock()  # guards the file and the two below
+        self._lock = Lock()  # guards the file and the three below
         self._writes = True
+        self._failed: RecordingError | None = None
         self.graphs = 0
 
     @property
@@ -87,7 +93,11 @@ class Recorder:
         return self._relay.endpoints
 
     def run(self) -> None:
-        """Pass on and record until `stop` is called, or a limit ends it."""
+        """Pass on and record until `stop` is called, or a limit ends it.
+
+        Raises:
+            RecordingError: not all was recorded, because the file took no more.
+        """
         timer = Timer(self._settings.seconds or 0, self._finish)
         timer.daemon = True
         if self._settings.seconds is not None:
@@ -97,6 +107,8 @@ class Recorder:
         finally:
             timer.cancel()
             self._finish()
+        if self._failed:
+            raise self._failed
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
@@ -109,7 +121,7 @@ class Recorder:
 
         def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
             if not data:
-                ended_by.append(by_server)
+                ended_by.append(by_server and not server.was_shut)
             self._write(feed, data)
 
         names = str(client.endpoint), str(server.endpoint)
@@ -123,8 +135,6 @@ class Recorder:
             )
         finally:
             self._write(self._journal.closed, number, ended_by[:1] == [True])
-            if not self._writes and self._relay.connections == 1:
-                self.stop()
 
     def _write(self, write: Callable[..., object], *arguments: object) -> None:
         """Write, as long as anything is recorded."""
@@ -137,7 +147,8 @@ class Recorder:
                 self._end()
             except RecordingError as error:
                 log.error("%s; what passes from now on is not recorded", error)
-                self._writes = False
+                self._failed = error
+                self._end()
 
     def _computed(self) -> None:
         """A graph begins to pass by."""
@@ -148,19 +159,19 @@ class Recorder:
     def _finish(self) -> None:
         with self._lock:
             self._end()
-        if not self._relay.connections:
+        self._ended()
+
+    def _ended(self) -> None:
+        """A connection, or the recording, is over: where all is, stop."""
+        if not self._writes and not self._relay.connections:
             self.stop()
 
     def _end(self) -> None:
         if not self._writes:
             return
         self._writes = False
-        try:
-            self._chunks.close()
-        except RecordingError as error:
-            log.error("%s", error)
-        else:
-            log.info("recorded %d graphs to %s", self.graphs, self._settings.path)
+        self._chunks.close()
+        log.info("recorded %d graphs to %s", self.graphs, self._settings.path)
 
 
 class _Enough(Exception):

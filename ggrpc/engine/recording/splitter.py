@@ -153,7 +153,7 @@ class Watcher:
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
-        if self._weights is Weights.FULL:
+        if self._weights is Weights.FULL or len(data) < BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]
         if self._loads:
@@ -162,6 +162,6 @@ class Watcher:
 
     def _reply(self, command: int, data: memoryview) -> int | None:
         if not self._greeted:
-            self._dialect = dialect_for(Version(*data[: len(Version._fields)]))
+            self._dialect = dialect_for(Version.of(data))
         self._greeted = True
         return None

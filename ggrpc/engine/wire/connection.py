@@ -202,6 +202,8 @@ class ClientConnection(_Side):
         (size,) = self._inbox.unpack(REPLY_HEAD)
         if not layout.holds(size):
             what = f"the reply to {command.name} in protocol {self.dialect.version}"
+            if command is Command.HELLO:
+                what = f"no ggml RPC server is there, or of no known version: {what}"
             raise _wrong_size(layout, size, what)
         whole = REPLY_HEAD.size + layout.size
         if not self._has(whole):

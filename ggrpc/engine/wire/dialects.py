@@ -27,6 +27,11 @@ class Version(NamedTuple):
     def __str__(self) -> str:
         return ".".join(map(str, self))
 
+    @classmethod
+    def of(cls, welcome: bytes | memoryview) -> Version:
+        """What the reply to HELLO begins with; zeros where it is too short."""
+        return cls(*bytes(welcome[:3]).ljust(3, b"\0"))
+
 
 @dataclass(frozen=True, eq=False)
 class Dialect:

@@ -12,13 +12,15 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl import buffer as buffer_module
-from ggrpc.devices.opencl.build import Builder
-from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
+from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram, is_supported
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
+from ggrpc.ops import Node
 from ggrpc.ops.norms import NormParams
 from ggrpc.types import GGMLType
+from tests.devices.conftest import open_opencl
 from tests.support.case import BASE, HANDLE, Case, run_case
+from tests.support.cases.rope import PLAIN
 
 
 def mixed() -> Case:
@@ -125,31 +127,29 @@ def bomb() -> Case:
     return case
 
 
-def test_memory_of_a_program_is_in_proportion(
-    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_of_a_program_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     case = bomb()
-    buffer = opencl.allocate(case.size)
+    processor = open_opencl()
+    buffer = processor.allocate(case.size)
     monkeypatch.setattr("ggrpc.devices.cpu.scratch.FREELY", 1 << 20)
     with pytest.raises(OutOfMemory, match="to work in, for buffers of 1"):
-        opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+        processor.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
     buffer.free()
+    processor.close()
 
 
 def test_memory_of_a_program_counts_until_it_is_gone(
     opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = bomb()
-    buffer = opencl.allocate(case.size)
     monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
     gc.collect()
     before = opencl.memory().free
-    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    room = opencl.room(1 << 30)
+    room.take(64 << 20)
     assert opencl.memory().free <= before - (64 << 20)
-    del program
+    del room
     gc.collect()
     assert opencl.memory().free == before
-    buffer.free()
 
 
 def test_driver_failure_names_the_device(opencl: OpenClDevice) -> None:
@@ -177,10 +177,20 @@ def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
     program.run()
 
 
-def test_kernel_that_cannot_be_built_is_a_device_error(opencl: OpenClDevice) -> None:
-    builder = Builder(opencl.queue.context)
-    with pytest.raises(DeviceError, match=r"cannot build arithmetic\.cl"):
-        builder.program("arithmetic", float="no type")
+def test_failure_to_build_names_the_device(opencl: OpenClDevice) -> None:
+    with pytest.raises(DeviceError, match=r"^opencl:0: its driver cannot build"):
+        opencl.builder.program("arithmetic", float="no type")
+
+
+def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.view(case.leaf(np.arange(9, dtype=np.int8), GGMLType.I8), (8,), offset=1)
+    x = x._replace(type=GGMLType.F16, ne=(4, 1, 1, 1), nb=(2, 8, 8, 8))
+    case.tensors[-1] = x
+    y = case.node(Op.CPY, [x, x], x.ne, GGMLType.F16, name="y")
+    assert not is_supported(Node(y, (x, x), None))
+    values = np.arange(1, 9, dtype=np.int8).view(np.float16)
+    assert np.array_equal(run_case(opencl, case)["y"].ravel(), values)
 
 
 def test_few_kernels_are_kept_and_got_while_others_are_built(
@@ -209,8 +219,37 @@ def test_memory_comes_back(opencl: OpenClDevice) -> None:
     assert opencl.memory().free > before - (32 << 20)
 
 
-def test_cache_that_cannot_be_written_costs_nothing_but_time(
-    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+def test_memory_that_programs_work_in_is_counted() -> None:
+    device = open_opencl(shares_memory=False)
+    case = Case()
+    x = case.leaf((1024, 1, 1))
+    sources = [x, case.leaf(np.zeros(1), GGMLType.I32), None]
+    case.node(Op.ROPE, sources, x.ne, params=PLAIN)
+    buffer = device.allocate(case.size)
+    before = device.memory().free
+    program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert device.memory().free < before
+    del program
+    assert device.memory().free == before
+    buffer.free()
+    device.close()
+
+
+def test_device_that_is_lost_costs_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    assert Builder(opencl.queue.context).program("proof").kernel_names == "twice"
+    def fail(*arguments: object, **named: object) -> None:
+        raise cl.RuntimeError("clEnqueueMapBuffer failed: DEVICE_NOT_AVAILABLE")
+
+    device = open_opencl(shares_memory=False)
+    buffer = device.allocate(64)
+    monkeypatch.setattr(cl, "enqueue_map_buffer", fail)
+    monkeypatch.setattr(cl, "enqueue_fill_buffer", fail)
+    named = pytest.raises(DeviceError, match=r"^opencl:0: .*DEVICE_NOT_AVAILABLE")
+    with named, buffer.write(0, 64):
+        pass
+    with pytest.raises(OutOfMemory, match=r"^opencl:0: .*DEVICE_NOT_AVAILABLE"):
+        device.allocate(64)
+    monkeypatch.undo()
+    buffer.free()
+    device.close()

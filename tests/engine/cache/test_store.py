@@ -128,7 +128,7 @@ def test_an_entry_of_another_program_is_checked_once(
         assert Sender(cache).load(DATA)
     with opened(tmp_path) as cache:
         # From now on the checksum is enough.
-        monkeypatch.setattr("ggrpc.engine.cache.store.hash_of", lambda view: 0)
+        monkeypatch.setattr(cache.hashing, "of", lambda view: 0)
         assert Sender(cache).load(DATA)
 
 
@@ -254,7 +254,7 @@ def test_a_folder_shared_under_load_stays_under_its_limit(tmp_path: Path) -> Non
 def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
     with TensorCache(tmp_path / "cache", keeps=False) as cache:
-        Model(model, cache.index).hash()
+        Model(model, cache.index, cache.hashing).hash()
         assert Sender(cache).load(DATA)
         assert not Sender(cache).load(noise(seed=5))
     assert kept(tmp_path / "cache") == []
@@ -266,7 +266,7 @@ def test_a_model_that_changed_is_not_served(
 ) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
-        Model(model, cache.index).hash()
+        Model(model, cache.index, cache.hashing).hash()
         times = model.stat()
         flipped(model)
         if same_time:
@@ -279,7 +279,7 @@ def test_a_model_that_changed_is_not_served(
 def test_a_model_that_has_gone_is_sent(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
-        Model(model, cache.index).hash()
+        Model(model, cache.index, cache.hashing).hash()
         model.unlink()
         assert not Sender(cache).load(DATA)
 

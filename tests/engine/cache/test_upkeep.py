@@ -7,9 +7,11 @@ import pytest
 
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.inventory import items
 from ggrpc.engine.cache.models import Model
-from ggrpc.engine.cache.upkeep import Check, items
+from ggrpc.engine.cache.upkeep import Check
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA, OTHER = noise(), noise(seed=1)
@@ -24,7 +26,8 @@ def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
         for data in DATA, OTHER:
             Sender(cache).load(data)
     index = Index(path)
-    Model(write_gguf(tmp_path / "model.gguf", noise(10), DATA), index).hash()
+    model = write_gguf(tmp_path / "model.gguf", noise(10), DATA)
+    Model(model, index, Hashing()).hash()
     yield Folder(path), index
     index.close()
 

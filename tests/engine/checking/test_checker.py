@@ -33,7 +33,10 @@ def findings(
     endpoint: Endpoint, reference: CpuDevice, full: bool = False, op_table: str = ""
 ) -> list[Finding]:
     opener = partial(connect, timeout=60, op_table=op_table or None)
-    return list(Checker(endpoint, CheckSettings(opener, reference, full)).run())
+    with Checker(endpoint, CheckSettings(opener, reference, full)) as checker:
+        found = list(checker.run())
+        assert len(found) == checker.total
+    return found
 
 
 def failed(found: list[Finding]) -> list[Finding]:

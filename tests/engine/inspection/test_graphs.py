@@ -29,19 +29,25 @@ def trace(version: str) -> Path:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_captured_session_shows_its_graphs(version: str) -> None:
-    seen = graphs_in(trace(version))
-    assert sum(one.runs for one in seen) == 7
-    largest = max(seen, key=lambda one: len(one.graph.nodes))
-    ops = {node.tensor.op for node in largest.graph.nodes}
-    assert {Op.MUL_MAT, Op.ROPE, Op.RMS_NORM} <= ops
-    assert cost_of(largest.graph.nodes).flops > 1e5
+    with graphs_in(trace(version)) as seen:
+        assert sum(one.runs for one in seen) == 7
+        largest = max((one.read().nodes for one in seen), key=len)
+    assert {Op.MUL_MAT, Op.ROPE, Op.RMS_NORM} <= {node.tensor.op for node in largest}
+    assert cost_of(largest).flops > 1e5
+
+
+def test_folder_of_captured_sessions_has_the_graphs_of_all() -> None:
+    one = trace("7.0.0")
+    with graphs_in(one) as seen, graphs_in(one.parent) as all_seen:
+        assert [graph.runs for graph in all_seen] == [graph.runs for graph in seen]
+        assert all_seen[0].connection == len(list(one.parent.glob("*.c2s.bin")))
 
 
 def test_session_without_the_servers_side_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "conn0.c2s.bin"
     shutil.copy(trace("7.0.0"), copy)
     with pytest.raises(RecordingError, match=r"conn0\.s2c\.bin: No such file"):
-        graphs_in(copy)
+        graphs_in(copy).__enter__()
 
 
 def mul_mat() -> Case:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,29 @@ def test_folder_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_told() -> None:
-    writer = ChunkWriter(Path("/dev/full"), force=True)
     with pytest.raises(RecordingError, match="No space left"):
-        for _ in range(100):
-            writer.append(1, bytes(1 << 16))
-    with pytest.raises(RecordingError, match="No space left"):
+        ChunkWriter(Path("/dev/full"), force=True)
+
+
+def test_what_a_full_disk_took_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "graph.bin"
+    writer = ChunkWriter(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        writer.append(1, b"one")
+        with pytest.raises(RecordingError, match="File too large; what was written"):
+            writer.append(2, bytes(80))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         writer.close()
+    assert path.stat().st_size == 100
+    assert contents(path) == ([(1, b"one")], True)
+
+
+def test_nothing_waits_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "graph.bin"
+    writer = ChunkWriter(path)
+    writer.append(1, b"one")
+    assert contents(path) == ([(1, b"one")], False)
+    writer.close()

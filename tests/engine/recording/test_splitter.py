@@ -10,7 +10,7 @@ import pytest
 from ggrpc.engine.cache.hash import fnv1a
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.journal import Journal, JournalWriter, Omitted
+from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter, Omitted
 from ggrpc.engine.recording.splitter import Watcher, Weights
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -62,8 +62,10 @@ def recorded(
     journal.closed(3, False)
     chunks.close()
     with Journal(path) as read:
-        found = list(exchanges(read))
+        *found, closed = exchanges(read)
         assert not read.cut
+        assert [exchange.request for exchange in found]  # as long as the file is open
+    assert isinstance(closed, Closed)
     assert isinstance(found[0].request, m.Hello)
     return found[1:]
 
@@ -94,6 +96,8 @@ def test_all_is_kept_whatever_the_pieces(
     assert kinds.count(m.SetTensor) == 5 and m.GraphCompute in kinds
     with Journal(path) as journal:
         for exchange in exchanges(journal):
+            if isinstance(exchange, Closed):
+                continue
             if isinstance(exchange.request, m.SetTensor):
                 size = dialect.requests[Command.SET_TENSOR].size
                 assert b"".join(exchange.message.tail(size)) == BYTES
