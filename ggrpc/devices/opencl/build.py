@@ -23,6 +23,10 @@ SOURCES = Path(__file__).with_name("kernels")
 # Compilers of drivers remark upon much, some of them on stderr: -w is for silence.
 OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
+# Programs of a device, of some MiB each. Models take a dozen or two; a client may ask
+# for attention of thousands of widths.
+MOST_KEPT = 256
+
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
 
@@ -49,9 +53,16 @@ class Builder:
             DeviceError: the driver cannot build it; the message is the driver's.
         """
         key = family, tuple(sorted(defines.items()))
+        # Without the lock, as others build for seconds.
+        return self._built.get(key) or self._build_once(key)
+
+    def _build_once(self, key: Key) -> cl.Program:
         with self._lock:
             if key not in self._built:
-                self._built[key] = self._build(family, key[1])
+                built = self._build(*key)
+                if len(self._built) >= MOST_KEPT:
+                    del self._built[next(iter(self._built))]
+                self._built[key] = built
             return self._built[key]
 
     def _build(

@@ -193,6 +193,19 @@ def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> N
     assert np.array_equal(run_case(opencl, case)["y"].ravel(), values)
 
 
+def test_few_kernels_are_kept_and_got_while_others_are_built(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrpc.devices.opencl.build.MOST_KEPT", 2)
+    builder = Builder(opencl.queue.context)
+    built = [builder.program("proof", NUMBER=n) for n in range(3)]
+    with builder._lock:
+        assert builder.program("proof", NUMBER=1) is built[1]
+        assert builder.program("proof", NUMBER=2) is built[2]
+    assert builder.program("proof", NUMBER=0) is not built[0]
+    assert built[0].kernel_names == "twice"
+
+
 def test_more_than_the_driver_gives_at_once_is_refused(opencl: OpenClDevice) -> None:
     with pytest.raises(OutOfMemory, match="the driver gives"):
         opencl.allocate(opencl.max_size + 1)
