@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ggrpc.engine.cache.hash import Hasher
@@ -88,6 +89,12 @@ def scan(
         crc = crc_of(piece, crc)
         moved(len(piece))
     return hasher.value, crc
+
+
+def set_used(path: Path, used_ns: int, written_ns: int) -> None:
+    """Note when a file was used; where others own it, that stays as it is."""
+    with suppress(OSError):
+        os.utime(path, ns=(used_ns, written_ns))
 
 
 def check_unchanged(fd: int, stamp: Stamp, path: Path) -> None:

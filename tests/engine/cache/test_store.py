@@ -139,6 +139,18 @@ def test_a_wrong_entry_of_another_program_is_sent(tmp_path: Path) -> None:
     assert (tmp_path / NAME).read_bytes() == DATA
 
 
+def test_an_entry_that_others_own_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, ns: tuple[int, int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    (tmp_path / NAME).write_bytes(DATA)
+    monkeypatch.setattr(os, "utime", refuse)
+    with opened(tmp_path) as cache:
+        assert Sender(cache).load(DATA)
+
+
 def test_an_entry_too_long_for_the_tensor_is_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
