@@ -94,13 +94,12 @@ def push(
         total, work = stack.enter_context(
             _warming(file, device, dry_run) if warms else _storing(file, device, hold)
         )
-        whole = total * len(servers)
-        moved = stack.enter_context(bar(environment, file.name, whole))
+        with bar(environment, file.name, total * len(servers)) as moved:
 
-        def to(server: Endpoint) -> tuple[Row, ExitCode]:
-            return _push_to(server, timeout, protocol, work, moved)
+            def to(server: Endpoint) -> tuple[Row, ExitCode]:
+                return _push_to(server, timeout, protocol, work, moved)
 
-        answers = all_at_once(to, servers)
+            answers = all_at_once(to, servers)
         rows = [row for row, _ in answers]
         Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
         for row in rows:

@@ -42,7 +42,8 @@ class OpenClChunks(Chunks):
         self._name = name
         self._shares_memory = shares_memory
         with self._told():
-            program = builder.program("hashing", SIZE=self.size)
+            defines = {"SIZE": self.size, "PROCESSOR": int(shares_memory)}
+            program = builder.program("hashing", **defines)
             self._turn = cl.Kernel(program, "columns")
             self._run_lows = cl.Kernel(program, "lows")
             self._run_hashes = cl.Kernel(program, "hashes")

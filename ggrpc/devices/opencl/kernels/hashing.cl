@@ -1,4 +1,5 @@
-// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item.
+// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item,
+// with a PROCESSOR's instructions where it is one.
 
 #include "vectors.h"
 
@@ -17,7 +18,7 @@ typedef ushort8 loose_ushort8 __attribute__((aligned(1)));
     SHUFFLE(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31)
 
 // x[0] * y[0] + x[1] * y[1], and so on.
-#ifdef __AVX2__
+#if PROCESSOR && defined(__AVX2__)
 #define DOT_PAIRS(x, y) __builtin_ia32_pmaddwd256(x, y)
 #else
 #define DOT_PAIRS(x, y) dot_pairs(x, y)
@@ -82,12 +83,10 @@ kernel void lows(global const ushort32 *columns, global const uchar32 *starts, i
 }
 
 // What the digits of sums are worth together.
-INLINE ulong8 whole(const int8 *sums) {
-    ulong8 sum = 0;
+INLINE void add_digits(ulong8 *whole, const int8 *sums) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        sum += AS(ulong8, CONVERT(long8, sums[k])) << (ulong)(16 * k);
-    return sum;
+        *whole += AS(ulong8, CONVERT(long8, sums[k])) << (ulong)(16 * k);
 }
 
 // The hash of each chunk of half a group: h = lift * h + the sum of power * change over a
@@ -116,7 +115,9 @@ kernel void hashes(global const ushort16 *columns, global const uchar16 *starts,
                 second[k] += DOT_PAIRS(SECOND(one, two), power);
             }
         }
-        ulong8 a = whole(first), b = whole(second);
+        ulong8 a = 0, b = 0;
+        add_digits(&a, first);
+        add_digits(&b, second);
         lo = lo * lift + SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
         hi = hi * lift + SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
