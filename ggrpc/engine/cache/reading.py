@@ -16,6 +16,7 @@ from ggrpc.engine.cache.index import Stamp
 from ggrpc.errors import GgrpcError
 
 PIECE = 4 << 20  # bytes; checked while they are still in the processor's cache
+HASHED = 16 << 20  # bytes; what a device hashes at once
 
 
 class TornError(GgrpcError):
@@ -81,8 +82,8 @@ def scan(
         OSError: they cannot be read.
     """
     crc = 0
-    scratch = memoryview(bytearray(min(PIECE, size)))
-    for start in range(0, size, PIECE):
+    scratch = memoryview(bytearray(min(HASHED, size)))
+    for start in range(0, size, HASHED):
         piece = scratch[: size - start]
         read_at(fd, at + start, piece, path)
         hasher.update(piece)

@@ -62,24 +62,24 @@ kernel void columns(global const uchar *data, global ushort16 *columns) {
         }
 }
 
-// The low bytes to which `starts` lead, and then those with one bit more. What is in the
-// upper half of a number never gets into the lower one.
+// The low bytes to which `starts` lead, with each value of the two bits from `bit` on.
+// What is in the upper half of a number never gets into the lower one.
 kernel void lows(global const ushort32 *columns, global const uchar32 *starts, int bit,
                  global uchar32 *ends) {
     size_t group = get_global_id(0), groups = get_global_size(0);
     columns += group * SIZE / 2;
-    ushort32 clear = CONVERT(ushort32, starts[group]);
-    ushort32 flipped = clear | (ushort)(1 << bit);
+    ushort32 low[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        low[k] = CONVERT(ushort32, starts[group]) | (ushort)(k << bit);
     for (int i = 0; i < SIZE / 2; i++) {
-        ushort32 bytes = columns[i];
-        clear = (clear ^ bytes) * LOW_PRIME;
-        flipped = (flipped ^ bytes) * LOW_PRIME;
-        bytes >>= (ushort)8;
-        clear = (clear ^ bytes) * LOW_PRIME;
-        flipped = (flipped ^ bytes) * LOW_PRIME;
+        ushort32 bytes = columns[i], next = bytes >> (ushort)8;
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            low[k] = ((low[k] ^ bytes) * LOW_PRIME ^ next) * LOW_PRIME;
     }
-    ends[group] = CONVERT(uchar32, clear);
-    ends[groups + group] = CONVERT(uchar32, flipped);
+#pragma unroll
+    for (int k = 0; k < 4; k++) ends[k * groups + group] = CONVERT(uchar32, low[k]);
 }
 
 // What the digits of sums are worth together.
