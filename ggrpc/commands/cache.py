@@ -19,8 +19,10 @@ from ggrpc.units import format_age, format_size, parse_age, parse_size
 
 if TYPE_CHECKING:
     from ggrpc.engine.cache.folder import Entry, Folder
+    from ggrpc.engine.cache.hashing import Hashing
     from ggrpc.engine.cache.index import Index
-    from ggrpc.engine.cache.upkeep import Finding, Item
+    from ggrpc.engine.cache.inventory import Item
+    from ggrpc.engine.cache.upkeep import Finding
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
 EXAMPLES_OF = {
@@ -102,7 +104,8 @@ def _opened(path: Path | None) -> Iterator[tuple[Folder, Index]]:
         finally:
             index.close()
     except OSError as error:
-        raise ConfigError(f"the cache {path} cannot be used: {error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"the cache {path} cannot be used: {reason}") from error
 
 
 def ls(
@@ -116,7 +119,7 @@ def ls(
     Entries are files of the cache, the last used first. Then come the tensors that lie
     in the models which were indexed.
     """
-    from ggrpc.engine.cache.upkeep import items
+    from ggrpc.engine.cache.inventory import items
 
     with _opened(cache_dir) as (folder, index):
         found = items(folder, index)
@@ -155,15 +158,18 @@ def add(
     MODEL.gguf is a file, one file of a split model, or a folder. Nothing is copied:
     tensors are served out of the file, as long as it stays what it is.
     """
+    from ggrpc.engine.cache.hashing import hashing_for
     from ggrpc.engine.cache.models import files_of
 
     environment = environment_of(context)
     code, rows = ExitCode.OK, []
+    files = [file for model in models for file in files_of(model)]
+    hashing = hashing_for(sum(file.stat().st_size for file in files))
     with _opened(cache_dir) as (_, index):
-        for path in [file for model in models for file in files_of(model)]:
+        for path in files:
             try:
                 with bar(environment, path.name, path.stat().st_size) as moved:
-                    rows.append(_add(path, index, dry_run, moved))
+                    rows.append(_add(path, index, hashing, dry_run, moved))
             except GgrpcError as error:
                 environment.fail(error)
                 code = code_of(error)
@@ -172,10 +178,12 @@ def add(
     return code
 
 
-def _add(path: Path, index: Index, dry_run: bool, moved: Any) -> dict[str, Any]:
+def _add(
+    path: Path, index: Index, hashing: Hashing, dry_run: bool, moved: Any
+) -> dict[str, Any]:
     from ggrpc.engine.cache.models import Model
 
-    model = Model(path, index)
+    model = Model(path, index, hashing)
     count, size = len(model.todo), model.size
     if not dry_run:
         model.hash(moved)

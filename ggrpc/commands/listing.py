@@ -1,5 +1,6 @@
 """Shows rows: a table in a terminal, plain columns in a pipe, or JSON.
 
+Many rows are plain columns in a terminal too.
 A row is flat, and its keys say their units. Cells are text, never markup.
 """
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, Any]
+
+# Rows for which a table is worked out; ten thousand would take ten seconds.
+MOST = 500
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line, nothing else.")
@@ -71,7 +75,7 @@ class Listing(NamedTuple):
             return
         if self.json:
             lines = [json.dumps(row) for row in rows]
-        elif environment.in_terminal:
+        elif environment.in_terminal and len(rows) <= MOST:
             lines = self._for_terminal(environment, rows)
         else:
             lines = _aligned(self._cells(rows), [c.right for c in self.columns])

@@ -154,6 +154,7 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     """The bytes for each server, and what sends them to its cache."""
     import tempfile
 
+    from ggrpc.engine.cache.hashing import hashing_for
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.models import files_of
     from ggrpc.engine.cache.warming import Weights, warm
@@ -161,7 +162,9 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     with tempfile.TemporaryDirectory() as folder:
         index = Index(Path(folder))
         try:
-            with Weights(files_of(file), index) as weights:
+            files = files_of(file)
+            hashing = hashing_for(sum(part.stat().st_size for part in files))
+            with Weights(files, index, hashing) as weights:
 
                 def work(server: RemoteServer, moved: Moved) -> Row:
                     with server:

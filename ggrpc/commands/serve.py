@@ -104,7 +104,8 @@ def serve(
             tls=_tls(tls_cert, tls_key, tls_client_ca),
         )
         keeps = cache or cache_dir is not None
-        with _cache(keeps, cache_dir, _size(cache_limit), models or []) as opened:
+        room = _size(cache_limit)
+        with _cache(keeps, cache_dir, room, models or [], devices) as opened:
             _run(replace(settings, cache=opened))
 
 
@@ -147,19 +148,25 @@ def _settings(
 
 @contextmanager
 def _cache(
-    keeps: bool, folder: Path | None, limit: int | None, models: Sequence[Path]
+    keeps: bool,
+    folder: Path | None,
+    limit: int | None,
+    models: Sequence[Path],
+    devices: Sequence[Device],
 ) -> Iterator[TensorCache | None]:
     if not keeps and not models:
         yield None
         return
+    from ggrpc.engine.cache.hashing import Hashing
     from ggrpc.engine.cache.models import Indexer, files_of
     from ggrpc.engine.cache.store import TensorCache
 
     files = [file for path in models for file in files_of(path)]
-    with TensorCache(folder, limit, keeps) as cache:
+    hashing = Hashing(lambda: devices)
+    with TensorCache(folder, limit, keeps, hashing) as cache:
         if keeps:
             log.info("cache %s", cache)
-        with Indexer(files, cache.index):
+        with Indexer(files, cache.index, hashing):
             yield cache
 
 

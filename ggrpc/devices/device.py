@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ggrpc.bounds import Region
+from ggrpc.devices.hashing import Chunks
 from ggrpc.devices.profile import Profile
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
@@ -141,6 +142,14 @@ class Device(ABC):
         Raises:
             GgrpcError: something of it failed.
         """
+
+    def chunks(self) -> Chunks | None:
+        """What hashes chunks of bytes for a thread; None where it is no faster.
+
+        Raises:
+            DeviceError: it cannot be used.
+        """
+        return None
 
     @abstractmethod
     def supports(self, node: Node) -> bool:

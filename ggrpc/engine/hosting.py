@@ -10,6 +10,7 @@ from types import TracebackType
 from ggrpc.devices.catalogue import Choices, open_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server import Server
 from ggrpc.engine.settings import ServerSettings
@@ -80,7 +81,10 @@ def start_server(
     where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
     if isinstance(devices, str):
         devices = open_devices(devices, Choices(threads=n_threads))
-    cache = None if cache_dir is None else TensorCache(Path(cache_dir))
+    cache = None
+    if cache_dir is not None:
+        hashing = Hashing(lambda: devices)
+        cache = TensorCache(Path(cache_dir), hashing=hashing)
     try:
         return RunningServer(ServerSettings(where, devices, cache=cache))
     except BindError:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ggrpc.commands.environment import Environment
+from ggrpc.commands.main import run
 from ggrpc.engine.cache.hash import fnv1a, name_of
 from tests.commands.conftest import Terminal
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
@@ -40,6 +42,10 @@ def test_ls_of_ten_thousand_entries_has_a_row_for_each(piped, tmp_path: Path) ->
     code, out, err = piped("cache", "ls", "--cache-dir", str(tmp_path), "--no-headers")
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == 10_000
+    terminal = Terminal()
+    command = ["cache", "ls", "--cache-dir", str(tmp_path), "--no-headers"]
+    assert run(command, Environment(terminal, Terminal(), 100)) == 0
+    assert len(terminal.getvalue().splitlines()) == 10_000
 
 
 def test_ls_says_what_is_known(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
@@ -144,9 +150,6 @@ def test_help_of_each_part_ends_with_an_example(
 
 
 def test_verify_shows_a_bar_in_a_terminal(cache: Path) -> None:
-    from ggrpc.commands.environment import Environment
-    from ggrpc.commands.main import run
-
     stdout, stderr = Terminal(), Terminal()
     assert run(["cache", "verify"], Environment(stdout, stderr, 100)) == 0
     assert "checking" in stderr.getvalue()

@@ -13,7 +13,7 @@ from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.models import pieces_of
 from ggrpc.types import GGMLType
 from tests.support.paths import peer_python
-from tests.support.processes import generate, nmse, serving
+from tests.support.processes import generate, native_serving, nmse, serving
 from tests.support.proxy import counting
 
 NEW, OLD = "0.3.36", "0.3.17"  # llama-cpp-python; protocols 7.0.0 and 3.6.1
@@ -64,6 +64,21 @@ def test_second_load_after_a_restart_sends_no_large_tensor(
     flags = "--cache-dir", str(tmp_path / "cache")
     assert sent(version, model, tmp_path, *flags) > small(model) + 4 * THRESHOLD
     assert sent(version, model, tmp_path, *flags) < small(model) + OVERHEAD
+
+
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_cache_of_the_native_server_is_used_but_for_what_is_wrong(
+    version: str, model: Path, tmp_path: Path
+) -> None:
+    with native_serving(version, "--cache", str(tmp_path)) as native:
+        generate(version, model, tmp_path / "out.npy", 0, native)
+    entries = sorted(tmp_path.glob("[0-9a-f]" * 16))
+    assert len(entries) == 5 - 1  # but for the embeddings, which are no worker's
+    with entries[1].open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(bytes([file.read(1)[0] ^ 1]))
+    count = sent(version, model, tmp_path, "--cache-dir", str(tmp_path)) - small(model)
+    assert THRESHOLD < count < 2 * THRESHOLD
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])

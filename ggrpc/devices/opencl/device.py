@@ -12,6 +12,7 @@ from ggrpc.devices.device import Device, Memory, Placed
 from ggrpc.devices.opencl.buffer import DeviceBuffer, OpenClBuffer, SharedBuffer
 from ggrpc.devices.opencl.build import Builder, first_line
 from ggrpc.devices.opencl.discovery import Found
+from ggrpc.devices.opencl.hashing import OpenClChunks
 from ggrpc.devices.opencl.program import Compiler, OpenClProgram
 from ggrpc.devices.opencl.traits import Traits, traits_of
 from ggrpc.errors import DeviceError, OutOfMemory
@@ -78,6 +79,10 @@ class OpenClDevice(Device):
         if self.traits.shares_memory:
             return self._allocate_shared(size)
         return self._allocate_own(size)
+
+    def chunks(self) -> OpenClChunks:
+        shares = self.traits.shares_memory
+        return OpenClChunks(self._context, self.builder, self.name, shares)
 
     def supports(self, node: Node) -> bool:
         return self.cpu.supports(node)

@@ -9,33 +9,29 @@ definition, and yet many chunks can be hashed at once, exactly:
   added afterwards.
 - The low byte alone is an automaton, `s' = (s xor byte) * 0xB3` modulo 256. Bit k of
   its end depends on bits 0 to k of its start, and flips exactly when bit k of the start
-  does. So all chunks run from a guessed start, and each pass settles one bit of every
-  chunk's start, by the xor of all ends before it.
+  does. So all chunks run from a guessed start, and each pass settles a bit of every
+  chunk's start, by the xor of all ends before it. A pass that runs from both values of
+  that bit settles the next bit too, and so on.
 
 Nothing here knows files or tensors.
 """
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ggrpc.devices.hashing import MODULUS, PRIME, Chunks, Hashes, Lows
+from ggrpc.errors import DeviceError
+
 BASIS = 0xCBF29CE484222325
-PRIME = 0x100000001B3
-MODULUS = 1 << 64
-
-# Bytes of a chunk: a cache line, so that no line is fetched twice.
-CHUNK = 64
-# Chunks at once: enough for calls of numpy to cost nothing, and a block of them, 1 MiB,
-# stays in the processor's cache.
-CHUNKS = 1 << 14
-BLOCK = CHUNK * CHUNKS
-FEW = 4096  # bytes for which a plain loop is as fast
-
-_CHUNK_POWER = pow(PRIME, CHUNK, MODULUS)
-_LOW_PRIME = np.uint8(PRIME & 0xFF)
 
 Bytes = bytes | bytearray | memoryview
+
+log = logging.getLogger(__name__)
 
 
 def fnv1a(data: Bytes) -> int:
@@ -53,80 +49,82 @@ def name_of(value: int) -> str:
 class Hasher:
     """The hash of bytes that arrive in pieces; as large as possible, to be fast.
 
+    Args:
+        fast: a device's way to hash chunks, which is left where it fails.
+
     Attributes:
         value: of all bytes so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fast: Chunks | None = None) -> None:
         self.value = BASIS
-        self._columns = np.empty((CHUNK, CHUNKS), np.uint8)
-        self._low = np.empty(CHUNKS, np.uint8)
-        self._hashes = np.empty(CHUNKS, np.uint64)
-        self._wide = np.empty(CHUNKS, np.uint64)
+        self._fast = fast
+        self._plain = Chunks()
 
     def update(self, data: Bytes) -> None:
         """Go on with more bytes."""
         array = np.frombuffer(data, np.uint8)
-        while len(array) >= FEW:
-            whole = min(len(array), BLOCK) // CHUNK * CHUNK
-            self._update_chunks(array[:whole])
-            array = array[whole:]
+        while len(array) >= self._plain.least:
+            array = array[self._update_chunks(array) :]
         value = self.value
         for byte in array.tolist():
             value = (value ^ byte) * PRIME % MODULUS
         self.value = value
 
-    def _update_chunks(self, array: NDArray[np.uint8]) -> None:
-        count = len(array) // CHUNK
-        # One row for each place in a chunk, so that all chunks take a step at once.
-        columns = self._columns[:, :count]
-        np.copyto(columns, array.reshape(count, CHUNK).T)
-        starts = self._starts(columns)
-        ends = self._run(columns, starts)
+    def _update_chunks(self, array: NDArray[np.uint8]) -> int:
+        """Go on with as many of these bytes as there is a good way for: how many."""
+        if self._fast and len(array) >= self._fast.least:
+            try:
+                return self._update_block(self._fast, array)
+            except DeviceError as error:
+                log.warning("%s; hashing goes on without it", error)
+                self._fast = None
+        return self._update_block(self._plain, array)
+
+    def _update_block(self, chunks: Chunks, array: NDArray[np.uint8]) -> int:
+        count = min(len(array) // chunks.size, chunks.most)
+        count -= count % chunks.group
+        end = count * chunks.size
+        chunks.take(array[:end])
+        starts = _starts(chunks, count, self.value)
+        power = pow(PRIME, chunks.size, MODULUS)
         # What the chunks before add to the hash of each, beyond its start.
-        rest = ends - np.multiply(starts, np.uint64(_CHUNK_POWER), dtype=np.uint64)
-        powers = _POWERS[CHUNKS - count :]
-        total = int(np.multiply(rest, powers).sum(dtype=np.uint64))
-        lifted = self.value * pow(_CHUNK_POWER, count, MODULUS)
-        self.value = (lifted + total) % MODULUS
-
-    def _starts(self, columns: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The low byte with which each chunk begins."""
-        count = columns.shape[1]
-        low, starts = self._low[:count], np.zeros(count, np.uint8)
-        flips = np.empty(count, np.uint8)
-        for bit in range(8):
-            np.copyto(low, starts)
-            for column in columns:
-                np.bitwise_xor(low, column, out=low)
-                np.multiply(low, _LOW_PRIME, out=low)
-            flips[0] = self.value >> bit & 1
-            flips[1:] = low[:-1] >> bit & 1
-            starts |= np.bitwise_xor.accumulate(flips) << bit
-        return starts
-
-    def _run(
-        self, columns: NDArray[np.uint8], starts: NDArray[np.uint8]
-    ) -> NDArray[np.uint64]:
-        """Each chunk's hash, from a start of which only the low byte is there."""
-        count = len(starts)
-        hashes, wide, prime = self._hashes[:count], self._wide[:count], np.uint64(PRIME)
-        np.copyto(hashes, starts)
-        for column in columns:
-            np.copyto(wide, column)
-            np.bitwise_xor(hashes, wide, out=hashes)
-            np.multiply(hashes, prime, out=hashes)
-        return hashes
+        rest = chunks.hashes(starts)
+        rest -= np.multiply(starts, np.uint64(power), dtype=np.uint64)
+        rest *= _powers(power, chunks.most)[chunks.most - count :]
+        lifted = self.value * pow(power, count, MODULUS)
+        self.value = (lifted + int(rest.sum(dtype=np.uint64))) % MODULUS
+        return end
 
 
-def _powers() -> NDArray[np.uint64]:
-    """What the end of each of CHUNKS chunks is multiplied by until the last one's."""
-    powers = np.ones(CHUNKS, np.uint64)
-    power, done = _CHUNK_POWER, 1
-    while done < CHUNKS:  # the second half is the first, so many chunks earlier
+def _starts(chunks: Chunks, count: int, value: int) -> Lows:
+    """The low byte with which each chunk of a block begins, after a hash."""
+    starts = np.zeros(count, np.uint8)
+    for first in range(0, 8, chunks.bits):
+        ends = list(chunks.lows(starts, first))
+        for bit in range(first, min(first + chunks.bits, 8)):
+            begins = _begins(ends[0], value, bit)
+            starts |= begins << bit
+            # Those go on that were run from what has turned out to be right.
+            is_set = begins.view(np.bool_)
+            pairs = zip(ends[::2], ends[1::2], strict=False)
+            ends = [np.where(is_set, b, a) for a, b in pairs]
+    return starts
+
+
+def _begins(ends: Lows, value: int, bit: int) -> Lows:
+    """A bit of each chunk's start, out of the ends to which 0 leads."""
+    flips = np.empty(len(ends), np.uint8)
+    flips[0] = value >> bit & 1
+    flips[1:] = ends[:-1] >> bit & 1
+    return np.bitwise_xor.accumulate(flips)
+
+
+@cache
+def _powers(power: int, count: int) -> Hashes:
+    """What the end of each of `count` chunks is multiplied by until the last one's."""
+    powers, done = np.ones(count, np.uint64), 1
+    while done < count:  # the second half is the first, so many chunks earlier
         powers[done : 2 * done] = powers[:done] * np.uint64(power)
         power, done = power * power % MODULUS, 2 * done
     return powers[::-1].copy()
-
-
-_POWERS = _powers()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import Hasher, name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Known
-from ggrpc.engine.cache.reading import PIECE, crc_of, read_at
+from ggrpc.engine.cache.reading import HASHED, crc_of, read_at
 from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,11 @@ class Filling:
             self._given_up = True
             self._changed.notify()
 
-    def scan(self) -> tuple[int, int] | None:
+    def scan(self, hasher: Hasher) -> tuple[int, int] | None:
         """Go over the bytes as they arrive.
+
+        Args:
+            hasher: a new one.
 
         Returns:
             Their hash and their CRC-32; None where they do not all come.
@@ -79,8 +83,8 @@ class Filling:
         Raises:
             OSError: they cannot be read back.
         """
-        hasher, crc, done = Hasher(), 0, 0
-        scratch = memoryview(bytearray(min(PIECE, self.size)))
+        crc, done = 0, 0
+        scratch = memoryview(bytearray(min(HASHED, self.size)))
         while done < self.size:
             piece = scratch[: self._wait_beyond(done) - done]
             if self._given_up:
@@ -118,11 +122,13 @@ class Keeper:
     Args:
         folder: where they are kept.
         index: what knows of them.
+        hashing: names them.
     """
 
-    def __init__(self, folder: Folder, index: Index) -> None:
+    def __init__(self, folder: Folder, index: Index, hashing: Hashing) -> None:
         self._folder = folder
         self._index = index
+        self._hashing = hashing
         self._todo: queue.SimpleQueue[Filling | None] = queue.SimpleQueue()
         self._pending: dict[Filling, int | None] = {}  # and the hash announced for it
         self._lock = threading.Lock()
@@ -191,7 +197,7 @@ class Keeper:
                     del self._pending[filling]
 
     def _keep(self, filling: Filling) -> None:
-        scanned = filling.scan()
+        scanned = filling.scan(self._hashing.hasher())
         if scanned is None:
             return
         value, crc = scanned

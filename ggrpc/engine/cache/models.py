@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ggrpc.engine.cache.hash import name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Lying, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import check_unchanged, scan
@@ -80,6 +81,7 @@ class Model:
     Args:
         path: of a GGUF.
         index: what keeps what is found out.
+        hashing: finds it out.
 
     Attributes:
         todo: the tensors that have no hash yet.
@@ -89,9 +91,10 @@ class Model:
         ConfigError: as `pieces_of`.
     """
 
-    def __init__(self, path: Path, index: Index) -> None:
+    def __init__(self, path: Path, index: Index, hashing: Hashing) -> None:
         self.path = path
         self._index = index
+        self._hashing = hashing
         try:
             self._stamp = Stamp.of(path.stat())
         except OSError as error:
@@ -134,7 +137,8 @@ class Model:
             self._index.add_model(str(self.path), self._stamp)
             while self.todo:
                 tensor, at, size = self.todo[0]
-                value, crc = scan(fd, at, size, self.path, moved)
+                hasher = self._hashing.hasher()
+                value, crc = scan(fd, at, size, self.path, hasher, moved)
                 check_unchanged(fd, self._stamp, self.path)
                 path = str(self.path)
                 name = name_of(value)
@@ -162,11 +166,13 @@ class Indexer:
     Args:
         paths: of GGUFs.
         index: what keeps what is found out.
+        hashing: finds it out.
     """
 
-    def __init__(self, paths: Iterable[Path], index: Index) -> None:
+    def __init__(self, paths: Iterable[Path], index: Index, hashing: Hashing) -> None:
         self._paths = list(paths)
         self._index = index
+        self._hashing = hashing
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="models")
 
@@ -195,7 +201,7 @@ class Indexer:
                 log.exception("a bug in ggrpc keeps %s from being indexed", path)
 
     def _index_one(self, path: Path) -> None:
-        model = Model(path, self._index)
+        model = Model(path, self._index, self._hashing)
         if model.todo:
             what = len(model.todo), format_size(model.size)
             log.info("%s: hashing %d tensors, %s", path, *what)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ggrpc.engine.cache.hash import Hasher
@@ -15,6 +16,7 @@ from ggrpc.engine.cache.index import Stamp
 from ggrpc.errors import GgrpcError
 
 PIECE = 4 << 20  # bytes; checked while they are still in the processor's cache
+HASHED = 16 << 20  # bytes; what a device hashes at once
 
 
 class TornError(GgrpcError):
@@ -24,13 +26,6 @@ class TornError(GgrpcError):
 def crc_of(view: memoryview, crc: int = 0) -> int:
     """The CRC-32 of bytes, after others of which it was `crc`."""
     return zlib.crc32(view, crc)
-
-
-def hash_of(view: memoryview) -> int:
-    """The hash of bytes that lie somewhere already."""
-    hasher = Hasher()
-    hasher.update(view)
-    return hasher.value
 
 
 def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:
@@ -66,6 +61,7 @@ def scan(
     at: int,
     size: int,
     path: Path,
+    hasher: Hasher,
     moved: Callable[[int], None] = lambda count: None,
 ) -> tuple[int, int]:
     """Go over bytes of a file.
@@ -75,6 +71,7 @@ def scan(
         at: the first byte.
         size: how many.
         path: the file's.
+        hasher: a new one.
         moved: called with numbers of bytes that are done; may raise.
 
     Returns:
@@ -84,15 +81,21 @@ def scan(
         TornError: there are not so many.
         OSError: they cannot be read.
     """
-    hasher, crc = Hasher(), 0
-    scratch = memoryview(bytearray(min(PIECE, size)))
-    for start in range(0, size, PIECE):
+    crc = 0
+    scratch = memoryview(bytearray(min(HASHED, size)))
+    for start in range(0, size, HASHED):
         piece = scratch[: size - start]
         read_at(fd, at + start, piece, path)
         hasher.update(piece)
         crc = crc_of(piece, crc)
         moved(len(piece))
     return hasher.value, crc
+
+
+def set_used(path: Path, used_ns: int, written_ns: int) -> None:
+    """Note when a file was used; where others own it, that stays as it is."""
+    with suppress(OSError):
+        os.utime(path, ns=(used_ns, written_ns))
 
 
 def check_unchanged(fd: int, stamp: Stamp, path: Path) -> None:

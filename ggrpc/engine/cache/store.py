@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 from ggrpc.engine.cache.folder import Folder, default_folder
 from ggrpc.engine.cache.hash import name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
 from ggrpc.engine.cache.keeper import Filling, Keeper
 from ggrpc.engine.cache.reading import (
     TornError,
     check_unchanged,
-    hash_of,
     read_at,
     read_checked,
+    set_used,
 )
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
@@ -50,10 +51,12 @@ class TensorCache:
         folder: where it is; None for llama.cpp's.
         limit: bytes of all entries; None for a tenth of the disk.
         keeps: whether entries are served and made, beside what models have.
+        hashing: makes hashers; None: with numpy alone.
 
     Attributes:
         folder: the files.
         index: what is known of them.
+        hashing: as above.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -64,6 +67,7 @@ class TensorCache:
         folder: Path | None = None,
         limit: int | None = None,
         keeps: bool = True,
+        hashing: Hashing | None = None,
     ) -> None:
         path = folder or default_folder()
         try:
@@ -76,7 +80,8 @@ class TensorCache:
             ) from error
         self.keeps = keeps
         self.index = Index(path)
-        self._keeper = Keeper(self.folder, self.index)
+        self.hashing = hashing or Hashing()
+        self._keeper = Keeper(self.folder, self.index, self.hashing)
         self._checked: set[tuple[str, int, Stamp]] = set()
 
     def __str__(self) -> str:
@@ -159,7 +164,7 @@ class TensorCache:
                 if found != crc:  # it was put there by another program
                     tensor = known.tensor if known else ""
                     self.index.add_entry(name, Known(*stamp[:2], found, tensor))
-                os.utime(path, ns=(time.time_ns(), stamp.mtime_ns))
+                set_used(path, time.time_ns(), stamp.mtime_ns)
                 return True
             wrong = True
         if wrong:
@@ -190,7 +195,7 @@ class TensorCache:
                 read_at(fd, at, view, path)
             else:
                 found = read_checked(fd, at, view, path)
-                if found != crc and hash_of(view) != value:
+                if found != crc and self.hashing.of(view) != value:
                     return None
         check_unchanged(fd, stamp, path)
         self._checked.add(key)

@@ -1,4 +1,4 @@
-"""What an operator does with a cache: look into it, check it, mend it."""
+"""Checks a cache, and mends it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ggrpc.engine.cache.folder import Entry, Folder
+from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import name_of
+from ggrpc.engine.cache.hashing import hashing_for
 from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
-from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan
+from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan, set_used
 
 UNLIMITED = 1 << 62
 
 Moved = Callable[[int], None]
-
-
-class Item(NamedTuple):
-    """Something that a server need not be sent.
-
-    Attributes:
-        name: its hash.
-        kind: `entry` where it is a file of the cache, `model` where it lies in one.
-        size: bytes.
-        added_ns: when the file was written, since 1970.
-        used_ns: when it was last used, None where nobody notes that.
-        tensor: its name, None where it is not known.
-        model: the file of a model that has it, None where none is known.
-    """
-
-    name: str
-    kind: str
-    size: int
-    added_ns: int
-    used_ns: int | None
-    tensor: str | None
-    model: str | None
 
 
 class Finding(NamedTuple):
@@ -64,30 +43,6 @@ class Finding(NamedTuple):
         return self.result != "ok"
 
 
-def items(folder: Folder, index: Index) -> list[Item]:
-    """All that a cache has, the last used first, then what lies in models."""
-    known, lying = index.entries(), index.lying()
-    models = {one.hash: one for one in lying}
-    entries = sorted(folder.entries(), key=lambda entry: -entry.atime_ns)
-    lying.sort(key=lambda one: (one.path, one.at))
-    return [
-        *(_entry(one, known.get(one.name), models.get(one.name)) for one in entries),
-        *map(_in_model, lying),
-    ]
-
-
-def _entry(entry: Entry, known: Known | None, lying: Lying | None) -> Item:
-    tensor = lying.tensor if lying else known.tensor if known else ""
-    model = lying.path if lying else None
-    times = entry.mtime_ns, entry.atime_ns
-    return Item(entry.name, "entry", entry.size, *times, tensor or None, model)
-
-
-def _in_model(one: Lying) -> Item:
-    written = one.stamp.mtime_ns
-    return Item(one.hash, "model", one.size, written, None, one.tensor, one.path)
-
-
 class Check:
     """Goes over every byte of a cache.
 
@@ -103,6 +58,7 @@ class Check:
         self._dry_run = dry_run
         self._entries = folder.entries()
         self._lying = index.lying()
+        self._hashing = hashing_for(self.size)
 
     @property
     def size(self) -> int:
@@ -134,7 +90,9 @@ class Check:
                 if Stamp.of(os.fstat(file.fileno())) != lying.stamp:
                     return "changed"
                 path = Path(lying.path)
-                value, _ = scan(file.fileno(), lying.at, lying.size, path, moved)
+                hasher = self._hashing.hasher()
+                where = file.fileno(), lying.at, lying.size, path
+                value, _ = scan(*where, hasher, moved)
         except FileNotFoundError:
             return "gone"
         except OSError:
@@ -148,9 +106,11 @@ class Check:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 stat = os.fstat(file.fileno())
-                value, crc = scan(file.fileno(), 0, stat.st_size, path, moved)
+                hasher = self._hashing.hasher()
+                where = file.fileno(), 0, stat.st_size, path
+                value, crc = scan(*where, hasher, moved)
             # Reading is no use of it.
-            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            set_used(path, stat.st_atime_ns, stat.st_mtime_ns)
         except FileNotFoundError:
             return "gone"
         except (OSError, TornError):
@@ -183,7 +143,7 @@ class Check:
         try:
             with open(lying.path, "rb") as file:
                 _copy(file.fileno(), lying.at, fd, lying.size, Path(lying.path))
-            value, crc = scan(fd, 0, lying.size, part)
+            value, crc = scan(fd, 0, lying.size, part, self._hashing.hasher())
             if name_of(value) != lying.hash:
                 return False
             os.fsync(fd)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Lying
 from ggrpc.engine.cache.models import Model
 from ggrpc.engine.cache.store import PENDING
@@ -57,6 +58,7 @@ class Weights:
     Args:
         paths: of GGUFs.
         index: what keeps the hashes.
+        hashing: finds them out.
 
     Attributes:
         count: how many there are.
@@ -67,8 +69,8 @@ class Weights:
         ConfigError: a file cannot be read, or no tensor is large enough.
     """
 
-    def __init__(self, paths: Sequence[Path], index: Index) -> None:
-        self._models = [Model(path, index) for path in paths]
+    def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:
+        self._models = [Model(path, index, hashing) for path in paths]
         sizes = [lying.size for model in self._models for lying in model.done]
         sizes += [piece.size for model in self._models for piece in model.todo]
         if not sizes:
@@ -142,16 +144,21 @@ def warm(
     """
     buffer = client.allocate(weights.largest, device)
     base, done = client.base(buffer), Warmed()
+    sent: list[tuple[Tensor, int]] = []
     for lying in weights:
         tensor = _placed(buffer, base, lying)
         value = int(lying.hash, 16)
         present = client.set_tensor_hash(tensor, value)
         if not present and not dry_run:
             _send(client, tensor, lying)
-            if not done.sent:
+            if not sent:
                 _see_that_it_keeps(client, tensor, value)
+            sent.append((tensor, value))
         done = done.plus(lying.size, present)
         moved(lying.size)
+    # A limit that is too small costs the first, a full disk the last.
+    for tensor, value in (sent[0], sent[-1]) if len(sent) > 1 else ():
+        _see_that_it_keeps(client, tensor, value)
     client.free(buffer)
     client.alignment(device)  # which answers once all has arrived
     return done
@@ -182,6 +189,6 @@ def _see_that_it_keeps(client: Client, tensor: Tensor, value: int) -> None:
         if time.monotonic() - start < PENDING / 2:
             raise RefusedError(
                 f"{client.endpoint} does not keep what it is sent: start it with "
-                "--cache, and a limit that is large enough",
+                "--cache, a limit that is large enough, and room on its disk",
                 endpoint=str(client.endpoint),
             )

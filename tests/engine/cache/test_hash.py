@@ -3,17 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ggrpc.engine.cache.hash import (
-    BASIS,
-    BLOCK,
-    CHUNK,
-    FEW,
-    MODULUS,
-    PRIME,
-    Hasher,
-    fnv1a,
-    name_of,
-)
+from ggrpc.devices.hashing import MODULUS, PRIME, Chunks
+from ggrpc.engine.cache.hash import BASIS, Hasher, fnv1a, name_of
+
+CHUNK, FEW = Chunks.size, Chunks.least
+BLOCK = Chunks.size * Chunks.most
 
 
 def serial(data: bytes) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Indexer, Model, files_of, pieces_of
 from ggrpc.errors import Cancelled, ConfigError, FileError
@@ -24,7 +25,7 @@ def index(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def test_large_tensors_are_found_by_their_hash(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
-    Model(path, index).hash()
+    Model(path, index, Hashing()).hash()
     (lying,) = index.lying()
     assert (lying.hash, lying.tensor, lying.size) == (name_of(fnv1a(DATA)), "b", LARGE)
     assert path.read_bytes()[lying.at : lying.at + lying.size] == DATA
@@ -34,18 +35,18 @@ def test_a_known_model_is_not_read_again(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
-    Model(path, index).hash()
+    Model(path, index, Hashing()).hash()
     monkeypatch.setattr("ggrpc.engine.cache.models.pieces_of", None)
-    again = Model(path, index)
+    again = Model(path, index, Hashing())
     assert (again.todo, len(again.done)) == ([], 1)
 
 
 def test_a_model_that_changed_is_hashed_again(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
-    Model(path, index).hash()
+    Model(path, index, Hashing()).hash()
     write_gguf(path, noise(seed=1))
     os.utime(path, ns=(0, 0))
-    Model(path, index).hash()
+    Model(path, index, Hashing()).hash()
     assert [one.hash for one in index.lying()] == [name_of(fnv1a(noise(seed=1)))]
 
 
@@ -57,8 +58,8 @@ def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> 
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        Model(path, index).hash(stop)
-    again = Model(path, index)
+        Model(path, index, Hashing()).hash(stop)
+    again = Model(path, index, Hashing())
     assert [piece.tensor for piece in again.todo] == ["b"]
     again.hash()
     assert len(index.lying()) == 2
@@ -69,7 +70,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path, index: Index, keep: int) -> N
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
     os.truncate(path, keep)
     with pytest.raises(FileError, match=r"model\.gguf is .*; fetch it again"):
-        Model(path, index)
+        Model(path, index, Hashing())
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_an_indexer_goes_on_after_a_bad_file(
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"not a model at all")
     good = write_gguf(tmp_path / "good.gguf", DATA)
-    indexer = Indexer([bad, good], index)
+    indexer = Indexer([bad, good], index, Hashing())
     with indexer:
         indexer._thread.join(60)
     assert len(index.lying()) == 1
@@ -107,6 +108,6 @@ def test_an_indexer_goes_on_after_a_bad_file(
 
 def test_an_indexer_stops_when_it_is_told(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", *(noise(seed=n) for n in range(8)))
-    with Indexer([path], index):
+    with Indexer([path], index, Hashing()):
         pass
     assert len(index.lying()) < 8

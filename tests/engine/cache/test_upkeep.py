@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.inventory import items
 from ggrpc.engine.cache.models import Model
-from ggrpc.engine.cache.upkeep import Check, items
+from ggrpc.engine.cache.upkeep import Check
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA, OTHER = noise(), noise(seed=1)
@@ -24,7 +28,8 @@ def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
         for data in DATA, OTHER:
             Sender(cache).load(data)
     index = Index(path)
-    Model(write_gguf(tmp_path / "model.gguf", noise(10), DATA), index).hash()
+    model = write_gguf(tmp_path / "model.gguf", noise(10), DATA)
+    Model(model, index, Hashing()).hash()
     yield Folder(path), index
     index.close()
 
@@ -52,6 +57,16 @@ def test_a_cache_in_order_stays_as_it_is(cache) -> None:  # type: ignore[no-unty
     before = folder.entries()
     assert set(results(folder, index).values()) == {"ok"}
     assert sorted(folder.entries()) == sorted(before)
+
+
+def test_entries_that_others_own_are_checked(
+    cache, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    def refuse(path: Path, ns: tuple[int, int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert set(results(*cache).values()) == {"ok"}
 
 
 def test_a_wrong_entry_is_mended_or_goes(cache) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,117 @@
+"""Seconds to load a cached model: llama.cpp's own server with its cache, and ours.
+
+    python -m benchmarks.loading [--type Q8_0] [--rounds N] [--device NAME]
+
+A 1.1B llama with random weights, the stock llama.cpp client, servers on this machine
+that share one cache folder, one round each in turn; ours is also asked with nothing but
+the model's file, `--models`. Then the same tensors by hash alone: what a server writes
+for each second that it needs. Ours is started anew for each round, and so checks what
+it reads. Needs the peer: .ci/install-peer 0.3.36
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+from benchmarks.random_model import Shape, write_model
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.hashing import Hashing
+from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.warming import Weights, warm
+from ggrpc.engine.registry import connect
+from ggrpc.types import GGMLType
+from tests.support.paths import CACHE, peer_python, shared
+from tests.support.processes import native_serving, serving
+
+CLIENT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import llama_cpp
+from llama_client import register
+register(sys.argv[3])
+start = time.perf_counter()
+llama = llama_cpp.Llama(sys.argv[2], n_gpu_layers=-1, n_ctx=64, verbose=False)
+llama.eval([1])
+print(time.perf_counter() - start)
+"""
+
+Serving = Callable[[], AbstractContextManager[Endpoint]]
+
+
+def load(endpoint: Endpoint, model: Path, peer: str) -> float:
+    """Seconds in which llama.cpp's client loads a model, and computes a token."""
+    command = [peer_python(peer), "-c", CLIENT, shared("peer"), model, str(endpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return float(done.stdout)
+
+
+def hit(endpoint: Endpoint, weights: Weights) -> float:
+    """GB/s of tensors that a server has."""
+    with connect(endpoint, timeout=60) as server:
+        start = time.perf_counter()
+        done = warm(server.client, weights)
+        seconds = time.perf_counter() - start
+    assert not done.sent, f"{endpoint} had not all"
+    return done.present_bytes / seconds / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--type", default="Q8_0")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peer", default="0.3.36")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+        folder = Path(name)
+        model = write_model(folder / "model.gguf", GGMLType[args.type], Shape())
+        kept, empty = folder / "kept", folder / "empty"
+        for cache in kept, empty:
+            cache.mkdir()
+        with closing(Index(empty)) as index:
+            Model(model, index, Hashing()).hash()
+
+        @contextmanager
+        def ours(*flags: str | Path) -> Iterator[Endpoint]:
+            with serving("--device", args.device, *map(str, flags)) as served:
+                yield served.endpoint
+
+        servers: dict[str, Serving] = {
+            "native": lambda: native_serving(args.peer, "--cache", str(kept)),
+            "ggrpc": lambda: ours("--cache-dir", kept),
+            "ggrpc --models": lambda: ours("--cache-dir", empty, "--models", model),
+        }
+        with (
+            closing(Index(empty)) as index,
+            Weights([model], index, Hashing()) as weights,
+        ):
+            with ours("--cache-dir", kept) as endpoint, connect(endpoint) as server:
+                warm(server.client, weights)
+            rows: dict[str, list[tuple[float, float, float]]] = {}
+            for _ in range(args.rounds):
+                for name, start in servers.items():
+                    with start() as endpoint:
+                        seconds = load(endpoint, model, args.peer)
+                    with start() as endpoint:
+                        rates = hit(endpoint, weights), hit(endpoint, weights)
+                    rows.setdefault(name, []).append((seconds, *rates))
+                    print(name, *(f"{value:.2f}" for value in rows[name][-1]))
+    for name, found in rows.items():
+        seconds, first, later = map(statistics.median, zip(*found, strict=True))
+        print(f"{name}: loads in {seconds:.2f} s, {first:.2f} and {later:.2f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
