@@ -128,7 +128,7 @@ class Graph:
         sound: set[tuple[int, ...]] = set()
         touched: set[int] = set()
         for at, tensor in enumerate(self.computed):
-            contract = contract_of(tensor.op)
+            contract = self._contract(tensor)
             sources = contract.used(tensor.src)
             try:
                 kinds = kind_of(tensor.id), *map(kind_of, sources)
@@ -146,6 +146,12 @@ class Graph:
             if contract.placed is not None:
                 contract.check_placed(self._node(tensor))
         return touched - {0}
+
+    def _contract(self, tensor: Tensor) -> Contract:
+        try:
+            return contract_of(tensor.op)
+        except GraphError as error:
+            raise GraphError(f"{tensor}: {error}") from None
 
     def _check(self, tensor: Tensor, contract: Contract) -> None:
         """Hold a node against its contract, as far as its kind and its sources' go."""

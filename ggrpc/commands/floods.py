@@ -71,10 +71,15 @@ class FloodFilter(logging.Filter):
 
     def _watch(self) -> None:
         """See to it that what is left out is told of, and what is over forgotten."""
-        if self._timer is None:
-            self._timer = Timer(SECONDS, self._summarize)
-            self._timer.daemon = True
-            self._timer.start()
+        if self._timer is not None:
+            return
+        timer = Timer(SECONDS, self._summarize)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            return  # there is no thread for it: at the next line, there may be
+        self._timer = timer
 
     def _summarize(self, at_once: bool = False) -> None:
         with self._lock:

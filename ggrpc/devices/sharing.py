@@ -44,6 +44,11 @@ class Shared:
             del self._made[key]
 
 
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have a byte in common, as far as their ends tell."""
+    return _Span.of(a).overlaps(_Span.of(b))
+
+
 class _Span(NamedTuple):
     """Addresses of one buffer."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ggrpc.devices.device import Device
 from ggrpc.engine.budget import Budget, Holding
-from ggrpc.engine.limits import BUFFERS, CLIENT_BUFFERS, MESSAGES, Limits
+from ggrpc.engine.limits import BUFFERS, CLIENT_BUFFERS, COMPILING, MESSAGES, Limits
 from ggrpc.engine.turns import Turns
 
 
@@ -19,12 +19,14 @@ class Allowance:
         budget: its memory.
         messages: what its requests take while they arrive.
         nodes: that a graph may have.
+        compiling: its turns at checking and compiling graphs, which is Python's work.
         turns: on each device.
     """
 
     budget: Budget
     messages: Holding
     nodes: int
+    compiling: Turns
     turns: Mapping[Device, Turns]
 
 
@@ -41,6 +43,7 @@ class Allowances:
         self._budget = Budget(limits.memory, BUFFERS, "--max-memory")
         most = max(MESSAGES, limits.message)
         self._messages = Budget(most, BUFFERS, "what arriving requests may take")
+        self._compiling = Turns(COMPILING)
         self._turns = {device: Turns() for device in devices}
 
     def one(self) -> Allowance:
@@ -49,7 +52,9 @@ class Allowances:
         flag = "--max-client-memory"
         budget = Budget(size, CLIENT_BUFFERS, flag, self._budget)
         messages = Holding(self._messages)
-        return Allowance(budget, messages, self._limits.nodes, self._turns)
+        return Allowance(
+            budget, messages, self._limits.nodes, self._compiling, self._turns
+        )
 
     def stop(self) -> None:
         """Make every graph that runs give up at its next node."""

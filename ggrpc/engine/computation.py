@@ -74,6 +74,10 @@ class Computation:
         for tensor, there in stored.items():
             self._check(tensor)
             _check_ne(tensor, there.ne)
+            if there.type is not tensor.type:
+                raise ConfigError(
+                    f"{tensor} is {tensor.type.name}, its data {there.type.name}"
+                )
         self.outputs = list(_ends(self._graph) if outputs is None else outputs)
         with ExitStack() as stack:
             chosen = devices or [t.device for t in stored.values()] or _cpu(stack)

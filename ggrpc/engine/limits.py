@@ -14,6 +14,9 @@ CLIENT_BUFFERS = 4096
 # hundred large models, that all change at the same moment.
 MESSAGES = 1 << 30
 BUFFERS = 32_768
+# Graphs that are checked and compiled at once, which no two threads do faster than one:
+# with hundreds, a new client's HELLO would wait for Python's lock behind all of them.
+COMPILING = 2
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,12 @@ def pump(
     Args:
         one: a connection.
         other: another.
-        watch_one: is shown what the one sends, before the other gets it; at the end, no
-            bytes.
+        watch_one: is shown what the one sends, before the other gets it; at the end,
+            however it came, no bytes.
         watch_other: the same for the other.
 
     Raises:
-        OSError: one of them broke.
+        OSError: one of them failed.
     """
     near, far = one.hand_over(), other.hand_over()
     flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
@@ -91,6 +91,8 @@ class _Flow:
         except ssl.SSLWantWriteError:
             self.waits_for = self._source, select.POLLOUT
             return False
+        except ConnectionError:
+            count = 0  # it broke off: no more will come
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
@@ -106,6 +108,8 @@ class _Flow:
         except ssl.SSLWantReadError:
             self.waits_for = self._sink, select.POLLIN
             return False
+        except ConnectionError:
+            self.ended = True  # the sink is gone, as the other way will see
         return True
 
     def _end_sink(self) -> None:

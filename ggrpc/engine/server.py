@@ -104,6 +104,7 @@ class Server:
             guest.thread.start()
         except RuntimeError as error:
             self._forget(guest)
+            self._guests.make_room()  # for the next one
             _tell(stream, f"no thread to serve it: {error}")
 
     def _serve(self, guest: Guest) -> None:

@@ -206,7 +206,8 @@ class Session:
             raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
         buffers = self._space.on(device)
         regions = {handle: placed.region for handle, placed in buffers.items()}
-        with self._profile.compile() if self._profile else nullcontext():
+        timed = self._profile.compile() if self._profile else nullcontext()
+        with Turn(self._allowance.compiling), timed:
             return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:

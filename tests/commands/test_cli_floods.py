@@ -55,6 +55,21 @@ def test_next_second_has_lines_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "complaint 2" in stream.getvalue()
 
 
+def test_flood_is_cut_and_counted_without_a_thread_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", fail)
+    stream, context = lines()
+    with context:
+        for number in range(MOST + 3):
+            complain("10.0.0.1:1000", number)
+    assert stream.getvalue().count("complaint") == MOST
+    assert "10.0.0.1: 3 more lines" in stream.getvalue()
+
+
 def test_line_of_a_sessions_thread_counts_as_its_peers() -> None:
     stream, context = lines()
     with context:

@@ -33,5 +33,7 @@ def open_opencl(shares_memory: bool = True) -> OpenClDevice:
     found = usable_device()
     traits = traits_of(found.device)
     if not shares_memory:
-        traits = traits._replace(shares_memory=False, local_size=16)
+        traits = traits._replace(
+            is_processor=False, shares_memory=False, local_size=16, byte_dots=""
+        )
     return OpenClDevice(found, CpuDevice(threads=2), traits)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import psutil
 import pytest
@@ -28,6 +33,15 @@ def make(size: int, changes: Seen | None = None) -> CpuBuffer:
             changes.append((buffer, offset, size))
 
     return CpuBuffer(size, changed, lambda buffer: None)
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads that wait for Python's lock get it soon."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 def contents(buffer: CpuBuffer) -> bytes:
@@ -68,6 +82,36 @@ def test_buffer_copies_overlapping_bytes(
         window[:] = bytes(range(100))
     buffer.copy(to, buffer, start, 98)
     assert contents(buffer)[to : to + 98] == bytes(range(start, start + 98))
+
+
+def test_buffer_copies_nothing(buffer: CpuBuffer) -> None:
+    buffer.copy(100, buffer, 0, 0)
+    assert contents(buffer) == bytes(100)
+
+
+@pytest.mark.parametrize("does", ["copy", "fill"])
+def test_other_threads_run_while_a_buffer_is_filled(does: str, often: None) -> None:
+    size, begun, done = 256 << 20, Event(), Event()
+    buffer, source = make(size), make(size)
+    counts = []
+
+    def count() -> None:
+        counts.append(0)
+        begun.set()
+        while not done.is_set():
+            counts[0] += 1
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(count)
+        begun.wait()
+        before = counts[0]
+        if does == "copy":
+            buffer.copy(0, source, 0, size)
+        else:
+            buffer.fill(0, size, 1)
+        while_it_did = counts[0] - before
+        done.set()
+    assert while_it_did > 50_000  # hardly any where it holds Python's lock
 
 
 def test_buffer_tells_of_changes_once_it_is_watched(

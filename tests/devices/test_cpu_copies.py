@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.copies import ConcatParams
 from ggrpc.types import GGMLType
-from tests.support.case import Case, run_case, values
+from tests.support.case import BASE, HANDLE, Case, run_case, values
 from tests.support.cases.copies import cases, cpy, get_rows, set_rows
 from tests.support.reference import assert_agree, by_definition
 
@@ -113,3 +116,28 @@ def test_blocks_of_a_type_that_nobody_packs_are_moved(cpu: CpuDevice) -> None:
     parts = [values(leaf, case.image) for leaf in (a, b)]
     both = run_case(cpu, case)["both"]
     np.testing.assert_array_equal(both, np.concatenate(parts, axis=2))
+
+
+@pytest.mark.parametrize("matrices", [1, 3])
+def test_rows_are_got_in_little_memory(
+    matrices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrpc.devices.cpu.copies.TAKEN", 1 << 12)
+    case, count = Case(), 1 << 12
+    rows = case.leaf((64, 8, matrices))
+    ids = np.arange(count * matrices, dtype=np.int32).reshape(matrices, count) % 8
+    index = case.leaf(ids, GGMLType.I32)
+    case.node(Op.GET_ROWS, [rows, index], (64, count, matrices), name="y")
+    cpu = CpuDevice(threads=1, weight_cache=0)
+    buffer = cpu.allocate(case.size)
+    buffer.put(0, memoryview(case.image))
+    program = cpu.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    tracemalloc.start()
+    program.run()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 18  # the result has 1 MiB for each matrix
+    out = case.results(bytes(buffer.read(0, case.size)))["y"][0]
+    x = values(rows, case.image)[0]
+    for at in range(matrices):
+        np.testing.assert_array_equal(out[at], x[at][ids[at]])

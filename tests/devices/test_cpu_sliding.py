@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggrpc.devices.cpu.sliding import Slide, boxes, fold, unfold
+from ggrpc.devices.cpu.arrays import boxes
+from ggrpc.devices.cpu.sliding import Slide, fold, unfold
 
 SLIDES = st.builds(
     Slide,

@@ -169,6 +169,15 @@ def test_stored_data_of_another_shape_is_refused(devices: Devices) -> None:
             compute(g, {w: stored, x: X})
 
 
+def test_stored_data_of_another_type_is_refused(devices: Devices) -> None:
+    g = GraphBuilder()
+    x = g.tensor("F32", 4)
+    g.sqr(x)
+    with DeviceTensor.of(devices.near, np.zeros(4, np.float64)) as stored:
+        with pytest.raises(ConfigError, match="is F32, its data F64"):
+            Computation(g, {x: stored})
+
+
 def test_node_wanted_where_it_is_not_written_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 64, 3)

@@ -280,3 +280,30 @@ def test_server_out_of_files_serves_again_when_there_are_some(tmp_path: Path) ->
         sock.close()
     assert serves(endpoint)
     assert served.stop() == 0
+
+
+def test_server_out_of_threads_lets_a_silent_client_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running_ones: list[threading.Thread] = []
+
+    class Scarce(threading.Thread):
+        def start(self) -> None:
+            running_ones[:] = [thread for thread in running_ones if thread.is_alive()]
+            if len(running_ones) == 2:
+                raise RuntimeError("can't start new thread")
+            running_ones.append(self)
+            super().start()
+
+    monkeypatch.setattr("ggrpc.engine.server.Thread", Scarce)
+    with running() as endpoint, connect(endpoint) as holder:
+        tensor = vector(holder, 8)
+        with connect(endpoint) as silent:
+            with pytest.raises(GgrpcError), connect(endpoint, timeout=20) as client:
+                client.memory()
+            with pytest.raises(ConnectionLost):
+                silent.memory()
+        wait_until(lambda: not all(thread.is_alive() for thread in running_ones))
+        assert serves(endpoint)
+        holder.get_tensor(tensor, memoryview(bytearray(tensor.nbytes)))
+    assert "no thread to serve it" in caplog.text

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
 import numpy as np
 import pytest
 
@@ -7,7 +12,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.engine import session as module
 from ggrpc.engine.allowance import Allowances
-from ggrpc.engine.limits import Limits
+from ggrpc.engine.limits import COMPILING, Limits
 from ggrpc.engine.session import Session
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -49,6 +54,35 @@ def session():  # type: ignore[no-untyped-def]
     session = alone(CpuDevice(threads=1, weight_cache=0))
     yield session
     session.close()
+
+
+def test_few_graphs_are_compiled_at_once() -> None:
+    """Else hundreds of clients' graphs keep Python's lock from everybody's HELLO."""
+    at_once, most, lock = 0, 0, Lock()
+
+    class Slow(CpuDevice):
+        def compile(self, graph, buffers):  # type: ignore[no-untyped-def]
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            time.sleep(0.02)
+            with lock:
+                at_once -= 1
+            return super().compile(graph, buffers)
+
+    device = Slow(threads=1, weight_cache=0)
+    allowances = Allowances(NO_LIMITS, [device])
+    graph = m.GraphCompute(graph=struct.pack("<II", 0, 0))
+
+    def compute(number: int) -> None:
+        session = Session([device], V7_0_0.tables, allowances.one())
+        session.handle(graph, Link())
+        session.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(compute, range(8)))
+    assert most == COMPILING
 
 
 def allocated(session: Session, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`ggrpc record` as a process."""
+"""Recordings: by `ggrpc record` as a process, or in this one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,44 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
+import ggrpc
+from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.recording import recorder as engine
+from ggrpc.engine.recording.recorder import RecorderSettings
+from ggrpc.engine.recording.splitter import Weights
+from tests.support.servers import running
 
 
 class Recorder:
     """A running recorder.
+
+    Args:
+        server: where it takes clients.
+        path: the file.
+        flags: what else is said to it.
+        room: the bytes that the file may have, None for no limit.
 
     Attributes:
         process: it.
         endpoint: where clients connect.
     """
 
-    def __init__(self, server: Endpoint, path: Path, *flags: str) -> None:
+    def __init__(
+        self, server: Endpoint, path: Path, *flags: str, room: int | None = None
+    ) -> None:
         command = ["record", "0", str(server), "-o", str(path), *flags]
+        limit = ["prlimit", f"--fsize={room}"] if room else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ggrpc", *command], stderr=subprocess.PIPE, text=True
+            [*limit, sys.executable, "-m", "ggrpc", *command],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
@@ -53,3 +73,48 @@ def recording(server: Endpoint, path: Path, *flags: str) -> Iterator[Recorder]:
         if recorder.process.poll() is None:
             code, said = recorder.stop()
             assert code == 0, said
+
+
+def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:
+    """A client that multiplies with a weight, `steps` times, on the first device."""
+    rng = np.random.default_rng(5)
+    g = ggrpc.GraphBuilder()
+    w, x = g.tensor("F32", 64, rows, name="w"), g.tensor("F32", 64, 2, name="x")
+    y = g.relu(g.mul_mat(w, x), name="y")
+    with ggrpc.connect(endpoint, timeout=20) as server:
+        device = server.device()
+        values = rng.standard_normal((rows, 64), np.float32)
+        with ggrpc.DeviceTensor.of(device, values) as weight:
+            with ggrpc.Computation(g, {w: weight}) as computation:
+                for _ in range(steps):
+                    computation.run({x: rng.standard_normal((2, 64))})[y]
+
+
+@contextlib.contextmanager
+def recording_here(settings: RecorderSettings) -> Iterator[Endpoint]:
+    """Record in this process; yields where clients connect."""
+    recorder = engine.Recorder(settings)
+    thread = threading.Thread(target=recorder.run)
+    thread.start()
+    try:
+        yield recorder.endpoints[0]
+    finally:
+        recorder.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def recorded_here(
+    path: Path,
+    weights: Weights = Weights.FULL,
+    devices: Sequence[Device] = (),
+    client: Callable[[Endpoint], object] = compute,
+) -> Path:
+    """A recording of a client's session with a server of this process."""
+    with running(*devices, host="127.0.0.1") as server:
+        settings = RecorderSettings(
+            Endpoint("127.0.0.1", 0), server, path, weights=weights
+        )
+        with recording_here(settings) as listen:
+            client(listen)
+    return path

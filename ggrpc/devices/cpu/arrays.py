@@ -7,8 +7,10 @@ the package `gguf`; adding a type is one row in `CODECS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import gguf.quants
@@ -20,7 +22,8 @@ from ggrpc.types import QUANTIZED, GGMLType
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Convert = Callable[[Array, Array], object]  # (from, to)
-Pieces = list[tuple[slice, ...]]
+Box = tuple[slice, ...]
+Pieces = list[Box]
 
 # Elements that a codec works on at once: its temporaries stay in the L2 cache, and the
 # cost of the Python around them vanishes.
@@ -92,6 +95,22 @@ def pieces(shape: tuple[int, ...], count: int) -> Pieces:
     ]
 
 
+def boxes(shape: Sequence[int], size: int) -> Iterator[Box]:
+    """Cut an array into boxes of `size` elements at most, whole in the last axes."""
+    if 0 < math.prod(shape) <= size:
+        yield tuple(slice(0, n) for n in shape)
+        return
+    lengths = []
+    for n in reversed(shape):
+        lengths.append(max(1, min(n, size)))
+        size //= lengths[-1]
+    steps = [
+        [slice(at, min(at + length, n)) for at in range(0, n, length)]
+        for n, length in zip(shape, reversed(lengths), strict=True)
+    ]
+    yield from product(*steps)
+
+
 class Codec(NamedTuple):
     """How a type becomes float32 and is made from it.
 
@@ -131,6 +150,11 @@ def _unpack_bf16(x: Array, y: Array) -> None:
 
 def _pack_bf16(x: Array, y: Array) -> None:
     """Round to nearest even; NaN stays NaN (ggml_compute_fp32_to_bf16)."""
+    for box in boxes(y.shape, GROUP):
+        _pack_some_bf16(x[box], y[box])
+
+
+def _pack_some_bf16(x: Array, y: Array) -> None:
     bits = x.view(np.uint32)
     rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
     np.copyto(y, rounded, casting="unsafe")
@@ -178,16 +202,9 @@ def _by_blocks(
     """
 
     def unpack(x: Array, y: Array) -> None:
-        if not y.size:
-            return
-        step = max(1, GROUP // y.shape[-1])
-        rows, out = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-        for at in range(0, len(rows), step):
-            part = out[at : at + step]
-            blocks = rows[at : at + step].reshape(-1, type.type_size)
-            part[...] = unpack_blocks(blocks).reshape(part.shape)
-        if not np.may_share_memory(out, y):  # y has gaps between its rows
-            y[...] = out.reshape(y.shape)
+        for packed, values in _groups(type, x, y):
+            blocks = packed.reshape(-1, type.type_size)
+            values[...] = unpack_blocks(blocks).reshape(values.shape)
 
     return Codec(unpack, partial(_pack, type, pack_blocks) if pack_blocks else None)
 
@@ -195,14 +212,23 @@ def _by_blocks(
 def _pack(
     type: GGMLType, pack_blocks: Callable[[Array], Array], x: Array, y: Array
 ) -> None:
-    """Pack blocks, as many at a time as stay in the cache."""
-    blocks = np.ascontiguousarray(x).reshape(-1, type.blck_size)
-    packed = np.empty((len(blocks), type.type_size), np.uint8)
-    step = GROUP // type.blck_size
     with np.errstate(all="ignore"):  # what a block of zeros is divided by
-        for at in range(0, len(blocks), step):
-            packed[at : at + step] = pack_blocks(blocks[at : at + step])
-    y[...] = packed.reshape(y.shape)
+        for packed, values in _groups(type, y, x):
+            blocks = np.ascontiguousarray(values).reshape(-1, type.blck_size)
+            packed[...] = pack_blocks(blocks).reshape(packed.shape)
+
+
+def _groups(
+    type: GGMLType, packed: Array, values: Array
+) -> Iterator[tuple[Array, Array]]:
+    """Parts of a tensor, as blocks and as values, of GROUP values at most."""
+    block, size = type.blck_size, type.type_size
+    *rows, length = values.shape
+    for *outer, at in boxes((*rows, length // block), GROUP // block):
+        yield (
+            packed[(*outer, slice(at.start * size, at.stop * size))],
+            values[(*outer, slice(at.start * block, at.stop * block))],
+        )
 
 
 def _of_gguf(type: GGMLType) -> Codec:

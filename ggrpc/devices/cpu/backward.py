@@ -101,6 +101,7 @@ def get_rows_back(node: Node, c: Compiler) -> None:
     index, y = node.source(ROW_IDS), c.result(node.tensor)[0, 0]
     check = index_check(node, index, node.tensor.ne[1])
     ids, grad = c.view(index)[0, 0, 0], c.f32(node.source(GRAD))[0, 0]
+    c.reserve(2 * grad.nbytes + 4 * 8 * ids.size)  # in order, their sums, and the order
     c.step(_get_rows_back, check, ids, grad[: len(ids)], y)
 
 

@@ -58,7 +58,8 @@ class CpuBuffer(Buffer):
             source.read(source_offset, size) as origin,
             self.write(offset, size) as window,
         ):
-            window[:] = origin
+            # By numpy, which lets other threads run meanwhile, and minds an overlap.
+            np.frombuffer(window, np.uint8)[:] = np.frombuffer(origin, np.uint8)
 
     def free(self) -> None:
         # An array that a program still holds keeps the mapping until it goes too.

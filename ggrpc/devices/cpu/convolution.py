@@ -13,16 +13,14 @@ from functools import partial
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array, cast
+from ggrpc.devices.cpu.arrays import Array, Box, boxes, cast
 from ggrpc.devices.cpu.broadcast import reshaped
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.devices.cpu.sliding import (
-    Box,
     Index,
     Meeting,
     Slide,
     block_size,
-    boxes,
     fold,
     meetings,
     run_all,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, cast
+from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, Convert, boxes, cast
 from ggrpc.devices.cpu.broadcast import repeated, reshaped
 from ggrpc.devices.cpu.indices import index_check
 from ggrpc.devices.cpu.program import PACKS, Compiler, can_write, kernel
@@ -18,6 +18,8 @@ from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
+# Elements that are taken out of rows at a time, into memory of their own.
+TAKEN = 1 << 22
 # Types whose stored values numpy casts into each other.
 NUMBERS = frozenset(DTYPES) - {GGMLType.BF16}
 
@@ -106,15 +108,17 @@ def _get_rows(
     check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
 ) -> None:
     check(ids)
-    unpack(rows[ids], y)
+    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+        unpack(rows[ids[some]], y[some])
 
 
 def _get_rows_of_each(
     check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
 ) -> None:
     check(ids)
-    i3, i2, _ = np.ogrid[: ids.shape[0], : ids.shape[1], :1]
-    unpack(rows[i3, i2, ids], y)
+    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+        i3, i2, _ = np.ogrid[some[0], some[1], :1]
+        unpack(rows[i3, i2, ids[some]], y[some])
 
 
 @kernel(Op.SET_ROWS)

@@ -78,7 +78,7 @@ class CpuDevice(Device):
 
     def allocate(self, size: int) -> CpuBuffer:
         make = partial(CpuBuffer, size, self.weights.changed, self._freed)
-        return self._hand_out(size, make)
+        return self.hand_out(size, make)
 
     def supports(self, node: Node) -> bool:
         return is_supported(node)
@@ -95,8 +95,12 @@ class CpuDevice(Device):
         self.weights.clear()
         self.workers.close()
 
-    def _hand_out(self, size: int, make: Callable[[], Made]) -> Made:
-        """Make something that takes so many bytes, where they are there."""
+    def hand_out(self, size: int, make: Callable[[], Made]) -> Made:
+        """Make something that takes so many bytes, where they are there.
+
+        Raises:
+            OutOfMemory: they are not.
+        """
         with self._handing_out:
             free = self._free()
             if size > free:
@@ -112,9 +116,13 @@ class CpuDevice(Device):
 
     def _take_scratch(self, size: int) -> mmap:
         """Memory that a program works in, counted until the program is gone."""
-        memory = self._hand_out(size, partial(mapped, size))
-        weakref.finalize(memory, self._count, -size)
+        memory = self.hand_out(size, partial(mapped, size))
+        weakref.finalize(memory, self.take_back, size)
         return memory
+
+    def take_back(self, size: int) -> None:
+        """So many bytes that were handed out are free again."""
+        self._count(-size)
 
     def _count(self, size: int) -> None:
         with self._counting:

@@ -32,7 +32,7 @@ from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.profile import Profile
-from ggrpc.devices.sharing import Shared
+from ggrpc.devices.sharing import Shared, overlap
 from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -46,9 +46,12 @@ Made = TypeVar("Made")
 # Elements for which waking another thread costs less than it saves.
 WORTH_SHARING = 1 << 17
 
-# Parts of a node's work, each some hundred bytes of Python; the largest models' largest
-# images take some 100,000.
+# Elements of which a copy is worth counting.
+LARGE = 1 << 22
+
+# Parts of a node's work; the largest models' largest images take some 100,000.
 MOST_PARTS = 1 << 20
+PART = 256  # bytes of Python that each takes, about
 # Steps between two pauses: asking whether anybody waits costs a tenth of a small step.
 BATCH = 8
 
@@ -109,10 +112,14 @@ class CpuProgram(Program):
     Args:
         steps: what to call.
         ops: the name of the op that each of them is for.
+        memory: what they work in, which is the program's as long as it is there.
     """
 
-    def __init__(self, steps: Sequence[Step], ops: Sequence[str]) -> None:
+    def __init__(
+        self, steps: Sequence[Step], ops: Sequence[str], memory: Sequence[Scratch]
+    ) -> None:
         self.steps = tuple(steps)
+        self._memory = memory
         self._ops = ops
         self._batches = [
             self.steps[at : at + BATCH] for at in range(0, len(steps), BATCH)
@@ -172,6 +179,7 @@ class Compiler:
         self._results: list[tuple[Tensor, Array, Array]] = []
         size = sum(placed.buffer.size for placed in buffers.values())
         self._scratch = Scratch(take_memory, size)
+        self._lasting = Scratch(take_memory, size)  # never reset
         self._shared = Shared()
 
     def program(self, graph: Graph) -> CpuProgram:
@@ -201,7 +209,7 @@ class Compiler:
             for node in nodes:
                 self._node(node)
                 ops += [node.tensor.op.name] * (len(self._steps) - len(ops))
-        return CpuProgram(self._steps, ops)
+        return CpuProgram(self._steps, ops, (self._scratch, self._lasting))
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""
@@ -247,6 +255,21 @@ class Compiler:
         """Memory that is this node's until its last step; contents undefined."""
         return self._scratch.take(tuple(shape), np.dtype(dtype))
 
+    def lasting(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+        """Memory that is the program's as long as it is there; contents undefined.
+
+        However little a node takes, a graph may have 100,000 of it.
+        """
+        return self._lasting.take(tuple(shape), np.dtype(dtype))
+
+    def reserve(self, nbytes: int) -> None:
+        """Count memory that numpy takes for a step of the node, and gives back."""
+        self._scratch.reserve(nbytes)
+
+    def retain(self, nbytes: int) -> None:
+        """Count memory that the program takes by itself, as long as it is there."""
+        self._lasting.reserve(nbytes)
+
     def step(self, function: Callable[..., object], *args: object) -> None:
         """Append a call."""
         self._steps.append(partial(function, *args) if args else function)
@@ -256,12 +279,14 @@ class Compiler:
 
         Raises:
             DeviceError: they would fill the memory by themselves.
+            OutOfMemory: they would, together with those of other nodes.
         """
         if parts > MOST_PARTS:
             raise DeviceError(
                 f"a node would be computed in {parts} parts, {MOST_PARTS} are the most:"
                 " its shape is one that no model has"
             )
+        self.retain(parts * PART)
 
     def parallel(self, tasks: Iterable[Step]) -> None:
         """Append tasks that are independent of each other, to run on the workers."""
@@ -356,7 +381,7 @@ class Compiler:
             tensors: what it is made from; it is made anew once a node in between wrote
                 over any of their bytes.
             make: appends the steps, and returns what they fill. Its arrays outlive the
-                node, so they are np.empty's, not scratch.
+                node, so they are `lasting`, not scratch.
         """
         return self._shared.get(key, tensors, lambda: make(self))
 
@@ -370,11 +395,20 @@ class Compiler:
         if 0 in node.tensor.ne:
             return
         self._scratch.reset()
+        for source in node.src:
+            if source is not None and source.nelements > LARGE:
+                self._reserve_copy(source, node.tensor)
         KERNELS[node.tensor.op].compile(node, self)
         for tensor, values, view in self._results:
             self.convert(PACKS[tensor.type], values, view)
         self._results.clear()
         self.overwritten(node.tensor)
+
+    def _reserve_copy(self, source: Tensor, result: Tensor) -> None:
+        """Count the copy that numpy makes of what would be overwritten unread."""
+        in_place = (source.data, source.nb) == (result.data, result.nb)
+        if not in_place and overlap(source, result):
+            self.reserve(source.type.row_size(source.ne[0]) * source.nrows)
 
 
 def _run_blocks(

@@ -6,12 +6,15 @@ from functools import partial
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.arrays import GROUP, Array
 from ggrpc.devices.cpu.broadcast import repeated
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.reductions import A, B, SortOrder
+
+# Bytes that sorting takes for each number: a copy of it, its place, and room to merge.
+SORTED = 24
 
 
 @kernel(Op.SUM)
@@ -41,6 +44,7 @@ def cumsum(node: Node, c: Compiler) -> None:
 @kernel(Op.COUNT_EQUAL)
 def count_equal(node: Node, c: Compiler) -> None:
     a, b, y = c.view(node.source(A)), c.view(node.source(B)), c.view(node.tensor)
+    c.reserve(a.size)
     c.step(_count_equal, a, b, y)
 
 
@@ -62,12 +66,21 @@ def argmax(node: Node, c: Compiler) -> None:
 @kernel(Op.ARGSORT)
 def argsort(node: Node, c: Compiler) -> None:
     function = _ascending if node.params.order == SortOrder.ASC else _descending
+    c.reserve(_to_sort(node, c))
     c.rows(function, (c.f32(node.source(A)), c.view(node.tensor)))
 
 
 @kernel(Op.TOP_K)
 def top_k(node: Node, c: Compiler) -> None:
+    c.reserve(_to_sort(node, c))
     c.rows(_top_k, (c.f32(node.source(A)), c.view(node.tensor)))
+
+
+def _to_sort(node: Node, c: Compiler) -> int:
+    """Bytes that numpy takes to sort what the threads have of rows at once."""
+    row = node.source(A).ne[0]
+    at_once = min(node.source(A).nelements, c.workers.threads * max(row, GROUP))
+    return at_once * SORTED
 
 
 def _sum(x: Array, y: Array) -> None:

@@ -22,6 +22,20 @@ TakeMemory = Callable[[int], mmap]
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 
+def demand_proportion(wanted: int, buffers: int) -> None:
+    """Say how much a program wants to work in, for buffers of so many bytes.
+
+    Raises:
+        OutOfMemory: it is out of proportion.
+    """
+    if wanted > FREELY + TIMES * buffers:
+        raise OutOfMemory(
+            f"a graph wants {format_size(wanted)} to work in, for buffers of "
+            f"{format_size(buffers)}: {TIMES} times that and {format_size(FREELY)} are "
+            "the most"
+        )
+
+
 class Scratch:
     """Memory that all nodes of a program use in turn; contents are undefined.
 
@@ -38,10 +52,29 @@ class Scratch:
         self._buffers = buffers
         self._chunks: list[Array] = []
         self._used: list[int] = []
+        self._reserved: list[mmap] = []
+        self._reserved_size = 0
+        self._asked = 0
 
     def reset(self) -> None:
         """Begin the next node: all that was taken may be taken again."""
         self._used = [0] * len(self._chunks)
+        self._asked = 0
+
+    def reserve(self, nbytes: int) -> None:
+        """Count memory that a step of this node takes from numpy, and gives back.
+
+        Nobody touches what is taken for it here, so the system has it for numpy.
+
+        Raises:
+            OutOfMemory: there is not that much, or it is out of proportion.
+        """
+        self._asked += nbytes
+        more = self._asked - self._reserved_size
+        if more > 0:
+            demand_proportion(self._taken + more, self._buffers)
+            self._reserved.append(self._take_memory(more))
+            self._reserved_size += more
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array that is the node's until the next reset.
@@ -60,14 +93,16 @@ class Scratch:
         for at, chunk in enumerate(self._chunks):
             if self._used[at] + size <= chunk.size:
                 return at
-        held = sum(chunk.size for chunk in self._chunks)
-        if held + size > FREELY + TIMES * self._buffers:
-            raise OutOfMemory(
-                f"a graph wants {format_size(held + size)} to work in, for buffers of "
-                f"{format_size(self._buffers)}: {TIMES} times that and "
-                f"{format_size(FREELY)} are the most"
-            )
-        memory = self._take_memory(max(size, held, CHUNK))
+        demand_proportion(self._taken + size, self._buffers)
+        memory = self._take_memory(max(size, self._held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
         return len(self._chunks) - 1
+
+    @property
+    def _held(self) -> int:
+        return sum(chunk.size for chunk in self._chunks)
+
+    @property
+    def _taken(self) -> int:
+        return self._held + self._reserved_size

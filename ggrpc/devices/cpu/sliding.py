@@ -20,7 +20,6 @@ from ggrpc.devices.cpu.workers import Step
 
 BLOCK = 1 << 20  # elements of unfolded windows that a thread works on at once
 
-Box = tuple[slice, ...]
 Index = tuple[Any, ...]  # begins with whatever axes there are
 Part = TypeVar("Part")
 
@@ -124,19 +123,6 @@ def _fold(image: Array, pairs: Sequence[tuple[Array, Array]]) -> None:
     image.fill(0)
     for target, source in pairs:
         np.add(target, source, target)
-
-
-def boxes(shape: Sequence[int], size: int) -> Iterator[Box]:
-    """Cut an array into boxes of `size` elements at most, whole in the last axes."""
-    lengths = []
-    for n in reversed(shape):
-        lengths.append(max(1, min(n, size)))
-        size //= lengths[-1]
-    steps = [
-        [slice(at, min(at + length, n)) for at in range(0, n, length)]
-        for n, length in zip(shape, reversed(lengths), strict=True)
-    ]
-    yield from product(*steps)
 
 
 def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.cpu.attention import slopes_of
+from ggrpc.devices.opencl import gpu_attention
 from ggrpc.devices.opencl.build import Define
 from ggrpc.devices.opencl.dense import dense_f32, rows_of
 from ggrpc.devices.opencl.program import Compiler, kernel
@@ -27,6 +28,7 @@ def _accepts_attention(node: Node) -> bool:
         and all(_is_cache(tensor) for tensor in (k, v))
         and (mask is None or mask.nb[0] == mask.type.type_size)
         and k.ne[1] > 0
+        and k.ne[2] % v.ne[2] == 0
     )
 
 
@@ -42,9 +44,14 @@ def _is_cache(tensor: Tensor) -> bool:
 
 @kernel(Op.FLASH_ATTN_EXT, accepts=_accepts_attention)
 def flash_attn(node: Node, c: Compiler) -> None:
-    """Append the attention, a work-item for each query and head."""
+    """Append the attention; on a processor a work-item has one query and head."""
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
+    extras = _extras(node.src[MASK], node.src[SINKS])
+    slopes = _slopes(q.ne[2], node.params.max_bias, c)
+    if not c.traits.is_processor:
+        gpu_attention.flash_attn(node, c, slopes, extras)
+        return
     attend = c.kernel(
         "attention",
         "attend",
@@ -52,13 +59,13 @@ def flash_attn(node: Node, c: Compiler) -> None:
         WIDTH_V=v.ne[0],
         KEYS=k.type.name,
         VALUES=v.type.name,
-        **_extras(node.src[MASK], node.src[SINKS]),
+        **extras,
     )
     c.launch(
         attend,
         (rows_of(q),),
         *(q, k, v, mask, sinks, y, q.ne, q.nb, k.ne, k.nb, v.ne, v.nb),
-        *(mask.ne, mask.nb, y.nb, _slopes(q.ne[2], node.params.max_bias, c)),
+        *(mask.ne, mask.nb, y.nb, slopes),
         *(node.params.scale, node.params.logit_softcap),
         local=1,
     )

@@ -11,8 +11,10 @@ import pyopencl as cl
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.device import Buffer
+from ggrpc.devices.opencl.build import failures_named
 
 READ_WRITE = cl.mem_flags.READ_WRITE
+PIECE = 16 << 20  # bytes that are copied at a time, while no other thread runs
 
 
 class OpenClBuffer(Buffer):
@@ -68,6 +70,7 @@ class DeviceBuffer(OpenClBuffer):
 
     Args:
         size: bytes.
+        name: of the device.
         queue: orders what the host does with what kernels do.
         shadow: makes the cpu's copy, of pages that are taken when they are touched.
         freed: called when it is.
@@ -76,12 +79,14 @@ class DeviceBuffer(OpenClBuffer):
     def __init__(
         self,
         size: int,
+        name: str,
         queue: cl.CommandQueue,
         shadow: Callable[[int], CpuBuffer],
         freed: Callable[[int], None],
     ) -> None:
         self.size = size
         self.memory = cl.Buffer(queue.context, READ_WRITE, max(size, 1))
+        self._name = name
         self._queue = queue
         self._shadow = shadow
         self._host: CpuBuffer | None = None
@@ -109,14 +114,18 @@ class DeviceBuffer(OpenClBuffer):
     def fill(self, offset: int, size: int, value: int) -> None:
         if size:
             byte = np.array([value], np.uint8)
-            cl.enqueue_fill_buffer(self._queue, self.memory, byte, offset, size)
-            self._queue.finish()
+            with failures_named(self._name):
+                cl.enqueue_fill_buffer(self._queue, self.memory, byte, offset, size)
+                self._queue.finish()
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
-        with source.read(source_offset, size) as origin:
-            taken = bytes(origin)  # the source may be this very buffer
-        with self.write(offset, size) as view:
-            view[:] = taken
+        room = memoryview(bytearray(min(size, PIECE)))
+        starts = range(0, size, PIECE)
+        # From the end on where it would else overwrite what it has yet to read.
+        for at in reversed(starts) if source_offset < offset else starts:
+            piece = room[: size - at]
+            source.get(source_offset + at, piece)
+            self.put(offset + at, piece)
 
     def free(self) -> None:
         self.memory.release()
@@ -131,11 +140,13 @@ class DeviceBuffer(OpenClBuffer):
         if not size:
             yield memoryview(b"")
             return
-        array, _ = cl.enqueue_map_buffer(
-            self._queue, self.memory, flags, offset, (size,), np.dtype(np.uint8)
-        )
+        with failures_named(self._name):
+            array, _ = cl.enqueue_map_buffer(
+                self._queue, self.memory, flags, offset, (size,), np.dtype(np.uint8)
+            )
         try:
             yield array.data
         finally:
-            array.base.release(self._queue)
-            self._queue.finish()
+            with failures_named(self._name):
+                array.base.release(self._queue)
+                self._queue.finish()

@@ -1,21 +1,31 @@
 """Builds the sources under `kernels/`, once for each set of defines and device.
 
-What was built is kept on disk by pyopencl, by device, driver, source and options.
+What was built is kept on disk, by device, driver, sources and options.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 import pyopencl as cl
 
+from ggrpc.devices.opencl import kept
 from ggrpc.errors import DeviceError
 
 SOURCES = Path(__file__).with_name("kernels")
-OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros")
+# Compilers of drivers remark upon much, some of them on stderr: -w is for silence.
+OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
+
+# Programs of a device, of some MiB each. Models take a dozen or two; a client may ask
+# for attention of thousands of widths.
+MOST_KEPT = 256
 
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
@@ -26,11 +36,13 @@ class Builder:
 
     Args:
         context: of one device.
+        name: what an operator calls it.
     """
 
-    def __init__(self, context: cl.Context) -> None:
+    def __init__(self, context: cl.Context, name: str = "") -> None:
         self._context = context
-        self._cache = _cache_folder()
+        self._device: cl.Device = context.devices[0]
+        self._name = name or self._device.name
         self._built: dict[Key, cl.Program] = {}
         self._lock = Lock()
 
@@ -41,28 +53,68 @@ class Builder:
             DeviceError: the driver cannot build it; the message is the driver's.
         """
         key = family, tuple(sorted(defines.items()))
+        # Without the lock, as others build for seconds.
+        return self._built.get(key) or self._build_once(key)
+
+    def _build_once(self, key: Key) -> cl.Program:
         with self._lock:
             if key not in self._built:
-                self._built[key] = self._build(family, key[1])
+                built = self._build(*key)
+                if len(self._built) >= MOST_KEPT:
+                    del self._built[next(iter(self._built))]
+                self._built[key] = built
             return self._built[key]
 
     def _build(
         self, family: str, defines: tuple[tuple[str, Define], ...]
     ) -> cl.Program:
-        source = (SOURCES / f"{family}.cl").read_text()
-        options = [*OPTIONS, "-I", str(SOURCES)]
-        options += [f"-D{name}={value}" for name, value in defines]
+        options = [*OPTIONS, *(f"-D{name}={value}" for name, value in defines)]
+        name = self._file_name(family, options)
+        options += ["-I", str(SOURCES)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler has to remark
+            try:
+                return self._kept(name) or self._compiled(family, options, name)
+            except cl.Error as error:
+                raise DeviceError(
+                    f"{self._name}: its driver cannot build {family}.cl: "
+                    f"{_complaint(error)}"
+                ) from error
+
+    def _kept(self, name: str) -> cl.Program | None:
+        """A program out of the cache; None where there is none that still builds."""
+        binary = kept.load(name)
+        if binary is None:
+            return None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what the compiler has to remark
-                program = cl.Program(self._context, source)
-                # False, which pyopencl takes for no cache, is missing in its types.
-                program.build(options, cache_dir=self._cache)  # type: ignore[arg-type]
-                return program
-        except cl.Error as error:
-            raise DeviceError(
-                f"the OpenCL driver cannot build {family}.cl: {first_line(error)}"
-            ) from error
+            return self._built_of(cl.Program(self._context, [self._device], [binary]))
+        except cl.Error:
+            return None
+
+    def _compiled(self, family: str, options: Sequence[str], name: str) -> cl.Program:
+        program = cl.Program(self._context, (SOURCES / f"{family}.cl").read_text())
+        self._built_of(program, options)
+        binaries = cast(list[bytes], program.get_info(cl.program_info.BINARIES))
+        kept.store(name, binaries[0])
+        return program
+
+    def _built_of(self, program: cl.Program, options: Sequence[str] = ()) -> cl.Program:
+        # False, which pyopencl takes for no cache of its own, is missing in its types.
+        program.build([*options], cache_dir=False)  # type: ignore[arg-type]
+        return program
+
+    def _file_name(self, family: str, options: Sequence[str]) -> str:
+        parts = kept.identity(self._device), _sources(family), *options
+        return sha256("\0".join(parts).encode()).hexdigest() + ".bin"
+
+
+@contextmanager
+def failures_named(name: str) -> Iterator[None]:
+    """Raise what a driver refuses as a DeviceError that names its device."""
+    try:
+        yield
+    except cl.Error as error:
+        raise DeviceError(f"{name}: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:
@@ -71,12 +123,17 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _cache_folder() -> str | bool:
-    """Where compiled programs are kept; False where nothing can be written."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "ggrpc" / "opencl"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return str(folder) if os.access(folder, os.W_OK) else False
+def _complaint(error: Exception) -> str:
+    """The same, and the first error in the log of its compiler."""
+    told = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return ": ".join([first_line(error), *told[:1]])
+
+
+@cache
+def _headers() -> str:
+    return "\0".join(path.read_text() for path in sorted(SOURCES.glob("*.h")))
+
+
+def _sources(family: str) -> str:
+    """All that a family's program may be made of."""
+    return (SOURCES / f"{family}.cl").read_text() + _headers()

@@ -27,6 +27,19 @@ def same_memory(a: Tensor, b: Tensor) -> bool:
     return (a.buffer, a.data, a.nb) == (b.buffer, b.data, b.nb)
 
 
+def is_aligned(tensor: Tensor, offset: int) -> bool:
+    """Whether elements begin at multiples of their size, or of a power of 2 in it.
+
+    Args:
+        tensor: whose they are; those of ggml all do.
+        offset: of its first byte in its buffer.
+    """
+    size = tensor.type.type_size
+    unit = size & -size
+    strides = (b for b, n in zip(tensor.nb, tensor.ne, strict=True) if n > 1)
+    return not any(at % unit for at in (offset, *strides))
+
+
 def apart(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have no byte in common."""
     return (

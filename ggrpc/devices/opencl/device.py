@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from threading import Lock
+from collections.abc import Callable, Mapping
+from functools import partial
+from threading import RLock
+from typing import TypeVar
 
 import pyopencl as cl
 
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
-from ggrpc.devices.opencl.buffer import DeviceBuffer, OpenClBuffer, SharedBuffer
-from ggrpc.devices.opencl.build import Builder, first_line
+from ggrpc.devices.opencl.buffer import (
+    READ_WRITE,
+    DeviceBuffer,
+    OpenClBuffer,
+    SharedBuffer,
+)
+from ggrpc.devices.opencl.build import Builder, failures_named, first_line
 from ggrpc.devices.opencl.discovery import Found
 from ggrpc.devices.opencl.hashing import OpenClChunks
 from ggrpc.devices.opencl.program import Compiler, OpenClProgram
+from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.opencl.traits import Traits, traits_of
 from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
 
 GIB = 1 << 30
+Made = TypeVar("Made")
 PROFILING = cl.command_queue_properties.PROFILING_ENABLE
 
 
@@ -57,13 +66,12 @@ class OpenClDevice(Device):
         self.traits = traits or traits_of(found.device)
         self._total = found.total
         self._handed_out = 0
-        self._handing_out = Lock()
-        try:
+        # Rooms are given back by whoever collects garbage, in the middle of anything.
+        self._handing_out = RLock()
+        with failures_named(self.name):
             self._context = cl.Context([found.device])
             self.queue = _queue(self._context, keeps_time)
-        except cl.Error as error:
-            raise DeviceError(f"{self.name}: {first_line(error)}") from error
-        self.builder = Builder(self._context)
+        self.builder = Builder(self._context, self.name)
 
     def memory(self) -> Memory:
         if self.traits.shares_memory:
@@ -103,16 +111,39 @@ class OpenClDevice(Device):
             raise self._out_of_memory(size, first_line(error)) from error
 
     def _allocate_own(self, size: int) -> OpenClBuffer:
+        return self._hand_out(
+            size,
+            partial(
+                DeviceBuffer, size, self.name, self.queue, self._shadow, self._freed
+            ),
+        )
+
+    def _hand_out(self, size: int, make: Callable[[], Made]) -> Made:
+        """Make something that takes so many bytes of the device's own memory."""
         with self._handing_out:
             free = self.memory().free
             if size > free:
                 raise self._out_of_memory(size, f"{free / GIB:.2f} GiB are free")
             try:
-                buffer = DeviceBuffer(size, self.queue, self._shadow, self._freed)
-            except cl.Error as error:
+                made = make()
+            except (cl.Error, DeviceError) as error:
                 raise self._out_of_memory(size, first_line(error)) from error
             self._handed_out += size
-        return buffer
+        return made
+
+    def room(self, buffers: int) -> Room:
+        """Memory for a program that works on buffers of so many bytes."""
+        shared = self.traits.shares_memory
+        hand_out = self.cpu.hand_out if shared else self._hand_out
+
+        def take(size: int) -> cl.Buffer:
+            make = partial(cl.Buffer, self._context, READ_WRITE, max(size, 1))
+            try:
+                return hand_out(size, make)
+            except cl.Error as error:
+                raise self._out_of_memory(size, first_line(error)) from error
+
+        return Room(take, self.cpu.take_back if shared else self._freed, buffers)
 
     def _shadow(self, size: int) -> CpuBuffer:
         weights = self.cpu.weights

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyopencl as cl
 
-from ggrpc.devices.opencl import quantized
+from ggrpc.devices.opencl import gpu_matmul, quantized
 from ggrpc.devices.opencl.dense import dense_f32
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
@@ -18,7 +18,7 @@ MOST_MATRICES = 64  # of quantized ones, each is a launch
 
 ROWS = 4  # of the matrix, read side by side
 PANEL = 32  # rows of the matrix that a work-group of matmat_float.cl has,
-CHUNK = 1024  # and columns, so that they stay in the L2 cache
+CHUNK = 1024
 
 
 def _accepts(node: Node) -> bool:
@@ -35,6 +35,9 @@ def _accepts(node: Node) -> bool:
 def mul_mat(node: Node, c: Compiler) -> None:
     """Append y[i3, i2, i1, i0] = sum_k a[i3 / r3, i2 / r2, i0, k] b[i3, i2, i1, k]."""
     a, b, y = node.source(A), node.source(B), node.tensor
+    if not c.traits.is_processor:
+        gpu_matmul.mul_mat(c, a, b, y)
+        return
     rows = b.nrows // (a.ne[2] * a.ne[3])
     if a.type in quantized.TYPES:
         for matrix in _matrices(a, b, y):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -17,11 +18,13 @@ import pyopencl as cl
 
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
-from ggrpc.devices.opencl.buffer import READ_WRITE, OpenClBuffer
-from ggrpc.devices.opencl.build import Define, first_line
+from ggrpc.devices.opencl.buffer import OpenClBuffer
+from ggrpc.devices.opencl.build import Define, failures_named
+from ggrpc.devices.opencl.dense import is_aligned
+from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
-from ggrpc.errors import DeviceError, GraphError
+from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
@@ -53,6 +56,7 @@ class Entry(NamedTuple):
 # Launches after which another program may have the device: until then they only wait in
 # the queue. Waiting for them costs as much as ten launches.
 STRETCH = 128
+MOST_FUSED = 32  # nodes that a fuser may look at
 
 # What the host does beside computing, in a profile.
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
@@ -81,7 +85,7 @@ def kernel(
 def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     """Register a function that may compute a node of `op` and some after it at once.
 
-    It is given that node and all after it, and returns how many it took: 0 for none.
+    It is given that node and those after it, and returns how many it took: 0 for none.
     Every node that it takes must get its result, which the client may ask for.
     """
 
@@ -97,7 +101,17 @@ def is_supported(node: Node) -> bool:
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    return op in KERNELS and KERNELS[op].accepts(node)
+    if op not in KERNELS or not KERNELS[op].accepts(node):
+        return False
+    return all(t is None or _is_aligned(t) for t in (*node.src, node.tensor))
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    """Whether each element is where its type belongs: to read it elsewhere may cost a
+    card its context, and with it all sessions their memory."""
+    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
+    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
+    return not any(at % unit for at in (tensor.data, *steps))
 
 
 class OpenClProgram(Program):
@@ -110,7 +124,7 @@ class OpenClProgram(Program):
         nodes: those of the graph, of which a kernel names one by its number.
         fault: two int32 where a kernel leaves the number of a node, counted from 1, and
             the index that it found out of range.
-        memory: what the kernels' arguments point to; OpenCL does not keep it for them.
+        room: the program's own memory, and what kernels' arguments point to.
         labels: what each step is, for a profile.
     """
 
@@ -121,7 +135,7 @@ class OpenClProgram(Program):
         steps: Sequence[Step],
         nodes: Sequence[Node],
         fault: cl.Buffer,
-        memory: Sequence[cl.Buffer] = (),
+        room: Room | None = None,
         labels: Sequence[str] = (),
     ) -> None:
         self.steps = tuple(steps)
@@ -129,7 +143,7 @@ class OpenClProgram(Program):
         self._queue = queue
         self._nodes = nodes
         self._fault_buffer = fault
-        self._memory = memory
+        self._room = room
         self._labels = labels
         self._fault = np.zeros(2, np.int32)
 
@@ -165,7 +179,7 @@ class OpenClProgram(Program):
             profile.add(label, nanoseconds * 1e-9, on_device=True)
 
     def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
-        try:
+        with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), STRETCH):
                     stretch(at)
@@ -173,8 +187,6 @@ class OpenClProgram(Program):
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # nothing may run when the buffers are freed
-        except cl.Error as error:
-            raise DeviceError(f"{self._name}: {first_line(error)}") from error
         if self._fault[0]:
             self._raise_fault()
 
@@ -221,8 +233,10 @@ class Compiler:
         self._steps: list[Step] = []
         self._labels: list[str] = []
         self._shared = Shared()
-        self._memory: list[cl.Buffer] = []
+        size = sum(placed.buffer.size for placed in buffers.values())
+        self._room = device.room(size)
         self._fault = self.memory(8)
+        self._aligned: list[bool] = []
         self._number = 0
         self._label = ""
         self._waiting: list[Node] = []
@@ -240,22 +254,21 @@ class Compiler:
             DeviceError: the driver cannot build one.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
+        self._aligned = list(map(self._is_aligned, nodes))
         self._cpu.expect(nodes)
-        cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
-        try:
+        with failures_named(self._device.name):
+            cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
             at = 0
             while at < len(nodes):
                 at += self._take(nodes, at)
             self._run_on_cpu()
-        except cl.Error as error:
-            raise DeviceError(f"{self._device.name}: {first_line(error)}") from error
         return OpenClProgram(
             self._device.name,
             self._queue,
             self._steps,
             nodes,
             self._fault,
-            self._memory,
+            self._room,
             self._labels,
         )
 
@@ -282,7 +295,7 @@ class Compiler:
         """
         parts = [part for argument in arguments for part in self._parts(argument)]
         kernel.set_args(*parts)
-        self._memory += [part for part in parts if isinstance(part, cl.Buffer)]
+        self._room.kept += [part for part in parts if isinstance(part, cl.Buffer)]
         local = local or self.traits.local_size
         sizes = (groups[0] * local, *groups[1:])
         locals_ = (local, *(1 for _ in groups[1:]))
@@ -292,8 +305,12 @@ class Compiler:
         )
 
     def memory(self, size: int) -> cl.Buffer:
-        """Memory of the program; contents undefined."""
-        return cl.Buffer(self._queue.context, READ_WRITE, max(size, 1))
+        """Memory of the program; contents undefined.
+
+        Raises:
+            OutOfMemory: there is not that much, or it is out of proportion.
+        """
+        return self._room.take(size)
 
     def constant(self, values: Array) -> cl.Buffer:
         """Memory of the program that holds an array."""
@@ -316,7 +333,7 @@ class Compiler:
         node = nodes[at]
         if 0 in node.tensor.ne:
             return 1
-        if not is_supported(node):
+        if not (self._aligned[at] and is_supported(node)):
             self._waiting.append(node)
             self._shared.overwritten(node.tensor)
             return 1
@@ -332,12 +349,18 @@ class Compiler:
             self._cpu.overwritten(one.tensor)
         return taken
 
+    def _is_aligned(self, node: Node) -> bool:
+        """Whether all numbers lie where a device can read them: a GPU would fail."""
+        tensors = (node.tensor, *filter(None, node.src))
+        return all(is_aligned(t, self._parts(t)[1]) for t in tensors)
+
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
-        for fuse in FUSERS.get(nodes[at].tensor.op, ()):
-            taken = fuse(nodes[at:], self)
-            if taken:
-                return taken
-        return 0
+        fusers = FUSERS.get(nodes[at].tensor.op)
+        if not fusers:
+            return 0
+        aligned = takewhile(self._aligned.__getitem__, range(at, len(nodes)))
+        some = [nodes[i] for i in islice(aligned, MOST_FUSED)]
+        return next(filter(None, (fuse(some, self) for fuse in fusers)), 0)
 
     def _parts(self, argument: Argument) -> tuple[Any, ...]:
         if isinstance(argument, Tensor):

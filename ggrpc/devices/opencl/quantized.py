@@ -21,7 +21,7 @@ CHUNK = 4096  # and columns, so that they stay in the L2 cache
 MOST_ROWS = 8  # of a tile: so many sums fit a processor's registers beside the rest
 BANDS_EACH = 8  # work-groups for each unit, so that none waits for the other long
 
-# How many rows of the matrix are read side by side.
+# How many rows of the matrix are read side by side: see `rows_at_once`.
 ROWS = {GGMLType.Q4_0: 4, GGMLType.Q8_0: 4, GGMLType.IQ4_NL: 4}
 OTHERWISE_ROWS = 2
 
@@ -58,6 +58,15 @@ class Rounded(NamedTuple):
     scales: cl.Buffer
     sums: tuple[cl.Buffer, cl.Buffer]
 
+    @property
+    def outputs(self) -> tuple[cl.Buffer, ...]:
+        """All of them, as kernels that round take them."""
+        return self.numbers, self.scales, *self.sums
+
+    def inputs(self, a: Tensor) -> tuple[cl.Buffer, ...]:
+        """What kernels take that multiply them with a matrix."""
+        return self.numbers, self.scales, self.sums[a.type in OF_SIXTEEN]
+
 
 def multiply(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
     """Append y[j] = b[j] a.T for all rows b[j].
@@ -68,31 +77,42 @@ def multiply(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
         b: dense F32 rows.
         y: as many rows of F32, one after the other.
     """
-    x = rounded(b, c)
+    x = rounded(b, c, tile_of(rows_of(b)))
     if x.tile == 1:
         _times_row(c, a, x, y)
     else:
         _times_rows(c, a, x, y)
 
 
-def rounded(b: Tensor, c: Compiler) -> Rounded:
-    """What the rows of a tensor are rounded to, by a launch where it is not known yet.
-
-    Rows of the same number and length all use the same memory, one after the other.
-    """
-    rows = rows_of(b)
-    tile = tile_of(rows)
-    padded = -(-b.ne[0] // PADDED) * PADDED
-    count = -(-rows // tile) * tile
-    memory = c.shared(("rounded", count, padded), (), lambda: _Memory(c, count, padded))
-    x = Rounded(tile, padded, memory.numbers, memory.scales, memory.sums)
-    now = c.shared(("rounded", b.buffer, b.data, b.ne, b.nb), [b], object)
-    if memory.holds is not now:
-        memory.holds = now
+def rounded(b: Tensor, c: Compiler, tile: int) -> Rounded:
+    """What the rows of a tensor are rounded to, launched where it is not yet known."""
+    count = -(-rows_of(b) // tile) * tile
+    x, is_new = room_for(b, c, tile, count)
+    if is_new:
         name = c.kernel("rounded", "rounded", TILE=tile)
-        outputs = (x.numbers, x.scales, *x.sums)
-        c.launch(name, (count,), b, b.ne, b.nb, padded, *outputs, local=1)
+        c.launch(name, (count,), b, b.ne, b.nb, x.padded, *x.outputs, local=1)
     return x
+
+
+def room_for(
+    b: Tensor, c: Compiler, tile: int, count: int, order: object = None
+) -> tuple[Rounded, bool]:
+    """Memory for rounded rows, and whether it does not hold them yet.
+
+    Rows of the same number and length all use the same, one after the other.
+
+    Args:
+        b: the rows.
+        c: the compiler.
+        tile: how many lie side by side.
+        count: how many there are, those included that fill the last tiles.
+        order: in which they come; None for the tensor's own.
+    """
+    padded = -(-b.ne[0] // PADDED) * PADDED
+    memory = c.shared(("rounded", count, padded), (), lambda: _Memory(c, count, padded))
+    now = c.shared(("rounded", b.buffer, b.data, b.ne, b.nb, tile, order), [b], object)
+    is_new, memory.holds = memory.holds is not now, now
+    return Rounded(tile, padded, memory.numbers, memory.scales, memory.sums), is_new
 
 
 class _Memory:
@@ -108,25 +128,27 @@ class _Memory:
 
 def _times_row(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
     k, n, _, _ = a.ne
-    rows = ROWS.get(a.type, OTHERWISE_ROWS)
+    rows = rows_at_once(a)
     band = band_of(c, n, rows)
     name = c.kernel("matvec", "matvec", **type_of(c, a), ROWS=rows)
-    given = x.numbers, x.scales, _sums(a, x)
-    c.launch(name, (-(-n // band),), a, a.nb[1], *given, k, n, y, band, local=1)
+    c.launch(name, (-(-n // band),), a, a.nb[1], *x.inputs(a), k, n, y, band, local=1)
 
 
 def _times_rows(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
     k, n, _, _ = a.ne
     name = c.kernel("matmat", "matmat", **type_of(c, a), TILE=x.tile, CHUNK=CHUNK)
-    given = x.numbers, x.scales, _sums(a, x), x.padded, k, n, rows_of(y)
-    c.launch(name, (-(-n // PANEL),), a, a.nb[1], *given, y, n, *_panel(a), local=1)
+    rows = x.padded, k, n, rows_of(y)
+    panel = panel_of(a)
+    groups = (-(-n // PANEL),)
+    c.launch(name, groups, a, a.nb[1], *x.inputs(a), *rows, y, n, *panel, local=1)
 
 
-def _sums(a: Tensor, x: Rounded) -> cl.Buffer:
-    return x.sums[a.type in OF_SIXTEEN]
+def rows_at_once(a: Tensor) -> int:
+    """How many rows of a matrix are read side by side."""
+    return ROWS.get(a.type, OTHERWISE_ROWS)
 
 
-def _panel(a: Tensor) -> tuple[cl.LocalMemory, ...]:
+def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
     """Its bytes, its scales and its minima: 16 of them, of 4 bytes, for each `sub`."""
     sub = 16 if a.type in OF_SIXTEEN else 32
     sizes = PANEL * CHUNK, 4 * PANEL * CHUNK // sub, 4 * PANEL * CHUNK // sub
@@ -136,7 +158,7 @@ def _panel(a: Tensor) -> tuple[cl.LocalMemory, ...]:
 def type_of(c: Compiler, a: Tensor) -> dict[str, int]:
     """What kernels for processors are told about a matrix's type, and about them."""
     defines = {"TYPE": int(a.type)}
-    return defines | {"VNNI": 1} if c.traits.vnni else defines
+    return defines | {c.traits.byte_dots: 1} if c.traits.byte_dots else defines
 
 
 def tile_of(rows: int) -> int:

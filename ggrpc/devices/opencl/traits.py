@@ -6,24 +6,31 @@ from typing import NamedTuple
 
 import pyopencl as cl
 
-from ggrpc.devices.opencl.vnni import has_vnni
+from ggrpc.devices.opencl.byte_dots import byte_dots
+from ggrpc.devices.opencl.shapes import Shapes
 
 
 class Traits(NamedTuple):
     """Facts of a device.
 
     Attributes:
+        is_processor: whether its kernels are those written for processors, by the
+            extensions of their compilers; all others get plain OpenCL C.
         shares_memory: whether its kernels work on this process's own memory.
         units: how many work-groups run at once.
         local_size: work-items of a group that share the work on a row: one where a
             work-item is a thread of a processor, which has wide vectors instead.
-        vnni: whether kernels may use a processor's dot products of bytes.
+        byte_dots: what a processor has for dot products of bytes, as kernels know it;
+            "" where they must do without.
+        shapes: how kernels share out their work.
     """
 
+    is_processor: bool
     shares_memory: bool
     units: int
     local_size: int
-    vnni: bool
+    byte_dots: str
+    shapes: Shapes = Shapes()
 
     def groups(self, tasks: int) -> int:
         """Work-groups to share so many tasks: enough of them to even out."""
@@ -35,7 +42,8 @@ def traits_of(device: cl.Device) -> Traits:
     is_processor = bool(device.type & cl.device_type.CPU)
     return Traits(
         is_processor,
+        is_processor,
         device.max_compute_units,
         1 if is_processor else min(64, device.max_work_group_size),
-        is_processor and has_vnni(device),
+        byte_dots(device) if is_processor else "",
     )

@@ -121,7 +121,7 @@ class Recorder:
 
         def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
             if not data:
-                ended_by.append(by_server)
+                ended_by.append(by_server and not server.was_shut)
             self._write(feed, data)
 
         names = str(client.endpoint), str(server.endpoint)

@@ -33,7 +33,7 @@ def device() -> Iterator[OpenClDevice]:
 @pytest.fixture(scope="module")
 def portable() -> Iterator[OpenClDevice]:
     device = open_opencl()
-    device.traits = device.traits._replace(vnni=False)
+    device.traits = device.traits._replace(byte_dots="")
     yield device
     device.close()
 
@@ -48,7 +48,7 @@ def product(device: OpenClDevice, case: Case, a: Tensor, b: Tensor) -> Array:
 
 @pytest.mark.parametrize("rows", [1, 19])
 @pytest.mark.parametrize("type", sorted(TYPES), ids=lambda type: type.name)
-def test_mul_mat_of_each_type_is_right_with_and_without_vnni(
+def test_mul_mat_of_each_type_is_right_whatever_dots_the_processor_has(
     device: OpenClDevice, portable: OpenClDevice, type: GGMLType, rows: int
 ) -> None:
     results = []

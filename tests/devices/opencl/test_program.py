@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pyopencl as cl
 import pytest
@@ -9,12 +11,16 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl.build import Builder
-from ggrpc.devices.opencl.program import OpenClProgram
+from ggrpc.devices.opencl import buffer as buffer_module
+from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram, is_supported
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.norms import NormParams
 from ggrpc.types import GGMLType
+from tests.devices.conftest import open_opencl
 from tests.support.case import BASE, HANDLE, Case, run_case
+from tests.support.cases.rope import PLAIN
 
 
 def mixed() -> Case:
@@ -26,6 +32,25 @@ def mixed() -> Case:
         x = case.node(Op.CUMSUM, [x], x.ne)
     case.node(Op.CONT, [x], x.ne)
     return case
+
+
+@pytest.mark.parametrize("piece", [1000, 7])
+@pytest.mark.parametrize(("to", "start"), [(0, 3), (3, 0), (50, 0), (0, 0)])
+def test_buffer_copies_overlapping_bytes(
+    opencl: OpenClDevice,
+    to: int,
+    start: int,
+    piece: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffer_module, "PIECE", piece)
+    buffer, size = opencl.allocate(100), 50
+    buffer.put(0, memoryview(bytes(range(100))))
+    buffer.copy(to, buffer, start, size)
+    copied = bytearray(size)
+    buffer.get(to, memoryview(copied))
+    buffer.free()
+    assert copied == bytes(range(start, start + size))
 
 
 def test_nodes_of_both_kinds_agree_with_the_cpu(opencl: OpenClDevice) -> None:
@@ -58,6 +83,75 @@ def test_weights_unpacked_by_the_cpu_follow_what_the_host_writes(
     buffer.free()
 
 
+def labels(program: OpenClProgram) -> list[str]:
+    return [label for label in program._labels if label not in (WAIT, MOVE)]
+
+
+@pytest.mark.parametrize("field", ["data", "nb"])
+def test_unaligned_numbers_are_left_to_the_cpu(
+    opencl: OpenClDevice, field: str
+) -> None:
+    """A GPU's kernel would fail, and take all sessions' memory along."""
+    case = Case()
+    x = case.leaf((16, 3))
+    case.node(Op.RMS_NORM, [x], x.ne, params=NormParams(0.0))
+    y = case.node(Op.MUL, [case.tensors[-1], case.leaf((16,))], x.ne)
+    case.node(Op.NONE, (), (16,))  # room
+    changed = {"data": y.data + 1, "nb": (4, 65, 195, 195)}[field]
+    at = case.tensors.index(y)
+    case.tensors[at] = y._replace(**{field: changed})
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert labels(program) == ["RMS_NORM rms_norm", "cpu: MUL"]
+    buffer.free()
+
+
+def test_aligned_numbers_are_not(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.leaf((16, 1))
+    y = case.node(Op.SQR, [x], x.ne)
+    case.tensors[-1] = y._replace(nb=(4, 3, 2, 1))  # of axes of one element
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert labels(program) == ["SQR each"]
+    buffer.free()
+
+
+def bomb() -> Case:
+    """Products of a row that is shown many times: what it is rounded to takes more."""
+    case = Case()
+    weight = case.leaf((32, 1), GGMLType.Q4_0)
+    x, rows = case.leaf((32,)), 1 << 18
+    shown = case.view(x, (32, rows), (4, 0, 0, 0))
+    case.node(Op.MUL_MAT, [weight, shown], (1, rows))
+    return case
+
+
+def test_memory_of_a_program_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = bomb()
+    processor = open_opencl()
+    buffer = processor.allocate(case.size)
+    monkeypatch.setattr("ggrpc.devices.cpu.scratch.FREELY", 1 << 20)
+    with pytest.raises(OutOfMemory, match="to work in, for buffers of 1"):
+        processor.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    buffer.free()
+    processor.close()
+
+
+def test_memory_of_a_program_counts_until_it_is_gone(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    gc.collect()
+    before = opencl.memory().free
+    room = opencl.room(1 << 30)
+    room.take(64 << 20)
+    assert opencl.memory().free <= before - (64 << 20)
+    del room
+    gc.collect()
+    assert opencl.memory().free == before
+
+
 def test_driver_failure_names_the_device(opencl: OpenClDevice) -> None:
     def fail() -> None:
         raise cl.RuntimeError("clEnqueueNDRangeKernel failed: DEVICE_NOT_AVAILABLE")
@@ -83,10 +177,33 @@ def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
     program.run()
 
 
-def test_kernel_that_cannot_be_built_is_a_device_error(opencl: OpenClDevice) -> None:
+def test_failure_to_build_names_the_device(opencl: OpenClDevice) -> None:
+    with pytest.raises(DeviceError, match=r"^opencl:0: its driver cannot build"):
+        opencl.builder.program("arithmetic", float="no type")
+
+
+def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.view(case.leaf(np.arange(9, dtype=np.int8), GGMLType.I8), (8,), offset=1)
+    x = x._replace(type=GGMLType.F16, ne=(4, 1, 1, 1), nb=(2, 8, 8, 8))
+    case.tensors[-1] = x
+    y = case.node(Op.CPY, [x, x], x.ne, GGMLType.F16, name="y")
+    assert not is_supported(Node(y, (x, x), None))
+    values = np.arange(1, 9, dtype=np.int8).view(np.float16)
+    assert np.array_equal(run_case(opencl, case)["y"].ravel(), values)
+
+
+def test_few_kernels_are_kept_and_got_while_others_are_built(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrpc.devices.opencl.build.MOST_KEPT", 2)
     builder = Builder(opencl.queue.context)
-    with pytest.raises(DeviceError, match=r"cannot build arithmetic\.cl"):
-        builder.program("arithmetic", float="no type")
+    built = [builder.program("proof", NUMBER=n) for n in range(3)]
+    with builder._lock:
+        assert builder.program("proof", NUMBER=1) is built[1]
+        assert builder.program("proof", NUMBER=2) is built[2]
+    assert builder.program("proof", NUMBER=0) is not built[0]
+    assert built[0].kernel_names == "twice"
 
 
 def test_more_than_the_driver_gives_at_once_is_refused(opencl: OpenClDevice) -> None:
@@ -102,8 +219,37 @@ def test_memory_comes_back(opencl: OpenClDevice) -> None:
     assert opencl.memory().free > before - (32 << 20)
 
 
-def test_cache_that_cannot_be_written_costs_nothing_but_time(
-    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+def test_memory_that_programs_work_in_is_counted() -> None:
+    device = open_opencl(shares_memory=False)
+    case = Case()
+    x = case.leaf((1024, 1, 1))
+    sources = [x, case.leaf(np.zeros(1), GGMLType.I32), None]
+    case.node(Op.ROPE, sources, x.ne, params=PLAIN)
+    buffer = device.allocate(case.size)
+    before = device.memory().free
+    program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert device.memory().free < before
+    del program
+    assert device.memory().free == before
+    buffer.free()
+    device.close()
+
+
+def test_device_that_is_lost_costs_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    assert Builder(opencl.queue.context).program("proof").kernel_names == "twice"
+    def fail(*arguments: object, **named: object) -> None:
+        raise cl.RuntimeError("clEnqueueMapBuffer failed: DEVICE_NOT_AVAILABLE")
+
+    device = open_opencl(shares_memory=False)
+    buffer = device.allocate(64)
+    monkeypatch.setattr(cl, "enqueue_map_buffer", fail)
+    monkeypatch.setattr(cl, "enqueue_fill_buffer", fail)
+    named = pytest.raises(DeviceError, match=r"^opencl:0: .*DEVICE_NOT_AVAILABLE")
+    with named, buffer.write(0, 64):
+        pass
+    with pytest.raises(OutOfMemory, match=r"^opencl:0: .*DEVICE_NOT_AVAILABLE"):
+        device.allocate(64)
+    monkeypatch.undo()
+    buffer.free()
+    device.close()

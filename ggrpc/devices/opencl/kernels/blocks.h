@@ -1,20 +1,7 @@
 // A quantized type, TYPE (a ggml_type), as steps of 128 or 256 values of a row.
 
+#include "type_numbers.h"
 #include "vectors.h"
-
-#define Q4_0 2
-#define Q4_1 3
-#define Q5_0 6
-#define Q5_1 7
-#define Q8_0 8
-#define Q2_K 10
-#define Q3_K 11
-#define Q4_K 12
-#define Q5_K 13
-#define Q6_K 14
-#define IQ4_NL 20
-#define IQ4_XS 23
-#define MXFP4 39
 
 // In which order numbers come: as they are; the first halves of all blocks of 32, then
 // the others; or those of every second block of 32, then the others.

@@ -10,35 +10,42 @@
 #define SUB 16
 #define ORDER NATURAL
 #define OFFSET 0
+#define LARGEST 3
 #define HAS_MINIMA
 #elif TYPE == Q3_K
 #define STEP_BYTES 110
 #define SUB 16
 #define ORDER NATURAL
 #define OFFSET 4
+#define LARGEST 7
 #elif TYPE == Q4_K
 #define STEP_BYTES 144
 #define SUB 32
 #define ORDER ALTERNATE
 #define OFFSET 0
+#define LARGEST 15
 #define HAS_MINIMA
 #elif TYPE == Q5_K
 #define STEP_BYTES 176
 #define SUB 32
 #define ORDER ALTERNATE
 #define OFFSET 0
+#define LARGEST 31
 #define HAS_MINIMA
 #elif TYPE == Q6_K
 #define STEP_BYTES 210
 #define SUB 16
 #define ORDER NATURAL
 #define OFFSET 32
+#define LARGEST 63
 #elif TYPE == IQ4_XS
 #define STEP_BYTES 136
 #define SUB 32
 #define ORDER HALVED
-#define OFFSET 128
+#define IS_SIGNED
 #endif
+
+#include "numbers.h"
 
 #if TYPE == Q2_K || TYPE == Q3_K
 // Two bits of each byte of 32: those at `shift`, then those two further.
@@ -138,8 +145,8 @@ INLINE float16 scales(Packed p) {
 INLINE void unpack(Packed p, uchar64 *w) {
     for (int i = 0; i < 2; i++) {
         uchar64 bytes = LOAD(uchar64, p + 8 + 64 * i);
-        w[2 * i] = LOOK_UP(nonlinear, low_nibbles(bytes));
-        w[2 * i + 1] = LOOK_UP(nonlinear, high_nibbles(bytes));
+        w[2 * i] = look_up(table, low_nibbles(bytes));
+        w[2 * i + 1] = look_up(table, high_nibbles(bytes));
     }
 }
 #endif

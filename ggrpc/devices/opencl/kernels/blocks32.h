@@ -1,8 +1,9 @@
 // The types in blocks of 32 values, four blocks a step.
 //
 // A type defines the BYTES of a block; OFFSET: a value is scale * (number - OFFSET), less
-// a minimum where HAS_MINIMA; where its NIBBLES and the fifth bits of them lie. `unpack`
-// gives the numbers of a step in the ORDER that costs least. Formats: ggml's structs.
+// a minimum where HAS_MINIMA; the LARGEST number; where its NIBBLES and the fifth bits of
+// them lie. `unpack` gives the numbers of a step in the ORDER that costs least. Formats:
+// ggml's structs.
 
 #define STEP 128
 #define SUB 32
@@ -18,36 +19,43 @@
 #define BYTES 18
 #define NIBBLES 2
 #define OFFSET 8
+#define LARGEST 15
 #elif TYPE == Q4_1
 #define BYTES 20
 #define NIBBLES 4
 #define OFFSET 0
+#define LARGEST 15
 #define HAS_MINIMA
 #elif TYPE == Q5_0
 #define BYTES 22
 #define HIGH_BITS 2
 #define NIBBLES 6
 #define OFFSET 16
+#define LARGEST 31
 #elif TYPE == Q5_1
 #define BYTES 24
 #define HIGH_BITS 4
 #define NIBBLES 8
 #define OFFSET 0
+#define LARGEST 31
 #define HAS_MINIMA
 #elif TYPE == Q8_0
 #define BYTES 34
-#define OFFSET 128
+#define IS_SIGNED
 #elif TYPE == IQ4_NL
 #define BYTES 18
 #define NIBBLES 2
-#define OFFSET 128
+#define IS_SIGNED
 #elif TYPE == MXFP4
 #define BYTES 17
 #define NIBBLES 1
 #define OFFSET 12
+#define LARGEST 24
 #endif
 
 #define STEP_BYTES (4 * BYTES)
+
+#include "numbers.h"
 
 // The half floats at a place in each of four blocks; the other lanes are copies.
 INLINE float16 halves_of(Packed p) {
@@ -78,7 +86,7 @@ INLINE float16 minima(Packed p) { return -halves_of(p + 2); }
 INLINE void unpack(Packed p, uchar64 *w) {
     for (int i = 0; i < 2; i++) {
         Packed q = p + 2 + 2 * BYTES * i;
-        w[i] = join(LOAD(uchar32, q), LOAD(uchar32, q + BYTES)) ^ (uchar64)(128);
+        w[i] = join(LOAD(uchar32, q), LOAD(uchar32, q + BYTES)) ^ (uchar64)(OFFSET);
     }
 }
 #else
@@ -92,12 +100,9 @@ INLINE void unpack(Packed p, uchar64 *w) {
     ulong c = LOAD(uint, h + 2 * BYTES), d = LOAD(uint, h + 3 * BYTES);
     w[0] |= of_bits((a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48, 16);
     w[1] |= of_bits(a >> 16 | (b >> 16) << 16 | (c >> 16) << 32 | (d >> 16) << 48, 16);
-#elif TYPE == IQ4_NL
-    w[0] = LOOK_UP(nonlinear, w[0]);
-    w[1] = LOOK_UP(nonlinear, w[1]);
-#elif TYPE == MXFP4
-    w[0] = LOOK_UP(fp4, w[0]);
-    w[1] = LOOK_UP(fp4, w[1]);
+#elif TYPE == IQ4_NL || TYPE == MXFP4
+    w[0] = look_up(table, w[0]);
+    w[1] = look_up(table, w[1]);
 #endif
 }
 #endif

@@ -1,7 +1,8 @@
-// y[t, j] = a[t, j] + b[ids[t, j]], of dense F32 rows.
+// What experts are chosen for: which rows each has, and a row of its own added to each.
 
 #include "rows.h"
 
+// y[t, j] = a[t, j] + b[ids[t, j]], of dense F32 rows.
 kernel void add_id(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes ids, ulong ids_at,
                    Bytes y_, ulong y_at, long4 ne, long4 a_nb, long4 b_ne, long4 b_nb,
                    long4 ids_nb, long4 y_nb, global int *fault, int number) {
@@ -12,4 +13,33 @@ kernel void add_id(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes ids, ulong 
     Floats b = floats_of(b_, b_at, b_nb, (long4)(0, id, 0, 0));
     for EACH_16(i, ne.x) vstore16(vload16(0, a + i) + vload16(0, b + i), 0, y + i);
     for EACH_LAST(i, ne.x) y[i] = a[i] + b[i];
+}
+
+// The places in ids, counted through, by the expert that they name: those of one are
+// places[starts[expert]], ... up to `ends`. Each begins at a multiple of `tile`, and -1
+// fills what is left of its last one; starts[experts] is where all end. For one group.
+kernel void grouped(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long experts, long tile,
+                    long room, global int *starts, global int *ends, global int *places,
+                    global int *fault, int number) {
+#define ID(i) *(global const int *)(ids + (i) % ne.x * nb.x + (i) / ne.x * nb.y)
+    Bytes ids = ids_ + ids_at;
+    long n = ne.x * ne.y;
+    for EACH(i, experts) ends[i] = 0;
+    for EACH(i, room) places[i] = -1;
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    for EACH(i, n)
+        if (is_index(ID(i), experts, fault, number)) atomic_inc(ends + ID(i));
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    if (get_local_id(0) == 0) {
+        long at = 0;
+        for (long i = 0; i < experts; i++) {
+            long count = ends[i];
+            starts[i] = ends[i] = at;
+            at += (count + tile - 1) / tile * tile;
+        }
+        starts[experts] = at;
+    }
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    for EACH(i, n)
+        if (ID(i) >= 0 && ID(i) < experts) places[atomic_inc(ends + ID(i))] = i;
 }

@@ -23,7 +23,10 @@ INLINE int place(int i, int lane) {
 INLINE void unpack_step(const Packed *w, long at, local int16 *numbers,
                         local float16 *scale, local float16 *minimum) {
     uchar64 u[16][REGISTERS];
-    int16 s[16], m[16];
+    int16 s[16];
+#ifdef HAS_MINIMA
+    int16 m[16];
+#endif
     for (int r = 0; r < 16; r++) {
         Packed p = w[r] + at;
         float16 factors = scales(p);
@@ -31,8 +34,6 @@ INLINE void unpack_step(const Packed *w, long at, local int16 *numbers,
         s[r] = AS(int16, factors);
 #ifdef HAS_MINIMA
         m[r] = AS(int16, minima(p));
-#else
-        m[r] = AS(int16, factors * OFFSET);
 #endif
     }
     for (int i = 0; i < REGISTERS; i++) {
@@ -44,11 +45,11 @@ INLINE void unpack_step(const Packed *w, long at, local int16 *numbers,
         for (int lane = 0; lane < 16; lane++) numbers[place(i, lane)] = v[lane];
     }
     transpose(s);
+    for (int i = 0; i < SUBS; i++) scale[i] = AS(float16, s[i]);
+#ifdef HAS_MINIMA
     transpose(m);
-    for (int i = 0; i < SUBS; i++) {
-        scale[i] = AS(float16, s[i]);
-        minimum[i] = AS(float16, m[i]);
-    }
+    for (int i = 0; i < SUBS; i++) minimum[i] = AS(float16, m[i]);
+#endif
 }
 
 OUTER void fill_panel(Packed w, long stride, int count, long k, local int16 *numbers,
@@ -114,18 +115,29 @@ OUTER void multiply(const Panel *p, const global int *x, const global float *sca
     for (long i = 0; i < p->subs; i++) {
         int16 dots[TILE] = {};
 #pragma unroll
-        for (int four = 0; four < SUB / 4; four++) {
-            uchar64 w = AS(uchar64, p->numbers[i * (SUB / 4) + four]);
+        for (int first = 0; first < SUB / 4; first += AT_ONCE) {
+            Dots some[TILE] = {};
 #pragma unroll
-            for (int t = 0; t < TILE; t++)
-                dots[t] = DOT(dots[t], w, AS(char64, (int16)(x[four * TILE + t])));
+            for (int four = first; four < first + AT_ONCE; four++) {
+                uchar64 w = AS(uchar64, p->numbers[i * (SUB / 4) + four]);
+#pragma unroll
+                for (int t = 0; t < TILE; t++) {
+                    char64 bytes = AS(char64, (int16)(x[four * TILE + t]));
+                    some[t] = PRODUCTS(some[t], w, bytes);
+                }
+            }
+#pragma unroll
+            for (int t = 0; t < TILE; t++) dots[t] = dots[t] + WHOLE(some[t]);
         }
-        float16 s = p->scale[i], m = p->minimum[i];
+        float16 s = p->scale[i];
 #pragma unroll
         for (int t = 0; t < TILE; t++) {
-            float16 factor = s * scale[i * SUB / 32 * TILE + t];
-            acc[t] = acc[t] + CONVERT(float16, dots[t]) * factor;
-            acc[t] = acc[t] - m * sums[t];
+            float by = scale[i * SUB / 32 * TILE + t];
+            float16 product = CONVERT(float16, dots[t]) - (float16)(OFFSET * sums[t]);
+            acc[t] = acc[t] + product * (s * by);
+#ifdef HAS_MINIMA
+            acc[t] = acc[t] - p->minimum[i] * (by * sums[t]);
+#endif
         }
         x += SUB / 4 * TILE;
         sums += TILE;

@@ -8,7 +8,7 @@
 #include "transpose.h"
 
 // Sixteen rows; of them `count` are there.
-INLINE void fill_half(Packed w, long stride, int count, long k, local float16 *panel) {
+INLINE void fill_side(Packed w, long stride, int count, long k, local float16 *panel) {
     Packed row[16];
     for (int r = 0; r < 16; r++) row[r] = w + clamp(r, 0, count - 1) * stride;
     for (long i = 0; i < k; i += 16) {
@@ -26,39 +26,48 @@ INLINE void fill_half(Packed w, long stride, int count, long k, local float16 *p
 }
 
 OUTER void fill_panel(Packed w, long stride, int count, long k, local float16 *panel) {
-    fill_half(w, stride, min(count, 16), k, panel);
-    if (count > 16) fill_half(w + 16 * stride, stride, count - 16, k, panel + 1);
+    fill_side(w, stride, min(count, 16), k, panel);
+    if (count > 16) fill_side(w + 16 * stride, stride, count - 16, k, panel + 1);
 }
 
-typedef union {
-    float16 all[2];
-    float each[32];
-} Column;
+// So many sides of a panel, and rows of b, are multiplied at once.
+#define SIDES_AT_ONCE (2 * TILE <= FLOAT_SUMS ? 2 : 1)
+#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS)
 
-// Adds to the rows of y, or begins them.
+typedef union {
+    float16 all;
+    float each[16];
+} Sixteen;
+
+// Adds to the rows of y, or begins them. Of the rows of the panel `count` are there.
+INLINE void multiply_some(const local float16 *panel, const Packed *x, long k, int count,
+                          global float **y, int first, int tokens, bool more) {
+    float16 acc[SIDES_AT_ONCE][ROWS_AT_ONCE] = {};
+    for (long i = 0; i < k; i++)
+#pragma unroll
+        for (int t = 0; t < ROWS_AT_ONCE; t++) {
+            float16 b = ((const global float *)x[t])[i];
+#pragma unroll
+            for (int side = 0; side < SIDES_AT_ONCE; side++)
+                acc[side][t] = acc[side][t] + panel[2 * i + side] * b;
+        }
+#pragma unroll
+    for (int side = 0; side < SIDES_AT_ONCE; side++)
+#pragma unroll
+        for (int t = 0; t < ROWS_AT_ONCE; t++) {
+            Sixteen sums = {acc[side][t]};
+            global float *to = y[t] + first + 16 * side;
+            int rows = t < tokens ? min(16, count - 16 * side) : 0;
+            for (int r = 0; r < rows; r++) to[r] = more ? to[r] + sums.each[r] : sums.each[r];
+        }
+}
+
 OUTER void multiply(const local float16 *panel, const Packed *x, long k, int count,
                     global float **y, int tokens, bool more) {
-    float16 a[TILE], b[TILE];
-#pragma unroll
-    for (int t = 0; t < TILE; t++) a[t] = b[t] = 0;
-    for (long i = 0; i < k; i++) {
-        float16 v = panel[2 * i], w = panel[2 * i + 1];
-#pragma unroll
-        for (int t = 0; t < TILE; t++) {
-            float16 s = ((const global float *)x[t])[i];
-            a[t] = a[t] + v * s;
-            b[t] = b[t] + w * s;
-        }
-    }
-    Column all[TILE];
-#pragma unroll
-    for (int t = 0; t < TILE; t++) {
-        all[t].all[0] = a[t];
-        all[t].all[1] = b[t];
-    }
-    for (int t = 0; t < tokens; t++)
-        for (int r = 0; r < count; r++)
-            y[t][r] = more ? y[t][r] + all[t].each[r] : all[t].each[r];
+    for (int side = 0; side < 2; side += SIDES_AT_ONCE)
+        for (int t = 0; t < tokens; t += ROWS_AT_ONCE)
+            multiply_some(panel + side, x + t, k, count - 16 * side, y + t, 16 * side,
+                          tokens - t, more);
 }
 
 // Group 0 has 32 rows of a matrix of a, group 1 is the matrix's number.

@@ -79,14 +79,14 @@ INLINE float16 sums_of(const global float *sums) {
 INLINE void add_step(const Packed *w, long at, const global char *x,
                      const global float *scale, const global float *sums, float16 *acc) {
     char64 v[REGISTERS];
-    int16 zero[REGISTERS];
+    Dots zero[REGISTERS];
     ordered(x, v);
 #pragma unroll
     for (int i = 0; i < REGISTERS; i++)
-        zero[i] = OFFSET ? -DOT((int16)(0), (uchar64)(OFFSET), v[i]) : (int16)(0);
+        zero[i] = OFFSET ? -DOT((Dots)(0), (uchar64)(OFFSET), v[i]) : (Dots)(0);
     float16 s = scales_of(scale);
 #ifdef HAS_MINIMA
-    float16 m = sums_of(sums);
+    float16 m = s * sums_of(sums);
 #endif
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -98,15 +98,20 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
 #if ORDER == HALVED
 #pragma unroll
         for (int i = 0; i < REGISTERS; i += 2) {
-            int16 part = DOT(zero[i] + zero[i + 1], u[i], v[i]);
-            part = DOT(part, u[i + 1], v[i + 1]);
-            acc[r] = acc[r] + CONVERT(float16, part) * lanes[i];
+#if AT_ONCE > 1
+            Dots part = PRODUCTS(zero[i] + zero[i + 1], u[i], v[i]);
+            int16 dots = WHOLE(PRODUCTS(part, u[i + 1], v[i + 1]));
+#else
+            int16 dots = WHOLE(PRODUCTS(zero[i], u[i], v[i])) +
+                         WHOLE(PRODUCTS(zero[i + 1], u[i + 1], v[i + 1]));
+#endif
+            acc[r] = acc[r] + CONVERT(float16, dots) * lanes[i];
         }
 #else
 #pragma unroll
         for (int i = 0; i < REGISTERS; i++) {
-            int16 part = DOT(zero[i], u[i], v[i]);
-            acc[r] = acc[r] + CONVERT(float16, part) * lanes[i];
+            int16 dots = WHOLE(PRODUCTS(zero[i], u[i], v[i]));
+            acc[r] = acc[r] + CONVERT(float16, dots) * lanes[i];
         }
 #endif
 #ifdef HAS_MINIMA

@@ -1,10 +1,7 @@
 // A plain type, TYPE (a ggml_type), sixteen numbers at a time, as float.
 
+#include "type_numbers.h"
 #include "vectors.h"
-
-#define F32 0
-#define F16 1
-#define BF16 30
 
 typedef short16 loose_short16 __attribute__((aligned(1)));
 typedef ushort16 loose_ushort16 __attribute__((aligned(1)));

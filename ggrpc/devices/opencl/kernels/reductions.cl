@@ -49,7 +49,7 @@ static inline int16 keys_of(float16 x) {
 // How many of the n elements come before the one at i: those that are less, and those
 // before it that are equal.
 static inline int rank_of(Floats x, long i, long n) {
-    const int16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int key = KEY(x[i]);
     int16 before = 0;
     long j = 0;

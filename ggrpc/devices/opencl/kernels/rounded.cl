@@ -3,8 +3,8 @@
 //
 // TILE rows lie side by side: four bytes of the first, of the second, ...; then the next
 // four of each. So what a step of a product needs of them is contiguous. Likewise the
-// scales, and scale * the sum of the bytes for each 32 and each 16. `padded` elements a
-// row: what the tensor lacks is 0, and so are rows that only fill the last tile.
+// scales, and the sums of the bytes for each 32 and each 16. `padded` elements a row: what
+// the tensor lacks is 0, and so are rows that only fill the last tile.
 
 #include "vectors.h"
 
@@ -29,12 +29,10 @@ INLINE float16 sixteen(Packed row, long at, long k) {
     return at < k ? LOAD(float16, row + 4 * at) : (float16)(0);
 }
 
-kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
-                    global float *scales, global float *sums32, global float *sums16) {
-    long row = get_group_id(0), lane = row % TILE, first = row - lane;
-    Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
-                  row / (ne.y * ne.z) * nb.w;
-    long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
+// Row number `row` of what is rounded: k floats.
+INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
+                      global float *scales, global float *sums32, global float *sums16) {
+    long lane = row % TILE, first = row - lane;
     q += first * (padded / 4) + lane;
     scales += first * (padded / 32) + lane;
     sums32 += first * (padded / 32) + lane;
@@ -47,10 +45,19 @@ kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, globa
         b = b * inverse + TO_INTEGER;
         put(q + 8 * i * TILE, a);
         put(q + (8 * i + 4) * TILE, b);
-        float one = scale * total(a - TO_INTEGER), other = scale * total(b - TO_INTEGER);
+        float one = total(a - TO_INTEGER), other = total(b - TO_INTEGER);
         scales[i * TILE] = scale;
         sums32[i * TILE] = one + other;
         sums16[2 * i * TILE] = one;
         sums16[(2 * i + 1) * TILE] = other;
     }
+}
+
+kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
+                    global float *scales, global float *sums32, global float *sums16) {
+    long row = get_group_id(0);
+    Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
+                  row / (ne.y * ne.z) * nb.w;
+    long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
+    round_row(from, k, row, padded, q, scales, sums32, sums16);
 }

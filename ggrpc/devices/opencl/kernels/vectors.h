@@ -1,9 +1,9 @@
 // Vectors of 512 bits for processors, and the exact dot product of bytes that products
 // of quantized matrices are made of.
 //
-// With VNNI, OUTER functions, and what is inlined into them, are compiled for processors
-// that have its instructions; kernels themselves are not, and must not get them. Without
-// it, the same code computes the same numbers on any processor.
+// With VNNI or AVX2, OUTER functions, and what is inlined into them, are compiled for
+// processors that have those instructions; kernels themselves are not, and must not get
+// them. Without, the same code computes the same numbers on any processor.
 
 typedef uchar uchar32 __attribute__((ext_vector_type(32)));
 typedef uchar uchar64 __attribute__((ext_vector_type(64)));
@@ -31,35 +31,19 @@ typedef const global uchar *Packed;
 #define CONVERT(type, v) __builtin_convertvector(v, type)
 #define SHUFFLE __builtin_shufflevector
 
-#ifdef VNNI
-#define TARGET target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")
-#define OUTER static __attribute__((noinline, min_vector_width(512), TARGET))
-#define INLINE static inline __attribute__((always_inline, TARGET))
-#define DOT(acc, w, x) __builtin_ia32_vpdpbusd512(acc, AS(int16, w), AS(int16, x))
-#define HALVES(h) __builtin_ia32_vcvtph2ps512_mask(h, (float16)(0.0f), 0xffff, 4)
-#define LOOK_UP(table, nibbles) look_up(table, nibbles)
+// Dots: sixteen sums of four products each, maybe in parts, of no more than DOTS_HOLD.
+// DOT(acc, w, x): acc[i] + the sum over j < 4 of w[4i + j] x[4i + j].
+// WHOLE(dots): the sums as integers.
+// SIGNED_DOT(acc, w, x): the same where w is of signed numbers, plus SIGNED_OFFSET.
+// FLOAT_SUMS: float16 sums that fit the registers, beside what is added to them.
+// HALVES(h): half floats as floats.
+// look_up(table, nibbles): each one's number in a table of sixteen.
+#if defined(VNNI)
+#include "vnni.h"
+#elif defined(AVX2)
+#include "avx2.h"
 #else
-#define OUTER static __attribute__((noinline, min_vector_width(512)))
-#define INLINE static inline __attribute__((always_inline))
-#define DOT(acc, w, x) dot(acc, w, x)
-#define HALVES(h) halves(h)
-#define LOOK_UP(table, nibbles) look_up(table, nibbles)
-
-// acc[i] + the sum over j < 4 of w[4i + j] x[4i + j].
-INLINE int16 dot(int16 acc, uchar64 w, char64 x) {
-    int32 pairs = AS(int32, CONVERT(short64, w) * CONVERT(short64, x));
-    int32 sums = ((pairs << 16) >> 16) + (pairs >> 16);
-    return acc + sums.even + sums.odd;
-}
-
-// Half floats, infinities and NaN too, as float.
-INLINE float16 halves(short16 h) {
-    int16 bits = CONVERT(int16, h);
-    int16 magnitude = bits << 13 & 0x0fffe000;
-    int16 endless = (magnitude >= 0x0f800000) & 0x7f800000;
-    int16 value = AS(int16, AS(float16, magnitude) * 0x1p112f);
-    return AS(float16, value | endless | (bits & (int)0x80000000));
-}
+#include "portable.h"
 #endif
 
 INLINE uchar64 join(uchar32 a, uchar32 b) {
@@ -121,26 +105,3 @@ INLINE float total(float16 v) {
     float4 b = a.lo + a.hi;
     return (b.x + b.z) + (b.y + b.w);
 }
-
-// Tables of sixteen numbers, each more by 128, or 12, than it is: a nibble's value.
-constant uchar nonlinear[16] __attribute__((aligned(16))) = {
-    1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
-constant uchar fp4[16] __attribute__((aligned(16))) = {12, 13, 14, 15, 16, 18, 20, 24,
-                                                       12, 11, 10, 9,  8,  6,  4,  0};
-
-#ifdef VNNI
-INLINE uchar64 look_up(constant uchar *table, uchar64 nibbles) {
-    ulong2 t = *(constant ulong2 *)table;
-    char64 copies = AS(char64, (ulong8)(t, t, t, t));
-    return AS(uchar64, __builtin_ia32_pshufb512(copies, AS(char64, nibbles)));
-}
-#else
-INLINE uchar64 look_up(constant uchar *table, uchar64 nibbles) {
-    union {
-        uchar64 all;
-        uchar each[64];
-    } v = {nibbles};
-    for (int i = 0; i < 64; i++) v.each[i] = table[v.each[i]];
-    return v.all;
-}
-#endif

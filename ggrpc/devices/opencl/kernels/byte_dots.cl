@@ -1,9 +1,9 @@
-// Proves that a driver can build and run what VNNI is used for.
+// Proves that a driver can build and run a processor's dot products of bytes.
 
 #include "vectors.h"
 
 OUTER void dots_of(Packed w, const global char *x, global int16 *y) {
-    *y = DOT((int16)(0), LOAD(uchar64, w), AS(char64, LOAD(uchar64, x)));
+    *y = WHOLE(DOT((Dots)(0), LOAD(uchar64, w), AS(char64, LOAD(uchar64, x))));
 }
 
 kernel void dots(Packed w, const global char *x, global int16 *y) {

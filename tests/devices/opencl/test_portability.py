@@ -1,0 +1,86 @@
+"""Kernels that every device may get are plain OpenCL C 1.2, without any extension.
+
+Drivers of GPUs have compilers of their own; clang's strictest reading stands for them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ggrpc.devices.opencl.build import SOURCES
+from ggrpc.devices.opencl.quantized import TYPES
+from ggrpc.types import FLOATS, GGMLType
+
+CLANG = next(filter(None, map(shutil.which, ("clang", "clang-15", "clang-16"))), None)
+STRICT = (
+    *("-x", "cl", "-cl-std=CL1.2", "-Xclang", "-finclude-default-header"),
+    *("-Xclang", "-cl-ext=-all", "-fsyntax-only"),
+    *("-Werror", "-Wall", "-Wextra", "-pedantic", "-Wno-unused-parameter"),
+)
+TARGETS = ("spir64", "nvptx64", "amdgcn")
+
+# What is written for processors, with what PoCL's compiler has beside OpenCL C.
+FOR_PROCESSORS = {"vectors.h", "attention.cl"}
+
+WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "F16", "VALUES": "F32"}
+DEFINES: dict[str, dict[str, object]] = {
+    "activations": {"FUNCTION": "SILU"},
+    "arithmetic": {"FUNCTION": "CLAMP"},
+    "copies": {"FROM": "F32", "TO": "F16", "INDEX": "I64"},
+    "gpu_attention": {**WIDTHS, "QUERIES": 8, "LOCAL": 64, "MASK": "F16", "SINKS": 1},
+    "gpu_experts": {"TOKENS": 32},
+    "linear_attention": {"SIZE": 64, "READS_FIRST": 1},
+    "recurrent": {"COLUMNS": 4, "STATE": 16, "ONE_RATE": 0, "HAS_IDS": 1},
+    "reductions": {"DESCENDING": 1, "SWAPPED": 1},
+    "soft_max": {"MASK": "F16", "SINKS": 1},
+}
+OF_EACH_TYPE = {
+    "gpu_matvec": {"ROWS": 2, "TOKENS": 1, "LOCAL": 64},
+    "gpu_matmat": {"ROWS": 64, "TOKENS": 32, "DEPTH": 2},
+}
+
+
+def programs() -> Iterator[tuple[str, dict[str, object]]]:
+    """Every program for all devices, with defines that leave nothing out."""
+    for path in sorted(SOURCES.glob("*.cl")):
+        family = path.stem
+        if family in OF_EACH_TYPE:
+            for type in sorted(TYPES | FLOATS):
+                yield family, {"TYPE": int(type), **OF_EACH_TYPE[family]}
+        elif not _is_for_processors(path.name):
+            yield family, DEFINES.get(family, {})
+
+
+def _is_for_processors(name: str) -> bool:
+    text = (SOURCES / name).read_text()
+    included = [line.split('"')[1] for line in text.splitlines() if "#include" in line]
+    return name in FOR_PROCESSORS or any(map(_is_for_processors, included))
+
+
+def _name(value: object) -> str:
+    if isinstance(value, dict):
+        return GGMLType(value["TYPE"]).name if "TYPE" in value else ""
+    return str(value)
+
+
+@pytest.mark.skipif(CLANG is None, reason="needs clang: apt-get install clang")
+@pytest.mark.parametrize(("family", "defines"), [*programs()], ids=_name)
+def test_kernels_are_plain_opencl_c(family: str, defines: dict[str, object]) -> None:
+    assert CLANG
+    given = [f"-D{name}={value}" for name, value in defines.items()]
+    for target in TARGETS:
+        command = [CLANG, *STRICT, "-target", target, *given, f"{family}.cl"]
+        result = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True)
+        assert not result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("path", sorted(SOURCES.iterdir()), ids=lambda path: path.name)
+def test_kernels_use_nothing_of_one_compiler(path: Path) -> None:
+    if not _is_for_processors(path.name):
+        for word in ("__builtin", "ext_vector_type", "noinline", "always_inline"):
+            assert word not in path.read_text()

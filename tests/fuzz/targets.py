@@ -1,0 +1,277 @@
+"""What is fuzzed without a socket, by whatever makes up bytes.
+
+A target takes any bytes, and raises only where something is wrong with ggrpc. Its seeds
+are valid, so that a fuzzer begins behind the first checks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import islice
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.device import Memory
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.addresses import FIRST
+from ggrpc.engine.allowance import Allowances
+from ggrpc.engine.conversation import Conversation
+from ggrpc.engine.deadline import NEVER, Deadline
+from ggrpc.engine.limits import Limits
+from ggrpc.engine.offers import FixedOffers
+from ggrpc.engine.settings import ServerSettings
+from ggrpc.engine.transport import Pieces
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
+from ggrpc.engine.wire.dialects import DIALECTS, V7_0_0, Dialect
+from ggrpc.engine.wire.graphs import write_graph
+from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
+from ggrpc.errors import ConnectionLost, RemoteProtocolError
+from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+from tests.support.mutations import (
+    MUTATIONS,
+    all_cases,
+    payload_of,
+    records_of,
+    survive,
+)
+
+CHUNK = 1 << 10  # bytes that arrive at a time
+SIZE = 1 << 14  # bytes of a buffer
+LIMITS = Limits(memory=1 << 24, message=1 << 20, nodes=1 << 10)
+PEER = Endpoint("192.0.2.1", 50052)
+GRAPHS = 4  # in a session
+SECRET = bytes(range(255, 191, -1))
+IMAGES = bytes(SIZE), np.random.default_rng(0).bytes(SIZE)
+
+Mutate = Callable[[bytes, Random], bytes]
+Read = Callable[[], m.Request | m.Reply | None]
+
+
+class Target(NamedTuple):
+    """Something to fuzz.
+
+    Attributes:
+        run: tries bytes.
+        seeds: gives valid ones.
+        mutate: spoils them in a way that suits them; None where any way does.
+    """
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+    mutate: Mutate | None = None
+
+
+def codec(data: bytes) -> None:
+    """Both sides of a conversation, in the version that the first byte chooses."""
+    dialect, rest = _spoken(data)
+    server = ServerConnection(lambda size: dialect, LIMITS.message)
+    _feed(server, server.next_request, rest, len(rest))
+    client = ClientConnection(dialect)
+    requests = _requests(dialect)
+    for request in requests:
+        client.request(request)
+    answered = sum(dialect.replies[r.command] is not None for r in requests)
+    _feed(client, client.next_reply, rest, answered)
+
+
+def _feed(
+    side: ServerConnection | ClientConnection, read: Read, data: bytes, most: int
+) -> None:
+    """Give bytes to a reader, for so many messages, until it refuses them."""
+    left = memoryview(data)
+    with suppress(RemoteProtocolError):
+        while left and most:
+            space = side.space()
+            count = min(len(space), len(left), CHUNK)
+            assert count, "the reader wants more, and has no room for it"
+            space[:count] = left[:count]
+            side.filled(count)
+            left = left[count:]
+            while most and (message := read()) is not None:
+                most -= 1
+                if isinstance(message, m.SetTensor | m.TensorData):
+                    here = side.take(memoryview(bytearray(min(message.size, SIZE))))
+                    if here < message.size:
+                        return  # the owner would receive the rest by itself
+
+
+def _codec_seeds() -> Iterator[bytes]:
+    for number, dialect in enumerate(DIALECTS):
+        yield bytes([number]) + _said(dialect, [*_requests(dialect), _graph(dialect)])
+
+
+def validation(data: bytes) -> None:
+    """A graph is refused, or runs on the cpu and stays in its bounds."""
+    survive(_device(), data, IMAGES[len(data) % 2])
+
+
+def _validation_seeds() -> Iterator[bytes]:
+    for case in all_cases().values():
+        if case.size <= SIZE:
+            yield payload_of(*records_of(case))
+
+
+def _spoil(payload: bytes, random: Random) -> bytes:
+    """One field of one tensor of a graph."""
+    first = len(payload) % TENSOR_BYTES
+    records = np.frombuffer(payload[first:], RPC_TENSOR).copy()
+    if len(records):
+        random.choice(MUTATIONS)(records, random)
+    return payload[:first] + records.tobytes()
+
+
+class _Tape:
+    """A stream that brings recorded bytes, and takes all that is sent."""
+
+    endpoint = PEER
+    was_shut = False
+
+    def __init__(self, recorded: bytes) -> None:
+        self._left = memoryview(recorded)
+        self.sent = bytearray()
+
+    def handshake(self, deadline: Deadline = NEVER) -> None:
+        pass
+
+    def give_up_after(self, seconds: float) -> None:
+        pass
+
+    def receive(self, view: memoryview, deadline: Deadline = NEVER) -> int:
+        count = min(len(view), len(self._left), CHUNK)
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    receive_soon = receive
+
+    def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
+        while view:
+            count = self.receive(view)
+            if not count:
+                raise ConnectionLost("the tape has come to its end")
+            view = view[count:]
+
+    def send(self, pieces: Pieces, deadline: Deadline = NEVER) -> None:
+        for piece in pieces:
+            self.sent += piece
+
+
+class _Alarm(logging.Handler):
+    """Raises where the log would say that ggrpc has a bug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            raise record.exc_info[1]
+
+
+ALARM = _Alarm()
+
+
+def session(data: bytes) -> None:
+    """A whole session, of the version that the first byte chooses.
+
+    Nothing of another's memory changes or gets out, and all that it took is free again.
+    """
+    dialect, rest = _spoken(data)
+    device, offers = _device(), FixedOffers([dialect])
+    settings = ServerSettings(PEER, [device], offers, limits=LIMITS)
+    allowances, tape = Allowances(LIMITS, [device]), _Tape(rest)
+    other = device.allocate(SIZE)
+    other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
+    logging.getLogger("ggrpc").addHandler(ALARM)
+    try:
+        Conversation(tape, settings, allowances.one()).run()
+        left = allowances.one().budget.within(Memory(LIMITS.memory, LIMITS.memory))
+        assert left.free == LIMITS.memory, "memory was not given back"
+        assert SECRET[:8] not in tape.sent, "another's data got out"
+        assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))
+    finally:
+        logging.getLogger("ggrpc").removeHandler(ALARM)
+        other.free()
+
+
+def _session_seeds() -> Iterator[bytes]:
+    """Every request in every version, and in one of them every op."""
+    for number, dialect in enumerate(DIALECTS):
+        graphs = _graphs(dialect) if dialect is V7_0_0 else iter([_graph(dialect)])
+        requests = _requests(dialect)
+        at = 1 + next(i for i, r in enumerate(requests) if isinstance(r, m.BufferClear))
+        while some := list(islice(graphs, GRAPHS)):
+            # All zeros before each: what it reads as indices is good.
+            cleared = [r for graph in some for r in (requests[at - 1], graph)]
+            said = _said(dialect, [*requests[:at], *cleared, *requests[at:]])
+            yield bytes([number]) + said
+
+
+def _said(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
+    client = ClientConnection(dialect)
+    return b"".join(piece for r in requests for piece in client.request(r))
+
+
+def _graphs(dialect: Dialect) -> Iterator[m.Request]:
+    """Those of all small cases."""
+    for name, case in all_cases().items():
+        if case.size <= SIZE:
+            yield _graph(dialect, name)
+
+
+def _graph(dialect: Dialect, name: str = "arithmetic-SQR-F32") -> m.Request:
+    graph = all_cases()[name].graph(FIRST, FIRST)
+    payload = write_graph(graph, dialect.table, dialect.optional)
+    return m.GraphCompute(graph=payload)
+
+
+def _requests(dialect: Dialect) -> list[m.Request]:
+    """One of each that the version has, in an order that makes sense.
+
+    Behind the BUFFER_CLEAR is the place for graphs.
+    """
+    ne = (64, 1, 1, 1)
+    nb = contiguous_nb(GGMLType.I8, ne)
+    tensor = Tensor(1, GGMLType.I8, FIRST, ne, nb, data=FIRST)
+    requests: list[m.Request] = [
+        m.Hello(caps=bytes(dialect.hello_size)),
+        m.DeviceCount(),
+        m.GetAlignment(),
+        m.GetMaxSize(),
+        m.GetDeviceMemory(),
+        m.AllocBuffer(size=SIZE),
+        m.BufferGetBase(remote_ptr=FIRST),
+        m.GetAllocSize(tensor=tensor, srcs=(None,) * 10),
+        m.GetDeviceSupportsOp(tensor=tensor, srcs=(None,) * 10),
+        m.InitTensor(tensor=tensor),
+        m.SetTensorHash(tensor=tensor, offset=0, hash=0xCBF29CE484222325),
+        m.SetTensor(tensor=tensor, offset=0, size=64, data=bytes(range(64))),
+        m.MemsetTensor(tensor=tensor, offset=8, size=4, value=7),
+        m.CopyTensor(src=tensor, dst=tensor._replace(data=FIRST + 32)),
+        m.BufferClear(remote_ptr=FIRST, value=0),
+        m.GraphRecompute(),
+        m.GetTensor(tensor=tensor, offset=0, size=64),
+        m.FreeBuffer(remote_ptr=FIRST),
+    ]
+    return [request for request in requests if request.command in dialect.commands]
+
+
+def _spoken(data: bytes) -> tuple[Dialect, bytes]:
+    number = data[0] if data else 0
+    return DIALECTS[number % len(DIALECTS)], data[1:]
+
+
+@cache
+def _device() -> CpuDevice:
+    return CpuDevice(threads=1, weight_cache=1 << 20)
+
+
+TARGETS = {
+    "codec": Target(codec, _codec_seeds),
+    "validation": Target(validation, _validation_seeds, _spoil),
+    "session": Target(session, _session_seeds),
+}
