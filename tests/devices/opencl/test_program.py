@@ -12,6 +12,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl import buffer as buffer_module
+from ggrpc.devices.opencl.build import Builder
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram, is_supported
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
