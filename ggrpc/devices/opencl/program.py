@@ -101,17 +101,7 @@ def is_supported(node: Node) -> bool:
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
-    if op not in KERNELS or not KERNELS[op].accepts(node):
-        return False
-    return all(t is None or _is_aligned(t) for t in (*node.src, node.tensor))
-
-
-def _is_aligned(tensor: Tensor) -> bool:
-    """Whether each element is where its type belongs: to read it elsewhere may cost a
-    card its context, and with it all sessions their memory."""
-    unit = min(8, tensor.type.type_size & -tensor.type.type_size)
-    steps = (nb for n, nb in zip(tensor.ne, tensor.nb, strict=True) if n > 1)
-    return not any(at % unit for at in (tensor.data, *steps))
+    return op in KERNELS and KERNELS[op].accepts(node)
 
 
 class OpenClProgram(Program):
@@ -350,7 +340,10 @@ class Compiler:
         return taken
 
     def _is_aligned(self, node: Node) -> bool:
-        """Whether all numbers lie where a device can read them: a GPU would fail."""
+        """Whether all numbers lie where their types belong.
+
+        To read one elsewhere may cost a card its context, and with it all sessions.
+        """
         tensors = (node.tensor, *filter(None, node.src))
         return all(is_aligned(t, self._parts(t)[1]) for t in tensors)
 
