@@ -10,7 +10,7 @@ import typer
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.fleet import DeviceNumber, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.units import format_size, parse_size
@@ -30,9 +30,6 @@ Rounds = Annotated[
 Sizes = Annotated[
     str,
     typer.Option(metavar="SIZE,...", help="How much the transfers move."),
-]
-DeviceNumber = Annotated[
-    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
 ]
 
 

@@ -104,7 +104,8 @@ def _opened(path: Path | None) -> Iterator[tuple[Folder, Index]]:
         finally:
             index.close()
     except OSError as error:
-        raise ConfigError(f"the cache {path} cannot be used: {error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"the cache {path} cannot be used: {reason}") from error
 
 
 def ls(

@@ -12,7 +12,7 @@ import typer
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.errors import GgrpcError
@@ -32,15 +32,6 @@ Full = Annotated[
         "--full",
         help="All ops and types, not only those of language models. A native server "
         "ends when its backend lacks one.",
-    ),
-]
-OpTableDate = Annotated[
-    str | None,
-    typer.Option(
-        "--op-table",
-        metavar="DATE",
-        show_default="what its version says",
-        help="The day of the server's op numbers, such as 2025-07-20.",
     ),
 ]
 All = Annotated[

@@ -39,6 +39,18 @@ Protocol = Annotated[
         help="Speak this version, such as 7.0.0, instead of finding out which.",
     ),
 ]
+DeviceNumber = Annotated[
+    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
+]
+OpTableDate = Annotated[
+    str | None,
+    typer.Option(
+        "--op-table",
+        metavar="DATE",
+        show_default="what its version says",
+        help="The day of the server's op numbers, such as 2025-07-20.",
+    ),
+]
 
 # What a command reports of one device of a server: its row without the first two keys.
 Look = Callable[["Client", int], dict[str, Any]]
@@ -51,11 +63,13 @@ class Answer(NamedTuple):
         endpoint: the server.
         rows: one for each of its devices.
         error: why there are none, else None.
+        done: what was done before that, in words.
     """
 
     endpoint: Endpoint
     rows: Sequence[Row] = ()
     error: GgrpcError | None = None
+    done: str = ""
 
     @property
     def code(self) -> ExitCode:
@@ -66,7 +80,8 @@ class Answer(NamedTuple):
     def message(self) -> str:
         """What went wrong, and where."""
         named = self.error is None or self.error.endpoint
-        return str(self.error) if named else f"{self.endpoint}: {self.error}"
+        text = str(self.error) if named else f"{self.endpoint}: {self.error}"
+        return f"{text}; {self.done}" if self.done else text
 
     @property
     def failure(self) -> Row:

@@ -174,6 +174,10 @@ def inspect(
         return ExitCode.OK
     if by in (By.tensor, By.type):
         raise ConfigError(f"{file} is no GGUF: take --by graph, op or node")
+    if format is not Format.table and (as_json or by or node or diff):
+        raise ConfigError(
+            f"--format {format.value} draws one whole graph: it goes with --graph alone"
+        )
     from ggrpc.engine.inspection.graphs import graphs_in
 
     with ExitStack() as stack:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,9 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
-from ggrpc.commands.environment import environment_of
-from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import Answer, Protocol, Timeout, all_at_once, show
+from ggrpc.commands.environment import Environment, environment_of
+from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
+from ggrpc.commands.fleet import (
+    Answer,
+    DeviceNumber,
+    Protocol,
+    Timeout,
+    all_at_once,
+    show,
+)
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import Moved, bar
 from ggrpc.errors import ConfigError, GgrpcError
@@ -31,9 +37,6 @@ EXAMPLES = (
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
-DeviceNumber = Annotated[
-    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
-]
 Hold = Annotated[
     bool,
     typer.Option(
@@ -54,6 +57,8 @@ COLUMNS = (
     Column("sent_bytes", "BYTES", format_size, right=True),
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
 )
+
+BEAT = 5.0  # seconds between two looks at whether a server still holds
 
 Work = Callable[["RemoteServer", Moved], Row]
 
@@ -86,19 +91,35 @@ def push(
     warms = file.suffix == ".gguf" and not hold
     if dry_run and not warms:
         raise ConfigError("--dry-run is for the weights of a GGUF, without --hold")
-    pushing = _warming(file, device, dry_run) if warms else _storing(file, device, hold)
+    held: list[RemoteServer] | None = [] if hold else None
+    pushing = _warming(file, device, dry_run) if warms else _storing(file, device, held)
     with pushing as (total, work):
         with bar(environment, file.name, total * len(servers)) as moved:
 
             def to(server: Endpoint) -> Answer:
-                return _push_to(server, timeout, protocol, work, moved)
+                return _push_to(server, timeout, protocol, work, total, moved)
 
             answers = all_at_once(to, servers)
         code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
-        if hold and any(answer.rows for answer in answers):
+        if held:
             environment.note("held until Ctrl-C; 'ggrpc pull' fetches it")
-            threading.Event().wait()
+            code = _watch(environment, held)
     return code
+
+
+def _watch(environment: Environment, sessions: list[RemoteServer]) -> ExitCode:
+    """Wait as long as any session lives."""
+    codes: list[ExitCode] = []
+    while sessions:
+        time.sleep(BEAT)
+        for session in list(sessions):
+            try:
+                session.device().synchronize()
+            except GgrpcError as error:
+                environment.fail(error)
+                codes.append(code_of(error))
+                sessions.remove(session)
+    return code_of_several(codes)
 
 
 def _push_to(
@@ -106,15 +127,24 @@ def _push_to(
     timeout: float,
     protocol: str | None,
     work: Work,
+    total: int,
     moved: Moved,
 ) -> Answer:
     from ggrpc.engine.registry import connect
 
+    arrived = 0
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived += size
+        moved(size)
+
     start = time.perf_counter()
     try:
-        done = work(connect(server, timeout=timeout, protocol=protocol), moved)
+        done = work(connect(server, timeout=timeout, protocol=protocol), count)
     except GgrpcError as error:
-        return Answer(server, error=error)
+        far = f"{format_size(arrived)} of {format_size(total)} had arrived"
+        return Answer(server, error=error, done=far if arrived else "")
     seconds = round(time.perf_counter() - start, 3)
     return Answer(server, [{"endpoint": str(server), **done, "seconds": seconds}])
 
@@ -150,22 +180,32 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
 
 
 @contextmanager
-def _storing(file: Path, device: int, hold: bool) -> Iterator[tuple[int, Work]]:
-    """The bytes for each server, and what writes them into its memory."""
+def _storing(
+    file: Path, device: int, held: list[RemoteServer] | None
+) -> Iterator[tuple[int, Work]]:
+    """The bytes for each server, and what writes them into its memory.
+
+    Args:
+        file: what is written.
+        device: the number of the device.
+        held: gets the sessions, which then last; None: each ends when it is done.
+    """
     from ggrpc.engine.holding import Holder
     from ggrpc.engine.pushing import Pushed
     from ggrpc.engine.tensor_files import tensors_in
 
     sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
-    with ExitStack() as held:
+    with ExitStack() as lasting:
 
         def work(server: RemoteServer, moved: Moved) -> Row:
-            with ExitStack() as now:
-                (held if hold else now).enter_context(server)
+            with ExitStack() as session:
+                session.enter_context(server)
                 pushed = Pushed(server.device(device))
                 pushed.push(file, moved)
-                if hold:
-                    held.enter_context(Holder(server.endpoint, pushed))
+                if held is not None:
+                    session.enter_context(Holder(server.endpoint, pushed))
+                    lasting.push(session.pop_all())
+                    held.append(server)
             return {"sent": len(sizes), "sent_bytes": sum(sizes)}
 
         yield sum(sizes), work

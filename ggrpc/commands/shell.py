@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ggrpc.commands.check import OpTableDate
 from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
-from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Json, Listing
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError

@@ -278,13 +278,9 @@ def _result(name: str, output: Output) -> dict[str, Any]:
 
 
 def _row(name: str, tensor: Tensor) -> dict[str, Any]:
-    return {
-        "name": name,
-        "op": tensor.op.name if tensor.op else None,
-        "type": tensor.type.name,
-        "ne": list(tensor.ne),
-        "size_bytes": tensor.nbytes,
-    }
+    from ggrpc.engine.holding import row_of
+
+    return row_of(name, tensor) | {"op": tensor.op.name if tensor.op else None}
 
 
 def _page(pairs: Sequence[tuple[str, str]]) -> Answer:

@@ -86,12 +86,21 @@ def open_devices(names: str | None, choices: Choices) -> Sequence[Device]:
         ConfigError: there is no such device.
         DeviceError: it cannot be used.
     """
-    if names is None:
-        return _open_best(choices)
-    return [_open(name.strip().lower(), choices) for name in names.split(",")]
+    chosen = _best(choices) if names is None else names.split(",")
+    return [_open(name.strip().lower(), choices) for name in chosen]
 
 
-def _open_best(choices: Choices) -> Sequence[Device]:
+def open_best(choices: Choices) -> Device:
+    """Open one device, the best there is.
+
+    Raises:
+        DeviceError: it cannot be used.
+    """
+    return _open(_best(choices)[0], choices)
+
+
+def _best(choices: Choices) -> list[str]:
+    """The names of all GPUs, else of the processor by OpenCL, else of the cpu."""
     try:
         from ggrpc.devices.opencl.discovery import discover, why_not
 
@@ -100,8 +109,7 @@ def _open_best(choices: Choices) -> Sequence[Device]:
     except (ImportError, DeviceError):
         usable = []
     gpus = [found for found in usable if not found.is_processor]
-    best = [found.name for found in gpus or usable[:1]]
-    return [_open(name, choices) for name in best or ["cpu"]]
+    return [found.name for found in gpus or usable[:1]] or ["cpu"]
 
 
 def _open(name: str, choices: Choices) -> Device:

@@ -26,12 +26,14 @@ class Chunks:
         most: how many it has at most. Here enough for calls of numpy to cost nothing,
             and 1 MiB, which stays in the processor's cache.
         least: bytes of a block below which something simpler is as fast.
+        bits: how many of the starts `lows` is to settle.
     """
 
     size = 64
     group = 1
     most = 1 << 14
     least = 4096
+    bits = 2
 
     def __init__(self) -> None:
         self._columns = np.empty((self.size, self.most), np.uint8)
@@ -53,12 +55,14 @@ class Chunks:
 
         Args:
             starts: that with which it begins; this bit and those above are 0.
-            bit: which is 0, and then 1.
+            bit: the lowest of those to settle. All but the highest of them take each
+                value in turn.
 
         Returns:
-            Both, of shape (2, chunks).
+            Of shape (2 ** (bits - 1), chunks).
         """
-        low = np.stack([starts, starts | np.uint8(1 << bit)])
+        values = range(0, 1 << bit + self.bits - 1, 1 << bit)
+        low = np.stack([starts | np.uint8(value & 0xFF) for value in values])
         for column in self._block:
             np.bitwise_xor(low, column, out=low)
             np.multiply(low, LOW_PRIME, out=low)

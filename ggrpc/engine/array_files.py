@@ -6,13 +6,14 @@ A file called .npy holds an array, any other the bytes of a tensor as they are.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_1_0
 
 from ggrpc.devices.cpu.arrays import Array
-from ggrpc.engine.values import unpack
+from ggrpc.engine.values import NUMPY, shape_of, unpack
 from ggrpc.errors import ConfigError, FileError
 from ggrpc.tensor import Tensor
 
@@ -34,13 +35,18 @@ def load(path: Path) -> Array | bytes:
         raise FileError(f"cannot read {path} as .npy: {error}") from None
 
 
-def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> None:
+def save(
+    path: Path,
+    tensor: Tensor,
+    pieces: Iterable[bytearray | memoryview],
+    force: bool = False,
+) -> None:
     """Write a tensor's values, or its bytes, whole or not at all.
 
     Args:
         path: the file.
         tensor: what it describes, contiguous.
-        data: its bytes.
+        pieces: its bytes, one after the other.
         force: whether a file that is there is replaced.
 
     Raises:
@@ -52,10 +58,15 @@ def save(path: Path, tensor: Tensor, data: bytearray, force: bool = False) -> No
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, unpack(tensor, memoryview(data)))
+            if path.suffix != ".npy":
+                file.writelines(pieces)
+            elif tensor.type in NUMPY:
+                dtype, shape = NUMPY[tensor.type], shape_of(tensor.ne)
+                head = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                write_array_header_1_0(file, head)
+                file.writelines(pieces)
             else:
-                file.write(data)
+                np.save(file, unpack(tensor, memoryview(b"".join(pieces))))
         partial.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from None

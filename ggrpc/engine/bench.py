@@ -103,17 +103,20 @@ class Bench:
         self._endpoints = endpoints
         self._settings = settings
         self._turns: list[list[Turn]] = [[] for _ in endpoints]
+        self._order = list(reversed(range(len(endpoints))))
 
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
-        """Give each server a turn.
+        """Give each server a turn, in the other order than the round before.
 
         Args:
             done: called with 1 after each.
         """
-        for at, endpoint in enumerate(self._endpoints):
+        self._order.reverse()
+        for at in self._order:
             if at not in self.errors:
                 try:
-                    self._turns[at].append(take_turn(endpoint, self._settings))
+                    turn = take_turn(self._endpoints[at], self._settings)
+                    self._turns[at].append(turn)
                 except GgrpcError as error:
                     self.errors[at] = error
             done(1)

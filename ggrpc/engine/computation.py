@@ -15,10 +15,12 @@ import numpy as np
 from ggrpc.building import GraphBuilder
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Buffer, Device, Placed
+from ggrpc.engine.deadline import Deadline
+from ggrpc.engine.remote import RemoteDevice
 from ggrpc.engine.schedule import Plan, Scheduler, Segment, root_of
 from ggrpc.engine.stored import DeviceTensor
 from ggrpc.engine.values import ne_of, pack, unpack
-from ggrpc.errors import ConfigError
+from ggrpc.errors import Cancelled, ConfigError
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops import contract_of
@@ -28,6 +30,7 @@ from ggrpc.tensor import MAX_SRC, Tensor
 Values = Array | bytes | bytearray | memoryview
 Data = Mapping[Tensor, Values | DeviceTensor]
 Place = tuple[int, Device]  # a root, on a device
+Step = Callable[[Callable[[], None]], None]  # of a run; calls its argument in between
 
 SPACING = 1 << 44  # between the made-up addresses of a graph's buffers
 
@@ -66,10 +69,15 @@ class Computation:
     ) -> None:
         self._graph = g.graph()
         self._runs = RLock()  # held from the first byte of its data to the last result
+        self._cancelled = False
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
         for tensor, there in stored.items():
             self._check(tensor)
             _check_ne(tensor, there.ne)
+            if there.type is not tensor.type:
+                raise ConfigError(
+                    f"{tensor} is {tensor.type.name}, its data {there.type.name}"
+                )
         self.outputs = list(_ends(self._graph) if outputs is None else outputs)
         with ExitStack() as stack:
             chosen = devices or [t.device for t in stored.values()] or _cpu(stack)
@@ -80,6 +88,7 @@ class Computation:
                 {tensor.id: device for tensor, device in (placement or {}).items()},
             ).plan()
             self._homes = plan.homes
+            self._devices = {segment.device for segment in plan.segments}
             self._places: dict[Place, tuple[Buffer, int]] = {
                 (tensor.id, there.device): (there.buffer, 0)
                 for tensor, there in stored.items()
@@ -113,6 +122,16 @@ class Computation:
         """Give the memory back; what the caller stored stays."""
         self._closing.close()
 
+    def cancel(self) -> None:
+        """End a run, from any thread: it, and every later one, raises `Cancelled`.
+
+        A server cannot be told to stop: the sessions with those that take part end.
+        """
+        self._cancelled = True
+        for device in self._devices:
+            if isinstance(device, RemoteDevice):
+                device.client.cancel()
+
     def device_of(self, tensor: Tensor) -> Device:
         """The device on which a tensor is written.
 
@@ -138,11 +157,18 @@ class Computation:
                 buffer.put(at, packed)
                 self._missing.discard(tensor.id)
 
-    def run(self, data: Mapping[Tensor, Values] | None = None) -> dict[Tensor, Array]:
+    def run(
+        self,
+        data: Mapping[Tensor, Values] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> dict[Tensor, Array]:
         """Compute.
 
         Args:
             data: tensors to write first.
+            timeout: seconds, looked at between nodes that are computed here; what waits
+                for a server has the timeout of its session. None: no limit.
 
         Returns:
             The outputs: shape ne reversed without ones in front, float32 where numpy
@@ -150,15 +176,25 @@ class Computation:
 
         Raises:
             ConfigError: a tensor of data was never written.
+            TransportTimeout: not in time.
+            Cancelled: `cancel` was called.
             GgrpcError: a device or server failed.
         """
+        deadline = Deadline(timeout)
+
+        def pause() -> None:
+            if self._cancelled:
+                raise Cancelled("the computation was ended here")
+            deadline.left()
+
         with self._runs:
+            pause()
             self.set(data or {})
             if self._missing:
                 missing = [self._graph.tensors[id].name for id in sorted(self._missing)]
                 raise ConfigError(f"no data was given for {', '.join(missing)}")
             for step in self._steps:
-                step()
+                step(pause)
             return {tensor: self._value(tensor) for tensor in self.outputs}
 
     def _value(self, tensor: Tensor) -> Array:
@@ -184,18 +220,18 @@ class Computation:
                 for root, at in places.items():
                     self._places[root, device] = (buffer, at)
 
-    def _steps_of(self, segment: Segment) -> Iterator[Callable[[], None]]:
+    def _steps_of(self, segment: Segment) -> Iterator[Step]:
         for root in segment.copies:
             yield self._copy(root, segment.device)
         graph, buffers = self._placed(segment)
         graph.validate({handle: placed.region for handle, placed in buffers.items()})
         yield segment.device.compile(graph, buffers).run
 
-    def _copy(self, root: int, device: Device) -> Callable[[], None]:
+    def _copy(self, root: int, device: Device) -> Step:
         source, source_at = self._places[root, self._homes[root]]
         target, at = self._places[root, device]
         size = self._graph.tensors[root].nbytes
-        return lambda: target.copy(at, source, source_at, size)
+        return lambda pause: target.copy(at, source, source_at, size)
 
     def _placed(self, segment: Segment) -> tuple[Graph, dict[int, Placed]]:
         """A segment's nodes and what they read, at addresses in buffers."""

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
+from ggrpc.tensor import Tensor
 
 LONGEST = 1 << 26  # bytes of a request or answer: a row for each tensor
 PATIENCE = 300.0  # seconds for a large tensor to be fetched and written
@@ -34,6 +35,16 @@ class Keeper(Protocol):
 
     def save(self, name: str, path: Path, force: bool) -> None:
         """Write one to a file."""
+
+
+def row_of(name: str, tensor: Tensor) -> Row:
+    """What a keeper lists of a tensor."""
+    return {
+        "name": name,
+        "type": tensor.type.name,
+        "ne": list(tensor.ne),
+        "size_bytes": tensor.nbytes,
+    }
 
 
 def meeting_place() -> Path:

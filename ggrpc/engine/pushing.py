@@ -8,8 +8,9 @@ from typing import Any
 
 from ggrpc.devices.device import Device
 from ggrpc.engine.array_files import save
+from ggrpc.engine.holding import row_of
 from ggrpc.engine.stored import DeviceTensor
-from ggrpc.engine.tensor_files import tensors_in
+from ggrpc.engine.tensor_files import Loaded, tensors_in
 from ggrpc.errors import ConfigError, DeviceError
 
 
@@ -42,28 +43,28 @@ class Pushed:
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
             self._stored[loaded.name] = tensor
             tensor.set_bytes(loaded.data)
-            if tensor.bytes() != loaded.data:
+            self._compare(tensor, loaded, moved)
+
+    def _compare(
+        self, tensor: DeviceTensor, loaded: Loaded, moved: Callable[[int], None]
+    ) -> None:
+        at = 0
+        for piece in tensor.pieces():
+            if piece != loaded.data[at : at + len(piece)]:
                 raise DeviceError(
                     f"{self._device.name}: {loaded.name} came back with other bytes "
                     "than were sent; check the node's memory"
                 )
-            moved(loaded.data.nbytes)
+            at += len(piece)
+            moved(len(piece))
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor."""
-        return [
-            {
-                "name": name,
-                "type": tensor.type.name,
-                "ne": list(tensor.ne),
-                "size_bytes": tensor.nbytes,
-            }
-            for name, tensor in self._stored.items()
-        ]
+        return [row_of(name, each.tensor) for name, each in self._stored.items()]
 
     def save(self, name: str, path: Path, force: bool) -> None:
         """Write one to a file, as `array_files` says."""
         if name not in self._stored:
             raise ConfigError(f"there is no tensor '{name}'")
         tensor = self._stored[name]
-        save(path, tensor.tensor, tensor.bytes(), force)
+        save(path, tensor.tensor, tensor.pieces(), force)

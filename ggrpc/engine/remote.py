@@ -174,6 +174,12 @@ class RemoteDevice(Device):
         # As llama.cpp does: only what is quantized is padded by any device.
         if not tensor.type.is_quantized:
             return tensor.nbytes
+        if not self.client.dialect.table.has_type(tensor.type):
+            raise DeviceError(
+                f"{self.name} is of protocol {self.client.version}, which is older "
+                f"than {tensor.type.name}: no server of it knows that type",
+                endpoint=str(self.client.endpoint),
+            )
         return self.client.alloc_size(tensor, device=self.number)
 
     def synchronize(self) -> None:
@@ -185,7 +191,10 @@ class RemoteDevice(Device):
         Servers before protocol 7.0.1 cannot be asked: they do what their op table has.
         """
         table = self.client.dialect.table
+        types = {tensor.type for tensor in (node.tensor, *node.src) if tensor}
         if not all(map(table.has, operations_of(node))):
+            return False
+        if not all(map(table.has_type, types)):
             return False
         if Command.GET_DEVICE_SUPPORTS_OP not in self.client.dialect.commands:
             return True

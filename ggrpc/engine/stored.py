@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 
 import numpy as np
@@ -13,6 +14,8 @@ from ggrpc.engine.values import described, ne_of, pack, type_named, type_of, unp
 from ggrpc.errors import ConfigError
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
+
+PIECE = 16 << 20  # bytes; few enough for a processor's cache, or nearly
 
 
 class DeviceTensor:
@@ -113,6 +116,16 @@ class DeviceTensor:
     def numpy(self) -> Array:
         """Its values, as a copy: float32 where numpy lacks the type."""
         return unpack(self.tensor, memoryview(self.bytes()))
+
+    def pieces(self) -> Iterator[bytearray]:
+        """Its bytes as they are, piece after piece; each may overwrite the last."""
+        piece = bytearray(min(PIECE, self.nbytes))
+        for at in range(0, self.nbytes, PIECE):
+            left = self.nbytes - at
+            if left < len(piece):
+                piece = bytearray(left)
+            self.buffer.get(at, memoryview(piece))
+            yield piece
 
     def bytes(self) -> bytearray:
         """Its bytes as they are."""

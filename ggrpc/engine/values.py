@@ -72,6 +72,7 @@ def shape_of(ne: Dims) -> tuple[int, ...]:
     return tuple(reversed(ne[:dims]))
 
 
+@np.errstate(all="ignore")  # what does not fit is infinity, NaN, or wraps around
 def pack(array: Array, type: GGMLType) -> memoryview:
     """An array's values as a contiguous tensor of a type has them.
 
@@ -96,6 +97,7 @@ def pack(array: Array, type: GGMLType) -> memoryview:
     return _bytes(packed)
 
 
+@np.errstate(all="ignore")
 def unpack(tensor: Tensor, data: memoryview) -> Array:
     """A tensor's values, out of its bytes from the first element on.
 

@@ -14,7 +14,7 @@ from ggrpc.building import GraphBuilder
 from ggrpc.devices.cpu.arrays import Array
 from ggrpc.engine.array_files import load, save
 from ggrpc.engine.computation import Computation
-from ggrpc.engine.holding import Holder
+from ggrpc.engine.holding import Holder, row_of
 from ggrpc.engine.inspection.graphs import graphs_in
 from ggrpc.engine.noise import normal_bytes
 from ggrpc.engine.remote import RemoteServer
@@ -121,10 +121,10 @@ class Workbench:
         """Write a tensor to a file, as `array_files` says."""
         if name in self.outputs:
             tensor, values = self.outputs[name]
-            save(path, tensor, bytearray(pack(values, tensor.type)), force)
+            save(path, tensor, [pack(values, tensor.type)], force)
         else:
             stored = self._stored(name)
-            save(path, stored.tensor, stored.bytes(), force)
+            save(path, stored.tensor, stored.pieces(), force)
 
     def listing(self) -> list[dict[str, Any]]:
         """A row for each tensor that `get` and `save` know."""
@@ -132,15 +132,7 @@ class Workbench:
         stored, outputs = dict(self.stored), dict(self.outputs)
         named = {name: tensor.tensor for name, tensor in stored.items()}
         named.update({name: output.tensor for name, output in outputs.items()})
-        return [
-            {
-                "name": name,
-                "type": tensor.type.name,
-                "ne": list(tensor.ne),
-                "size_bytes": tensor.nbytes,
-            }
-            for name, tensor in named.items()
-        ]
+        return [row_of(name, tensor) for name, tensor in named.items()]
 
     def clear(self, name: str, value: int) -> None:
         """Set every byte of a tensor."""

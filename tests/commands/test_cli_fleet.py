@@ -277,16 +277,19 @@ def test_bug_while_asking_is_not_swallowed(piped, server, monkeypatch) -> None: 
 
 
 def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
-    with stranger(None) as endpoint:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = "{}:{}".format(*listener.getsockname())
         process = subprocess.Popen(
             [sys.executable, "-m", "ggrpc", "mem", endpoint, "--timeout", "60"],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-        time.sleep(1)  # nothing tells from outside when it waits
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)  # it has asked, and waits
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")
 
 

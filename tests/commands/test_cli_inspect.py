@@ -58,6 +58,13 @@ def test_drawing_goes_to_stdout(piped, session: str) -> None:  # type: ignore[no
     assert (outcome.code, outcome.out[:9]) == (0, "flowchart")
 
 
+def test_folder_of_sessions_is_one_recording(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    folder = str(Path(session).parent)
+    graphs = [row["nodes"] for row in piped("inspect", session, "--json").rows]
+    assert [r["nodes"] for r in piped("inspect", folder, "--json").rows] == graphs
+    assert piped("inspect", "/", "--json").code == 9
+
+
 def test_model_shows_tensors_and_types(piped) -> None:  # type: ignore[no-untyped-def]
     model = str(shared("peer/models/micro_f16.gguf"))
     tensors = piped("inspect", model, "--json").rows
@@ -72,6 +79,8 @@ def test_model_shows_tensors_and_types(piped) -> None:  # type: ignore[no-untype
     [
         (("--by", "tensor"), "is no GGUF"),
         (("--graph", "99"), "no graph 99"),
+        (("--format", "dot", "--json"), "goes with --graph alone"),
+        (("--format", "dot", "--by", "op"), "goes with --graph alone"),
     ],
 )
 def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ggrpc.commands import push
 from tests.support.caches import write_gguf
 from tests.support.processes import Served, native_serving, serving
 
@@ -130,3 +131,32 @@ def test_held_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> No
     finally:
         holder.terminate()
         holder.wait()
+
+
+def test_what_had_arrived_is_said(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    half, whole = np.ones(1 << 18, np.float32), np.ones(1 << 20, np.float32)
+    np.savez(tmp_path / "x.npz", half=half, whole=whole)
+    with serving("--max-memory", "3M") as served:
+        outcome = piped("push", str(tmp_path / "x.npz"), str(served.endpoint))
+    assert (outcome.code, outcome.out) == (8, "")
+    assert "has no 4194304 bytes" in outcome.err
+    assert "; 1.0 MiB of 5.0 MiB had arrived\n" in outcome.err
+
+
+def test_server_that_goes_ends_the_holding(piped, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with serving() as served:
+        watch = push._watch
+
+        def watch_it_go(*arguments: object) -> int:
+            served.process.terminate()
+            served.process.wait()
+            return watch(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(push, "BEAT", 0.1)
+        monkeypatch.setattr(push, "_watch", watch_it_go)
+        command = ("push", str(tmp_path / "x.npy"), str(served.endpoint), "--hold")
+        outcome = piped(*command, "--json")
+    assert outcome.code == 6
+    assert outcome.rows[0]["sent"] == 1
+    assert f"{served.endpoint} closed the connection" in outcome.err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.inspection.graphs import graphs_in
 from tests.support.processes import START_SECONDS, free_port
-from tests.support.recordings import compute
+from tests.support.recordings import Recorder, compute
 from tests.support.servers import running
 
 
@@ -114,10 +115,28 @@ def test_what_is_no_client_of_ggml_passes_too(piped, tmp_path: Path) -> None:  #
     assert [row["count"] for row in outcome.rows] == [2, 2]
 
 
-def test_full_disk_ends_the_recording_and_not_the_client(piped) -> None:  # type: ignore[no-untyped-def]
+def test_full_disk_is_an_error_at_once(piped) -> None:  # type: ignore[no-untyped-def]
     outcome = piped("record", "0", "localhost", "-o", "/dev/full", "--force")
     assert outcome.code == 9
     assert "No space left on device" in outcome.err
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit of util-linux")
+def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path
+) -> None:
+    path = tmp_path / "graph.bin"
+    with running(host="127.0.0.1") as server:
+        recorder = Recorder(server, path, room=1_000_000)
+        compute(recorder.endpoint, steps=2, rows=1 << 13)
+        compute(recorder.endpoint, steps=2)
+        code, said = recorder.stop()
+    assert code == 9
+    assert said.count("what passes from now on is not recorded") == 1
+    assert path.stat().st_size == 1_000_000
+    outcome = piped("replay", str(path), "-d", "cpu", "--json")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "is cut short: what it holds was replayed" in outcome.err
 
 
 def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

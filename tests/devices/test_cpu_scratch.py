@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from mmap import mmap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from ggrpc.devices.cpu.scratch import CHUNK, FREELY, TIMES, Scratch
 from ggrpc.devices.device import Placed
 from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.op import Op
+from ggrpc.ops.generators import ArangeParams
+from ggrpc.ops.padding import PadParams
+from ggrpc.ops.upscaling import ScaleMode, UpscaleParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case
 
@@ -84,6 +88,43 @@ def test_memory_that_numpy_takes_is_counted(
     del program
     gc.collect()
     assert device.memory().free == free
+
+
+def many(
+    op: Op, sources: tuple[int, ...], result: tuple[int, ...], params: Any
+) -> Case:
+    """Nodes that all write to the same place, each with something to keep."""
+    case = Case()
+    x = [case.leaf(np.zeros((n,), np.float32)) for n in sources]
+    y = case.node(Op.NONE, (), result)
+    for at in range(64):
+        case.node(op, x, result, params=params(at), inplace_over=y)
+    return case
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        many(Op.ARANGE, (), (1 << 16,), lambda at: ArangeParams(0, 1 << 16, 1)),
+        many(Op.UPSCALE, (1,), (1 << 12,), lambda at: UpscaleParams(ScaleMode.BICUBIC)),
+        many(
+            Op.PAD,
+            (1,),
+            (1 << 14,),
+            lambda at: PadParams(0, (1 << 14) - 1, *[0] * 6, circular=1),
+        ),
+    ],
+    ids=["ARANGE", "UPSCALE", "PAD"],
+)
+def test_what_nodes_keep_is_counted_together(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little it is for each, beside what it writes."""
+    monkeypatch.setattr("ggrpc.devices.cpu.scratch.FREELY", 1 << 22)
+    device = CpuDevice(threads=1, weight_cache=0)
+    buffer = device.allocate(case.size)
+    with pytest.raises(OutOfMemory, match="to work in"):
+        device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
 
 
 def test_scratch_of_a_program_is_memory_of_the_device(

@@ -85,11 +85,14 @@ def test_replays_on_native_servers_of_other_versions(
     assert same_everywhere(rows)
 
 
-def test_session_of_the_oldest_replays_on_the_newest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [OLDEST, MIDDLE])
+def test_session_of_older_ones_replays_on_the_newest(
+    tmp_path: Path, version: str
+) -> None:
     """The other way the oldest ggml lacks what the newest client asks for."""
     path = tmp_path / "graph.bin"
-    with native_serving(OLDEST) as server, recording(server, path) as recorder:
-        generate(OLDEST, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
+    with native_serving(version) as server, recording(server, path) as recorder:
+        generate(version, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
     with serving() as ours, native_serving(NEWEST) as newest:
         code, rows, said = replay(path, ours.endpoint, newest)
     assert (code, said) == (0, "")

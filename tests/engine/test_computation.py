@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,9 +14,10 @@ from ggrpc.engine.client import connect
 from ggrpc.engine.computation import Computation, compute
 from ggrpc.engine.remote import RemoteServer
 from ggrpc.engine.stored import DeviceTensor
-from ggrpc.errors import ConfigError, UnsupportedOp
+from ggrpc.errors import Cancelled, ConfigError, TransportTimeout, UnsupportedOp
 from ggrpc.op import Op
 from ggrpc.ops import Node
+from ggrpc.tensor import Tensor
 from tests.support.processes import native_serving, nmse
 from tests.support.servers import running
 
@@ -167,6 +169,15 @@ def test_stored_data_of_another_shape_is_refused(devices: Devices) -> None:
             compute(g, {w: stored, x: X})
 
 
+def test_stored_data_of_another_type_is_refused(devices: Devices) -> None:
+    g = GraphBuilder()
+    x = g.tensor("F32", 4)
+    g.sqr(x)
+    with DeviceTensor.of(devices.near, np.zeros(4, np.float64)) as stored:
+        with pytest.raises(ConfigError, match="is F32, its data F64"):
+            Computation(g, {x: stored})
+
+
 def test_node_wanted_where_it_is_not_written_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 64, 3)
@@ -236,3 +247,44 @@ def test_threads_share_a_computation() -> None:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(run, range(200)))
+
+
+def long_graph() -> tuple[GraphBuilder, Tensor]:
+    """Some hundred products, a second or more of work."""
+    g = GraphBuilder()
+    x = y = g.tensor("F32", 1024, 1024)
+    for _ in range(200):
+        y = g.mul_mat(x, y)
+    return g, x
+
+
+def test_computation_here_is_cancelled_by_another_thread() -> None:
+    g, x = long_graph()
+    with Computation(g, {x: np.zeros((1024, 1024), np.float32)}) as computation:
+        timer = threading.Timer(0.1, computation.cancel)
+        timer.start()
+        with pytest.raises(Cancelled, match="was ended here"):
+            computation.run()
+        with pytest.raises(Cancelled):
+            computation.run()
+        timer.join()
+
+
+def test_computation_here_runs_out_of_time() -> None:
+    g, x = long_graph()
+    with Computation(g, {x: np.zeros((1024, 1024), np.float32)}) as computation:
+        with pytest.raises(TransportTimeout, match=r"within 0\.1 s"):
+            computation.run(timeout=0.1)
+
+
+def test_computation_there_is_cancelled_with_its_session() -> None:
+    g, x = long_graph()
+    with running() as endpoint, RemoteServer(connect(endpoint, timeout=60)) as server:
+        data = {x: np.zeros((1024, 1024), np.float32)}
+        with Computation(g, data, devices=[server.device()]) as computation:
+            timer = threading.Timer(0.1, computation.cancel)
+            timer.start()
+            with pytest.raises(Cancelled, match=r"connection with .* was ended here"):
+                while True:
+                    computation.run()
+            timer.join()

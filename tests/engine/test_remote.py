@@ -14,6 +14,7 @@ from ggrpc.devices.device import Placed
 from ggrpc.engine.client import connect
 from ggrpc.engine.computation import Computation
 from ggrpc.engine.remote import RemoteBuffer, RemoteDevice, RemoteServer
+from ggrpc.engine.stored import DeviceTensor
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1, V7_0_0, V7_0_1
 from ggrpc.engine.wire.op_tables import op_table
 from ggrpc.errors import (
@@ -256,3 +257,10 @@ def test_threads_share_a_server(ours: RemoteDevice) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_type_newer_than_the_server_is_named() -> None:
+    with server_of("3.6.1") as server:
+        with pytest.raises(DeviceError, match=r"protocol 3\.6\.1, .* older than Q1_0"):
+            DeviceTensor(server.device(), "Q1_0", 512)
+        server.device().synchronize()

@@ -83,3 +83,8 @@ def test_what_cannot_be_is_said_so() -> None:
         pack(np.zeros((2, 33)), GGMLType.Q8_0)
     with pytest.raises(ConfigError, match="can be packed into IQ1_S"):
         pack(np.zeros(256), GGMLType.IQ1_S)
+
+
+def test_what_does_not_fit_says_nothing() -> None:
+    assert dequantize(quantize(np.array([1e30, -5]), "F16"), "F16", (2,))[0] == np.inf
+    assert dequantize(quantize(np.array([1e30, -5]), "I8"), "I8", (2,))[1] == -5

@@ -149,6 +149,8 @@ def graphs() -> Named:
             yield f"{field} {value}", partial(_links, [2, 3], {field: value})
     for op in (*range(93, 97), 101, 102, 1 << 31, (1 << 32) - 1):
         yield f"op {op}", partial(_links, [2, 3], {"op": op})
+    for count in (1, 2, 3000):
+        yield f"{count} views in a circle", partial(_circle, count)
     for device in (1, (1 << 32) - 1):
         request = struct.pack("<I", device)
         yield f"again on {device}", _command(Command.GRAPH_RECOMPUTE, request)
@@ -220,6 +222,14 @@ def _compute(graph: bytes, attacker: Attacker) -> None:
 def _links(ids: list[int], change: dict[str, Any], attacker: Attacker) -> None:
     """SQR of SQR of a leaf, of which something is changed in the first."""
     attacker.compute(payload_of(ids, sqr_of_sqr(attacker, change)))
+
+
+def _circle(count: int, attacker: Attacker) -> None:
+    """Each is a view of the next, and the last one of the first."""
+    records = np.array([attacker.tensor(op=Op.VIEW, flags=16)] * count)
+    records["id"] = np.arange(count) + 1
+    records["view_src"] = records["src"][:, 0] = np.roll(records["id"], -1)
+    attacker.compute(payload_of(records["id"].tolist(), records))
 
 
 def sqr_of_sqr(attacker: Attacker, change: dict[str, Any]) -> np.ndarray[Any, Any]:

@@ -22,6 +22,7 @@ from ggrpc.ops.convolution import ConvTranspose1dParams
 from ggrpc.ops.patches import PatchParams
 from ggrpc.types import GGMLType
 from tests.support.attacker import HELLO, Attacker, Bystander, Closed, attacking
+from tests.support.drivers import usable_device
 from tests.support.mutations import payload_of
 from tests.support.processes import Served, serving
 
@@ -118,6 +119,27 @@ def test_26912_set_rows_writes_no_row_that_is_not_there(
     sources = [(F32, (16, 4)), (I64, (4,))]
     attacker.compute(node(attacker, Op.SET_ROWS, sources, (F32, (16, 8))))
     assert_refused(attacker, served, f"there is no row {row} of 8", "SET_ROWS")
+
+
+@pytest.fixture(scope="module")
+def opencl() -> Iterator[Served]:
+    with serving("--threads", "1", device=usable_device().name) as served:
+        yield served
+
+
+@pytest.mark.parametrize("row", [8, (1 << 31) - 1, -1, -(1 << 31)])
+@pytest.mark.parametrize("op", [Op.GET_ROWS, Op.SET_ROWS])
+def test_26825_26912_opencl_touches_no_row_that_is_not_there(
+    op: Op, row: int, opencl: Served
+) -> None:
+    bystander = Bystander(opencl.endpoint)
+    with contextlib.closing(bystander), attacking(opencl.endpoint) as attacker:
+        attacker.write(struct.pack("<4i", 0, 7, row, 0), 4096)
+        shapes = ((16, 8), (16, 4)) if op is Op.GET_ROWS else ((16, 4), (16, 8))
+        sources = [(F32, shapes[0]), (I32, (4,))]
+        attacker.compute(node(attacker, op, sources, (F32, shapes[1])))
+        assert_refused(attacker, opencl, op.name, f"index {row} is out of range")
+        bystander.check(attacker)
 
 
 @pytest.mark.parametrize("op", [Op.ACC, Op.SET])

@@ -25,15 +25,26 @@ from tests.support.servers import running
 class Recorder:
     """A running recorder.
 
+    Args:
+        server: where it takes clients.
+        path: the file.
+        flags: what else is said to it.
+        room: the bytes that the file may have, None for no limit.
+
     Attributes:
         process: it.
         endpoint: where clients connect.
     """
 
-    def __init__(self, server: Endpoint, path: Path, *flags: str) -> None:
+    def __init__(
+        self, server: Endpoint, path: Path, *flags: str, room: int | None = None
+    ) -> None:
         command = ["record", "0", str(server), "-o", str(path), *flags]
+        limit = ["prlimit", f"--fsize={room}"] if room else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ggrpc", *command], stderr=subprocess.PIPE, text=True
+            [*limit, sys.executable, "-m", "ggrpc", *command],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
@@ -64,17 +75,16 @@ def recording(server: Endpoint, path: Path, *flags: str) -> Iterator[Recorder]:
             assert code == 0, said
 
 
-def compute(endpoint: Endpoint, steps: int = 3) -> None:
-    """A client that multiplies with a weight, `steps` times; the first device's."""
+def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:
+    """A client that multiplies with a weight, `steps` times, on the first device."""
     rng = np.random.default_rng(5)
     g = ggrpc.GraphBuilder()
-    w, x = g.tensor("F32", 64, 8, name="w"), g.tensor("F32", 64, 2, name="x")
+    w, x = g.tensor("F32", 64, rows, name="w"), g.tensor("F32", 64, 2, name="x")
     y = g.relu(g.mul_mat(w, x), name="y")
     with ggrpc.connect(endpoint, timeout=20) as server:
         device = server.device()
-        with ggrpc.DeviceTensor.of(
-            device, rng.standard_normal((8, 64), np.float32)
-        ) as weight:
+        values = rng.standard_normal((rows, 64), np.float32)
+        with ggrpc.DeviceTensor.of(device, values) as weight:
             with ggrpc.Computation(g, {w: weight}) as computation:
                 for _ in range(steps):
                     computation.run({x: rng.standard_normal((2, 64))})[y]

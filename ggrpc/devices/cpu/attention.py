@@ -31,13 +31,24 @@ def soft_max(node: Node, c: Compiler) -> None:
         bias, x, out = repeated(_bias(mask, node, c), x, y)
         c.elementwise(np.add, (x, bias), out)
         x = y
-    ones = np.ones((y.shape[-1], 1), np.float32)
+    ones = _ones(y.shape[-1], c)
     if sinks is None:
         c.rows(partial(_soft_max, ones), (x, y), temps=(1,))
     else:
         sink = c.view(sinks)[0, 0, 0, :, None, None]
         sink = np.broadcast_to(sink, (*y.shape[:-1], 1))
         c.rows(partial(_soft_max_with_sink, ones), (x, sink, y), temps=(1, 1))
+
+
+def _ones(count: int, c: Compiler) -> Array:
+    """A column of ones, the same for all nodes."""
+
+    def make(c: Compiler) -> Array:
+        ones = c.lasting((count, 1))
+        ones.fill(1)
+        return ones
+
+    return c.shared(("ones", count), [], make)
 
 
 def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
@@ -47,7 +58,7 @@ def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
         view = c.view(mask)
         if mask.type == GGMLType.F32:
             return view
-        values = np.empty(view.shape, np.float32)
+        values = c.lasting(view.shape)
         c.convert(CODECS[mask.type].unpack, view, values)
         return values
 

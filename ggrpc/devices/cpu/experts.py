@@ -39,6 +39,7 @@ Multiply = Callable[[int, Array, Array], object]  # (expert, rows, where rows @ 
 Chosen = tuple[int, Array]  # an expert, and the places in ids, counted, that want it
 
 ROWS = 128  # of an expert that are multiplied at once: BLAS gains little by more
+IDS_BYTES = 64  # for each id, in what they are sorted by, and which rows they want
 WORTH_SHARING = 1 << 20  # multiplications for which waking another thread pays
 
 
@@ -61,6 +62,8 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     """Append y[t, j, i] = sum_k as[ids[t, j], i, k] b[t, j % b1, k]."""
     experts, b, ids = node.source(AS), node.source(B), node.source(IDS)
     check = index_check(node, ids, experts.ne[2], "expert")
+    c.demand_few(experts.ne[2] + ids.ne[0])
+    c.retain(IDS_BYTES * ids.nelements)
     rows, chosen = _flat(c, c.f32(b)), c.view(ids)[0, 0]
     out = c.view(node.tensor)
     flat = (out.shape[1] * out.shape[2], out.shape[3])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
+from ggrpc.devices.cpu.arrays import GROUP, Array, boxes
 from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.generators import TIMESTEPS
+
+TEMPORARIES = 16  # bytes for each frequency, while those are computed
 
 
 @kernel(Op.FILL)
@@ -21,8 +23,11 @@ def fill(node: Node, c: Compiler) -> None:
 @kernel(Op.ARANGE)
 def arange(node: Node, c: Compiler) -> None:
     p, y = node.params, c.view(node.tensor)
-    steps = np.arange(y.shape[-1], dtype=np.float32)
-    c.step(np.copyto, y, np.float32(p.start) + np.float32(p.step) * steps)
+    values = c.lasting(y.shape[-1:])
+    for (some,) in boxes(values.shape, GROUP):
+        steps = np.arange(some.start, some.stop, dtype=np.float32)
+        values[some] = np.float32(p.start) + np.float32(p.step) * steps
+    c.step(np.copyto, y, values)
 
 
 @kernel(Op.TIMESTEP_EMBEDDING)
@@ -30,6 +35,7 @@ def timestep_embedding(node: Node, c: Compiler) -> None:
     """Cosines, then sines, of t max_period^(-j / half); an odd one out is 0."""
     p, x, y = node.params, c.view(node.source(TIMESTEPS)), c.view(node.tensor)[0, 0]
     half = p.dim // 2
+    c.retain(TEMPORARIES * half)
     powers = -np.log(np.float32(p.max_period)) * np.arange(half, dtype=np.float32)
     frequencies = np.exp(powers / np.float32(max(1, half)))
     cosines, sines, rest = np.split(y, [half, 2 * half], axis=1)

@@ -12,12 +12,15 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.padding import A
 
+INDICES = 24  # bytes for each element of an axis, while its indices are computed
+
 
 @kernel(Op.PAD)
 def pad(node: Node, c: Compiler) -> None:
     x, y = c.view(node.source(A)), c.view(node.tensor)
     in_front = node.params.lp[::-1]
     if node.params.circular:
+        c.retain(INDICES * sum(y.shape))
         gather(c, x, {i: _around(x, y, i, n) for i, n in enumerate(in_front)}, y)
         return
     slides = [Slide(x.shape[i], y.shape[i], 1, 1, n) for i, n in enumerate(in_front)]

@@ -30,6 +30,7 @@ def pool_1d(node: Node, c: Compiler) -> None:
     slide = Slide(node.source(A).ne[0], y.shape[-1], p.k0, p.s0, p.p0)
     _reduce(c, p.op, slide, c.f32(node.source(A)), y)
     if p.op == PoolOp.AVG:
+        c.demand_few(slide.windows)
         counts = [max(1, stop - start) for start, stop in slide.spans()]
         c.elementwise(np.divide, (y, np.array(counts, np.float32)), y)
 
@@ -65,6 +66,7 @@ def _reduce(c: Compiler, op: int, slide: Slide, x: Array, y: Array) -> None:
     """
     ufunc, nothing = REDUCERS[PoolOp(op)]
     threads = c.workers.threads if x.size >= WORTH_SHARING else 1
+    c.demand_few(threads * min(slide.kernel, slide.windows))
     tasks = []
     for at in pieces((*x.shape[:-1], 1), threads):
         if slide.kernel <= slide.windows:
@@ -99,6 +101,7 @@ def pool_2d_back(node: Node, c: Compiler) -> None:
     p, a = node.params, node.source(A)
     grads, y = c.view(a), c.view(node.tensor)
     slides = _plane(node, node.tensor.ne, a.ne)
+    c.demand_few(2 * p.k0 * p.k1)
     if p.op == PoolOp.AVG:
         shares = c.scratch(grads.shape)
         c.elementwise(np.divide, (grads, scalar(p.k0 * p.k1)), shares)

@@ -49,9 +49,9 @@ WORTH_SHARING = 1 << 17
 # Elements of which a copy is worth counting.
 LARGE = 1 << 22
 
-# Parts of a node's work, each some hundred bytes of Python; the largest models' largest
-# images take some 100,000.
+# Parts of a node's work; the largest models' largest images take some 100,000.
 MOST_PARTS = 1 << 20
+PART = 256  # bytes of Python that each takes, about
 # Steps between two pauses: asking whether anybody waits costs a tenth of a small step.
 BATCH = 8
 
@@ -112,14 +112,14 @@ class CpuProgram(Program):
     Args:
         steps: what to call.
         ops: the name of the op that each of them is for.
-        scratch: what they work in, which is the program's as long as it is there.
+        memory: what they work in, which is the program's as long as it is there.
     """
 
     def __init__(
-        self, steps: Sequence[Step], ops: Sequence[str], scratch: Scratch
+        self, steps: Sequence[Step], ops: Sequence[str], memory: Sequence[Scratch]
     ) -> None:
         self.steps = tuple(steps)
-        self._scratch = scratch
+        self._memory = memory
         self._ops = ops
         self._batches = [
             self.steps[at : at + BATCH] for at in range(0, len(steps), BATCH)
@@ -179,6 +179,7 @@ class Compiler:
         self._results: list[tuple[Tensor, Array, Array]] = []
         size = sum(placed.buffer.size for placed in buffers.values())
         self._scratch = Scratch(take_memory, size)
+        self._lasting = Scratch(take_memory, size)  # never reset
         self._shared = Shared()
 
     def program(self, graph: Graph) -> CpuProgram:
@@ -208,7 +209,7 @@ class Compiler:
             for node in nodes:
                 self._node(node)
                 ops += [node.tensor.op.name] * (len(self._steps) - len(ops))
-        return CpuProgram(self._steps, ops, self._scratch)
+        return CpuProgram(self._steps, ops, (self._scratch, self._lasting))
 
     def place(self, tensor: Tensor) -> tuple[CpuBuffer, int]:
         """The buffer that holds a tensor, and the offset of its first byte there."""
@@ -254,9 +255,20 @@ class Compiler:
         """Memory that is this node's until its last step; contents undefined."""
         return self._scratch.take(tuple(shape), np.dtype(dtype))
 
+    def lasting(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+        """Memory that is the program's as long as it is there; contents undefined.
+
+        However little a node takes, a graph may have 100,000 of it.
+        """
+        return self._lasting.take(tuple(shape), np.dtype(dtype))
+
     def reserve(self, nbytes: int) -> None:
         """Count memory that numpy takes for a step of the node, and gives back."""
         self._scratch.reserve(nbytes)
+
+    def retain(self, nbytes: int) -> None:
+        """Count memory that the program takes by itself, as long as it is there."""
+        self._lasting.reserve(nbytes)
 
     def step(self, function: Callable[..., object], *args: object) -> None:
         """Append a call."""
@@ -267,12 +279,14 @@ class Compiler:
 
         Raises:
             DeviceError: they would fill the memory by themselves.
+            OutOfMemory: they would, together with those of other nodes.
         """
         if parts > MOST_PARTS:
             raise DeviceError(
                 f"a node would be computed in {parts} parts, {MOST_PARTS} are the most:"
                 " its shape is one that no model has"
             )
+        self.retain(parts * PART)
 
     def parallel(self, tasks: Iterable[Step]) -> None:
         """Append tasks that are independent of each other, to run on the workers."""
@@ -367,7 +381,7 @@ class Compiler:
             tensors: what it is made from; it is made anew once a node in between wrote
                 over any of their bytes.
             make: appends the steps, and returns what they fill. Its arrays outlive the
-                node, so they are np.empty's, not scratch.
+                node, so they are `lasting`, not scratch.
         """
         return self._shared.get(key, tensors, lambda: make(self))
 

@@ -81,7 +81,7 @@ def _shared_table(
 def _neighbours_table(node: Node, c: Compiler) -> Array:
     """cos + i sin, of shape (tokens, 1, pairs)."""
     theta = _angles(node, c)
-    table = np.empty((len(theta), 1, theta.shape[-1]), np.complex64)
+    table = c.lasting((len(theta), 1, theta.shape[-1]), np.complex64)
     _cos_and_sin(node, theta, table.real[:, 0], table.imag[:, 0], c)
     return table
 
@@ -89,8 +89,8 @@ def _neighbours_table(node: Node, c: Compiler) -> Array:
 def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
     """cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
     theta = _angles(node, c)
-    cos = np.empty((len(theta), 1, 1, theta.shape[-1]), np.float32)
-    sin = np.empty((len(theta), 1, 2, theta.shape[-1]), np.float32)
+    cos = c.lasting((len(theta), 1, 1, theta.shape[-1]))
+    sin = c.lasting((len(theta), 1, 2, theta.shape[-1]))
     _cos_and_sin(node, theta, cos[:, 0, 0], sin[:, 0, 1], c)
     c.step(np.negative, sin[:, 0, 1], sin[:, 0, 0])
     return cos, sin
@@ -125,25 +125,28 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
     That way the angles of far positions are off by what ggml's are off by.
     """
     tokens = pos.size // p.positions
-    base: Array = np.empty((p.positions, tokens, pairs(p)), np.float32)
+    base: Array = c.lasting((p.positions, tokens, pairs(p)))
     with np.errstate(all="ignore"):
         base[..., 1:] = np.power(np.float64(p.freq_base), -2 / p.n_dims)
-    angles: Array = np.empty_like(base)
+    angles: Array = c.lasting(base.shape)
     c.step(np.copyto, base[..., 0], pos.reshape(p.positions, tokens), "unsafe")
     c.step(np.multiply.accumulate, base, 2, None, angles)
     theta: Array = angles[0]
     if p.positions > 1:
-        theta = np.empty_like(theta)
-        c.step(partial(np.take, angles, _chosen(p, tokens), out=theta, mode="clip"))
+        theta = c.lasting(theta.shape)
+        chosen = c.lasting(theta.shape, np.int64)
+        _choose(p, chosen)
+        c.step(partial(np.take, angles, chosen, out=theta, mode="clip"))
     return theta
 
 
-def _chosen(p: RopeParams, tokens: int) -> Array:
+def _choose(p: RopeParams, at: Array) -> None:
     """Where the angle of each token and pair lies among those of the four positions."""
-    count = pairs(p)
+    tokens, count = at.shape
     position, power = np.array(sections(p, count)).T
-    at: Array = (position * tokens + np.arange(tokens)[:, None]) * count + power
-    return at
+    np.add(position * tokens, np.arange(tokens)[:, None], at)
+    np.multiply(at, count, at)
+    np.add(at, power, at)
 
 
 def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:

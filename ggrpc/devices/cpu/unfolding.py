@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -124,4 +125,5 @@ def _spread(
     """Append the work on all images and channels, each of which stands for itself."""
     threads = c.workers.threads if windows.size >= WORTH_SHARING else 1
     parts = pieces((*image.shape[:2], 1), threads)
+    c.demand_few(len(parts) * math.prod(slide.kernel for slide in slides))
     c.parallel(make(slides, image[at], windows[at]) for at in parts)

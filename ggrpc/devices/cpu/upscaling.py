@@ -20,6 +20,10 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.upscaling import A, ScaleFlag, ScaleMode
 
+# Bytes for each element of an axis, before or after, while its taps are computed: up to
+# four, of 8 bytes, in a few steps.
+TAPS_BYTES = 192
+
 ALPHA = -0.75  # of the bicubic weights, as in PyTorch
 
 
@@ -130,6 +134,7 @@ def upscale(node: Node, c: Compiler) -> None:
     align = bool(node.params.mode & ScaleFlag.ALIGN_CORNERS)
     sizes = enumerate(zip(x.shape, y.shape, strict=True))
     axes = [Axis.of(n, m, align, planar=i >= 2) for i, (n, m) in sizes]
+    c.retain(TAPS_BYTES * (sum(x.shape) + sum(y.shape)))
     if mode == ScaleMode.NEAREST:
         gather(c, x, {i: axis.nearest for i, axis in enumerate(axes)}, y)
         return

@@ -24,6 +24,10 @@ SOURCES = Path(__file__).with_name("kernels")
 # Compilers of drivers remark upon much, some of them on stderr: -w is for silence.
 OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
+# Programs of a device, of some MiB each. Models take a dozen or two; a client may ask
+# for attention of thousands of widths.
+MOST_KEPT = 256
+
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
 
@@ -63,9 +67,16 @@ class Builder:
             DeviceError: the driver cannot build it; the message is the driver's.
         """
         key = family, tuple(sorted(defines.items()))
+        # Without the lock, as others build for seconds.
+        return self._built.get(key) or self._build_once(key)
+
+    def _build_once(self, key: Key) -> cl.Program:
         with self._lock:
             if key not in self._built:
-                self._built[key] = self._build(family, key[1])
+                built = self._build(*key)
+                if len(self._built) >= MOST_KEPT:
+                    self._drop(next(iter(self._built)))
+                self._built[key] = built
             return self._built[key]
 
     def kernel(self, family: str, name: str, **defines: Define) -> Owned:
@@ -83,7 +94,15 @@ class Builder:
     def give_back(self, kernels: Iterable[Owned]) -> None:
         """Nothing will launch these any more as they are."""
         for kernel, key in kernels:
-            self._spare[key].append(kernel)
+            if key[0] in self._built:
+                self._spare[key].append(kernel)
+
+    def _drop(self, key: Key) -> None:
+        """Forget a program, and the kernel objects that came of it."""
+        del self._built[key]
+        for spare in list(self._spare):  # a copy: others may give some back meanwhile
+            if spare[0] == key:
+                self._spare.pop(spare, None)
 
     def _build(
         self, family: str, defines: tuple[tuple[str, Define], ...]

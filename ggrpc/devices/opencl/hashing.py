@@ -18,7 +18,7 @@ SECTION = 128  # bytes, as the kernel sums them
 
 
 class OpenClChunks(Chunks):
-    """Blocks of 4 MiB, which stay in a processor's cache.
+    """Blocks of 16 MiB, for which launches and waits cost little.
 
     Args:
         context: of the device.
@@ -32,8 +32,9 @@ class OpenClChunks(Chunks):
 
     size = 512
     group = 32
-    most = 1 << 13
+    most = 1 << 15
     least = 1 << 17
+    bits = 3
 
     def __init__(
         self, context: cl.Context, builder: Builder, name: str, shares_memory: bool
@@ -42,7 +43,8 @@ class OpenClChunks(Chunks):
         self._name = name
         self._shares_memory = shares_memory
         with self._told():
-            program = builder.program("hashing", SIZE=self.size)
+            defines = {"SIZE": self.size, "PROCESSOR": int(shares_memory)}
+            program = builder.program("hashing", **defines)
             self._turn = cl.Kernel(program, "columns")
             self._run_lows = cl.Kernel(program, "lows")
             self._run_hashes = cl.Kernel(program, "hashes")
@@ -50,7 +52,7 @@ class OpenClChunks(Chunks):
             self._queue = cl.CommandQueue(context)
             self._turned = cl.Buffer(context, 0, self.size * self.most)
             self._starts = cl.Buffer(context, READ, self.most)
-            self._ends = cl.Buffer(context, WRITE, 2 * self.most)
+            self._ends = cl.Buffer(context, WRITE, 4 * self.most)
             self._sums = cl.Buffer(context, WRITE, 8 * self.most)
             flags = READ | cl.mem_flags.COPY_HOST_PTR
             self._powers = cl.Buffer(context, flags, hostbuf=_powers())
@@ -61,13 +63,13 @@ class OpenClChunks(Chunks):
         if not self._shares_memory:
             place = cl.mem_flags.COPY_HOST_PTR
         with self._told():
-            source = cl.Buffer(self._context, READ | place, hostbuf=data)
+            self._source = cl.Buffer(self._context, READ | place, hostbuf=data)
             groups = len(data) // (self.size * self.group)
-            self._turn(self._queue, (groups,), None, source, self._turned)
+            self._turn(self._queue, (groups,), None, self._source, self._turned)
             self._queue.finish()
 
     def lows(self, starts: Lows, bit: int) -> Lows:
-        ends = np.empty((2, len(starts)), np.uint8)
+        ends = np.empty((4, len(starts)), np.uint8)
         with self._told():
             cl.enqueue_copy(self._queue, self._starts, starts, is_blocking=False)
             groups, at = (len(starts) // self.group,), np.int32(bit)

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -77,11 +78,7 @@ class Folder:
 
     def entries(self) -> list[Entry]:
         """Every entry, in no order."""
-        return [
-            Entry(file.name, stat.st_size, stat.st_mtime_ns, stat.st_atime_ns)
-            for file, stat in self._files()
-            if NAME.fullmatch(file.name)
-        ]
+        return self._survey()[0]
 
     def begin(self, size: int, limit: int) -> tuple[int, Path] | None:
         """Make room for an entry, and begin it.
@@ -98,8 +95,9 @@ class Folder:
             OSError: the folder cannot be written.
         """
         with self.locked():
-            self._remove_dead_parts()
-            if size > limit or self._shrink(limit - size)[1] > limit - size:
+            entries, parts = self._survey(clean=True)
+            room = limit - size - parts
+            if room < 0 or self._shrink(entries, room)[1] > room:
                 return None
             path = self.path / f".{secrets.token_hex(8)}{PART}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -135,13 +133,15 @@ class Folder:
             The entries that went.
         """
         with self.locked():
-            gone = []
+            gone: list[Entry] = []
+            entries, parts = self._survey()
             if older_than is not None:
                 newest = time.time_ns() - int(older_than * 1e9)
-                old = [entry for entry in self.entries() if entry.atime_ns < newest]
+                old = [entry for entry in entries if entry.atime_ns < newest]
                 gone = [entry for entry in old if dry_run or self.remove(entry.name)]
+                entries = list(set(entries).difference(gone))
             if limit is not None:
-                gone += self._shrink(limit, dry_run, gone)[0]
+                gone += self._shrink(entries, limit - parts, dry_run)[0]
             return gone
 
     def remove(self, name: str) -> bool:
@@ -172,31 +172,49 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _files(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
-        with os.scandir(self.path) as files:
-            for file in files:
-                try:
-                    if file.is_file(follow_symlinks=False):
-                        yield file, file.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    pass  # removed meanwhile
-
-    def _shrink(
-        self, limit: int, dry_run: bool = False, gone: list[Entry] | None = None
-    ) -> tuple[list[Entry], int]:
-        """Remove the least recently used entries until the rest fits.
+    def _survey(self, clean: bool = False) -> tuple[list[Entry], int]:
+        """The entries, and the bytes of those being written.
 
         Args:
-            limit: bytes that may stay, of entries and of those being written.
+            clean: remove what dead writers left.
+        """
+        entries: list[Entry] = []
+        parts = 0
+        with os.scandir(self.path) as files:
+            for file in files:
+                is_part = file.name.endswith(PART)
+                if not is_part and not NAME.fullmatch(file.name):
+                    continue
+                if is_part and clean and self.remove(file.name):
+                    continue
+                try:
+                    stat = file.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                if is_part:
+                    parts += stat.st_size
+                elif S_ISREG(stat.st_mode):
+                    times = stat.st_mtime_ns, stat.st_atime_ns
+                    entries.append(Entry(file.name, stat.st_size, *times))
+        return entries, parts
+
+    def _shrink(
+        self, entries: list[Entry], limit: int, dry_run: bool = False
+    ) -> tuple[list[Entry], int]:
+        """Remove the least recently used of some entries until the rest fits.
+
+        Args:
+            entries: all that count.
+            limit: bytes that may stay.
             dry_run: only say what would go.
-            gone: what counts as removed already.
 
         Returns:
             What went, and the bytes that stay.
         """
-        entries = [entry for entry in self.entries() if entry not in (gone or ())]
-        total = sum(entry.size for entry in entries) + self._parts_size()
+        total = sum(entry.size for entry in entries)
         removed: list[Entry] = []
+        if total <= limit:
+            return removed, total
         for entry in sorted(entries, key=lambda entry: entry.atime_ns):
             if total <= limit:
                 break
@@ -204,11 +222,3 @@ class Folder:
                 removed.append(entry)
                 total -= entry.size
         return removed, total
-
-    def _parts_size(self) -> int:
-        return sum(s.st_size for f, s in self._files() if f.name.endswith(PART))
-
-    def _remove_dead_parts(self) -> None:
-        for file, _ in self._files():
-            if file.name.endswith(PART):
-                self.remove(file.name)

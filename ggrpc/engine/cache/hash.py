@@ -10,8 +10,8 @@ definition, and yet many chunks can be hashed at once, exactly:
 - The low byte alone is an automaton, `s' = (s xor byte) * 0xB3` modulo 256. Bit k of
   its end depends on bits 0 to k of its start, and flips exactly when bit k of the start
   does. So all chunks run from a guessed start, and each pass settles a bit of every
-  chunk's start, by the xor of all ends before it. A pass runs from both values of that
-  bit, which settles the next bit too.
+  chunk's start, by the xor of all ends before it. A pass that runs from both values of
+  that bit settles the next bit too, and so on.
 
 Nothing here knows files or tensors.
 """
@@ -100,20 +100,24 @@ class Hasher:
 def _starts(chunks: Chunks, count: int, value: int) -> Lows:
     """The low byte with which each chunk of a block begins, after a hash."""
     starts = np.zeros(count, np.uint8)
-    for bit in range(0, 8, 2):
-        clear, flipped = chunks.lows(starts, bit)
-        first = _begins(clear, value, bit)
-        second = _begins(np.where(first, flipped, clear), value, bit + 1)
-        starts |= first.view(np.uint8) << bit | second.view(np.uint8) << (bit + 1)
+    for first in range(0, 8, chunks.bits):
+        ends = list(chunks.lows(starts, first))
+        for bit in range(first, min(first + chunks.bits, 8)):
+            begins = _begins(ends[0], value, bit)
+            starts |= begins << bit
+            # Those go on that were run from what has turned out to be right.
+            is_set = begins.view(np.bool_)
+            pairs = zip(ends[::2], ends[1::2], strict=False)
+            ends = [np.where(is_set, b, a) for a, b in pairs]
     return starts
 
 
-def _begins(ends: Lows, value: int, bit: int) -> NDArray[np.bool_]:
+def _begins(ends: Lows, value: int, bit: int) -> Lows:
     """A bit of each chunk's start, out of the ends to which 0 leads."""
     flips = np.empty(len(ends), np.uint8)
     flips[0] = value >> bit & 1
     flips[1:] = ends[:-1] >> bit & 1
-    return np.bitwise_xor.accumulate(flips).view(np.bool_)
+    return np.bitwise_xor.accumulate(flips)
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ggrpc.devices.catalogue import Choices, open_devices
+from ggrpc.devices.catalogue import Choices, open_best
 from ggrpc.devices.device import Device
 from ggrpc.devices.hashing import Chunks
 from ggrpc.engine.cache.hash import Bytes, Hasher, fnv1a
@@ -62,7 +62,7 @@ def hashing_for(size: int) -> Hashing:
     """What hashes so many bytes soonest on this machine."""
     if size < MUCH:
         return Hashing()
-    return Hashing(lambda: open_devices(None, Choices(weight_cache=0)))
+    return Hashing(lambda: [open_best(Choices(weight_cache=0))])
 
 
 def _proved(devices: Sequence[Device]) -> Device | None:

@@ -16,7 +16,7 @@ from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import Hasher, name_of
 from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Known
-from ggrpc.engine.cache.reading import PIECE, crc_of, read_at
+from ggrpc.engine.cache.reading import HASHED, crc_of, read_at
 from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Filling:
             OSError: they cannot be read back.
         """
         crc, done = 0, 0
-        scratch = memoryview(bytearray(min(PIECE, self.size)))
+        scratch = memoryview(bytearray(min(HASHED, self.size)))
         while done < self.size:
             piece = scratch[: self._wait_beyond(done) - done]
             if self._given_up:

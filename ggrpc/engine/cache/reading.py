@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ggrpc.engine.cache.hash import Hasher
@@ -15,6 +16,7 @@ from ggrpc.engine.cache.index import Stamp
 from ggrpc.errors import GgrpcError
 
 PIECE = 4 << 20  # bytes; checked while they are still in the processor's cache
+HASHED = 16 << 20  # bytes; what a device hashes at once
 
 
 class TornError(GgrpcError):
@@ -80,14 +82,20 @@ def scan(
         OSError: they cannot be read.
     """
     crc = 0
-    scratch = memoryview(bytearray(min(PIECE, size)))
-    for start in range(0, size, PIECE):
+    scratch = memoryview(bytearray(min(HASHED, size)))
+    for start in range(0, size, HASHED):
         piece = scratch[: size - start]
         read_at(fd, at + start, piece, path)
         hasher.update(piece)
         crc = crc_of(piece, crc)
         moved(len(piece))
     return hasher.value, crc
+
+
+def set_used(path: Path, used_ns: int, written_ns: int) -> None:
+    """Note when a file was used; where others own it, that stays as it is."""
+    with suppress(OSError):
+        os.utime(path, ns=(used_ns, written_ns))
 
 
 def check_unchanged(fd: int, stamp: Stamp, path: Path) -> None:

@@ -26,6 +26,7 @@ from ggrpc.engine.cache.reading import (
     check_unchanged,
     read_at,
     read_checked,
+    set_used,
 )
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
@@ -163,7 +164,7 @@ class TensorCache:
                 if found != crc:  # it was put there by another program
                     tensor = known.tensor if known else ""
                     self.index.add_entry(name, Known(*stamp[:2], found, tensor))
-                os.utime(path, ns=(time.time_ns(), stamp.mtime_ns))
+                set_used(path, time.time_ns(), stamp.mtime_ns)
                 return True
             wrong = True
         if wrong:

@@ -12,7 +12,7 @@ from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.hash import name_of
 from ggrpc.engine.cache.hashing import hashing_for
 from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
-from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan
+from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan, set_used
 
 UNLIMITED = 1 << 62
 
@@ -110,7 +110,7 @@ class Check:
                 where = file.fileno(), 0, stat.st_size, path
                 value, crc = scan(*where, hasher, moved)
             # Reading is no use of it.
-            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            set_used(path, stat.st_atime_ns, stat.st_mtime_ns)
         except FileNotFoundError:
             return "gone"
         except (OSError, TornError):

@@ -12,6 +12,7 @@ from ggrpc.devices.cpu.arrays import CODECS
 from ggrpc.engine.checking import language
 from ggrpc.engine.checking.language import TOKENS, N
 from ggrpc.engine.checking.trial import ROUNDED, Case, Trial
+from ggrpc.engine.wire.op_tables import TYPES_SINCE
 from ggrpc.op import GluOp, UnaryOp
 from ggrpc.ops.pooling import PoolOp
 from ggrpc.ops.rope import RopeMode
@@ -20,13 +21,6 @@ from ggrpc.ops.upscaling import ScaleMode
 from ggrpc.tensor import Tensor
 from ggrpc.types import QUANTIZED, GGMLType
 
-# The types that came after the first op table, and the tables since.
-TYPES_SINCE = {
-    GGMLType.MXFP4: "2025-08-14a",
-    GGMLType.NVFP4: "2026-06-11",
-    GGMLType.Q1_0: "2026-06-11",
-    GGMLType.Q2_0: "2026-07-17b",
-}
 # No weights have these: they are what activations are rounded to.
 INNER = {GGMLType.Q8_1, GGMLType.Q8_K}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -225,7 +226,7 @@ class Change(NamedTuple):
 
 
 def differences(first: Graph, second: Graph) -> Iterator[Change]:
-    """Where two graphs differ, node by node; addresses do not count."""
+    """Where two graphs differ, node by node; addresses and endpoints do not count."""
     places = _places(first), _places(second)
     for at in range(max(len(first.nodes), len(second.nodes))):
         pair = [g.nodes[at] if at < len(g.nodes) else None for g in (first, second)]
@@ -241,19 +242,23 @@ def differences(first: Graph, second: Graph) -> Iterator[Change]:
                 yield Change(at + 1, what, left, right)
 
 
+# What llama.cpp puts before the names of copies: `RPC0[127.0.0.1:50052]#inp_pos#0`.
+ENDPOINT = re.compile(r"(?<=RPC\d)\[[^]]*\](?=#)")
+
 FACTS = ("op", "name", "type", "ne", "sources", "parameters")
 
 
 def _facts(node: Node, places: dict[int, str]) -> tuple[str, ...]:
     tensor = node.tensor
     sources = ", ".join(
-        places.get(source.id, source.name) for source in node.src if source
+        places.get(source.id) or ENDPOINT.sub("", source.name)
+        for source in filter(None, node.src)
     )
     fields = node.params._asdict() if node.params else {}
     params = ", ".join(f"{name} {value}" for name, value in fields.items())
     return (
         name_of_op(node),
-        tensor.name,
+        ENDPOINT.sub("", tensor.name),
         tensor.type.name,
         "x".join(map(str, tensor.ne)),
         sources,

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ggrpc.errors import ConfigError, RecordingError
 
@@ -116,7 +116,7 @@ class ChunkReader:
         self._path = path
         self.cut = False
         try:
-            self._file: BinaryIO = path.open("rb")
+            self._file = path.open("rb", buffering=0)
             self.size = os.fstat(self._file.fileno()).st_size
             header = self._file.read(_HEADER.size)
         except OSError as error:
@@ -142,8 +142,7 @@ class ChunkReader:
         """Every whole chunk, in order; payloads are not read."""
         at = _HEADER.size
         while at < self.size:
-            self._file.seek(at)
-            head = self._file.read(_HEAD.size)
+            head = self._bytes(at, _HEAD.size)
             if len(head) < _HEAD.size:
                 break
             kind, size = _HEAD.unpack(head)
@@ -160,21 +159,26 @@ class ChunkReader:
         Raises:
             RecordingError: the checksum is wrong.
         """
-        self._file.seek(chunk.at - _HEAD.size)
-        head = self._file.read(_HEAD.size)
-        payload = self._file.read(chunk.size)
-        (expected,) = _CRC.unpack(self._file.read(_CRC.size))
-        if zlib.crc32(payload, zlib.crc32(head)) != expected:
+        size = _HEAD.size + chunk.size
+        whole = self._bytes(chunk.at - _HEAD.size, size + _CRC.size)
+        if _CRC.pack(zlib.crc32(memoryview(whole)[:size])) != whole[size:]:
             raise RecordingError(
                 f"{self._path}: the checksum of {chunk.size} bytes at {chunk.at} is "
                 "wrong; the file was damaged, record it anew"
             )
-        return payload
+        return whole[_HEAD.size : size]
 
     def peek(self, chunk: Chunk, size: int) -> bytes:
         """The first bytes of the payload, without a look at the checksum."""
-        self._file.seek(chunk.at)
-        return self._file.read(min(size, chunk.size))
+        return self._bytes(chunk.at, min(size, chunk.size))
+
+    def _bytes(self, at: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), size, at)
+        except OSError as error:
+            raise RecordingError(
+                f"cannot read {self._path}: {error.strerror}"
+            ) from error
 
     def _check(self, header: bytes) -> None:
         if len(header) < _HEADER.size or not header.startswith(MAGIC):

@@ -20,6 +20,7 @@ from ggrpc.engine.recording.rerun import Ready
 from ggrpc.engine.recording.results import Compared, Computed, Dropped, Filled
 from ggrpc.engine.recording.sessions import Session, write
 from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.errors import RecordingError
 from ggrpc.tensor import Tensor
 
@@ -87,13 +88,13 @@ class Replayer:
         if exchange.answer and connection in self._told:
             computed, began = self._told.pop(connection)
             computed.recorded = (exchange.answer.time - began) / 1e9
-        request = exchange.request
-        act = _ACTS.get(type(request))
-        if act is None or not (exchange.answered or isinstance(request, _RUN)):
+        command = exchange.message.command
+        act = _ACTS.get(command)
+        if act is None or not (exchange.answered or command in _RUN):
             return None
         if connection not in self._sessions:
             self._sessions[connection] = Session(exchange.dialect)
-        return act(self, self._sessions[connection], exchange, request)
+        return act(self, self._sessions[connection], exchange, exchange.request)
 
     def _close(self, closed: Closed) -> None:
         session = self._sessions.pop(closed.connection, None)
@@ -102,7 +103,7 @@ class Replayer:
         self._told.pop(closed.connection, None)
         last = self._asked.pop(closed.connection, None)
         if closed.by_server and last is not None:
-            name = last.request.command.name
+            name = name_of(last.message.command)
             self.dropped.append(Dropped(self._graph, name, last.answered))
 
     def _device(self, number: int) -> Device:
@@ -194,7 +195,8 @@ class Replayer:
     def _recompute(
         self, session: Session, exchange: Exchange, request: Any
     ) -> Computed:
-        return self._run(session.last(request.device), request.device, exchange)
+        program = session.last(self._device(request.device), request.device)
+        return self._run(program, request.device, exchange)
 
     def _run(self, program: Ready, number: int, exchange: Exchange) -> Computed:
         self._graph += 1
@@ -217,20 +219,20 @@ class Replayer:
         return time.perf_counter() - start
 
 
-_RUN = m.GraphCompute, m.GraphRecompute  # done also where the server never answered
+_RUN = Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE  # even if never answered
 
 Act = Callable[[Replayer, Session, Exchange, Any], "Computed | Compared | None"]
 
-_ACTS: Mapping[type[m.Request], Act] = {
-    m.AllocBuffer: Replayer._alloc,
-    m.BufferGetBase: Replayer._base,
-    m.FreeBuffer: Replayer._release,
-    m.BufferClear: Replayer._clear,
-    m.SetTensor: Replayer._set,
-    m.SetTensorHash: Replayer._set_hash,
-    m.MemsetTensor: Replayer._memset,
-    m.CopyTensor: Replayer._copy,
-    m.GetTensor: Replayer._get,
-    m.GraphCompute: Replayer._compute,
-    m.GraphRecompute: Replayer._recompute,
+_ACTS: Mapping[int, Act] = {
+    Command.ALLOC_BUFFER: Replayer._alloc,
+    Command.BUFFER_GET_BASE: Replayer._base,
+    Command.FREE_BUFFER: Replayer._release,
+    Command.BUFFER_CLEAR: Replayer._clear,
+    Command.SET_TENSOR: Replayer._set,
+    Command.SET_TENSOR_HASH: Replayer._set_hash,
+    Command.MEMSET_TENSOR: Replayer._memset,
+    Command.COPY_TENSOR: Replayer._copy,
+    Command.GET_TENSOR: Replayer._get,
+    Command.GRAPH_COMPUTE: Replayer._compute,
+    Command.GRAPH_RECOMPUTE: Replayer._recompute,
 }

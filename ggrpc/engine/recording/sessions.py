@@ -11,6 +11,7 @@ from ggrpc.engine.programs import ProgramCache
 from ggrpc.engine.recording.rerun import Ready
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.errors import RecordingError
+from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
 AT_ONCE = 16 << 20  # bytes that are written to a target in one go
@@ -28,7 +29,7 @@ class Session:
         self._placed: dict[int, Placed] = {}  # by the handle that was recorded
         self._devices: dict[int, Device] = {}  # the same
         self._programs = ProgramCache()
-        self._last: dict[int, Ready] = {}  # by the number of the device
+        self._last: dict[int, tuple[bytes, Graph]] = {}  # by the number of the device
 
     def allocate(self, device: Device, handle: int, size: int) -> None:
         """Take what the recording calls by a handle."""
@@ -63,9 +64,8 @@ class Session:
         return buffer, at
 
     def release(self, handle: int) -> None:
-        """Free one buffer, and forget the graphs."""
+        """Free one buffer, and the programs, which hold on to it."""
         self._programs.clear()
-        self._last.clear()
         self._known(handle).buffer.free()
         del self._placed[handle], self._devices[handle]
 
@@ -88,18 +88,21 @@ class Session:
             return Ready(device.compile(graph, placed), graph, placed)
 
         program = cast(Ready, self._programs.get(device, payload, compile))
-        self._last[number] = program
+        self._last[number] = payload, program.graph
         return program
 
-    def last(self, number: int) -> Ready:
+    def last(self, device: Device, number: int) -> Ready:
         """The graph that a device was sent last.
+
+        Made ready again where a buffer was freed since: before protocol 7.0 a server
+        remembers its graphs nevertheless.
 
         Raises:
             RecordingError: there is none.
         """
         if number not in self._last:
             raise RecordingError("the graph to compute again is not in the recording")
-        return self._last[number]
+        return self.program(device, number, self._last[number][0])
 
     def named(self, tensor: Tensor, size: int) -> Tensor:
         """What is at a tensor's place according to the graphs, where it has no name.
@@ -108,8 +111,8 @@ class Session:
         """
         if tensor.name:
             return tensor
-        for program in self._last.values():
-            for other in reversed(program.graph.computed):
+        for _, graph in self._last.values():
+            for other in reversed(graph.computed):
                 if (other.data, other.nbytes) == (tensor.data, size):
                     return other
         return tensor

@@ -15,6 +15,7 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR
 
 _BUFFER = struct.Struct("<Q")
 _BUFFER_AT = RPC_TENSOR.fields["buffer"][1]  # type: ignore[index]
+HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
 BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
 
 
@@ -56,6 +57,7 @@ class Splitter:
         self._keep = 0  # of those
         self._left_out = 0
         self._hasher: Hasher | None = None
+        self._unhashed = bytearray()
 
     def feed(self, data: memoryview) -> None:
         """Take what was sent."""
@@ -98,8 +100,11 @@ class Splitter:
             self._journal.part(*self._of, here)
             self._keep -= len(here)
         elif self._hasher:
-            self._hasher.update(here)
+            self._unhashed += here
         self._left -= len(here)
+        if self._hasher and (len(self._unhashed) >= HASHED or not self._left):
+            self._hasher.update(self._unhashed)
+            self._unhashed = bytearray()
         if self._left_out and not self._left:
             hash = self._hasher.value if self._hasher else 0
             self._journal.omitted(*self._of, self._left_out, hash)

@@ -27,3 +27,11 @@ class Command(IntEnum):
     GRAPH_RECOMPUTE = 16
     MEMSET_TENSOR = 17
     GET_DEVICE_SUPPORTS_OP = 19  # 18, NONE, is never on the wire
+
+
+def name_of(command: int) -> str:
+    """The name of a command, or its number where it has none."""
+    try:
+        return Command(command).name
+    except ValueError:
+        return f"command {command}"

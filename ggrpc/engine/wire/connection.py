@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ggrpc.engine.wire import messages as m
-from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.inbox import Inbox
 from ggrpc.engine.wire.layouts import Layout
@@ -108,7 +108,7 @@ class ServerConnection(_Side):
         try:
             return self._request(command, size)
         except RemoteProtocolError as error:
-            error.command = _name(command)
+            error.command = name_of(command)
             raise
 
     def _request(self, command: int, size: int) -> m.Request | None:
@@ -116,17 +116,17 @@ class ServerConnection(_Side):
         layout = dialect.requests.get(command)
         if layout is None:
             raise RemoteProtocolError(
-                f"there is no {_name(command)} in protocol {dialect.version}; "
+                f"there is no {name_of(command)} in protocol {dialect.version}; "
                 "--protocol chooses another"
             )
         if not layout.holds(size):
-            what = f"a {_name(command)} request of protocol {dialect.version}"
+            what = f"a {name_of(command)} request of protocol {dialect.version}"
             raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
         if whole > self._longest:
             raise RemoteProtocolError(
-                f"a {_name(command)} request of {size} bytes passes --max-message "
+                f"a {name_of(command)} request of {size} bytes passes --max-message "
                 f"({self._longest})"
             )
         if not self._has(whole):
@@ -148,7 +148,7 @@ class ServerConnection(_Side):
                 raise RemoteProtocolError("HELLO came a second time")
             return self.dialect
         if command != Command.HELLO:
-            raise RemoteProtocolError(f"{_name(command)} came before HELLO")
+            raise RemoteProtocolError(f"{name_of(command)} came before HELLO")
         return self._answer(size)
 
     def _read(self, layout: Layout, payload: memoryview, size: int) -> m.Request:
@@ -233,10 +233,3 @@ def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:
     if tail is None:
         raise LocalProtocolError(f"{type(message).__name__} has no {layout.tail}")
     return [REPLY_HEAD.pack(len(fields) + len(tail)) + fields, tail]
-
-
-def _name(command: int) -> str:
-    try:
-        return Command(command).name
-    except ValueError:
-        return f"command {command}"

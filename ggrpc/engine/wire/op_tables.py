@@ -17,6 +17,7 @@ import numpy as np
 
 from ggrpc.errors import ConfigError
 from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.types import GGMLType
 
 FIRST = "2025-04-24"
 
@@ -59,6 +60,14 @@ SHUFFLED = {
 
 UNKNOWN = -1
 
+# The types that came after the first table, and the tables since.
+TYPES_SINCE = {
+    GGMLType.MXFP4: "2025-08-14a",
+    GGMLType.NVFP4: "2026-06-11",
+    GGMLType.Q1_0: "2026-06-11",
+    GGMLType.Q2_0: "2026-07-17b",
+}
+
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 
@@ -90,6 +99,10 @@ class OpTable:
     def has(self, member: Op | UnaryOp | GluOp) -> bool:
         """Whether it numbers an op, or a sub-operation."""
         return self.number(member) != UNKNOWN
+
+    def has_type(self, type: GGMLType) -> bool:
+        """Whether a build of its day knows a type."""
+        return TYPES_SINCE.get(type, "") <= self.date
 
     def number(self, member: Op | UnaryOp | GluOp) -> int:
         """The number of an op, or of a sub-operation; UNKNOWN where it has none."""

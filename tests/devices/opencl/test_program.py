@@ -12,6 +12,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl import buffer as buffer_module
+from ggrpc.devices.opencl.build import Builder
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
@@ -179,6 +180,33 @@ def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
 def test_failure_to_build_names_the_device(opencl: OpenClDevice) -> None:
     with pytest.raises(DeviceError, match=r"^opencl:0: its driver cannot build"):
         opencl.builder.program("arithmetic", float="no type")
+
+
+def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.view(case.leaf(np.arange(9, dtype=np.int8), GGMLType.I8), (8,), offset=1)
+    x = x._replace(type=GGMLType.F16, ne=(4, 1, 1, 1), nb=(2, 8, 8, 8))
+    case.tensors[-1] = x
+    case.node(Op.CPY, [x, x], x.ne, GGMLType.F16, name="y")
+    values = np.arange(1, 9, dtype=np.int8).view(np.float16)
+    assert np.array_equal(run_case(opencl, case)["y"].ravel(), values)
+
+
+def test_few_kernels_are_kept_and_got_while_others_are_built(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggrpc.devices.opencl.build.MOST_KEPT", 2)
+    builder = Builder(opencl.queue.context)
+    spare = builder.kernel("proof", "twice", NUMBER=0)
+    builder.give_back([spare])
+    built = [builder.program("proof", NUMBER=n) for n in range(3)]
+    with builder._lock:
+        assert builder.program("proof", NUMBER=1) is built[1]
+        assert builder.program("proof", NUMBER=2) is built[2]
+    builder.give_back([spare])
+    assert builder.kernel("proof", "twice", NUMBER=0).kernel is not spare.kernel
+    assert builder.program("proof", NUMBER=0) is not built[0]
+    assert built[0].kernel_names == "twice"
 
 
 def test_more_than_the_driver_gives_at_once_is_refused(opencl: OpenClDevice) -> None:

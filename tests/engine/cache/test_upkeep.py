@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,16 @@ def test_a_cache_in_order_stays_as_it_is(cache) -> None:  # type: ignore[no-unty
     before = folder.entries()
     assert set(results(folder, index).values()) == {"ok"}
     assert sorted(folder.entries()) == sorted(before)
+
+
+def test_entries_that_others_own_are_checked(
+    cache, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    def refuse(path: Path, ns: tuple[int, int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert set(results(*cache).values()) == {"ok"}
 
 
 def test_a_wrong_entry_is_mended_or_goes(cache) -> None:  # type: ignore[no-untyped-def]

@@ -116,6 +116,41 @@ def test_differences_name_node_and_fact() -> None:
     ]
 
 
+def test_endpoint_in_the_name_of_a_copy_is_no_difference() -> None:
+    first, second = (
+        named_input(f"RPC0[127.0.0.1:{port}]#inp_pos#0") for port in (50052, 50053)
+    )
+    assert list(differences(first, second)) == []
+    (change,) = differences(first, named_input("RPC0[127.0.0.1:50052]#mask#0"))
+    assert change == (1, "sources", "RPC0#inp_pos#0", "RPC0#mask#0")
+
+
+def named_input(name: str) -> Graph:
+    case = Case()
+    case.node(Op.SQR, [case.leaf((4, 4), name=name)], (4, 4))
+    return case.graph()
+
+
+def test_target_of_a_copy_is_not_read() -> None:
+    case = Case()
+    a, b = case.leaf((8, 8)), case.leaf((8, 8), GGMLType.F16)
+    case.node(Op.CPY, [a, b], (8, 8), GGMLType.F16)
+    assert cost_of(case.graph().nodes).bytes == 8 * 8 * (4 + 2)
+
+
+@pytest.mark.skipif(not shutil.which("dot"), reason="needs graphviz")
+def test_graphviz_draws_every_tensor_of_a_session() -> None:
+    with graphs_in(trace("7.0.0")) as seen:
+        graph = seen[0].read()
+    drawn = xml.etree.ElementTree.fromstring(drawings.svg(graph))
+    kinds = [
+        group.get("class") for group in drawn.iter("{http://www.w3.org/2000/svg}g")
+    ]
+    text = drawings.dot(graph)
+    assert kinds.count("node") == text.count("label=")
+    assert kinds.count("edge") == text.count("->")
+
+
 def test_drawings_have_every_tensor_and_arrow() -> None:
     graph = chain(Op.SQR, Op.SQRT)
     text = drawings.dot(graph)

@@ -1,4 +1,5 @@
-// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item.
+// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item,
+// with a PROCESSOR's instructions where it is one.
 
 #include "vectors.h"
 
@@ -17,7 +18,7 @@ typedef ushort8 loose_ushort8 __attribute__((aligned(1)));
     SHUFFLE(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31)
 
 // x[0] * y[0] + x[1] * y[1], and so on.
-#ifdef __AVX2__
+#if PROCESSOR && defined(__AVX2__)
 #define DOT_PAIRS(x, y) __builtin_ia32_pmaddwd256(x, y)
 #else
 #define DOT_PAIRS(x, y) dot_pairs(x, y)
@@ -61,33 +62,31 @@ kernel void columns(global const uchar *data, global ushort16 *columns) {
         }
 }
 
-// The low bytes to which `starts` lead, and then those with one bit more. What is in the
-// upper half of a number never gets into the lower one.
+// The low bytes to which `starts` lead, with each value of the two bits from `bit` on.
+// What is in the upper half of a number never gets into the lower one.
 kernel void lows(global const ushort32 *columns, global const uchar32 *starts, int bit,
                  global uchar32 *ends) {
     size_t group = get_global_id(0), groups = get_global_size(0);
     columns += group * SIZE / 2;
-    ushort32 clear = CONVERT(ushort32, starts[group]);
-    ushort32 flipped = clear | (ushort)(1 << bit);
+    ushort32 low[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        low[k] = CONVERT(ushort32, starts[group]) | (ushort)(k << bit);
     for (int i = 0; i < SIZE / 2; i++) {
-        ushort32 bytes = columns[i];
-        clear = (clear ^ bytes) * LOW_PRIME;
-        flipped = (flipped ^ bytes) * LOW_PRIME;
-        bytes >>= (ushort)8;
-        clear = (clear ^ bytes) * LOW_PRIME;
-        flipped = (flipped ^ bytes) * LOW_PRIME;
+        ushort32 bytes = columns[i], next = bytes >> (ushort)8;
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            low[k] = ((low[k] ^ bytes) * LOW_PRIME ^ next) * LOW_PRIME;
     }
-    ends[group] = CONVERT(uchar32, clear);
-    ends[groups + group] = CONVERT(uchar32, flipped);
+#pragma unroll
+    for (int k = 0; k < 4; k++) ends[k * groups + group] = CONVERT(uchar32, low[k]);
 }
 
 // What the digits of sums are worth together.
-INLINE ulong8 whole(const int8 *sums) {
-    ulong8 sum = 0;
+INLINE void add_digits(ulong8 *whole, const int8 *sums) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        sum += AS(ulong8, CONVERT(long8, sums[k])) << (ulong)(16 * k);
-    return sum;
+        *whole += AS(ulong8, CONVERT(long8, sums[k])) << (ulong)(16 * k);
 }
 
 // The hash of each chunk of half a group: h = lift * h + the sum of power * change over a
@@ -116,7 +115,9 @@ kernel void hashes(global const ushort16 *columns, global const uchar16 *starts,
                 second[k] += DOT_PAIRS(SECOND(one, two), power);
             }
         }
-        ulong8 a = whole(first), b = whole(second);
+        ulong8 a = 0, b = 0;
+        add_digits(&a, first);
+        add_digits(&b, second);
         lo = lo * lift + SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
         hi = hi * lift + SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
