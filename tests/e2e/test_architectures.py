@@ -10,12 +10,12 @@ import pytest
 from ggrpc.types import GGMLType
 from tests.support.architectures import ARCHITECTURES, ENCODERS
 from tests.support.drivers import usable_device
+from tests.support.generations import demand_same
 from tests.support.models import write_architecture
 from tests.support.processes import (
     ENCODER,
     Served,
     generate,
-    nmse,
     serving,
 )
 
@@ -42,15 +42,12 @@ def compare(
     limit: float,
     script: Path | None = None,
 ) -> None:
-    expected, reference = generate(
-        VERSION, path, tmp / "local.npy", PREDICT, "local", script=script
-    )
+    theirs = generate(VERSION, path, tmp / "local.npy", PREDICT, "local", script=script)
     for served in servers:
-        tokens, logits = generate(
+        ours = generate(
             VERSION, path, tmp / "ours.npy", PREDICT, served.endpoint, script=script
         )
-        assert nmse(logits, reference) < limit
-        assert tokens == expected
+        demand_same(ours, theirs, limit)
 
 
 @pytest.mark.parametrize("type", FLOAT_LIMITS, ids=lambda t: t.name)
