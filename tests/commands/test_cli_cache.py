@@ -83,7 +83,7 @@ def test_add_goes_on_after_a_bad_model(piped, cache: Path, tmp_path: Path) -> No
     write_gguf(tmp_path / "b.gguf", noise(seed=1))
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     code, out, err = piped("cache", "add", str(tmp_path), "--json")
-    assert code == 2
+    assert code == 9
     assert "a.gguf is no whole GGUF" in err
     assert '"failed"' in out
     assert '"ok"' in out

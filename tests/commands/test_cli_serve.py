@@ -200,7 +200,7 @@ def test_senseless_request_is_one_line_with_its_code(
 def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     from ggrpc.devices.opencl import discovery
 
-    found = discovery.Found("opencl:0", "GPU (Maker)", 1 << 30, False, None)
+    found = discovery.Found("opencl:0", "GPU (Maker)", 2 << 30, 1 << 30, False, None)
     monkeypatch.setattr(discovery, "discover", lambda: [found])
     monkeypatch.setattr(discovery, "why_not", lambda found: "its driver failed")
     code, out, err = piped("serve", "-p", "0", "-d", "opencl:0")

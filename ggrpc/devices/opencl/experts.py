@@ -74,7 +74,7 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     (gate, up), glu = halves, nodes[2]
     a, b, ids = gate.source(AS), gate.source(B), gate.source(IDS)
     other, results = up.source(AS), (gate.tensor, up.tensor, glu.tensor)
-    rows = quantized.rows_at_once(a)
+    rows = quantized.rows_at_once(c, a)
     x = quantized.rounded(b, c, tile=1)
     band = quantized.band_of(c, a.ne[1] * ids.nelements, rows)
     name = c.kernel(
@@ -116,7 +116,7 @@ def _times_each(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> No
     given: tuple[Argument, ...]
     if a.type in quantized.TYPES:
         x = quantized.rounded(b, c, tile=1)
-        rows = quantized.rows_at_once(a)
+        rows = quantized.rows_at_once(c, a)
         name = "experts_matvec"
         given = *x.inputs(a), x.padded, b.ne[1]
     else:

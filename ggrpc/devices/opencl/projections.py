@@ -41,7 +41,7 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     a, b, y = gate.source(A), up.source(A), glu.tensor
     k, n, _, _ = a.ne
     x = quantized.rounded(gate.source(B), c, tile=1)
-    rows = quantized.rows_at_once(a)
+    rows = quantized.rows_at_once(c, a)
     band = quantized.band_of(c, n, rows)
     name = c.kernel(
         "matvec_several",
@@ -73,7 +73,7 @@ def several(nodes: Sequence[Node], c: Compiler) -> int:
         return 0
     a, b = nodes[0].source(A), nodes[0].source(B)
     x = quantized.rounded(b, c, tile=1)
-    rows = quantized.rows_at_once(a)
+    rows = quantized.rows_at_once(c, a)
     n = [node.source(A).ne[1] for node in taken]
     band = quantized.band_of(c, sum(n), rows)
     groups = sum(-(-each // band) for each in n)

@@ -126,7 +126,7 @@ class _Memory:
 
 def _times_row(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
     k, n, _, _ = a.ne
-    rows = rows_at_once(a)
+    rows = rows_at_once(c, a)
     band = band_of(c, n, rows)
     name = c.kernel("matvec", "matvec", **type_of(c, a), ROWS=rows)
     c.launch(name, (-(-n // band),), a, a.nb[1], *x.inputs(a), k, n, y, band, local=1)
@@ -141,9 +141,13 @@ def _times_rows(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
     c.launch(name, groups, a, a.nb[1], *x.inputs(a), *rows, y, n, *panel, local=1)
 
 
-def rows_at_once(a: Tensor) -> int:
-    """How many rows of a matrix are read side by side."""
-    return ROWS.get(a.type, OTHERWISE_ROWS)
+def rows_at_once(c: Compiler, a: Tensor) -> int:
+    """How many rows of a matrix are read side by side.
+
+    One where there are 16 registers: the sums of more of them go to memory and back, which
+    takes twice as long.
+    """
+    return ROWS.get(a.type, OTHERWISE_ROWS) if c.traits.byte_dots == "VNNI" else 1
 
 
 def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:

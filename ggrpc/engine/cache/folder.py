@@ -3,7 +3,8 @@
 Several servers may share it, llama.cpp's own among them. Files are locked (`flock`), so
 the locks of a process that was killed are gone with it:
 
-- the folder's lock is held while room is made and an entry is begun,
+- the folder's lock is held while room is made and an entry is begun, and while one gets
+  its name,
 - an entry that is being written is a `.part`, locked by its writer; one that is not
   locked was left by a dead one, and goes,
 - an entry that is being read is locked by its reader, and is not removed.
@@ -112,7 +113,8 @@ class Folder:
 
     def publish(self, part: Path, name: str) -> None:
         """Give an entry that is whole, and on the disk, its name."""
-        os.replace(part, self.path / name)
+        with self.locked():  # who counts finds it once, under either name
+            os.replace(part, self.path / name)
         fd = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(fd)
