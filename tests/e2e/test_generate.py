@@ -93,8 +93,8 @@ def test_two_clients_generate_at_once_while_probes_answer(
 ) -> None:
     path = model("micro_f16")
     outs = [tmp_path / "new.npy", tmp_path / "old.npy"]
-    references = [
-        generate(version, path, tmp_path / "local.npy", 60, "local")
+    alone = [
+        generate(version, path, tmp_path / "alone.npy", 60, served.endpoint)
         for version in (NEW, OLD)
     ]
     clients = [
@@ -108,7 +108,7 @@ def test_two_clients_generate_at_once_while_probes_answer(
             assert client.memory().free > 0
         slowest, probes = max(slowest, time.monotonic() - start), probes + 1
         time.sleep(0.01)
-    for client, out, (tokens, reference) in zip(clients, outs, references, strict=True):
+    for client, out, (tokens, reference) in zip(clients, outs, alone, strict=True):
         generated, logits = finish_client(client, out)
         assert generated == tokens
         assert nmse(logits, reference) < 1e-6
