@@ -11,7 +11,6 @@ from ggrpc.devices.device import Device, Placed, Program, go_on
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.profile import Profile
 from ggrpc.op import Op
-from ggrpc.ops.copies import RollParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case
 from tests.support.drivers import usable_device
@@ -22,7 +21,7 @@ def some_ops() -> Case:
     case = Case()
     x = case.leaf((64, 3), GGMLType.F16)
     y = case.node(Op.CPY, [x, case.leaf((64, 3))], x.ne)
-    case.node(Op.ROLL, [y], y.ne, params=RollParams(1, 0, 0, 0))
+    case.node(Op.SUM, [y], (1,))
     return case
 
 
@@ -50,7 +49,7 @@ def times_of(profile: Profile) -> dict[tuple[bool, str], int]:
 
 def test_cpu_tells_of_each_op() -> None:
     profile = profiled(CpuDevice(threads=1))
-    assert times_of(profile) == {(False, "CPY"): 2, (False, "ROLL"): 2}
+    assert times_of(profile) == {(False, "CPY"): 2, (False, "SUM"): 2}
     assert sum(row.seconds for row in profile.rows) <= profile.running
 
 
@@ -62,7 +61,7 @@ def test_opencl_tells_of_kernels_and_of_what_the_host_does() -> None:
         (True, "CPY F16 copy"): 2,
         (False, "queue kernels"): 2,
         (False, "wait for the device"): 4,
-        (False, "cpu: ROLL"): 2,
+        (False, "cpu: SUM"): 2,
     }
     assert all(row.seconds > 0 for row in profile.rows)
 
