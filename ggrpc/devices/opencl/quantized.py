@@ -144,8 +144,8 @@ def _times_rows(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
 def rows_at_once(c: Compiler, a: Tensor) -> int:
     """How many rows of a matrix are read side by side.
 
-    One where there are 16 registers: the sums of more of them go to memory and back, which
-    takes twice as long.
+    One where there are 16 registers: the sums of more of them go to memory and back,
+    which takes twice as long.
     """
     return ROWS.get(a.type, OTHERWISE_ROWS) if c.traits.byte_dots == "VNNI" else 1
 
