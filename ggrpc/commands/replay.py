@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ggrpc.commands.endpoints import endpoints_of
+from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import Protocol, Timeout
+from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.endpoint import Endpoint
@@ -33,9 +33,6 @@ EXAMPLES = (
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
-Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="ENDPOINT...", hidden=True)
-]
 DeviceNames = Annotated[
     str | None,
     typer.Option(
@@ -67,15 +64,6 @@ ModelFile = Annotated[
         metavar="GGUF", help="Where weights come from that the recording lacks."
     ),
 ]
-OpTableDate = Annotated[
-    str | None,
-    typer.Option(
-        "--op-table",
-        metavar="DATE",
-        show_default="what its version says",
-        help="The day of the server's op numbers, such as 2025-07-20.",
-    ),
-]
 
 COLUMNS = (
     Column("target", "TARGET"),
@@ -96,7 +84,7 @@ COLUMNS = (
 def replay(
     context: typer.Context,
     file: File,
-    endpoints: Targets = None,
+    endpoints: Endpoints = None,
     device: DeviceNames = None,
     repeat: Repeat = 1,
     tolerance: Tolerance = 1e-3,
