@@ -128,9 +128,8 @@ def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-unt
     path = tmp_path / "graph.bin"
     with running(host="127.0.0.1") as server:
         recorder = Recorder(server, path, room=1_000_000)
-        compute(recorder.endpoint, steps=2, rows=1 << 13)
-        compute(recorder.endpoint, steps=2)
-        code, said = recorder.stop()
+        compute(recorder.endpoint, steps=2, rows=1 << 13)  # and goes on to its end
+        code, said = recorder.wait()
     assert code == 9
     assert said.count("what passes from now on is not recorded") == 1
     assert path.stat().st_size == 1_000_000
