@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyopencl as cl
-
 from ggrpc.devices.opencl.build import Define
 from ggrpc.devices.opencl.dense import CACHES, PACKED, rows_of
 from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
@@ -108,42 +106,41 @@ def _accepts_rows(node: Node) -> bool:
 @kernel(Op.SET_ROWS, accepts=_accepts_rows)
 def set_rows(node: Node, c: Compiler) -> None:
     """Append y[rows] = x, a work-group a row of x."""
-    x = node.source(ROWS)
-    c.launch(_setter(node, "set_rows", c), (rows_of(x),), *_set(node), *c.fault)
+    name = c.kernel("copies", "set_rows", **types_set(node))
+    c.launch(name, (rows_of(node.source(ROWS)),), *what_is_set(node), *c.fault)
 
 
 @fuser(Op.SET_ROWS)
 def set_two(nodes: Sequence[Node], c: Compiler) -> int:
     """SET_ROWS of keys, and of the values that follow."""
-    if len(nodes) < 2 or not _sets_alike(*nodes[:2]):
+    if len(nodes) < 2 or not sets_alike(*nodes[:2]):
         return 0
     first, second = nodes[:2]
     if not c.may_come_first([first], second):
         return 0
     rows = rows_of(first.source(ROWS)) + rows_of(second.source(ROWS))
-    setter = _setter(first, "set_rows_two", c)
+    name = c.kernel("copies", "set_rows_two", **types_set(first))
     faults = *c.fault, c.number_of(1)
-    c.launch(setter, (rows,), *_set(first), *_set(second), *faults)
+    c.launch(name, (rows,), *what_is_set(first), *what_is_set(second), *faults)
     return 2
 
 
-def _sets_alike(first: Node, second: Node) -> bool:
-    """Whether both are of the same types."""
-    if second.tensor.op is not Op.SET_ROWS or not _accepts_rows(second):
+def sets_alike(first: Node, second: Node) -> bool:
+    """Whether two nodes are SET_ROWS of the same types, for which there is a kernel."""
+    if any(
+        n.tensor.op is not Op.SET_ROWS or not _accepts_rows(n) for n in (first, second)
+    ):
         return False
-    types = [
-        (node.source(ROWS).type, node.source(ROW_IDS).type, node.tensor.type)
-        for node in (first, second)
-    ]
-    return types[0] == types[1]
+    return types_set(first) == types_set(second)
 
 
-def _setter(node: Node, name: str, c: Compiler) -> cl.Kernel:
-    x, y = node.source(ROWS), node.tensor
-    index = node.source(ROW_IDS).type.name
-    return c.kernel("copies", name, **_types(x, y), INDEX=index)
+def types_set(node: Node) -> dict[str, Define]:
+    """What a kernel that sets the rows of a node is told."""
+    types = _types(node.source(ROWS), node.tensor)
+    return types | {"INDEX": node.source(ROW_IDS).type.name}
 
 
-def _set(node: Node) -> tuple[Argument, ...]:
+def what_is_set(node: Node) -> tuple[Argument, ...]:
+    """What such a kernel is given: see SET of set_row.h."""
     x, rows, y = node.source(ROWS), node.source(ROW_IDS), node.tensor
     return x, rows, y, x.ne, x.nb, rows.ne, rows.nb, y.ne, y.nb

@@ -29,15 +29,17 @@ TARGETS = ("spir64", "nvptx64", "amdgcn")
 FOR_PROCESSORS = {"vectors.h", "avx2.h", "vnni.h", "portable.h", "attention.cl"}
 
 WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "Q5_1", "VALUES": "IQ4_NL"}
+SETS = {"FROM": "F32", "TO": "BF16", "INDEX": "I64"}
 DEFINES: dict[str, dict[str, object]] = {
     "activations": {"FUNCTION": "GELU_ERF", "GATED": "CLAMPED"},
     "arithmetic": {"FUNCTION": "CLAMP"},
-    "copies": {"FROM": "F32", "TO": "BF16", "INDEX": "I64"},
+    "copies": SETS,
     "gpu_attention": {**WIDTHS, "QUERIES": 8, "LOCAL": 64, "MASK": "F16", "SINKS": 1},
     "gpu_experts": {"TOKENS": 32},
     "linear_attention": {"SIZE": 64, "READS_FIRST": 1},
     "recurrent": {"COLUMNS": 4, "STATE": 16, "ONE_RATE": 0, "HAS_IDS": 1},
     "reductions": {"DESCENDING": 1, "SWAPPED": 1},
+    "rope_cached": SETS,
     "soft_max": {"MASK": "F16", "SINKS": 1},
 }
 OF_EACH_TYPE = {
