@@ -1,7 +1,7 @@
 """Products of one row with several quantized matrices, in one launch.
 
-Decoding has them in each layer: queries, keys and values; and a gate, what it gates,
-and the GLU of both.
+Decoding has them in each layer: queries, keys and values, maybe with biases; and a
+gate, what it gates, and the GLU of both.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ggrpc.devices.opencl.dense import (
 from ggrpc.devices.opencl.program import AHEAD, Argument, Compiler, fuser
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import B as UP
+from ggrpc.ops.arithmetic import B as BIAS
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 
@@ -59,7 +60,10 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
 
 @fuser(Op.MUL_MAT)
 def several(nodes: Sequence[Node], c: Compiler) -> int:
-    """MUL_MAT, and others of the same row that follow soon."""
+    """MUL_MAT, and others of the same row that follow soon.
+
+    Where each has a bias, the ADDs of these too.
+    """
     if not _multiplies_row(nodes[0], c):
         return 0
     near = range(1, min(AHEAD, len(nodes)))
@@ -69,9 +73,19 @@ def several(nodes: Sequence[Node], c: Compiler) -> int:
         if _of_same(nodes[0], nodes[i], c) and c.may_come_first(nodes[:i], nodes[i])
     )
     taken = [nodes[0], *islice(fitting, MOST - 1)]
-    if len(taken) == 1:
+    adds = [add for node in taken if (add := _bias_of(node, nodes[:AHEAD], c))]
+    if len(adds) < len(taken):
+        adds = []
+    if len(taken) + len(adds) == 1:
         return 0
-    a, b = nodes[0].source(A), nodes[0].source(B)
+    _launch_several(taken, adds, c)
+    for node in (*taken[1:], *adds):
+        c.comes_early(node)
+    return 1
+
+
+def _launch_several(taken: Sequence[Node], adds: Sequence[Node], c: Compiler) -> None:
+    a, b = taken[0].source(A), taken[0].source(B)
     x = quantized.rounded(b, c, tile=1)
     rows = quantized.rows_at_once(c, a)
     n = [node.source(A).ne[1] for node in taken]
@@ -80,15 +94,33 @@ def several(nodes: Sequence[Node], c: Compiler) -> int:
     matrices = _filled([node.source(A) for node in taken])
     results = _filled([node.tensor for node in taken])
     strides = matrices[0].nb[1], matrices[1].nb[1], matrices[2].nb[1], 0
-    counts = n[0], n[1], sum(n[2:]), 0
-    name = c.kernel(
-        "matvec_several", "matvec_several", **quantized.type_of(c, a), ROWS=rows
-    )
+    counts = n[0], sum(n[1:2]), sum(n[2:]), 0
+    defines = quantized.type_of(c, a) | ({"BIASED": 1} if adds else {})
+    name = c.kernel("matvec_several", "matvec_several", **defines, ROWS=rows)
     given: tuple[Argument, ...] = strides, *x.inputs(a), a.ne[0], counts
-    c.launch(name, (groups,), *matrices, *given, *results, band, local=1)
-    for node in taken[1:]:
-        c.comes_early(node)
-    return 1
+    sums: tuple[Argument, ...] = ()
+    if adds:
+        biases = _filled([add.source(BIAS) for add in adds])
+        sums = *biases, *_filled([add.tensor for add in adds])
+    c.launch(name, (groups,), *matrices, *given, *results, band, *sums, local=1)
+
+
+def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
+    """The ADD of a bias to a product among some nodes, where it may come at once."""
+    for at, add in enumerate(nodes):
+        if add.tensor.op is Op.ADD and add.source(A).id == product.tensor.id:
+            y, bias, z = product.tensor, add.source(BIAS), add.tensor
+            others = [node for node in nodes[:at] if node is not product]
+            fits = (
+                bias.op is Op.NONE
+                and all_dense_f32(add)
+                and y.ne == bias.ne == z.ne
+                and (same_memory(y, z) or apart(y, z))
+                and all(apart(bias, t) for t in (y, z))
+                and c.may_come_first(others, add)
+            )
+            return add if fits else None
+    return None
 
 
 def next_of_row(nodes: Sequence[Node], row: Tensor, c: Compiler) -> Node | None:

@@ -100,6 +100,42 @@ def test_queries_keys_and_values_take_one_launch(opencl: OpenClDevice) -> None:
     check(opencl, case, 4)
 
 
+def biased(case: Case, y: Tensor, inplace: bool = False) -> Tensor:
+    over = y if inplace else None
+    return case.node(Op.ADD, [y, case.leaf(y.ne)], y.ne, inplace_over=over)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_products_and_their_biases_take_one_launch(
+    opencl: OpenClDevice, count: int, inplace: bool
+) -> None:
+    case = Case()
+    x = case.leaf((128, 1))
+    for n in (64, 19, 35)[:count]:
+        biased(case, product(case, x, n), inplace)
+    check(opencl, case, 2)
+
+
+def test_bias_of_one_product_alone_is_added_by_itself(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.leaf((128, 1))
+    biased(case, product(case, x, 64))
+    product(case, x, 64)
+    check(opencl, case, 3)
+
+
+def test_bias_whose_sum_takes_the_place_of_what_is_still_read_waits(
+    opencl: OpenClDevice,
+) -> None:
+    case = Case()
+    x, used = case.leaf((128, 1)), case.leaf((64, 1))
+    y = product(case, x, 64)
+    case.node(Op.SQR, [used], used.ne)
+    case.node(Op.ADD, [y, case.leaf(y.ne)], y.ne, inplace_over=used)
+    check(opencl, case, 4)
+
+
 def test_products_of_other_rows_or_types_are_left_alone(opencl: OpenClDevice) -> None:
     case = Case()
     x, other = case.leaf((256, 1)), case.leaf((256, 1))
@@ -179,6 +215,60 @@ def test_queries_and_keys_are_turned_in_one_launch(
     turned = case.node(Op.ROPE, [q, pos], q.ne, params=p)
     case.node(Op.SQR, [turned], q.ne)
     case.node(Op.ROPE, [k, pos], k.ne, params=p)
+    check(opencl, case, 3)
+
+
+def ropes_and_caches(
+    case: Case, type: GGMLType, mode: RopeMode, tokens: int, wrong: int = -1
+) -> None:
+    """Queries and keys turned, and keys and values put into caches of 9 rows."""
+    pos = case.leaf(np.arange(tokens) + 3, GGMLType.I32)
+    q, k, p = case.leaf((64, 6, tokens)), case.leaf((64, 2, tokens)), params(mode)
+    values = case.leaf((128, tokens))
+    case.node(Op.ROPE, [q, pos], q.ne, params=p)
+    keys = case.node(Op.ROPE, [k, pos], k.ne, params=p)
+    for i, rows in enumerate([case.view(keys, (128, tokens)), values]):
+        ids = np.array([7, 0, 4, 2, 5][:tokens])
+        at = case.leaf(ids + 9 * (i == wrong), GGMLType.I64)
+        cache = case.leaf(np.zeros((9, 128)), type)
+        ne, name = cache.ne, f"cache {i}"
+        sources = [rows, at, cache]
+        case.node(Op.SET_ROWS, sources, ne, type, inplace_over=cache, name=name)
+
+
+@pytest.mark.parametrize("mode", [RopeMode.NORMAL, RopeMode.NEOX])
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("type", [GGMLType.F16, Q8_0], ids=lambda type: type.name)
+def test_keys_are_turned_into_the_cache_in_one_launch(
+    opencl: OpenClDevice, type: GGMLType, tokens: int, mode: RopeMode
+) -> None:
+    case = Case()
+    ropes_and_caches(case, type, mode, tokens)
+    check(opencl, case, 2)  # and one for the angles
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_index_out_of_range_beside_ropes_names_its_node(
+    opencl: OpenClDevice, wrong: int
+) -> None:
+    case = Case()
+    ropes_and_caches(case, GGMLType.F16, RopeMode.NEOX, 1, wrong)
+    with pytest.raises(GraphError, match=f"'cache {wrong}': index 16 is out of range"):
+        run_case(opencl, case)
+
+
+def test_cache_that_is_read_before_it_is_set_waits(opencl: OpenClDevice) -> None:
+    """Here the queries are what the cache held."""
+    case = Case()
+    pos, p = case.leaf(np.array([3]), GGMLType.I32), params(RopeMode.NORMAL)
+    cache, k = case.leaf((128, 9)), case.leaf((64, 2, 1))
+    q = case.view(cache, (64, 2, 1))
+    case.node(Op.ROPE, [q, pos], q.ne, params=p)
+    keys = case.node(Op.ROPE, [k, pos], k.ne, params=p)
+    at = case.leaf(np.array([0]), GGMLType.I64)
+    for rows, into in ((case.view(keys, (128, 1)), cache), (k, case.leaf((128, 9)))):
+        rows = case.view(rows, (128, 1))
+        case.node(Op.SET_ROWS, [rows, at, into], into.ne, inplace_over=into)
     check(opencl, case, 3)
 
 

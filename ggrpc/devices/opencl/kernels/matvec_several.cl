@@ -4,6 +4,8 @@
 #include "functions.h"
 #include "matvec.cl"
 
+typedef global char *Bytes;
+
 // Some rows of a matrix: those of a band.
 INLINE void rows_of_band(Packed w, long stride, const global char *x,
                          const global float *scales, const global float *sums, long k,
@@ -12,22 +14,41 @@ INLINE void rows_of_band(Packed w, long stride, const global char *x,
         some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, scales, sums, k, y + i);
 }
 
+// With BIASED also the sums of a product and a bias, each in a place of its own.
+#ifdef BIASED
+#define BIASES                                                                         \
+    , Bytes b0, ulong b0_at, Bytes b1, ulong b1_at, Bytes b2, ulong b2_at, Bytes z0,   \
+        ulong z0_at, Bytes z1, ulong z1_at, Bytes z2, ulong z2_at
+#else
+#define BIASES
+#endif
+
+INLINE void add_bias(const global float *y, const global float *bias, global float *z,
+                     long first, long end) {
+    for (; first + 16 <= end; first += 16)
+        vstore16(vload16(0, y + first) + vload16(0, bias + first), 0, z + first);
+    for (; first < end; first++) z[first] = y[first] + bias[first];
+}
+
 // The groups of the first matrix come first; `n` has the rows of each.
+#define PICK(a, b, c) (is_first ? (a) : is_second ? (b) : (c))
+#define FLOATS_AT(x) ((global float *)PICK(x##0 + x##0_at, x##1 + x##1_at, x##2 + x##2_at))
 kernel void matvec_several(Packed w0, ulong w0_at, Packed w1, ulong w1_at, Packed w2,
                            ulong w2_at, long4 stride, const global char *x,
                            const global float *scales, const global float *sums, long k,
-                           long4 n, global char *y0, ulong y0_at, global char *y1,
-                           ulong y1_at, global char *y2, ulong y2_at, long band) {
+                           long4 n, Bytes y0, ulong y0_at, Bytes y1, ulong y1_at, Bytes y2,
+                           ulong y2_at, long band BIASES) {
     long group = get_group_id(0), one = (n.x + band - 1) / band;
     long two = one + (n.y + band - 1) / band;
     bool is_first = group < one, is_second = !is_first && group < two;
-    Packed w = is_first ? w0 + w0_at : is_second ? w1 + w1_at : w2 + w2_at;
-    global char *y = is_first ? y0 + y0_at : is_second ? y1 + y1_at : y2 + y2_at;
-    long step = is_first ? stride.x : is_second ? stride.y : stride.z;
-    long rows = is_first ? n.x : is_second ? n.y : n.z;
-    long first = (group - (is_first ? 0 : is_second ? one : two)) * band;
-    rows_of_band(w, step, x, scales, sums, k, (global float *)y, first,
-                 min(first + band, rows));
+    Packed w = PICK(w0 + w0_at, w1 + w1_at, w2 + w2_at);
+    long first = (group - PICK(0, one, two)) * band;
+    long end = min(first + band, PICK(n.x, n.y, n.z));
+    global float *y = FLOATS_AT(y);
+    rows_of_band(w, PICK(stride.x, stride.y, stride.z), x, scales, sums, k, y, first, end);
+#ifdef BIASED
+    add_bias(y, FLOATS_AT(b), FLOATS_AT(z), first, end);
+#endif
 }
 
 #ifdef GATED
@@ -51,9 +72,9 @@ INLINE void gated_band(Packed gate, Packed up, long gate_step, long up_step,
 
 kernel void matvec_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, long gate_step,
                          long up_step, const global char *x, const global float *scales,
-                         const global float *sums, long k, long n, global char *g,
-                         ulong g_at, global char *u, ulong u_at, global char *y,
-                         ulong y_at, long band, float slope, float limit, float shift) {
+                         const global float *sums, long k, long n, Bytes g, ulong g_at,
+                         Bytes u, ulong u_at, Bytes y, ulong y_at, long band, float slope,
+                         float limit, float shift) {
     long first = get_group_id(0) * band;
     gated_band(gate + gate_at, up + up_at, gate_step, up_step, x, scales, sums, k,
                (global float *)(g + g_at), (global float *)(u + u_at),
