@@ -64,6 +64,7 @@ INLINE float16 minima(Packed p) {
     return CONVERT(float16, LOAD(uchar16, p) >> (uchar)4) * half_at(p + 82);
 }
 INLINE void unpack(Packed p, uchar64 *w) {
+#pragma unroll
     for (int i = 0; i < 2; i++) {
         uchar64 bytes = twice(p + 16 + 32 * i);
         w[2 * i] = bit_pairs(bytes, 0);
@@ -82,6 +83,7 @@ INLINE float16 scales(Packed p) {
 }
 INLINE void unpack(Packed p, uchar64 *w) {
     uchar64 high = twice(p);
+#pragma unroll
     for (int i = 0; i < 4; i++) {
         uchar64 bit = join((uchar32)(1 << 2 * i), (uchar32)(2 << 2 * i));
         uchar64 bytes = twice(p + 32 + 32 * (i / 2));
@@ -89,23 +91,23 @@ INLINE void unpack(Packed p, uchar64 *w) {
     }
 }
 #elif TYPE == Q4_K || TYPE == Q5_K
-// Eight numbers of six bits: four in the low bits of `p`, the others split over the
-// nibbles of `rest` and the top bits of `p`.
-INLINE float16 six_bits(Packed p, uint rest) {
-    uint first = LOAD(uint, p);
-    uint last = (rest & 0x0f0f0f0f) | (first >> 2 & 0x30303030);
-    uchar8 all = AS(uchar8, (uint2)(first & 0x3f3f3f3f, last));
-    float8 numbers = CONVERT(float8, all);
+// Eight scales and eight minima of six bits: four of each in the low bits of 8 bytes, the
+// others split over the nibbles of 4 more and the top bits of those 8.
+INLINE uint4 six_bits(Packed p) {
+    ulong first = LOAD(ulong, p + 4), rest = LOAD(uint, p + 12);
+    ulong last = ((rest | rest >> 4 << 32) & 0x0f0f0f0f0f0f0f0f) |
+                 (first >> 2 & 0x3030303030303030);
+    return AS(uint4, (ulong2)(first & 0x3f3f3f3f3f3f3f3f, last));
+}
+INLINE float16 numbers_of(uint2 bytes) {
+    float8 numbers = CONVERT(float8, AS(uchar8, bytes));
     return (float16)(numbers, numbers);
 }
-INLINE float16 scales(Packed p) {
-    return six_bits(p + 4, LOAD(uint, p + 12)) * half_at(p);
-}
-INLINE float16 minima(Packed p) {
-    return six_bits(p + 8, LOAD(uint, p + 12) >> 4) * half_at(p + 2);
-}
+INLINE float16 scales(Packed p) { return numbers_of(six_bits(p).even) * half_at(p); }
+INLINE float16 minima(Packed p) { return numbers_of(six_bits(p).odd) * half_at(p + 2); }
 INLINE void unpack(Packed p, uchar64 *w) {
     Packed q = p + STEP_BYTES - 128;
+#pragma unroll
     for (int i = 0; i < 2; i++) {
         uchar64 bytes = LOAD(uchar64, q + 64 * i);
         w[2 * i] = low_nibbles(bytes);
@@ -113,6 +115,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
     }
 #if TYPE == Q5_K
     uchar64 high = twice(p + 16);
+#pragma unroll
     for (int i = 0; i < 4; i++) {
         int first = 4 * (i / 2) + i % 2;
         uchar64 bit = join((uchar32)(1 << first), (uchar32)(4 << first));
@@ -126,6 +129,7 @@ INLINE float16 scales(Packed p) {
 }
 INLINE void unpack(Packed p, uchar64 *w) {
     const uchar64 pairs = (uchar64)(0x30);
+#pragma unroll
     for (int i = 0; i < 2; i++) {
         uchar64 low = LOAD(uchar64, p + 64 * i);
         ushort32 high = AS(ushort32, twice(p + 128 + 32 * i));
@@ -143,6 +147,7 @@ INLINE float16 scales(Packed p) {
     return (float16)(s, s) * half_at(p);
 }
 INLINE void unpack(Packed p, uchar64 *w) {
+#pragma unroll
     for (int i = 0; i < 2; i++) {
         uchar64 bytes = LOAD(uchar64, p + 8 + 64 * i);
         w[2 * i] = look_up(table, low_nibbles(bytes));

@@ -84,6 +84,7 @@ INLINE float16 minima(Packed p) { return -halves_of(p + 2); }
 
 #if TYPE == Q8_0
 INLINE void unpack(Packed p, uchar64 *w) {
+#pragma unroll
     for (int i = 0; i < 2; i++) {
         Packed q = p + 2 + 2 * BYTES * i;
         w[i] = join(LOAD(uchar32, q), LOAD(uchar32, q + BYTES)) ^ (uchar64)(OFFSET);
