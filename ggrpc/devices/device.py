@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ggrpc.bounds import Region
-from ggrpc.devices.hashing import Chunks
+from ggrpc.devices.hashing import BlockHash
 from ggrpc.devices.profile import Profile
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
@@ -143,8 +143,8 @@ class Device(ABC):
             GgrpcError: something of it failed.
         """
 
-    def chunks(self) -> Chunks | None:
-        """What hashes chunks of bytes for a thread; None where it is no faster.
+    def block_hash(self) -> BlockHash | None:
+        """What hashes blocks of bytes for a thread; None where it is no faster.
 
         Raises:
             DeviceError: it cannot be used.

@@ -11,6 +11,7 @@ import pyopencl as cl
 
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
+from ggrpc.devices.hashing import BlockHash
 from ggrpc.devices.opencl.buffer import (
     READ_WRITE,
     DeviceBuffer,
@@ -19,7 +20,7 @@ from ggrpc.devices.opencl.buffer import (
 )
 from ggrpc.devices.opencl.build import Builder, failures_named, first_line
 from ggrpc.devices.opencl.discovery import Found
-from ggrpc.devices.opencl.hashing import OpenClChunks
+from ggrpc.devices.opencl.hashing import OpenClChunks, ProcessorHash
 from ggrpc.devices.opencl.program import Compiler, OpenClProgram
 from ggrpc.devices.opencl.room import Room
 from ggrpc.devices.opencl.traits import Traits, traits_of
@@ -88,9 +89,9 @@ class OpenClDevice(Device):
             return self._allocate_shared(size)
         return self._allocate_own(size)
 
-    def chunks(self) -> OpenClChunks:
-        shares = self.traits.shares_memory
-        return OpenClChunks(self._context, self.builder, self.name, shares)
+    def block_hash(self) -> BlockHash:
+        hashes = ProcessorHash if self.traits.is_processor else OpenClChunks
+        return hashes(self._context, self.builder, self.name)
 
     def supports(self, node: Node) -> bool:
         return self.cpu.supports(node)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ggrpc.devices.catalogue import Choices, open_best
 from ggrpc.devices.device import Device
-from ggrpc.devices.hashing import Chunks
+from ggrpc.devices.hashing import BlockHash
 from ggrpc.engine.cache.hash import Bytes, Hasher, fnv1a
 from ggrpc.errors import GgrpcError
 
@@ -24,7 +24,7 @@ class Hashing:
 
     Args:
         devices: opens devices when the first hasher is wanted. The first that can hash
-            chunks helps; numpy alone does it where there is none.
+            helps; numpy alone does it where there is none.
     """
 
     def __init__(self, devices: Callable[[], Sequence[Device]] = tuple) -> None:
@@ -36,9 +36,9 @@ class Hashing:
 
     def hasher(self) -> Hasher:
         """Of no bytes so far; a thread that has a new one is done with its last."""
-        if not hasattr(self._own, "chunks"):
-            self._own.chunks = self._chunks()
-        return Hasher(self._own.chunks)
+        if not hasattr(self._own, "fast"):
+            self._own.fast = self._fast()
+        return Hasher(self._own.fast)
 
     def of(self, data: Bytes) -> int:
         """The hash of bytes that are there already."""
@@ -46,13 +46,13 @@ class Hashing:
         hasher.update(data)
         return hasher.value
 
-    def _chunks(self) -> Chunks | None:
+    def _fast(self) -> BlockHash | None:
         with self._lock:
             try:
                 if not self._is_open:
                     self._is_open = True
                     self._device = _proved(self._open_devices())
-                return self._device.chunks() if self._device else None
+                return self._device.block_hash() if self._device else None
             except GgrpcError as error:
                 log.warning("%s: numpy hashes instead", error)
                 return None
@@ -66,11 +66,11 @@ def hashing_for(size: int) -> Hashing:
 
 
 def _proved(devices: Sequence[Device]) -> Device | None:
-    """The first that can hash chunks, and does it right."""
+    """The first that can hash, and does it right."""
     for device in devices:
-        if chunks := device.chunks():
-            data = np.random.default_rng(0).bytes(2 * chunks.least)
-            hasher = Hasher(chunks)
+        if fast := device.block_hash():
+            data = np.random.default_rng(0).bytes(2 * fast.least)
+            hasher = Hasher(fast)
             hasher.update(data)
             if hasher.value == fnv1a(data):
                 return device

@@ -1,4 +1,4 @@
-"""Chunks hashed by kernels, by numpy, and one byte after the other."""
+"""Bytes hashed by kernels, by numpy, and one after the other."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ def test_numpy_hashes_each_chunk_from_its_start() -> None:
 
 
 def test_kernels_hash_each_chunk_from_its_start(opencl: OpenClDevice) -> None:
-    check_each(opencl.chunks())
+    context = opencl.queue.context
+    check_each(OpenClChunks(context, opencl.builder, opencl.name))
 
 
 @pytest.mark.parametrize("byte", [0, 1, 0x7F, 0x80, 0xFF])
 def test_sums_of_the_largest_changes_fit(opencl: OpenClDevice, byte: int) -> None:
     data = bytes([byte]) * LEAST
-    hasher = Hasher(opencl.chunks())
+    hasher = Hasher(opencl.block_hash())
     hasher.update(data)
     assert hasher.value == serial(data)
 
@@ -60,7 +61,7 @@ def test_odd_sizes_from_odd_places_give_the_serial_hash(
     opencl: OpenClDevice, more: int
 ) -> None:
     data = np.random.default_rng(more + 1).bytes(LEAST + more + 3)
-    hasher = Hasher(opencl.chunks())
+    hasher = Hasher(opencl.block_hash())
     hasher.update(memoryview(data)[3:])
     assert hasher.value == serial(data[3:])
 
@@ -68,7 +69,7 @@ def test_odd_sizes_from_odd_places_give_the_serial_hash(
 @pytest.mark.parametrize("more", [0, 1, LEAST + 7, BLOCK + LEAST - 1])
 def test_several_blocks_give_the_hash_of_numpy(opencl: OpenClDevice, more: int) -> None:
     data = memoryview(np.random.default_rng(more).bytes(BLOCK + more))
-    fast, plain = Hasher(opencl.chunks()), Hasher()
+    fast, plain = Hasher(opencl.block_hash()), Hasher()
     for hasher in fast, plain:
         hasher.update(data[:1001])
         hasher.update(data[1001:])
@@ -81,7 +82,7 @@ def test_driver_that_fails_is_a_device_error(
     def fail(*arguments: object, **named: object) -> None:
         raise cl.RuntimeError("the card has gone")
 
-    chunks = opencl.chunks()
+    fast = opencl.block_hash()
     monkeypatch.setattr(cl, "enqueue_copy", fail)
     with pytest.raises(DeviceError, match=rf"{opencl.name}: the card has gone"):
-        chunks.hashes(np.zeros(chunks.group, np.uint8))
+        fast.update(BASIS, np.zeros(fast.least, np.uint8))

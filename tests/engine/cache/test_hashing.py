@@ -25,7 +25,7 @@ class Helper(CpuDevice):
         wrong: what it adds to each chunk's hash.
 
     Attributes:
-        opened: threads that got chunks of it.
+        opened: threads that hash with it.
     """
 
     def __init__(self, lives: int = 1 << 30, wrong: int = 0) -> None:
@@ -34,7 +34,7 @@ class Helper(CpuDevice):
         self.wrong = np.uint64(wrong)
         self.opened: list[int] = []
 
-    def chunks(self) -> Chunks:
+    def block_hash(self) -> Chunks:
         self.opened.append(threading.get_ident())
         return _Helping(self)
 
@@ -65,7 +65,7 @@ def test_a_device_helps(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_each_thread_has_chunks_of_its_own() -> None:
+def test_each_thread_has_help_of_its_own() -> None:
     helper = Helper()
     hashing = Hashing(lambda: [helper])
     hashing.of(DATA)
@@ -88,7 +88,7 @@ def test_a_device_that_fails_costs_only_its_help(
     lives: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     hashing = Hashing(lambda: [Helper(lives)])
-    data = noise(3 << 20)
+    data = noise(9 << 20)  # three blocks
     assert hashing.of(data) == fnv1a(data)
     assert "the card has gone" in caplog.text
 

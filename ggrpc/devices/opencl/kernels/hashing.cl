@@ -1,5 +1,6 @@
-// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item,
-// with a PROCESSOR's instructions where it is one.
+// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item: one
+// of each group, or on a PROCESSOR one that goes through all groups, with what it has of
+// them in the nearest cache.
 
 #include "vectors.h"
 
@@ -41,10 +42,7 @@ INLINE void turn(ushort16 *v) {
 }
 
 // Two bytes of each chunk of a group side by side, then the next two, and so on.
-kernel void columns(global const uchar *data, global ushort16 *columns) {
-    size_t group = get_global_id(0);
-    data += group * GROUP * SIZE;
-    columns += group * GROUP * SIZE / sizeof(ushort16);
+INLINE void to_columns(Packed data, global ushort16 *columns) {
     for (int at = 0; at < SIZE; at += sizeof(ushort8))
         for (int side = 0; side < 2; side++) {
             Packed p = data + side * 16 * SIZE + at;
@@ -64,14 +62,11 @@ kernel void columns(global const uchar *data, global ushort16 *columns) {
 
 // The low bytes to which `starts` lead, with each value of the two bits from `bit` on.
 // What is in the upper half of a number never gets into the lower one.
-kernel void lows(global const ushort32 *columns, global const uchar32 *starts, int bit,
-                 global uchar32 *ends) {
-    size_t group = get_global_id(0), groups = get_global_size(0);
-    columns += group * SIZE / 2;
+INLINE void to_lows(const global ushort32 *columns, uchar32 starts, int bit,
+                    global uchar32 *ends, size_t pitch) {
     ushort32 low[4];
 #pragma unroll
-    for (int k = 0; k < 4; k++)
-        low[k] = CONVERT(ushort32, starts[group]) | (ushort)(k << bit);
+    for (int k = 0; k < 4; k++) low[k] = CONVERT(ushort32, starts) | (ushort)(k << bit);
     for (int i = 0; i < SIZE / 2; i++) {
         ushort32 bytes = columns[i], next = bytes >> (ushort)8;
 #pragma unroll
@@ -79,7 +74,7 @@ kernel void lows(global const ushort32 *columns, global const uchar32 *starts, i
             low[k] = ((low[k] ^ bytes) * LOW_PRIME ^ next) * LOW_PRIME;
     }
 #pragma unroll
-    for (int k = 0; k < 4; k++) ends[k * groups + group] = CONVERT(uchar32, low[k]);
+    for (int k = 0; k < 4; k++) ends[k * pitch] = CONVERT(uchar32, low[k]);
 }
 
 // What the digits of sums are worth together.
@@ -92,11 +87,9 @@ INLINE void add_digits(ulong8 *whole, const int8 *sums) {
 // The hash of each chunk of half a group: h = lift * h + the sum of power * change over a
 // section, where a change is what a byte does to the low byte, and `powers` has four
 // digits of 16 bits, signed, for each of its bytes, two bytes together.
-kernel void hashes(global const ushort16 *columns, global const uchar16 *starts,
-                   constant uint *powers, ulong lift, global ulong8 *hashes) {
-    size_t side = get_global_id(0);
-    columns += side / 2 * SIZE + side % 2;
-    ushort16 low = CONVERT(ushort16, starts[side]);
+INLINE void to_hashes(const global ushort16 *columns, uchar16 starts, constant uint *powers,
+                      ulong lift, global ulong8 *hashes) {
+    ushort16 low = CONVERT(ushort16, starts);
     ulong8 lo = CONVERT(ulong8, low.lo), hi = CONVERT(ulong8, low.hi);
     for (int section = 0; section < SIZE / SECTION; section++) {
         int8 first[4] = {0}, second[4] = {0};
@@ -121,6 +114,64 @@ kernel void hashes(global const ushort16 *columns, global const uchar16 *starts,
         lo = lo * lift + SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
         hi = hi * lift + SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
-    hashes[2 * side] = lo;
-    hashes[2 * side + 1] = hi;
+    hashes[0] = lo;
+    hashes[1] = hi;
 }
+
+#if PROCESSOR
+// Settles three bits of each chunk's start: those to which the chunk before leads. The
+// highest of them was not tried: it is the same in the end as in the start.
+INLINE void settle(uint value, int bit, const global uchar *ends, global uchar *starts) {
+    for (int i = 0; i < GROUP; i++) {
+        uint three = value >> bit & 7;
+        starts[i] |= three << bit;
+        value = ends[(three & 3) * GROUP + i] ^ (three & 4) << bit;
+    }
+}
+
+// The hash of all groups after `value`. The rest is room for one group; `power` is what a
+// chunk multiplies what was there before it by.
+kernel void hash(Packed data, ulong groups, constant uint *powers, ulong lift, ulong power,
+                 global ushort32 *columns, global uchar32 *starts, global uchar32 *ends,
+                 global ulong8 *hashes, global ulong *value) {
+    const global uchar *start = (const global uchar *)starts;
+    const global uchar16 *sides = (const global uchar16 *)starts;
+    const global ulong *chunk = (const global ulong *)hashes;
+    ulong so_far = *value;
+    for (; groups > 0; groups--, data += GROUP * SIZE) {
+        for (int i = 0; i < GROUP * SIZE; i += 64)  // there may be nothing: no harm
+            __builtin_prefetch((const void *)(ulong)(data + GROUP * SIZE + i));
+        to_columns(data, (global ushort16 *)columns);
+        *starts = 0;
+        for (int bit = 0; bit < 8; bit += 3) {
+            to_lows(columns, *starts, bit, ends, 1);
+            settle(so_far, bit, (const global uchar *)ends, (global uchar *)starts);
+        }
+        for (int side = 0; side < 2; side++)
+            to_hashes((const global ushort16 *)columns + side, sides[side], powers, lift,
+                      hashes + 2 * side);
+        for (int i = 0; i < GROUP; i++)
+            so_far = so_far * power + chunk[i] - start[i] * power;
+    }
+    *value = so_far;
+}
+#else
+kernel void columns(Packed data, global ushort16 *columns) {
+    size_t group = get_global_id(0);
+    to_columns(data + group * GROUP * SIZE, columns + group * SIZE);
+}
+
+kernel void lows(const global ushort32 *columns, const global uchar32 *starts, int bit,
+                 global uchar32 *ends) {
+    size_t group = get_global_id(0);
+    to_lows(columns + group * SIZE / 2, starts[group], bit, ends + group,
+            get_global_size(0));
+}
+
+kernel void hashes(const global ushort16 *columns, const global uchar16 *starts,
+                   constant uint *powers, ulong lift, global ulong8 *hashes) {
+    size_t side = get_global_id(0);
+    to_hashes(columns + side / 2 * SIZE + side % 2, starts[side], powers, lift,
+              hashes + 2 * side);
+}
+#endif
