@@ -6,10 +6,11 @@ Files are read, not mapped: a mapped file that somebody cuts short kills the pro
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from zlib_ng import zlib_ng
 
 from ggrpc.engine.cache.hash import Hasher
 from ggrpc.engine.cache.index import Stamp
@@ -25,7 +26,7 @@ class TornError(GgrpcError):
 
 def crc_of(view: memoryview, crc: int = 0) -> int:
     """The CRC-32 of bytes, after others of which it was `crc`."""
-    return zlib.crc32(view, crc)
+    return zlib_ng.crc32(view, crc)
 
 
 def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+from zlib_ng import zlib_ng
 
 from ggrpc.errors import ConfigError, RecordingError
 
@@ -60,9 +61,9 @@ class ChunkWriter:
             RecordingError: the disk is full, or gone.
         """
         head = _HEAD.pack(kind, sum(map(len, pieces)))
-        crc = zlib.crc32(head)
+        crc = zlib_ng.crc32(head)
         for piece in pieces:
-            crc = zlib.crc32(piece, crc)
+            crc = zlib_ng.crc32(piece, crc)
         self._write([head, *pieces, _CRC.pack(crc)])
 
     def close(self) -> None:
@@ -161,7 +162,7 @@ class ChunkReader:
         """
         size = _HEAD.size + chunk.size
         whole = self._bytes(chunk.at - _HEAD.size, size + _CRC.size)
-        if _CRC.pack(zlib.crc32(memoryview(whole)[:size])) != whole[size:]:
+        if _CRC.pack(zlib_ng.crc32(memoryview(whole)[:size])) != whole[size:]:
             raise RecordingError(
                 f"{self._path}: the checksum of {chunk.size} bytes at {chunk.at} is "
                 "wrong; the file was damaged, record it anew"
