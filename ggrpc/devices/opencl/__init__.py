@@ -6,6 +6,7 @@ from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
     activations,
     arithmetic,
     attention,
+    attention_row,
     copies,
     experts,
     linear_attention,

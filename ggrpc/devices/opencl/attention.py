@@ -45,8 +45,8 @@ def flash_attn(node: Node, c: Compiler) -> None:
     """Append the attention; on a processor a work-item has one query and head."""
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
-    extras = _extras(node.src[MASK], node.src[SINKS])
-    slopes = _slopes(q.ne[2], node.params.max_bias, c)
+    extras = extras_of(node.src[MASK], node.src[SINKS])
+    slopes = slopes_of_heads(q.ne[2], node.params.max_bias, c)
     if not c.traits.is_processor:
         gpu_attention.flash_attn(node, c, slopes, extras)
         return
@@ -69,7 +69,8 @@ def flash_attn(node: Node, c: Compiler) -> None:
     )
 
 
-def _accepts_soft_max(node: Node) -> bool:
+def accepts_soft_max(node: Node) -> bool:
+    """Whether there is a kernel for a SOFT_MAX."""
     mask = node.src[SOFT_MAX_MASK]
     return (
         dense_f32(node.source(A))
@@ -78,22 +79,22 @@ def _accepts_soft_max(node: Node) -> bool:
     )
 
 
-@kernel(Op.SOFT_MAX, accepts=_accepts_soft_max)
+@kernel(Op.SOFT_MAX, accepts=accepts_soft_max)
 def soft_max(node: Node, c: Compiler) -> None:
     """Append the weights, a work-group a row."""
     x, y = node.source(A), node.tensor
     mask, sinks = node.src[SOFT_MAX_MASK], node.src[SOFT_MAX_SINKS]
-    name = c.kernel("soft_max", "soft_max", **_extras(mask, sinks))
+    name = c.kernel("soft_max", "soft_max", **extras_of(mask, sinks))
     mask = mask or x
     c.launch(
         name,
         (rows_of(y),),
         *(x, mask, sinks or x, y, y.ne, x.nb, mask.ne, mask.nb, y.nb),
-        *(_slopes(x.ne[2], node.params.max_bias, c), node.params.scale),
+        *(slopes_of_heads(x.ne[2], node.params.max_bias, c), node.params.scale),
     )
 
 
-def _extras(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
+def extras_of(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
     """What a kernel is specialised by: the type of the mask, and whether there are."""
     defines: dict[str, Define] = {}
     if mask is not None:
@@ -103,7 +104,7 @@ def _extras(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
     return defines
 
 
-def _slopes(heads: int, max_bias: float, c: Compiler) -> cl.Buffer:
+def slopes_of_heads(heads: int, max_bias: float, c: Compiler) -> cl.Buffer:
     """What each head multiplies the mask by: float32 (heads,)."""
 
     def make() -> cl.Buffer:

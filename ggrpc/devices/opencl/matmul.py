@@ -17,6 +17,7 @@ from ggrpc.types import FLOATS
 MOST_MATRICES = 64  # of quantized ones, each is a launch
 
 ROWS = 4  # of the matrix, read side by side
+FEW, LONG = 8, 128  # rows of b, and columns, for which a panel is not worth it
 PANEL = 32  # rows of the matrix that a work-group of matmat_float.cl has,
 CHUNK = 1024
 
@@ -44,6 +45,8 @@ def mul_mat(node: Node, c: Compiler) -> None:
             quantized.multiply(c, *matrix)
     elif rows == 1:
         _times_row(c, a, b, y)
+    elif rows <= FEW and a.ne[0] >= LONG:
+        _times_few(c, a, b, y, 1 << (rows - 1).bit_length())
     else:
         _times_rows(c, a, b, y, quantized.tile_of(c, rows))
 
@@ -55,6 +58,16 @@ def _times_row(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
         "matvec_float", "matvec_float", **quantized.type_of(c, a), ROWS=ROWS
     )
     c.launch(name, groups, a, a.ne, a.nb, b, b.nb, y, y.nb, band, local=1)
+
+
+def _times_few(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
+    matrices = a.ne[2] * a.ne[3]
+    band = -(-a.ne[1] * matrices // (c.traits.units * c.traits.shapes.bands))
+    groups = -(-a.ne[1] // band), matrices
+    name = c.kernel(
+        "matfew_float", "matfew_float", **quantized.type_of(c, a), TILE=tile
+    )
+    c.launch(name, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, band, local=1)
 
 
 def _times_rows(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:

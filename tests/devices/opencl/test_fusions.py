@@ -12,6 +12,7 @@ from ggrpc.errors import GraphError
 from ggrpc.op import GluOp, Op
 from ggrpc.ops.activations import GluParams
 from ggrpc.ops.arithmetic import ScaleParams
+from ggrpc.ops.attention import SoftMaxParams
 from ggrpc.ops.norms import NormParams
 from ggrpc.ops.rope import RopeMode
 from ggrpc.tensor import Tensor
@@ -383,3 +384,64 @@ def test_glu_over_the_row_that_it_came_from_is_right(opencl: OpenClDevice) -> No
     glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
     case.node(Op.GLU, [gate, up], x.ne, params=glu, inplace_over=x)
     check(opencl, case, 2)
+
+
+def attention_of_one(
+    case: Case, n_kv: int, *, joined: bool = True, inplace: bool = True
+) -> Tensor:
+    """Attention of 6 queries, of which 3 share keys and values of 32 numbers."""
+    q, mask = case.leaf((32, 1, 6)), case.leaf((n_kv, 1))
+    k, v = (case.leaf(ne, GGMLType.F16) for ne in ((32, n_kv, 2), (n_kv, 32, 2)))
+    scores = case.node(Op.MUL_MAT, [k, q], (n_kv, 1, 6))
+    over = scores if inplace else None
+    weights = case.node(
+        Op.SOFT_MAX,
+        [scores, mask],
+        scores.ne,
+        params=SoftMaxParams(0.25, 0),
+        inplace_over=over,
+    )
+    sums = case.node(Op.MUL_MAT, [v, weights], q.ne)
+    heads = case.view(sums, (32, 6), sums.nb[::2])
+    return case.node(Op.CONT, [heads], (192,)) if joined else sums
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("n_kv", [1, 17, 256])
+def test_attention_of_one_token_takes_one_launch(
+    opencl: OpenClDevice, n_kv: int, inplace: bool
+) -> None:
+    case = Case()
+    attention_of_one(case, n_kv, inplace=inplace)
+    check(opencl, case, 1)
+
+
+def test_attention_whose_heads_are_not_joined_takes_one_launch(
+    opencl: OpenClDevice,
+) -> None:
+    case = Case()
+    sums = attention_of_one(case, 33, joined=False)
+    case.node(Op.SQR, [sums], sums.ne)
+    check(opencl, case, 2)
+
+
+def test_attention_is_rounded_for_the_product_that_follows(
+    opencl: OpenClDevice,
+) -> None:
+    case = Case()
+    joined = attention_of_one(case, 40)
+    product(case, joined, 37)
+    product(case, joined, 12, Q4_0)
+    check(opencl, case, 3)
+
+
+def test_attention_over_its_queries_is_left_alone(opencl: OpenClDevice) -> None:
+    """Another head may still need them."""
+    case = Case()
+    k, v = (case.leaf(ne, GGMLType.F16) for ne in ((32, 8, 1), (8, 32, 1)))
+    q, mask = case.leaf((32, 1, 2)), case.leaf((8, 1))
+    scores = case.node(Op.MUL_MAT, [k, q], (8, 1, 2))
+    soft_max = SoftMaxParams(1, 0)
+    weights = case.node(Op.SOFT_MAX, [scores, mask], scores.ne, params=soft_max)
+    case.node(Op.MUL_MAT, [v, weights], q.ne, inplace_over=q)
+    check(opencl, case, 3)

@@ -58,10 +58,10 @@ INLINE uchar64 bit_pairs(uchar64 bytes, int shift) {
 
 #if TYPE == Q2_K
 INLINE float16 scales(Packed p) {
-    return CONVERT(float16, LOAD(uchar16, p) & (uchar)15) * half_at(p + 80);
+    return CONVERT(float16, LOOSE(uchar16, p) & (uchar)15) * half_at(p + 80);
 }
 INLINE float16 minima(Packed p) {
-    return CONVERT(float16, LOAD(uchar16, p) >> (uchar)4) * half_at(p + 82);
+    return CONVERT(float16, LOOSE(uchar16, p) >> (uchar)4) * half_at(p + 82);
 }
 INLINE void unpack(Packed p, uchar64 *w) {
 #pragma unroll
@@ -74,7 +74,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
 #elif TYPE == Q3_K
 // Sixteen scales of six bits: the low four as nibbles of 8 bytes, the others in 4.
 INLINE float16 scales(Packed p) {
-    ulong low = LOAD(ulong, p + 96), high = LOAD(uint, p + 104);
+    ulong low = LOOSE(ulong, p + 96), high = LOOSE(uint, p + 104);
     const ulong nibbles = 0x0f0f0f0f0f0f0f0f, pairs = 0x0303030303030303;
     ulong a = (low & nibbles) | ((high | high >> 2 << 32) & pairs) << 4;
     ulong b = (low >> 4 & nibbles) | ((high >> 4 | high >> 6 << 32) & pairs) << 4;
@@ -94,7 +94,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
 // Eight scales and eight minima of six bits: four of each in the low bits of 8 bytes, the
 // others split over the nibbles of 4 more and the top bits of those 8.
 INLINE uint4 six_bits(Packed p) {
-    ulong first = LOAD(ulong, p + 4), rest = LOAD(uint, p + 12);
+    ulong first = LOOSE(ulong, p + 4), rest = LOOSE(uint, p + 12);
     ulong last = ((rest | rest >> 4 << 32) & 0x0f0f0f0f0f0f0f0f) |
                  (first >> 2 & 0x3030303030303030);
     return AS(uint4, (ulong2)(first & 0x3f3f3f3f3f3f3f3f, last));
@@ -109,7 +109,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
     Packed q = p + STEP_BYTES - 128;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        uchar64 bytes = LOAD(uchar64, q + 64 * i);
+        uchar64 bytes = LOOSE(uchar64, q + 64 * i);
         w[2 * i] = low_nibbles(bytes);
         w[2 * i + 1] = high_nibbles(bytes);
     }
@@ -125,13 +125,13 @@ INLINE void unpack(Packed p, uchar64 *w) {
 }
 #elif TYPE == Q6_K
 INLINE float16 scales(Packed p) {
-    return CONVERT(float16, AS(char16, LOAD(uchar16, p + 192))) * half_at(p + 208);
+    return CONVERT(float16, AS(char16, LOOSE(uchar16, p + 192))) * half_at(p + 208);
 }
 INLINE void unpack(Packed p, uchar64 *w) {
     const uchar64 pairs = (uchar64)(0x30);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        uchar64 low = LOAD(uchar64, p + 64 * i);
+        uchar64 low = LOOSE(uchar64, p + 64 * i);
         ushort32 high = AS(ushort32, twice(p + 128 + 32 * i));
         ushort32 a = high << words(4, 2), b = high >> words(0, 2);
         w[2 * i] = low_nibbles(low) | (AS(uchar64, a) & pairs);
@@ -140,7 +140,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
 }
 #elif TYPE == IQ4_XS
 INLINE float16 scales(Packed p) {
-    uint low = LOAD(uint, p + 4), high = LOAD(ushort, p + 2);
+    uint low = LOOSE(uint, p + 4), high = LOOSE(ushort, p + 2);
     uint8 at = (uint8)(0, 1, 2, 3, 4, 5, 6, 7);
     uint8 numbers = ((uint8)(low) >> 4 * at & 15) | ((uint8)(high) >> 2 * at & 3) << 4;
     float8 s = CONVERT(float8, numbers) - 32;
@@ -149,7 +149,7 @@ INLINE float16 scales(Packed p) {
 INLINE void unpack(Packed p, uchar64 *w) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        uchar64 bytes = LOAD(uchar64, p + 8 + 64 * i);
+        uchar64 bytes = LOOSE(uchar64, p + 8 + 64 * i);
         w[2 * i] = look_up(table, low_nibbles(bytes));
         w[2 * i + 1] = look_up(table, high_nibbles(bytes));
     }

@@ -59,9 +59,9 @@
 
 // The half floats at a place in each of four blocks; the other lanes are copies.
 INLINE float16 halves_of(Packed p) {
-    ulong bits = LOAD(ushort, p) | (ulong)LOAD(ushort, p + BYTES) << 16 |
-                 (ulong)LOAD(ushort, p + 2 * BYTES) << 32 |
-                 (ulong)LOAD(ushort, p + 3 * BYTES) << 48;
+    ulong bits = LOOSE(ushort, p) | (ulong)LOOSE(ushort, p + BYTES) << 16 |
+                 (ulong)LOOSE(ushort, p + 2 * BYTES) << 32 |
+                 (ulong)LOOSE(ushort, p + 3 * BYTES) << 48;
     ulong4 copies = bits;
     return HALVES(AS(short16, copies));
 }
@@ -87,7 +87,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         Packed q = p + 2 + 2 * BYTES * i;
-        w[i] = join(LOAD(uchar32, q), LOAD(uchar32, q + BYTES)) ^ (uchar64)(OFFSET);
+        w[i] = join(LOOSE(uchar32, q), LOOSE(uchar32, q + BYTES)) ^ (uchar64)(OFFSET);
     }
 }
 #else
@@ -97,8 +97,8 @@ INLINE void unpack(Packed p, uchar64 *w) {
     w[1] = high_nibbles(bytes);
 #ifdef HIGH_BITS
     Packed h = p + HIGH_BITS;
-    ulong a = LOAD(uint, h), b = LOAD(uint, h + BYTES);
-    ulong c = LOAD(uint, h + 2 * BYTES), d = LOAD(uint, h + 3 * BYTES);
+    ulong a = LOOSE(uint, h), b = LOOSE(uint, h + BYTES);
+    ulong c = LOOSE(uint, h + 2 * BYTES), d = LOOSE(uint, h + 3 * BYTES);
     w[0] |= of_bits((a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48, 16);
     w[1] |= of_bits(a >> 16 | (b >> 16) << 16 | (c >> 16) << 32 | (d >> 16) << 48, 16);
 #elif TYPE == IQ4_NL || TYPE == MXFP4

@@ -3,7 +3,7 @@
 #include "vectors.h"
 
 OUTER void dots_of(Packed w, const global char *x, global int16 *y) {
-    *y = WHOLE(DOT((Dots)(0), LOAD(uchar64, w), AS(char64, LOAD(uchar64, x))));
+    *y = WHOLE(DOT((Dots)(0), LOOSE(uchar64, w), AS(char64, LOOSE(uchar64, x))));
 }
 
 kernel void dots(Packed w, const global char *x, global int16 *y) {

@@ -16,6 +16,5 @@ kernel void experts_matvec_float(Packed w, ulong w_at, long4 w_ne, long4 w_nb, P
     Packed matrix = w + w_at + id * w_nb.z;
     Packed x = b + b_at + slot % b_ne.y * b_nb.y + token * b_nb.z;
     Floats out = floats_of(y, y_at, y_nb, (long4)(0, slot, token, 0));
-    for (long i = first; i < end; i += ROWS)
-        some_rows(matrix + i * w_nb.y, w_nb.y, min((long)ROWS, end - i), x, w_ne.x, out + i);
+    rows_times(matrix, w_nb.y, first, end, x, w_ne.x, out);
 }

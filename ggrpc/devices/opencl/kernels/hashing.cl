@@ -49,8 +49,8 @@ INLINE void to_columns(Packed data, global ushort16 *columns) {
             ushort16 v[8];
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                v[i].lo = LOAD(ushort8, p + i * SIZE);
-                v[i].hi = LOAD(ushort8, p + (i + 8) * SIZE);
+                v[i].lo = LOOSE(ushort8, p + i * SIZE);
+                v[i].hi = LOOSE(ushort8, p + (i + 8) * SIZE);
             }
             turn(v);
             turn(v);

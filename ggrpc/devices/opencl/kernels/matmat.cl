@@ -95,7 +95,7 @@ INLINE void load_or_zero(const Panel *p, const global float *y, int tokens, floa
 INLINE void store(const Panel *p, const float16 *acc, int tokens, global float *y) {
     if (tokens == TILE && p->count == 16) {
 #pragma unroll
-        for (int t = 0; t < TILE; t++) STORE(float16, y + t * p->pitch, acc[t]);
+        for (int t = 0; t < TILE; t++) SET_LOOSE(float16, y + t * p->pitch, acc[t]);
         return;
     }
     union {

@@ -5,6 +5,7 @@
 // at a time.
 
 #include "plain.h"
+#include "rows_of_b.h"
 #include "transpose.h"
 
 // Sixteen rows; of them `count` are there.
@@ -88,12 +89,7 @@ kernel void matmat_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b,
         for (long token = 0; token < tokens; token += TILE) {
             Packed x[TILE];
             global float *out[TILE];
-            for (int t = 0; t < TILE; t++) {
-                long at = min(token + t, tokens - 1);
-                long j1 = at % b_ne.y, j2 = at / b_ne.y % r2, j3 = at / (b_ne.y * r2);
-                x[t] = from + 4 * start + j1 * b_nb.y + j2 * b_nb.z + j3 * b_nb.w;
-                out[t] = (global float *)(to + j1 * y_nb.y + j2 * y_nb.z + j3 * y_nb.w);
-            }
+            rows_from(token, tokens, r2, from + 4 * start, b_ne, b_nb, x, to, y_nb, out);
             multiply(panel, x, columns, count, out, min((long)TILE, tokens - token),
                      start > 0);
         }

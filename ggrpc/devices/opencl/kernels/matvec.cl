@@ -6,8 +6,8 @@
 INLINE void ordered(const global char *x, char64 *v) {
 #pragma unroll
     for (int i = 0; i < REGISTERS; i += 2) {
-        ulong8 a = AS(ulong8, LOAD(uchar64, x + 64 * i));
-        ulong8 b = AS(ulong8, LOAD(uchar64, x + 64 * i + 64));
+        ulong8 a = AS(ulong8, LOOSE(uchar64, x + 64 * i));
+        ulong8 b = AS(ulong8, LOOSE(uchar64, x + 64 * i + 64));
 #if ORDER == HALVED
         v[i] = AS(char64, SHUFFLE(a, b, 0, 1, 4, 5, 8, 9, 12, 13));
         v[i + 1] = AS(char64, SHUFFLE(a, b, 2, 3, 6, 7, 10, 11, 14, 15));
@@ -56,10 +56,10 @@ INLINE void to_lanes(float16 s, float16 *lanes) {
 // The scales of the bytes, one for each SUB.
 INLINE float16 scales_of(const global float *scales) {
 #if STEP == 128
-    float4 s = LOAD(float4, scales);
+    float4 s = LOOSE(float4, scales);
     return (float16)(s, s, s, s);
 #else
-    float8 s = LOAD(float8, scales);
+    float8 s = LOOSE(float8, scales);
 #if SUB == 32
     return (float16)(s, s);
 #else
@@ -72,11 +72,11 @@ INLINE float16 scales_of(const global float *scales) {
 // `factors` times the sum of the bytes.
 INLINE void take(float16 factors, const global float *sums, float16 *acc) {
 #if SUBS == 16
-    *acc = *acc - factors * LOAD(float16, sums);
+    *acc = *acc - factors * LOOSE(float16, sums);
 #elif SUBS == 8
-    acc->lo = acc->lo - factors.lo * LOAD(float8, sums);
+    acc->lo = acc->lo - factors.lo * LOOSE(float8, sums);
 #else
-    acc->lo.lo = acc->lo.lo - factors.lo.lo * LOAD(float4, sums);
+    acc->lo.lo = acc->lo.lo - factors.lo.lo * LOOSE(float4, sums);
 #endif
 }
 

@@ -3,8 +3,8 @@
 #include "plain.h"
 
 // ROWS rows; of the last ones, `count` are there.
-OUTER void some_rows(Packed w, long stride, int count, Packed x, long k,
-                     global float *y) {
+INLINE void some_rows(Packed w, long stride, int count, Packed x, long k,
+                      global float *y) {
     Packed row[ROWS];
     float16 acc[ROWS];
 #pragma unroll
@@ -14,7 +14,7 @@ OUTER void some_rows(Packed w, long stride, int count, Packed x, long k,
     }
     long whole = k & ~15L;
     for (long i = 0; i < whole; i += 16) {
-        float16 v = LOAD(float16, x + 4 * i);
+        float16 v = LOOSE(float16, x + 4 * i);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             acc[r] = acc[r] + sixteen(row[r] + BYTES * i) * v;
@@ -25,7 +25,16 @@ OUTER void some_rows(Packed w, long stride, int count, Packed x, long k,
         for (int r = 0; r < ROWS; r++)
             acc[r] = acc[r] + up_to_sixteen(row[r] + BYTES * i, 1) * v;
     }
-    for (int r = 0; r < count; r++) y[r] = total(acc[r]);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (r < count) y[r] = total(acc[r]);
+}
+
+// Rows from `first` on, up to `end`.
+OUTER void rows_times(Packed w, long stride, long first, long end, Packed x, long k,
+                      global float *y) {
+    for (long i = first; i < end; i += ROWS)
+        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, k, y + i);
 }
 
 // Group 0 has some rows of a matrix, group 1 is its number.
@@ -36,6 +45,5 @@ kernel void matvec_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b,
     Packed w = a + a_at + i2 * a_nb.z + i3 * a_nb.w;
     Packed x = b + b_at + i2 * b_nb.z + i3 * b_nb.w;
     global float *out = (global float *)(y + y_at + i2 * y_nb.z + i3 * y_nb.w);
-    for (long i = first; i < end; i += ROWS)
-        some_rows(w + i * a_nb.y, a_nb.y, min((long)ROWS, end - i), x, a_ne.x, out + i);
+    rows_times(w, a_nb.y, first, end, x, a_ne.x, out);
 }

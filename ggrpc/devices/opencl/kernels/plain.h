@@ -9,17 +9,17 @@ typedef ushort16 loose_ushort16 __attribute__((aligned(1)));
 #if TYPE == F32
 #define BYTES 4
 INLINE float16 sixteen(Packed p) {
-    return LOAD(float16, p);
+    return LOOSE(float16, p);
 }
 #elif TYPE == F16
 #define BYTES 2
 INLINE float16 sixteen(Packed p) {
-    return HALVES(LOAD(short16, p));
+    return HALVES(LOOSE(short16, p));
 }
 #elif TYPE == BF16
 #define BYTES 2
 INLINE float16 sixteen(Packed p) {
-    return AS(float16, CONVERT(uint16, LOAD(ushort16, p)) << 16);
+    return AS(float16, CONVERT(uint16, LOOSE(ushort16, p)) << 16);
 }
 #endif
 

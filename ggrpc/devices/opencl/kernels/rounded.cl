@@ -25,20 +25,21 @@ INLINE void put(global int *q, float16 shifted) {
     q[3 * TILE] = bytes.w;
 }
 
-INLINE float16 sixteen(Packed row, long at, long k) {
-    return at < k ? LOAD(float16, row + 4 * at) : (float16)(0);
+INLINE float16 padded_sixteen(Packed row, long at, long k) {
+    return at < k ? LOOSE(float16, row + 4 * at) : (float16)(0);
 }
 
-// Row number `row` of what is rounded: k floats.
-INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
-                      global float *scales, global float *sums32, global float *sums16) {
+// Some blocks of 32 of row number `row` of what is rounded: k floats.
+INLINE void round_blocks(Packed from, long k, long row, long padded, global int *q,
+                         global float *scales, global float *sums32, global float *sums16,
+                         long begin, long end) {
     long lane = row % TILE, first = row - lane;
     q += first * (padded / 4) + lane;
     scales += first * (padded / 32) + lane;
     sums32 += first * (padded / 32) + lane;
     sums16 += first * (padded / 16) + lane;
-    for (long i = 0; i < padded / 32; i++) {
-        float16 a = sixteen(from, 32 * i, k), b = sixteen(from, 32 * i + 16, k);
+    for (long i = begin; i < end; i++) {
+        float16 a = padded_sixteen(from, 32 * i, k), b = padded_sixteen(from, 32 * i + 16, k);
         float most = largest(a, b), scale = most / 127;
         float inverse = most > 0 ? 127 / most : 0;
         a = a * inverse + TO_INTEGER;
@@ -59,5 +60,5 @@ kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, globa
     Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
                   row / (ne.y * ne.z) * nb.w;
     long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
-    round_row(from, k, row, padded, q, scales, sums32, sums16);
+    round_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
 }

@@ -5,6 +5,8 @@
 // processors that have those instructions; kernels themselves are not, and must not get
 // them. Without, the same code computes the same numbers on any processor.
 
+#pragma once
+
 typedef uchar uchar32 __attribute__((ext_vector_type(32)));
 typedef uchar uchar64 __attribute__((ext_vector_type(64)));
 typedef char char64 __attribute__((ext_vector_type(64)));
@@ -25,8 +27,8 @@ typedef float16 loose_float16 __attribute__((aligned(4)));
 
 typedef const global uchar *Packed;
 
-#define LOAD(type, p) (*(const global loose_##type *)(p))
-#define STORE(type, p, v) (*(global loose_##type *)(p) = (v))
+#define LOOSE(type, p) (*(const global loose_##type *)(p))
+#define SET_LOOSE(type, p, v) (*(global loose_##type *)(p) = (v))
 #define AS(type, v) __builtin_astype(v, type)
 #define CONVERT(type, v) __builtin_convertvector(v, type)
 #define SHUFFLE __builtin_shufflevector
@@ -51,16 +53,16 @@ INLINE uchar64 join(uchar32 a, uchar32 b) {
 }
 
 INLINE uchar64 twice(Packed p) {
-    uchar32 bytes = LOAD(uchar32, p);
+    uchar32 bytes = LOOSE(uchar32, p);
     return join(bytes, bytes);
 }
 
 // Four pieces of 16 bytes, `stride` bytes apart.
 INLINE uchar64 quarters(Packed p, int stride) {
-    ulong2 a = AS(ulong2, LOAD(uchar16, p));
-    ulong2 b = AS(ulong2, LOAD(uchar16, p + stride));
-    ulong2 c = AS(ulong2, LOAD(uchar16, p + 2 * stride));
-    ulong2 d = AS(ulong2, LOAD(uchar16, p + 3 * stride));
+    ulong2 a = AS(ulong2, LOOSE(uchar16, p));
+    ulong2 b = AS(ulong2, LOOSE(uchar16, p + stride));
+    ulong2 c = AS(ulong2, LOOSE(uchar16, p + 2 * stride));
+    ulong2 d = AS(ulong2, LOOSE(uchar16, p + 3 * stride));
     return AS(uchar64, (ulong8)(a, b, c, d));
 }
 
@@ -97,7 +99,7 @@ INLINE ushort32 words(ushort a, ushort b) {
 
 // A half float, in all lanes.
 INLINE float16 half_at(Packed p) {
-    return HALVES((short16)((short)LOAD(ushort, p)));
+    return HALVES((short16)((short)LOOSE(ushort, p)));
 }
 
 INLINE float total(float16 v) {
