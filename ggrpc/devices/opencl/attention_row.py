@@ -66,7 +66,7 @@ def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
 
 
 def _heads_at_once(heads: int, matrices: int, units: int) -> int:
-    """How many heads, of the same keys, a work-group has; 0 where some would have none."""
+    """How many heads, of the same keys, a work-group has; 0: some would have none."""
     of_same, most = heads // matrices, heads // units
     return max((n for n in (1, 2, 4, 8) if of_same % n == 0 and n <= most), default=0)
 

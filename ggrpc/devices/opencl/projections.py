@@ -7,6 +7,7 @@ gate, what it gates, and the GLU of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 
 from ggrpc.devices.cpu.activations import clamps
@@ -34,7 +35,10 @@ Halves = tuple[Node, Node]
 
 @fuser(Op.MUL_MAT)
 def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
-    """MUL_MAT, MUL_MAT of the same row, and the GLU of both."""
+    """MUL_MAT, MUL_MAT of the same row, and the GLU of both.
+
+    Where the next product is with that, its rounding too.
+    """
     halves = halves_of(nodes, _of_same, c) if _multiplies_row(nodes[0], c) else None
     if halves is None:
         return 0
@@ -44,17 +48,22 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     x = quantized.rounded(gate.source(B), c, tile=1)
     rows = quantized.rows_at_once(c, a)
     band = quantized.band_of(c, n, rows)
+    defines = quantized.type_of(c, a) | {"ROWS": rows}
+    given: tuple[Argument, ...] = ()
+    product = next_of_row(nodes[3:], y, c)
+    room = partial(quantized.room_for, product.source(B), c, 1, 1) if product else None
+    if room and (into := room()[0]).numbers is not x.numbers:
+        defines["ROUNDED"] = 1
+        band = -(-band // quantized.BLOCK) * quantized.BLOCK
+        given = into.padded, *into.outputs
+        c.afterwards(room)
     name = c.kernel(
-        "matvec_several",
-        "matvec_gated",
-        **quantized.type_of(c, a),
-        ROWS=rows,
-        GATED=GATED[glu.params.op],
+        "matvec_several", "matvec_gated", **defines, GATED=GATED[glu.params.op]
     )
-    given: tuple[Argument, ...] = a, b, a.nb[1], b.nb[1], *x.inputs(a), k, n
+    read: tuple[Argument, ...] = a, b, a.nb[1], b.nb[1], *x.inputs(a), k, n
     results = gate.tensor, up.tensor, y
     clamped = clamps(glu.params)
-    c.launch(name, (-(-n // band),), *given, *results, band, *clamped, local=1)
+    c.launch(name, (-(-n // band),), *read, *results, band, *clamped, *given, local=1)
     return 3
 
 

@@ -15,6 +15,7 @@ from ggrpc.devices.opencl.program import Compiler
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
+BLOCK = 32  # numbers of a row that have a scale
 PADDED = 256  # a row of bytes has a multiple of this
 PANEL = 16  # rows of the matrix that a work-group of matmat.cl has,
 CHUNK = 4096  # and columns, so that they stay in the L2 cache

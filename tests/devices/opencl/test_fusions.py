@@ -89,6 +89,30 @@ def test_gate_up_and_glu_take_one_launch(
     check(opencl, case, 2)  # and one that rounds the row
 
 
+@pytest.mark.parametrize("n", [37, 544])
+def test_glu_is_rounded_for_the_product_that_follows(
+    opencl: OpenClDevice, n: int
+) -> None:
+    case = Case()
+    x = case.leaf((256, 1))
+    gate, up = product(case, x, n, Q4_0), product(case, x, n, Q4_0)
+    glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
+    y = case.node(Op.GLU, [gate, up], gate.ne, params=glu)
+    # Rows of quantized matrices have whole blocks.
+    product(case, case.view(y, (n // 32 * 32, 1)) if n % 32 else y, 19)
+    check(opencl, case, 3 + (n % 32 > 0))
+
+
+def test_glu_that_is_rounded_over_what_is_read_waits(opencl: OpenClDevice) -> None:
+    """Rounded rows of the same length lie in the same memory."""
+    case = Case()
+    x = case.leaf((256, 1))
+    gate, up = product(case, x, 256), product(case, x, 256)
+    glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
+    product(case, case.node(Op.GLU, [gate, up], gate.ne, params=glu), 19)
+    check(opencl, case, 4)
+
+
 def test_queries_keys_and_values_take_one_launch(opencl: OpenClDevice) -> None:
     """Though what is made of the queries lies between them."""
     case = Case()
@@ -387,12 +411,12 @@ def test_glu_over_the_row_that_it_came_from_is_right(opencl: OpenClDevice) -> No
 
 
 def attention_of_one(
-    case: Case, n_kv: int, *, joined: bool = True, inplace: bool = True
+    case: Case, n_kv: int, *, heads: int = 8, joined: bool = True, inplace: bool = True
 ) -> Tensor:
-    """Attention of 6 queries, of which 3 share keys and values of 32 numbers."""
-    q, mask = case.leaf((32, 1, 6)), case.leaf((n_kv, 1))
+    """Attention of heads of which half share keys and values of 32 numbers."""
+    q, mask = case.leaf((32, 1, heads)), case.leaf((n_kv, 1))
     k, v = (case.leaf(ne, GGMLType.F16) for ne in ((32, n_kv, 2), (n_kv, 32, 2)))
-    scores = case.node(Op.MUL_MAT, [k, q], (n_kv, 1, 6))
+    scores = case.node(Op.MUL_MAT, [k, q], (n_kv, 1, heads))
     over = scores if inplace else None
     weights = case.node(
         Op.SOFT_MAX,
@@ -402,17 +426,17 @@ def attention_of_one(
         inplace_over=over,
     )
     sums = case.node(Op.MUL_MAT, [v, weights], q.ne)
-    heads = case.view(sums, (32, 6), sums.nb[::2])
-    return case.node(Op.CONT, [heads], (192,)) if joined else sums
+    rows = case.view(sums, (32, heads), sums.nb[::2])
+    return case.node(Op.CONT, [rows], (32 * heads,)) if joined else sums
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("n_kv", [1, 17, 256])
+@pytest.mark.parametrize(("heads", "n_kv"), [(6, 17), (8, 1), (8, 256)])
 def test_attention_of_one_token_takes_one_launch(
-    opencl: OpenClDevice, n_kv: int, inplace: bool
+    opencl: OpenClDevice, heads: int, n_kv: int, inplace: bool
 ) -> None:
     case = Case()
-    attention_of_one(case, n_kv, inplace=inplace)
+    attention_of_one(case, n_kv, heads=heads, inplace=inplace)
     check(opencl, case, 1)
 
 
