@@ -120,8 +120,11 @@ def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
         if add.tensor.op is Op.ADD and add.source(A).id == product.tensor.id:
             y, bias, z = product.tensor, add.source(BIAS), add.tensor
             others = [node for node in nodes[:at] if node is not product]
+            rest = nodes[at + 1 : at + 2]
             fits = (
                 bias.op is Op.NONE
+                # A sum that is normalised is computed with its norm.
+                and not (rest and rest[0].tensor.op is Op.RMS_NORM)
                 and all_dense_f32(add)
                 and y.ne == bias.ne == z.ne
                 and (same_memory(y, z) or apart(y, z))

@@ -41,8 +41,10 @@ INLINE void times_each(Packed w, const Packed *x, long k, float *sums) {
 // they come to is added.
 OUTER void rows_times_each(Packed w, long stride, long first, long end, const Packed *x,
                            int count, long k, global float **y, bool more) {
+    long bytes = BYTES * k, ahead = max(1L, AHEAD / max(1L, bytes)) * stride;
     for (long i = first; i < end; i++) {
         float sums[TILE];
+        fetch(w + i * stride + ahead, bytes);
         times_each(w + i * stride, x, k, sums);
 #pragma unroll
         for (int t = 0; t < TILE; t++)

@@ -139,8 +139,7 @@ kernel void hash(Packed data, ulong groups, constant uint *powers, ulong lift, u
     const global ulong *chunk = (const global ulong *)hashes;
     ulong so_far = *value;
     for (; groups > 0; groups--, data += GROUP * SIZE) {
-        for (int i = 0; i < GROUP * SIZE; i += 64)  // there may be nothing: no harm
-            __builtin_prefetch((const void *)(ulong)(data + GROUP * SIZE + i));
+        fetch(data + GROUP * SIZE, GROUP * SIZE);
         to_columns(data, (global ushort16 *)columns);
         *starts = 0;
         for (int bit = 0; bit < 8; bit += 3) {

@@ -127,19 +127,6 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
     }
 }
 
-// Bytes. Processors fetch ahead by themselves, but not past a page, and less than memory
-// gives: with this they read a sixth more.
-#define AHEAD 4096
-
-// Has a step's bytes brought into the cache; there may be nothing.
-INLINE void fetch(const Packed *w, long at) {
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-#pragma unroll
-        for (int i = 0; i < STEP_BYTES; i += 64)
-            __builtin_prefetch((const void *)(ulong)(w[r] + at + i));
-}
-
 // ROWS rows; of the last ones, `count` are there.
 OUTER void some_rows(Packed w, long stride, int count, const global char *x,
                      const global float *scales, const global float *sums, long k,
@@ -153,7 +140,8 @@ OUTER void some_rows(Packed w, long stride, int count, const global char *x,
     }
     long steps = k / STEP;
     for (long i = 0; i < steps; i++) {
-        fetch(row, i * STEP_BYTES + AHEAD);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) fetch(row[r] + i * STEP_BYTES + AHEAD, STEP_BYTES);
         add_step(row, i * STEP_BYTES, x, scales, sums, acc);
         x += STEP;
         scales += STEP / 32;

@@ -3,7 +3,8 @@
 
 #define TILE 1
 #include "rounded.cl"
-#include "norms.cl"
+#include "rows.h"
+#include "norms.h"
 
 kernel void norms_rounded(Bytes a, ulong a_at, Bytes b, ulong b_at, Bytes x_, ulong x_at,
                           Bytes y, ulong y_at, Bytes w, ulong w_at, Bytes z, ulong z_at,

@@ -48,6 +48,15 @@ typedef const global uchar *Packed;
 #include "portable.h"
 #endif
 
+// Bytes. Processors fetch ahead by themselves, but not past a page, and less than memory
+// gives: with this they read a sixth more.
+#define AHEAD 4096
+
+// Has bytes brought into the cache; there may be nothing.
+INLINE void fetch(Packed p, long count) {
+    for (long i = 0; i < count; i += 64) __builtin_prefetch((const void *)(ulong)(p + i));
+}
+
 INLINE uchar64 join(uchar32 a, uchar32 b) {
     return AS(uchar64, SHUFFLE(AS(ulong4, a), AS(ulong4, b), 0, 1, 2, 3, 4, 5, 6, 7));
 }
