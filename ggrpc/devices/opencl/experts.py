@@ -61,7 +61,7 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     if rows < MANY:
         _times_each(c, a, b, ids, y)
     else:
-        groups = _grouped(c, ids, a.ne[2], quantized.tile_of(c, rows))
+        groups = _grouped(c, ids, a.ne[2], matmul.tile_of(c, a, rows))
         _times_groups(c, a, b, ids, y, groups)
 
 

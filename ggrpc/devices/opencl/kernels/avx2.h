@@ -23,7 +23,7 @@ INLINE int16 WHOLE(Dots dots) {
 }
 
 // The processor multiplies unsigned bytes with signed ones: signs change sides.
-#define FLOAT_SUMS 4
+#define FLOAT_SUMS 6
 #define SIGNED_OFFSET 0
 INLINE Dots SIGNED_DOT(Dots acc, uchar64 w, char64 x) {
     char64 numbers = AS(char64, w);

@@ -2,7 +2,7 @@
 
 #include "plain.h"
 
-#define AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS)
+#define AT_ONCE (TILE <= FLOAT_SUMS ? TILE : 4)
 
 // What is left of a row of float32, and zeros.
 INLINE float16 last_of(Packed x, int count) {

@@ -33,12 +33,12 @@ OUTER void fill_panel(Packed w, long stride, int count, long k, local float16 *p
 
 // So many sides of a panel, and rows of b, are multiplied at once.
 #define SIDES_AT_ONCE (2 * TILE <= FLOAT_SUMS ? 2 : 1)
-#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS)
+#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS) // all of TILE, or a part
 
-typedef union {
-    float16 all;
-    float each[16];
-} Sixteen;
+// Adds less than sixteen sums, or puts them there.
+OUTER void put_some(global float *to, const float *sums, int rows, bool more) {
+    for (int r = 0; r < rows; r++) to[r] = more ? to[r] + sums[r] : sums[r];
+}
 
 // Adds to the rows of y, or begins them. Of the rows of the panel `count` are there.
 INLINE void multiply_some(const local float16 *panel, const Packed *x, long k, int count,
@@ -56,10 +56,13 @@ INLINE void multiply_some(const local float16 *panel, const Packed *x, long k, i
     for (int side = 0; side < SIDES_AT_ONCE; side++)
 #pragma unroll
         for (int t = 0; t < ROWS_AT_ONCE; t++) {
-            Sixteen sums = {acc[side][t]};
+            float16 sums = acc[side][t];
             global float *to = y[t] + first + 16 * side;
-            int rows = t < tokens ? min(16, count - 16 * side) : 0;
-            for (int r = 0; r < rows; r++) to[r] = more ? to[r] + sums.each[r] : sums.each[r];
+            int rows = t < tokens ? count - 16 * side : 0;
+            if (rows >= 16)
+                SET_LOOSE(float16, to, more ? LOOSE(float16, to) + sums : sums);
+            else
+                put_some(to, (const float *)&sums, rows, more);
         }
 }
 

@@ -18,6 +18,5 @@ kernel void norms_rounded(Bytes a, ulong a_at, Bytes b, ulong b_at, Bytes x_, ul
     float mean = sum_of_squares(x, 0, n, 0) / n;
     normalised(x, (Floats)(y + y_at), (Floats)(w + w_at), (Floats)(z + z_at),
                1 / sqrt(mean + eps), n);
-    round_blocks((Packed)(z + z_at), n, 0, padded, q, scales, sums32, sums16, 0,
-                 padded / 32);
+    round_row((Packed)(z + z_at), n, 0, padded, q, scales, sums32, sums16);
 }

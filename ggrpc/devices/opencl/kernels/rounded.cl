@@ -54,11 +54,17 @@ INLINE void round_blocks(Packed from, long k, long row, long padded, global int 
     }
 }
 
+// All of them.
+INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
+                      global float *scales, global float *sums32, global float *sums16) {
+    round_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
+}
+
 kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
                     global float *scales, global float *sums32, global float *sums16) {
     long row = get_group_id(0);
     Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
                   row / (ne.y * ne.z) * nb.w;
     long k = row < ne.y * ne.z * ne.w ? ne.x : 0;
-    round_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
+    round_row(from, k, row, padded, q, scales, sums32, sums16);
 }
