@@ -5,6 +5,7 @@ Drivers of GPUs have compilers of their own; clang's strictest reading stands fo
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -63,10 +64,60 @@ def programs() -> Iterator[tuple[str, dict[str, object]]]:
         yield "copies", {"FROM": type.name, "TO": "F32", "UNPACKS": 1}
 
 
+def _included(name: str) -> list[str]:
+    lines = (SOURCES / name).read_text().splitlines()
+    return [line.split('"')[1] for line in lines if "#include" in line]
+
+
 def _is_for_processors(name: str) -> bool:
-    text = (SOURCES / name).read_text()
-    included = [line.split('"')[1] for line in text.splitlines() if "#include" in line]
-    return name in FOR_PROCESSORS or any(map(_is_for_processors, included))
+    return name in FOR_PROCESSORS or any(map(_is_for_processors, _included(name)))
+
+
+def _includes_vectors(name: str) -> bool:
+    return name == "vectors.h" or any(map(_includes_vectors, _included(name)))
+
+
+# Programs with dot products of bytes or a processor's own vectors, by what they take.
+OF_QUANTIZED: dict[str, dict[str, object]] = {
+    "matvec": {"ROWS": 2},
+    "matvec_several": {"ROWS": 2, "GATED": "SWIGLU", "ROUNDED": 1, "BIASED": 1},
+    "matmat": {"TILE": 8, "CHUNK": 4096},
+    "experts_matvec": {"ROWS": 2},
+    "experts_gated": {"ROWS": 2, "GATED": "SWIGLU"},
+    "experts_matmat": {"TILE": 8, "CHUNK": 4096},
+}
+OF_PLAIN: dict[str, dict[str, object]] = {
+    "matvec_float": {"ROWS": 4},
+    "matfew_float": {"TILE": 8},
+    "matmat_float": {"TILE": 4, "CHUNK": 1024},
+    "experts_matvec_float": {"ROWS": 4},
+    "experts_matmat_float": {"TILE": 4, "CHUNK": 1024},
+    "attention_row": {"HEADS": 8, "JOINED": 1, "ROUNDED": 1, "MASK": "F16"},
+}
+# Those without a type are the same on all processors but for the proof of the dots.
+OF_NONE: dict[str, dict[str, object]] = {
+    "byte_dots": {},
+    "rounded": {"TILE": 8},
+    "experts_rounded": {"TILE": 8},
+    "norms_rounded": {"SUM": 1},
+    "hashing": {"SIZE": 512, "PROCESSOR": 1},
+}
+
+# What drivers may build for on processors that have more: PoCL falls back to these.
+LEAST = {"VNNI": "skylake-avx512", "AVX2": "x86-64-v2", "": "x86-64-v2"}
+
+
+def processor_programs() -> Iterator[tuple[str, dict[str, object], str]]:
+    """Programs that include vectors.h, for each kind of dot products."""
+    for dots in LEAST:
+        for type in (GGMLType.Q4_0, GGMLType.Q8_0, GGMLType.Q4_K):
+            for family, defines in OF_QUANTIZED.items():
+                yield family, {"TYPE": int(type), **defines}, dots
+        for family, defines in OF_PLAIN.items():
+            yield family, {"TYPE": int(GGMLType.F16), **defines}, dots
+    for family, defines in OF_NONE.items():
+        for dots in LEAST if family == "byte_dots" else ("",):
+            yield family, defines, dots
 
 
 def _name(value: object) -> str:
@@ -84,6 +135,29 @@ def test_kernels_are_plain_opencl_c(family: str, defines: dict[str, object]) -> 
         command = [CLANG, *STRICT, "-target", target, *given, f"{family}.cl"]
         result = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True)
         assert not result.returncode, result.stderr
+
+
+@pytest.mark.skipif(CLANG is None, reason="needs clang: apt-get install clang")
+@pytest.mark.parametrize(
+    ("family", "defines", "dots"), [*processor_programs()], ids=_name
+)
+def test_kernels_build_where_the_driver_takes_a_processor_for_less(
+    family: str, defines: dict[str, object], dots: str
+) -> None:
+    """A kernel that gets a function inlined which is for more does not."""
+    assert CLANG
+    given = [f"-D{name}={value}" for name, value in defines.items()]
+    given += [f"-D{dots}"] if dots else []
+    target = "-target", "x86_64-linux-gnu", f"-march={LEAST[dots]}"
+    made = "-w", "-S", "-emit-llvm", "-o", os.devnull
+    command = [CLANG, *STRICT[:5], *target, *given, *made, f"{family}.cl"]
+    result = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+
+
+def test_all_programs_for_processors_are_built_for_less() -> None:
+    built = {family for family, _, _ in processor_programs()}
+    assert built == {p.stem for p in SOURCES.glob("*.cl") if _includes_vectors(p.name)}
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.iterdir()), ids=lambda path: path.name)

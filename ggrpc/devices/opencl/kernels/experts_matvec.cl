@@ -16,7 +16,6 @@ kernel void experts_matvec(Packed w, ulong w_at, long4 w_ne, long4 w_nb,
     long first = get_group_id(0) * band, end = min(first + band, w_ne.y);
     Packed matrix = w + w_at + id * w_nb.z;
     Floats out = floats_of(y, y_at, y_nb, (long4)(0, slot, token, 0));
-    for (long i = first; i < end; i += ROWS)
-        some_rows(matrix + i * w_nb.y, w_nb.y, min((long)ROWS, end - i), x + row * padded,
-                  scales + row * (padded / 32), sums + row * (padded / SUB), w_ne.x, out + i);
+    rows_times(matrix, w_nb.y, first, end, x + row * padded, scales + row * (padded / 32),
+               sums + row * (padded / SUB), w_ne.x, out);
 }

@@ -128,9 +128,9 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
 }
 
 // ROWS rows; of the last ones, `count` are there.
-OUTER void some_rows(Packed w, long stride, int count, const global char *x,
-                     const global float *scales, const global float *sums, long k,
-                     global float *y) {
+INLINE void some_rows(Packed w, long stride, int count, const global char *x,
+                      const global float *scales, const global float *sums, long k,
+                      global float *y) {
     Packed row[ROWS];
     float16 acc[ROWS];
 #pragma unroll
@@ -152,7 +152,18 @@ OUTER void some_rows(Packed w, long stride, int count, const global char *x,
         for (int r = 0; r < ROWS; r++) row[r] = last_step(row[r], k, copy[r]);
         add_step(row, 0, x, scales, sums, acc);
     }
-    for (int r = 0; r < count; r++) y[r] = total(acc[r]);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (r < count) y[r] = total(acc[r]);
+}
+
+// Rows from `first` on, up to `end`.
+OUTER void rows_times(Packed w, long stride, long first, long end, const global char *x,
+                      const global float *scales, const global float *sums, long k,
+                      global float *y) {
+    for (long i = first; i < end; i += ROWS)
+        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, scales, sums, k,
+                  y + i);
 }
 
 kernel void matvec(Packed w, ulong w_at, long stride, const global char *x,
@@ -160,7 +171,5 @@ kernel void matvec(Packed w, ulong w_at, long stride, const global char *x,
                    global char *y, ulong y_at, long band) {
     long first = get_group_id(0) * band, end = min(first + band, n);
     global float *out = (global float *)(y + y_at);
-    for (long i = first; i < end; i += ROWS)
-        some_rows(w + w_at + i * stride, stride, min((long)ROWS, end - i), x, scales, sums,
-                  k, out + i);
+    rows_times(w + w_at, stride, first, end, x, scales, sums, k, out);
 }

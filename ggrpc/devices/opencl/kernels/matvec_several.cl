@@ -6,14 +6,6 @@
 
 typedef global char *Bytes;
 
-// Some rows of a matrix: those of a band.
-INLINE void rows_of_band(Packed w, long stride, const global char *x,
-                         const global float *scales, const global float *sums, long k,
-                         global float *y, long first, long end) {
-    for (long i = first; i < end; i += ROWS)
-        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, scales, sums, k, y + i);
-}
-
 // With BIASED also the sums of a product and a bias, each in a place of its own.
 #ifdef BIASED
 #define BIASES                                                                         \
@@ -23,7 +15,7 @@ INLINE void rows_of_band(Packed w, long stride, const global char *x,
 #define BIASES
 #endif
 
-INLINE void add_bias(const global float *y, const global float *bias, global float *z,
+static void add_bias(const global float *y, const global float *bias, global float *z,
                      long first, long end) {
     for (; first + 16 <= end; first += 16)
         vstore16(vload16(0, y + first) + vload16(0, bias + first), 0, z + first);
@@ -45,7 +37,7 @@ kernel void matvec_several(Packed w0, ulong w0_at, Packed w1, ulong w1_at, Packe
     long first = (group - PICK(0, one, two)) * band;
     long end = min(first + band, PICK(n.x, n.y, n.z));
     global float *y = FLOATS_AT(y);
-    rows_of_band(w, PICK(stride.x, stride.y, stride.z), x, scales, sums, k, y, first, end);
+    rows_times(w, PICK(stride.x, stride.y, stride.z), first, end, x, scales, sums, k, y);
 #ifdef BIASED
     add_bias(y, FLOATS_AT(b), FLOATS_AT(z), first, end);
 #endif
@@ -53,13 +45,13 @@ kernel void matvec_several(Packed w0, ulong w0_at, Packed w1, ulong w1_at, Packe
 
 #ifdef GATED
 // The same of a gate and of what it gates, and the GLU of both.
-INLINE void gated_band(Packed gate, Packed up, long gate_step, long up_step,
+static void gated_band(Packed gate, Packed up, long gate_step, long up_step,
                        const global char *x, const global float *scales,
                        const global float *sums, long k, global float *g, global float *u,
                        global float *y, long first, long end, float slope, float limit,
                        float shift) {
-    rows_of_band(gate, gate_step, x, scales, sums, k, g, first, end);
-    rows_of_band(up, up_step, x, scales, sums, k, u, first, end);
+    rows_times(gate, gate_step, first, end, x, scales, sums, k, g);
+    rows_times(up, up_step, first, end, x, scales, sums, k, u);
     for (; first + 16 <= end; first += 16) {
         float16 v = vload16(0, g + first), w = vload16(0, u + first);
         vstore16(GATED(v, w), 0, y + first);

@@ -10,11 +10,15 @@
 
 #define TO_INTEGER 12582912.0f // 1.5 * 2^23: adding it rounds to nearest even
 
+// What is furthest from 0. Of positive numbers the bits are in the same order, and no
+// function is called whose vectors another processor passes otherwise.
 INLINE float largest(float16 a, float16 b) {
-    float16 m = fmax(fabs(a), fabs(b));
-    float8 n = fmax(m.lo, m.hi);
-    float4 o = fmax(n.lo, n.hi);
-    return fmax(fmax(o.x, o.y), fmax(o.z, o.w));
+    int16 x = AS(int16, a) & 0x7fffffff, y = AS(int16, b) & 0x7fffffff;
+    int16 m = x > y ? x : y;
+    int8 n = m.lo > m.hi ? m.lo : m.hi;
+    int4 o = n.lo > n.hi ? n.lo : n.hi;
+    int2 p = o.lo > o.hi ? o.lo : o.hi;
+    return AS(float, p.x > p.y ? p.x : p.y);
 }
 
 INLINE void put(global int *q, float16 shifted) {
@@ -30,9 +34,9 @@ INLINE float16 padded_sixteen(Packed row, long at, long k) {
 }
 
 // Some blocks of 32 of row number `row` of what is rounded: k floats.
-INLINE void round_blocks(Packed from, long k, long row, long padded, global int *q,
-                         global float *scales, global float *sums32, global float *sums16,
-                         long begin, long end) {
+OUTER void round_blocks(Packed from, long k, long row, long padded, global int *q,
+                        global float *scales, global float *sums32, global float *sums16,
+                        long begin, long end) {
     long lane = row % TILE, first = row - lane;
     q += first * (padded / 4) + lane;
     scales += first * (padded / 32) + lane;
@@ -55,7 +59,7 @@ INLINE void round_blocks(Packed from, long k, long row, long padded, global int 
 }
 
 // All of them.
-INLINE void round_row(Packed from, long k, long row, long padded, global int *q,
+static void round_row(Packed from, long k, long row, long padded, global int *q,
                       global float *scales, global float *sums32, global float *sums16) {
     round_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
 }

@@ -2,7 +2,7 @@
 
 // Where TILE of them begin, from number `first` on, and where their products go. What is
 // lacking at the end is the last one again.
-INLINE void rows_from(long first, long count, long r2, Packed b, long4 b_ne, long4 b_nb,
+static void rows_from(long first, long count, long r2, Packed b, long4 b_ne, long4 b_nb,
                       Packed *x, global char *y, long4 y_nb, global float **out) {
     for (int t = 0; t < TILE; t++) {
         long at = min(first + t, count - 1);
