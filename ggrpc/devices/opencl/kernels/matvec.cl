@@ -86,10 +86,10 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
     char64 v[REGISTERS];
     Dots start[REGISTERS] = {};
     ordered(x, v);
-#ifdef IS_SIGNED
+#if defined IS_SIGNED && OFFSET
     // Exactly what processors get that multiply signed numbers as they are.
 #pragma unroll
-    for (int i = 0; i < REGISTERS && OFFSET; i++)
+    for (int i = 0; i < REGISTERS; i++)
         start[i] = -DOT(start[i], (uchar64)(OFFSET), v[i]);
 #endif
     float16 s = scales_of(scale);
