@@ -5,11 +5,11 @@ What was built is kept on disk, by device, driver, sources and options.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -143,7 +143,7 @@ class Builder:
         return program
 
     def _file_name(self, family: str, options: Sequence[str]) -> str:
-        parts = kept.identity(self._device), family, _sources(), *options
+        parts = kept.identity(self._device), _source(f"{family}.cl"), *options
         return sha256("\0".join(parts).encode()).hexdigest() + ".bin"
 
 
@@ -168,7 +168,8 @@ def _complaint(error: Exception) -> str:
     return ": ".join([first_line(error), *told[:1]])
 
 
-@cache
-def _sources() -> str:
-    """All of them: one may include any other."""
-    return "\0".join(path.read_text() for path in sorted(SOURCES.iterdir()))
+def _source(name: str) -> str:
+    """A file, and those that it includes."""
+    text = (SOURCES / name).read_text()
+    included = re.findall(r'^ *#include "(.+)"', text, re.MULTILINE)
+    return "\0".join([text, *map(_source, included)])

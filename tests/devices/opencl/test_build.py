@@ -63,6 +63,31 @@ def test_kernel_is_compiled_once(
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize(("file", "again"), [("inner.h", True), ("other.h", False)])
+def test_kernel_is_compiled_again_when_what_it_includes_changed(
+    context: cl.Context,
+    folder: Path,
+    compiled: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    again: bool,
+) -> None:
+    sources = {
+        "proof.cl": '#include "outer.h"\nkernel void twice(global int *x) { *x = TWO; }',
+        "outer.h": '#include "inner.h"\n',
+        "inner.h": "#define TWO 2\n",
+        "other.h": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("ggrpc.devices.opencl.build.SOURCES", tmp_path)
+    build(context)
+    (tmp_path / file).write_text("#define TWO (1 + 1)\n")
+    build(context)
+    assert compiled == ["proof", "proof"][: 1 + again]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no_program", "folder"])
 def test_damaged_binary_is_compiled_anew(
     context: cl.Context, folder: Path, compiled: list[str], damage: str
