@@ -74,7 +74,7 @@ def test_kernel_is_compiled_again_when_what_it_includes_changed(
     again: bool,
 ) -> None:
     sources = {
-        "proof.cl": '#include "outer.h"\nkernel void twice(global int *x) { *x = TWO; }',
+        "proof.cl": '#include "outer.h"\nkernel void twice(global int *x) { *x=TWO; }',
         "outer.h": '#include "inner.h"\n',
         "inner.h": "#define TWO 2\n",
         "other.h": "",
