@@ -7,7 +7,6 @@ what it gives for the product that follows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from ggrpc.devices.opencl import projections, quantized
@@ -53,13 +52,12 @@ def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
     if joined:
         defines["JOINED"] = 1
         given.append(joined.tensor)
-        product = projections.next_of_row(nodes[count:], joined.tensor, c)
-        if product and v.ne[1] % 32 == 0:
+        whole = v.ne[1] % quantized.BLOCK == 0
+        rest = nodes[count:] if whole else ()
+        rounded = projections.rounded_for_next(rest, joined.tensor, c)
+        if rounded:
             defines["ROUNDED"] = 1
-            room = partial(quantized.room_for, product.source(B), c, 1, 1)
-            rounded, _ = room()
             given += [rounded.padded, *rounded.outputs]
-            c.afterwards(room)
     name = c.kernel("attention_row", "attention_row", **defines, HEADS=heads)
     c.launch(name, (y.ne[2] // heads,), *given, local=1)
     return count

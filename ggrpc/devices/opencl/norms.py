@@ -5,13 +5,11 @@ that it is of, the weight that follows it, and the rounding for the next product
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from ggrpc.devices.opencl import projections, quantized
+from ggrpc.devices.opencl import projections
 from ggrpc.devices.opencl.dense import all_dense_f32, apart, rows_of, same_memory
 from ggrpc.devices.opencl.program import Compiler, fuser, kernel
 from ggrpc.ops import Node, Op
-from ggrpc.ops.matmul import B
 from ggrpc.tensor import Tensor
 
 
@@ -66,16 +64,13 @@ def _round(
     eps: float,
 ) -> bool:
     """Launch it with the rounding of z where that is the next that a product needs."""
-    product = projections.next_of_row(rest, z, c)
-    if product is None:
+    rounded = projections.rounded_for_next(rest, z, c)
+    if rounded is None:
         return False
-    row = product.source(B)
-    rounded, _ = quantized.room_for(row, c, 1, 1)
     name = c.kernel("norms_rounded", "norms_rounded", **({"SUM": 1} if terms else {}))
     a, b = terms or (x, x)
     given = z.ne[0], eps, rounded.padded
     c.launch(name, (1,), a, b, x, y, weight, z, *given, *rounded.outputs, local=1)
-    c.afterwards(partial(quantized.room_for, row, c, 1, 1))
     return True
 
 

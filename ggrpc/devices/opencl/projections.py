@@ -21,6 +21,7 @@ from ggrpc.devices.opencl.dense import (
     same_memory,
 )
 from ggrpc.devices.opencl.program import AHEAD, Argument, Compiler, fuser
+from ggrpc.devices.opencl.quantized import Rounded
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import B as UP
 from ggrpc.ops.arithmetic import B as BIAS
@@ -50,13 +51,11 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     band = quantized.band_of(c, n, rows)
     defines = quantized.type_of(c, a) | {"ROWS": rows}
     given: tuple[Argument, ...] = ()
-    product = next_of_row(nodes[3:], y, c)
-    room = partial(quantized.room_for, product.source(B), c, 1, 1) if product else None
-    if room and (into := room()[0]).numbers is not x.numbers:
+    rounded = rounded_for_next(nodes[3:], y, c, x)
+    if rounded:
         defines["ROUNDED"] = 1
         band = -(-band // quantized.BLOCK) * quantized.BLOCK
-        given = into.padded, *into.outputs
-        c.afterwards(room)
+        given = rounded.padded, *rounded.outputs
     name = c.kernel(
         "matvec_several", "matvec_gated", **defines, GATED=GATED[glu.params.op]
     )
@@ -135,12 +134,32 @@ def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
     return None
 
 
-def next_of_row(nodes: Sequence[Node], row: Tensor, c: Compiler) -> Node | None:
-    """The first of some nodes, where it multiplies just this row by bytes."""
+def rounded_for_next(
+    nodes: Sequence[Node], row: Tensor, c: Compiler, read: Rounded | None = None
+) -> Rounded | None:
+    """Where the launch at hand leaves a row of its results rounded.
+
+    Args:
+        nodes: those that follow.
+        row: of results.
+        c: the compiler.
+        read: rounded rows that the launch still reads.
+
+    Returns:
+        None where the first node that follows does not multiply just this row by bytes,
+        or the row would lie where others are read.
+    """
     if not nodes or not _multiplies_row(nodes[0], c):
         return None
     b = nodes[0].source(B)
-    return nodes[0] if same_memory(b, row) and b.ne == row.ne else None
+    if not same_memory(b, row) or b.ne != row.ne:
+        return None
+    room = partial(quantized.room_for, b, c, 1, 1)
+    rounded, _ = room()
+    if read and rounded.numbers is read.numbers:
+        return None
+    c.afterwards(room)
+    return rounded
 
 
 def _multiplies_row(node: Node, c: Compiler) -> bool:

@@ -41,7 +41,7 @@ TYPES = OF_SIXTEEN | {
 
 
 class Rounded(NamedTuple):
-    """Rows of float32 as rounded.cl leaves them.
+    """Rows of float32 as rounded.h leaves them.
 
     Attributes:
         tile: rows that lie side by side.

@@ -1,13 +1,13 @@
 // What attention of one token consists of without FLASH_ATTN_EXT, on a processor: MUL_MAT
 // of the keys and a query, SOFT_MAX, and MUL_MAT of the values. A work-group has HEADS
-// heads, of the same keys and values. With JOINED also CONT, which puts the heads side by side, and with ROUNDED what it gives
-// as rounded.cl has it.
+// heads, of the same keys and values. With JOINED also CONT, which puts the heads side by
+// side, and with ROUNDED what it gives as rounded.h has it.
 
 #define TILE HEADS
 #include "few.h"
 #undef TILE
 #define TILE 1
-#include "rounded.cl"
+#include "rounded.h"
 #undef F32 // numbers of types until here, names from now on
 #undef F16
 #undef BF16
@@ -18,13 +18,6 @@
 #define JOIN , Bytes joined, ulong joined_at
 #else
 #define JOIN
-#endif
-#ifdef ROUNDED
-#define ROUND                                                                           \
-    , long padded, global int *bytes, global float *scales, global float *sums32,       \
-        global float *sums16
-#else
-#define ROUND
 #endif
 
 kernel void attention_row(Packed k, ulong k_at, long4 k_ne, long4 k_nb, Packed q,
@@ -58,7 +51,7 @@ kernel void attention_row(Packed k, ulong k_at, long4 k_ne, long4 k_nb, Packed q
 #endif
 #ifdef ROUNDED
     long end = head + HEADS < heads ? (head + HEADS) * width / 32 : padded / 32;
-    round_blocks((Packed)row, heads * width, 0, padded, bytes, scales, sums32, sums16,
+    round_blocks((Packed)row, heads * width, 0, padded, bytes, byte_scales, sums32, sums16,
                  head * width / 32, end);
 #endif
 }

@@ -1,6 +1,6 @@
-// Rows of float32 as rounded.cl leaves them, grouped by the expert that each is for.
+// Rows of float32 as rounded.h leaves them, grouped by the expert that each is for.
 
-#include "rounded.cl"
+#include "rounded.h"
 
 kernel void experts_rounded(Packed b, ulong b_at, long4 ne, long4 nb,
                             const global int *starts, const global int *places,

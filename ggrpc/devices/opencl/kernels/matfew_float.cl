@@ -5,6 +5,7 @@
 #include "rows_of_b.h"
 
 #define CHUNK 2048 // columns; of so many the rows of b stay in the L2 cache
+
 // Group 0 has some rows of a matrix of a, group 1 is the matrix's number.
 kernel void matfew_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b, ulong b_at,
                          long4 b_ne, long4 b_nb, global char *y, ulong y_at, long4 y_nb,

@@ -1,4 +1,4 @@
-// A quantized matrix times many rows of bytes (see rounded.cl), on a processor.
+// A quantized matrix times many rows of bytes (see rounded.h), on a processor.
 //
 // A work-group unpacks a panel: 16 rows of the matrix, CHUNK columns, four numbers of the
 // first row beside four of the second, ... It multiplies all rows of bytes with it, a tile

@@ -33,7 +33,7 @@ OUTER void fill_panel(Packed w, long stride, int count, long k, local float16 *p
 
 // So many sides of a panel, and rows of b, are multiplied at once.
 #define SIDES_AT_ONCE (2 * TILE <= FLOAT_SUMS ? 2 : 1)
-#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS) // all of TILE, or a part
+#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS) // TILE, or a divisor of it
 
 // Adds less than sixteen sums, or puts them there.
 OUTER void put_some(global float *to, const float *sums, int rows, bool more) {

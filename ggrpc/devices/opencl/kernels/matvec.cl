@@ -1,4 +1,4 @@
-// Rows of a quantized matrix times one row of bytes (see rounded.cl), on a processor.
+// Rows of a quantized matrix times one row of bytes (see rounded.h), on a processor.
 
 #include "blocks.h"
 

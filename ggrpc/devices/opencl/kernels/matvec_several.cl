@@ -62,16 +62,9 @@ static void gated_band(Packed gate, Packed up, long gate_step, long up_step,
     }
 }
 
-// With ROUNDED also what they give as rounded.cl has it: bands are of its blocks then.
-#ifdef ROUNDED
+// With ROUNDED also what they give as rounded.h has it: bands are of its blocks then.
 #define TILE 1
-#include "rounded.cl"
-#define ROUND                                                                           \
-    , long padded, global int *bytes, global float *y_scales, global float *sums32,     \
-        global float *sums16
-#else
-#define ROUND
-#endif
+#include "rounded.h"
 
 kernel void matvec_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, long gate_step,
                          long up_step, const global char *x, const global float *scales,
@@ -83,7 +76,7 @@ kernel void matvec_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, lon
                (global float *)(g + g_at), (global float *)(u + u_at),
                (global float *)(y + y_at), first, end, slope, limit, shift);
 #ifdef ROUNDED
-    round_blocks((Packed)(y + y_at), n, 0, padded, bytes, y_scales, sums32, sums16,
+    round_blocks((Packed)(y + y_at), n, 0, padded, bytes, byte_scales, sums32, sums16,
                  first / 32, end < n ? end / 32 : padded / 32);
 #endif
 }

@@ -1,8 +1,8 @@
-// RMS_NORM of one row, its result times a weight, and that rounded (see rounded.cl), on a
+// RMS_NORM of one row, its result times a weight, and that rounded (see rounded.h), on a
 // processor; with SUM of a row that is a sum.
 
 #define TILE 1
-#include "rounded.cl"
+#include "rounded.h"
 #include "rows.h"
 #include "norms.h"
 
