@@ -44,9 +44,7 @@ class ProcessorHash(BlockHash):
         with failures_named(name):
             program = builder.program("hashing", SIZE=self.size, PROCESSOR=1)
             self._kernel = cl.Kernel(program, "hash")
-            # Its own, for a thread must not wait for what others compute.
-            self._queue = cl.CommandQueue(context)
-            self._powers = _powers_in(context)
+            self._queue, self._powers = _queue_and_powers(context)
             sizes = self.size * GROUP, GROUP, 4 * GROUP, 8 * GROUP
             self._room = [cl.Buffer(context, 0, size) for size in sizes]
             self._value = cl.Buffer(context, 0, 8)
@@ -91,13 +89,11 @@ class OpenClChunks(Chunks):
             self._turn = cl.Kernel(program, "columns")
             self._run_lows = cl.Kernel(program, "lows")
             self._run_hashes = cl.Kernel(program, "hashes")
-            # Its own, for a thread must not wait for what others compute.
-            self._queue = cl.CommandQueue(context)
+            self._queue, self._powers = _queue_and_powers(context)
             self._turned = cl.Buffer(context, 0, self.size * self.most)
             self._begins = cl.Buffer(context, READ, self.most)
             self._ends = cl.Buffer(context, WRITE, 4 * self.most)
             self._sums = cl.Buffer(context, WRITE, 8 * self.most)
-            self._powers = _powers_in(context)
 
     def take(self, data: Bytes) -> None:
         flags = READ | cl.mem_flags.COPY_HOST_PTR
@@ -128,10 +124,12 @@ class OpenClChunks(Chunks):
         return hashes
 
 
-def _powers_in(context: cl.Context) -> cl.Buffer:
-    """What the kernels are given as `powers`."""
+def _queue_and_powers(context: cl.Context) -> tuple[cl.CommandQueue, cl.Buffer]:
+    """A queue of its own, for a thread must not wait for what others compute, and what
+    the kernels are given as `powers`.
+    """
     flags = READ | cl.mem_flags.COPY_HOST_PTR
-    return cl.Buffer(context, flags, hostbuf=_powers())
+    return cl.CommandQueue(context), cl.Buffer(context, flags, hostbuf=_powers())
 
 
 def _powers() -> NDArray[np.int16]:
