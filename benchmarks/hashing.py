@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ggrpc.devices.block_hash import PRIME
 from ggrpc.devices.catalogue import Choices, open_devices
-from ggrpc.devices.hashing import PRIME
-from ggrpc.engine.cache.hash import BASIS, Hasher
+from ggrpc.engine.cache.fnv1a import BASIS, Hasher
 
 LOOP = f"""
 unsigned long long fnv1a(const unsigned char *data, unsigned long size) {{

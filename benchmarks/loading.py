@@ -24,11 +24,11 @@ from pathlib import Path
 
 from benchmarks.random_model import Shape, write_model
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.cache.hashing import Hashing
+from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Model
 from ggrpc.engine.cache.warming import Weights, warm
-from ggrpc.engine.registry import connect
+from ggrpc.engine.client.registry import connect
 from ggrpc.types import GGMLType
 from tests.support.paths import CACHE, peer_python, shared
 from tests.support.processes import native_serving, serving

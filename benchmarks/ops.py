@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import Client, connect
+from ggrpc.engine.client.client import Client, connect
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops import contract_of

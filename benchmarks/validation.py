@@ -15,8 +15,8 @@ from collections.abc import Callable
 from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device, Program
-from ggrpc.engine.numbering import GraphReader
-from ggrpc.engine.programs import ProgramCache
+from ggrpc.engine.server.graph_reader import GraphReader
+from ggrpc.engine.server.program_cache import ProgramCache
 from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.engine.wire.graphs import read_graph, write_graph
 from ggrpc.graph import Graph

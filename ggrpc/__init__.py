@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ggrpc.building import GraphBuilder
     from ggrpc.devices.device import Device, Memory
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.computation import Computation, compute
-    from ggrpc.engine.hosting import RunningServer, start_server
-    from ggrpc.engine.registry import Registry, connect, is_rpc
-    from ggrpc.engine.remote import RemoteDevice, RemoteServer
-    from ggrpc.engine.stored import DeviceTensor
-    from ggrpc.engine.values import dequantize, quantize
+    from ggrpc.engine.client.registry import Registry, connect, is_rpc
+    from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
+    from ggrpc.engine.compute.computation import Computation, compute
+    from ggrpc.engine.compute.device_tensor import DeviceTensor
+    from ggrpc.engine.server.background import RunningServer, start_server
     from ggrpc.errors import GgrpcError
+    from ggrpc.formats.numpy_values import dequantize, quantize
     from ggrpc.op import GluOp, Op, UnaryOp
     from ggrpc.tensor import Tensor
     from ggrpc.types import GGMLType
@@ -37,12 +37,12 @@ _HOMES = {
     "ggrpc.building": ("GraphBuilder",),
     "ggrpc.devices.device": ("Device", "Memory"),
     "ggrpc.endpoint": ("Endpoint",),
-    "ggrpc.engine.computation": ("Computation", "compute"),
-    "ggrpc.engine.hosting": ("RunningServer", "start_server"),
-    "ggrpc.engine.registry": ("Registry", "connect", "is_rpc"),
-    "ggrpc.engine.remote": ("RemoteDevice", "RemoteServer"),
-    "ggrpc.engine.stored": ("DeviceTensor",),
-    "ggrpc.engine.values": ("dequantize", "quantize"),
+    "ggrpc.engine.compute.computation": ("Computation", "compute"),
+    "ggrpc.engine.server.background": ("RunningServer", "start_server"),
+    "ggrpc.engine.client.registry": ("Registry", "connect", "is_rpc"),
+    "ggrpc.engine.client.remote_device": ("RemoteDevice", "RemoteServer"),
+    "ggrpc.engine.compute.device_tensor": ("DeviceTensor",),
+    "ggrpc.formats.numpy_values": ("dequantize", "quantize"),
     "ggrpc.errors": ("GgrpcError",),
     "ggrpc.op": ("GluOp", "Op", "UnaryOp"),
     "ggrpc.tensor": ("Tensor",),

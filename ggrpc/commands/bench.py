@@ -17,7 +17,7 @@ from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.bench import Bench, Result
+    from ggrpc.engine.client.bench import Bench, Result
 
 EXAMPLES = (
     "ggrpc bench localhost",
@@ -73,7 +73,7 @@ def bench(
     ENDPOINTs are written as for 'ggrpc probe'. Needs free memory for twice the largest
     size, on each server.
     """
-    from ggrpc.engine.bench import Bench, BenchSettings
+    from ggrpc.engine.client.bench import Bench, BenchSettings
     from ggrpc.engine.wire.dialects import dialect_named
 
     environment = environment_of(context)

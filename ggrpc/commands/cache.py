@@ -18,11 +18,11 @@ from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_age, format_size, parse_age, parse_size
 
 if TYPE_CHECKING:
+    from ggrpc.engine.cache.accelerated_hash import Hashing
     from ggrpc.engine.cache.folder import Entry, Folder
-    from ggrpc.engine.cache.hashing import Hashing
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.inventory import Item
-    from ggrpc.engine.cache.upkeep import Finding
+    from ggrpc.engine.cache.verify import Finding
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
 EXAMPLES_OF = {
@@ -158,7 +158,7 @@ def add(
     MODEL.gguf is a file, one file of a split model, or a folder. Nothing is copied:
     tensors are served out of the file, as long as it stays what it is.
     """
-    from ggrpc.engine.cache.hashing import hashing_for
+    from ggrpc.engine.cache.accelerated_hash import hashing_for
     from ggrpc.engine.cache.models import files_of
 
     environment = environment_of(context)
@@ -208,7 +208,7 @@ def verify(
     A wrong entry is written anew where a model that was indexed has it. Shown is what
     is wrong, with --json everything; the exit code is 1 where anything was.
     """
-    from ggrpc.engine.cache.upkeep import Check
+    from ggrpc.engine.cache.verify import Check
 
     environment = environment_of(context)
     with _opened(cache_dir) as (folder, index):

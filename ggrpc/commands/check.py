@@ -95,7 +95,7 @@ def _settings(
 
     from ggrpc.devices.cpu import CpuDevice
     from ggrpc.engine.checking.checker import CheckSettings
-    from ggrpc.engine.registry import connect
+    from ggrpc.engine.client.registry import connect
 
     opener = partial(connect, timeout=timeout, protocol=protocol, op_table=op_table)
     return CheckSettings(opener, CpuDevice(), full)

@@ -20,7 +20,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import GgrpcError, RefusedError
 
 if TYPE_CHECKING:
-    from ggrpc.engine.client import Client
+    from ggrpc.engine.client.client import Client
 
 T = TypeVar("T")
 
@@ -121,8 +121,8 @@ class Fleet(NamedTuple):
 
     def _asker(self, look: Look) -> Callable[[Endpoint], Answer]:
         # Here and not above: help and version must not wait for numpy.
-        from ggrpc.engine.client import connect
-        from ggrpc.engine.deadline import Deadline
+        from ggrpc.engine.client.client import connect
+        from ggrpc.engine.net.deadline import Deadline
         from ggrpc.engine.wire.dialects import dialect_named
 
         dialect = dialect_named(self.protocol) if self.protocol else None

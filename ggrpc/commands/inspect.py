@@ -196,7 +196,7 @@ def inspect(
 
 
 def _is_model(file: Path) -> bool:
-    from ggrpc.engine.gguf_file import is_gguf
+    from ggrpc.engine.files.gguf import is_gguf
 
     return is_gguf(file)
 
@@ -212,7 +212,7 @@ def _show(
 
 
 def _of_model(file: Path, by: By | None) -> Iterator[Row]:
-    from ggrpc.engine.gguf_file import tensors_of
+    from ggrpc.engine.files.gguf import tensors_of
 
     tensors = tensors_of(file)
     if by is By.type:

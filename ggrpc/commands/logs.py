@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from enum import Enum
 
 from ggrpc.commands.environment import Environment
-from ggrpc.commands.floods import FloodFilter
+from ggrpc.commands.log_rate_limit import FloodFilter
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

@@ -14,7 +14,7 @@ from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.client import Client
+    from ggrpc.engine.client.client import Client
 
 EXAMPLES = ("ggrpc mem localhost", "ggrpc mem gpu1:50052,gpu2:50052 --json")
 

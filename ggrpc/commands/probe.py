@@ -15,7 +15,7 @@ from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.units import format_ms, format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.client import Client
+    from ggrpc.engine.client.client import Client
 
 EXAMPLES = ("ggrpc probe localhost", "ggrpc probe gpu1:50052,gpu2:50052 --json")
 

@@ -15,7 +15,7 @@ from ggrpc.units import format_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.holding import Held
+    from ggrpc.engine.sharing.session_sharing import Held
 
 EXAMPLES = (
     "ggrpc pull localhost",
@@ -80,7 +80,7 @@ def pull(
 
 
 def _sessions(endpoint: Endpoint) -> list[Held]:
-    from ggrpc.engine.holding import held
+    from ggrpc.engine.sharing.session_sharing import held
 
     sessions = [session for session in held() if session.endpoint == endpoint]
     if not sessions:

@@ -28,7 +28,7 @@ from ggrpc.units import format_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.remote import RemoteServer
+    from ggrpc.engine.client.remote_device import RemoteServer
 
 EXAMPLES = (
     "ggrpc push model.gguf node[01-16]",
@@ -130,7 +130,7 @@ def _push_to(
     total: int,
     moved: Moved,
 ) -> Answer:
-    from ggrpc.engine.registry import connect
+    from ggrpc.engine.client.registry import connect
 
     arrived = 0
 
@@ -154,7 +154,7 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     """The bytes for each server, and what sends them to its cache."""
     import tempfile
 
-    from ggrpc.engine.cache.hashing import hashing_for
+    from ggrpc.engine.cache.accelerated_hash import hashing_for
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.models import files_of
     from ggrpc.engine.cache.warming import Weights, warm
@@ -190,9 +190,9 @@ def _storing(
         device: the number of the device.
         held: gets the sessions, which then last; None: each ends when it is done.
     """
-    from ggrpc.engine.holding import Holder
-    from ggrpc.engine.pushing import Pushed
-    from ggrpc.engine.tensor_files import tensors_in
+    from ggrpc.engine.files.tensors import tensors_in
+    from ggrpc.engine.sharing.session_sharing import Holder
+    from ggrpc.engine.sharing.upload import Pushed
 
     sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
     with ExitStack() as lasting:

@@ -92,7 +92,7 @@ def record(
     that. The file is good whenever it ends, and ends with the graph that made the
     server drop the connection.
     """
-    from ggrpc.engine.recording import splitter
+    from ggrpc.engine.recording import framing
     from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
 
     settings = RecorderSettings(
@@ -100,7 +100,7 @@ def record(
         one_endpoint(endpoint),
         output,
         force,
-        splitter.Weights(weights.value),
+        framing.Weights(weights.value),
         graphs,
         seconds,
     )

@@ -106,8 +106,8 @@ def replay(
     says. The exit code is 1 where a tensor differs.
     """
     environment = environment_of(context)
-    from ggrpc.engine.recording.filling import Model
     from ggrpc.engine.recording.replayer import ReplaySettings
+    from ggrpc.engine.recording.substitute_weights import Model
 
     if device and endpoints:
         raise ConfigError("name either --device or ENDPOINTs, not both")
@@ -159,7 +159,7 @@ class _There(NamedTuple):
 
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
-        from ggrpc.engine.registry import connect
+        from ggrpc.engine.client.registry import connect
 
         endpoint, timeout, protocol, op_table = self
         with connect(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ggrpc.devices.device import Device
     from ggrpc.engine.cache.store import TensorCache
-    from ggrpc.engine.server import Server, ServerSettings
+    from ggrpc.engine.server.server import Server, ServerSettings
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
 
@@ -76,9 +76,9 @@ def serve(
     'ggrpc tunnel'.
     """
     # Here and not above: no other command's help must wait for the engine.
-    from ggrpc.engine.allowed import Allowed
-    from ggrpc.engine.files import clients_that_fit
-    from ggrpc.engine.limits import Limits
+    from ggrpc.engine.server.allowlist import Allowed
+    from ggrpc.engine.server.fd_limit import clients_that_fit
+    from ggrpc.engine.server.limits import Limits
 
     with logging_to(environment_of(context), log_level, log_format):
         size = _size(weight_cache)
@@ -114,7 +114,7 @@ def _size(text: str | None) -> int | None:
 
 
 def _tls(cert: str | None, key: str | None, client_ca: str | None) -> Context | None:
-    from ggrpc.engine.tls import server_context
+    from ggrpc.engine.net.tls import server_context
 
     if cert:
         return server_context(cert, key, client_ca)
@@ -134,8 +134,13 @@ def _devices(
 def _settings(
     endpoint: Endpoint, devices: Sequence[Device], protocol: str, op_table: str | None
 ) -> ServerSettings:
-    from ggrpc.engine.offers import FixedOffers, LearnedOffers, Offers, state_file
-    from ggrpc.engine.server import ServerSettings
+    from ggrpc.engine.server.negotiation import (
+        FixedOffers,
+        LearnedOffers,
+        Offers,
+        state_file,
+    )
+    from ggrpc.engine.server.server import ServerSettings
     from ggrpc.engine.wire.dialects import dialects_named
     from ggrpc.engine.wire.op_tables import op_table_named
 
@@ -157,7 +162,7 @@ def _cache(
     if not keeps and not models:
         yield None
         return
-    from ggrpc.engine.cache.hashing import Hashing
+    from ggrpc.engine.cache.accelerated_hash import Hashing
     from ggrpc.engine.cache.models import Indexer, files_of
     from ggrpc.engine.cache.store import TensorCache
 
@@ -171,18 +176,18 @@ def _cache(
 
 
 def _run(settings: ServerSettings) -> None:
-    from ggrpc.engine import supervisor
-    from ggrpc.engine.server import Server
+    from ggrpc.engine.server import sd_notify
+    from ggrpc.engine.server.server import Server
 
     with Server(settings) as server:
 
         def stop() -> None:
-            supervisor.notify(supervisor.STOPPING)
+            sd_notify.notify(sd_notify.STOPPING)
             server.stop()
 
         at_signal(stop)
         _announce(settings, server)
-        supervisor.notify(supervisor.READY)
+        sd_notify.notify(sd_notify.READY)
         server.run()
     if server.unfinished:
         log.error("%d sessions do not end: the process does", server.unfinished)

@@ -17,7 +17,7 @@ from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
 
 if TYPE_CHECKING:
-    from ggrpc.engine.workbench import Workbench
+    from ggrpc.engine.sharing.workspace import Workbench
 
 EXAMPLES = (
     "ggrpc shell localhost",
@@ -46,8 +46,8 @@ def shell(
     typed. From a pipe the same lines are read: the first that fails ends it, with its
     exit code.
     """
-    from ggrpc.engine.registry import connect
-    from ggrpc.engine.workbench import Workbench
+    from ggrpc.engine.client.registry import connect
+    from ggrpc.engine.sharing.workspace import Workbench
 
     environment = environment_of(context)
     where = one_endpoint(endpoint)
@@ -72,7 +72,7 @@ class Conversation:
     def by_hand(self) -> ExitCode:
         """Take what a person types; nothing but a lost session ends it."""
         from ggrpc.commands.shell_prompt import history_of, typed_lines
-        from ggrpc.engine.offers import state_file
+        from ggrpc.engine.server.negotiation import state_file
 
         history = history_of(state_file().with_name("shell_history"))
         self._environment.note("'help' lists what can be typed, Ctrl-D ends it")

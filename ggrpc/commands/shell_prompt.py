@@ -20,7 +20,7 @@ from ggrpc.commands.shell_verbs import VERBS
 from ggrpc.types import GGMLType
 
 if TYPE_CHECKING:
-    from ggrpc.engine.workbench import Workbench
+    from ggrpc.engine.sharing.workspace import Workbench
 
 
 class ShellCompleter(Completer):
@@ -45,7 +45,7 @@ class ShellCompleter(Completer):
             yield from self._paths.get_completions(Document(word), event)
 
     def _choices(self, before: list[str]) -> Iterator[str]:
-        from ggrpc.engine.workbench import OPS
+        from ggrpc.engine.sharing.workspace import OPS
 
         if not before:
             yield from VERBS

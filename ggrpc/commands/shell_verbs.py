@@ -16,7 +16,7 @@ from ggrpc.errors import ConfigError, FileError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.workbench import Output, Workbench
+    from ggrpc.engine.sharing.workspace import Output, Workbench
     from ggrpc.tensor import Tensor
 
 FORCE = "--force"
@@ -217,7 +217,7 @@ def _help(bench: Workbench, words: list[str]) -> Answer:
 
 def _help_of_op(topic: str) -> Answer:
     from ggrpc.building import GraphBuilder
-    from ggrpc.engine.workbench import OPS
+    from ggrpc.engine.sharing.workspace import OPS
 
     if topic == "ops":
         return Answer([{"op": op} for op in sorted(OPS)], text=" ".join(sorted(OPS)))
@@ -278,7 +278,7 @@ def _result(name: str, output: Output) -> dict[str, Any]:
 
 
 def _row(name: str, tensor: Tensor) -> dict[str, Any]:
-    from ggrpc.engine.holding import row_of
+    from ggrpc.engine.sharing.session_sharing import row_of
 
     return row_of(name, tensor) | {"op": tensor.op.name if tensor.op else None}
 

@@ -30,7 +30,7 @@ def _chooses(field: str) -> Callable[[typer.Context, Any], None]:
 
 def _follow(environment: Environment) -> None:
     # Here and not above: it takes a while, and most runs need none of it.
-    from ggrpc.engine.tls import client_context, use_for_clients
+    from ggrpc.engine.net.tls import client_context, use_for_clients
 
     tls = environment.tls
     use_for_clients(lambda: client_context(tls.ca, tls.cert, tls.key))
@@ -39,7 +39,7 @@ def _follow(environment: Environment) -> None:
 def forget(environment: Environment) -> None:
     """Let the clients of the next run in this process speak plainly again."""
     if environment.tls.wanted:
-        from ggrpc.engine.tls import use_for_clients
+        from ggrpc.engine.net.tls import use_for_clients
 
         use_for_clients(None)
 

@@ -46,9 +46,9 @@ def tunnel(
 
     Ends by Ctrl-C or SIGTERM, and all connections with it.
     """
-    from ggrpc.engine.deadline import Deadline
-    from ggrpc.engine.relay import Relay
-    from ggrpc.engine.tls import TlsStream, client_context, context_for_clients
+    from ggrpc.engine.net.deadline import Deadline
+    from ggrpc.engine.net.proxy import Relay
+    from ggrpc.engine.net.tls import TlsStream, client_context, context_for_clients
 
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     tls = context_for_clients() or client_context()

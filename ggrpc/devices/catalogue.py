@@ -15,7 +15,7 @@ from ggrpc.devices.device import Device
 from ggrpc.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
-    from ggrpc.devices.opencl.discovery import Found
+    from ggrpc.devices.opencl.runtime.discovery import Found
     from ggrpc.devices.opencl.tuning import Choice
 
 
@@ -102,7 +102,7 @@ def open_best(choices: Choices) -> Device:
 def _best(choices: Choices) -> list[str]:
     """The names of all GPUs, else of the processor by OpenCL, else of the cpu."""
     try:
-        from ggrpc.devices.opencl.discovery import discover, why_not
+        from ggrpc.devices.opencl.runtime.discovery import discover, why_not
 
         _tell_driver(choices)
         usable = [found for found in discover() if not why_not(found)]
@@ -165,7 +165,7 @@ def _open_cpu(choices: Choices) -> Device:
 def _open_opencl(name: str, choices: Choices) -> Device | None:
     """The OpenCL device of a name; None where there is none that can be used."""
     try:
-        from ggrpc.devices.opencl.discovery import discover, why_not
+        from ggrpc.devices.opencl.runtime.discovery import discover, why_not
     except ImportError:
         return None
     _tell_driver(choices)
@@ -187,7 +187,7 @@ def _tell_driver(choices: Choices) -> None:
 
 def _opencl_entries() -> list[Entry]:
     try:
-        from ggrpc.devices.opencl.discovery import discover
+        from ggrpc.devices.opencl.runtime.discovery import discover
 
         return [_opencl_entry(found) for found in discover()]
     except (ImportError, DeviceError) as error:
@@ -195,7 +195,7 @@ def _opencl_entries() -> list[Entry]:
 
 
 def _opencl_entry(found: Found) -> Entry:
-    from ggrpc.devices.opencl.discovery import why_not
+    from ggrpc.devices.opencl.runtime.discovery import why_not
 
     free, total = None, found.total
     if found.is_processor:  # whose memory is the machine's, whatever a driver may say

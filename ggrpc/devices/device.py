@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ggrpc.bounds import Region
-from ggrpc.devices.hashing import BlockHash
+from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.profile import Profile
 from ggrpc.graph import Graph
 from ggrpc.ops import Node

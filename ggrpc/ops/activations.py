@@ -58,6 +58,13 @@ def _glu_ne(node: Node) -> Dims:
     return ne if node.src[B] else (ne[0] // 2, *ne[1:])
 
 
+def clamps(p: GluParams) -> tuple[float, float, float]:
+    """The slope, the limit, and what is added to `up`."""
+    if p.op == GluOp.SWIGLU_OAI:
+        return p.alpha, p.limit, 1.0
+    return 1.0, p.limit, 0.0
+
+
 define(
     Contract(
         Op.UNARY, (Source("a", FLOATS),), FLOATS, like(A), UnaryParams, (_known_unary,)

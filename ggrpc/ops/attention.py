@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define, several_each
 from ggrpc.ops.rules import F32, at_least, equal, like, multiple, not_empty
@@ -54,6 +57,19 @@ def _flash_attn_flops(node: Node) -> int:
     """A product for each query and key, and one for each weight and value."""
     k, v = node.source(K), node.source(V)
     return 2 * node.source(Q).nrows * k.ne[1] * (k.ne[0] + v.ne[0])
+
+
+def alibi_slopes(heads: int, max_bias: float) -> NDArray[np.float32]:
+    """ALiBi's factor of the mask for each head, of shape (heads, 1, 1).
+
+    Source: ggml_compute_forward_soft_max_f32; "Train Short, Test Long", arXiv
+    2108.12409.
+    """
+    n = 1 << (heads.bit_length() - 1)
+    head = np.arange(heads)
+    turns = np.where(head < n, head + 1.0, head - n + 0.5)
+    slopes: NDArray[np.float32] = np.exp2(-max_bias / n * turns).astype(np.float32)
+    return slopes[:, None, None]
 
 
 define(

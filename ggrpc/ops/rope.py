@@ -5,8 +5,13 @@ ROPE_BACK turns them the other way.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
+from itertools import accumulate
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define, several_each
@@ -107,6 +112,68 @@ def _factors(node: Node) -> str | None:
     if factors is None or factors.ne[0] >= half:
         return None
     return f"freq_factors has {factors.ne[0]} elements, must have {half}"
+
+
+def pairs(p: RopeParams) -> int:
+    """Pairs that are turned; VISION counts only half of the elements as n_dims."""
+    return p.n_dims if p.mode == RopeMode.VISION else p.n_dims // 2
+
+
+def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:
+    """For each pair, which position turns it, and by which power of theta_scale.
+
+    Source: ggml_mrope_cache_init. VISION begins with power 0 in each section.
+    """
+    starts = [0, *accumulate(p.sections)]
+    powers = [0, 0, 0, 0]
+    found = []
+    for pair in range(count):
+        sector = pair % starts[4]
+        if p.mode == RopeMode.VISION and sector in starts[:4]:
+            powers[starts.index(sector)] = 0
+        position = _position(p, sector, starts)
+        found.append((position, powers[position]))
+        powers = [power + 1 for power in powers]
+    return found
+
+
+def _position(p: RopeParams, sector: int, starts: list[int]) -> int:
+    """Which of the four positions; IMROPE deals the first three out in turn."""
+    if p.mode == RopeMode.IMROPE:
+        turn = sector % 3
+        return turn if sector < 3 * p.sections[turn] else 3
+    return sum(sector >= start for start in starts[1:4])
+
+
+def interpolation(p: RopeParams, count: int) -> NDArray[np.float32]:
+    """What YaRN multiplies the angle of each pair by: freq_scale, or nearer to 1.
+
+    Source: rope_yarn and ggml_rope_yarn_corr_dims.
+    """
+    scale = np.asarray(p.freq_scale, np.float32)
+    if not p.ext_factor:
+        return scale
+    with np.errstate(all="ignore"):
+        low = max(0.0, np.floor(_corrected_dim(p, p.beta_fast)))
+        high = min(p.n_dims - 1.0, np.ceil(_corrected_dim(p, p.beta_slow)))
+        ramp = (np.arange(count, dtype=np.float32) - low) / max(0.001, high - low)
+        mix = (1 - np.clip(ramp, 0, 1)) * np.float32(p.ext_factor)
+    factor: NDArray[np.float32] = (scale * (1 - mix) + mix).astype(np.float32)
+    return factor
+
+
+def _corrected_dim(p: RopeParams, turns: float) -> float:
+    """The element whose pair makes so many turns in the original context."""
+    ratio = np.float64(p.n_ctx_orig) / (turns * 2 * math.pi)
+    return float(p.n_dims * np.log(ratio) / (2 * np.log(np.float64(p.freq_base))))
+
+
+def magnitude(p: RopeParams) -> float:
+    """What cosines and sines are multiplied by."""
+    if not p.ext_factor:
+        return p.attn_factor
+    with np.errstate(all="ignore"):
+        return p.attn_factor * (1 - 0.1 * float(np.log(np.float64(p.freq_scale))))
 
 
 define(

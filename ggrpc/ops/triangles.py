@@ -22,6 +22,15 @@ class Triangle(IntEnum):
     LOWER = 3
 
 
+# What TRI clears: the first diagonal, and whether the cleared part is above it.
+CLEARED = {
+    Triangle.UPPER_DIAG: (-1, False),
+    Triangle.UPPER: (0, False),
+    Triangle.LOWER_DIAG: (1, True),
+    Triangle.LOWER: (0, True),
+}
+
+
 class DiagMaskParams(NamedTuple):
     """By how much the diagonal is moved to the right."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.main import run
-from ggrpc.engine.cache.hash import fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from tests.commands.conftest import Terminal
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 

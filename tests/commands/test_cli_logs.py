@@ -11,7 +11,7 @@ import pytest
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
 
-log = logging.getLogger("ggrpc.engine.server")
+log = logging.getLogger("ggrpc.engine.server.server")
 
 
 def logged(

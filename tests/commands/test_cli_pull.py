@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggrpc.engine.registry import connect
-from ggrpc.engine.workbench import Workbench
+from ggrpc.engine.client.registry import connect
+from ggrpc.engine.sharing.workspace import Workbench
 from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import native_serving
 

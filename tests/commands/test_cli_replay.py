@@ -7,7 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.recording.splitter import Weights
+from ggrpc.engine.recording.framing import Weights
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.processes import free_port

@@ -12,7 +12,7 @@ import pytest
 
 from ggrpc import __version__
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import connect
+from ggrpc.engine.client.client import connect
 from ggrpc.errors import ConnectError
 from tests.support.drivers import usable_device
 from tests.support.processes import Served, free_port, serving
@@ -198,7 +198,7 @@ def test_senseless_request_is_one_line_with_its_code(
 
 
 def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from ggrpc.devices.opencl import discovery
+    from ggrpc.devices.opencl.runtime import discovery
 
     found = discovery.Found("opencl:0", "GPU (Maker)", 2 << 30, 1 << 30, False, None)
     monkeypatch.setattr(discovery, "discover", lambda: [found])

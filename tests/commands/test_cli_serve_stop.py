@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import connect
-from tests.engine.test_faults import squares
+from ggrpc.engine.client.client import connect
+from tests.engine.server.test_faults import squares
 from tests.support.processes import START_SECONDS, Served
 
 

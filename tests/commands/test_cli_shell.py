@@ -21,8 +21,8 @@ from ggrpc.commands.shell_prompt import ShellCompleter, history_of, typed_lines
 from ggrpc.commands.shell_verbs import VERBS
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.registry import connect
-from ggrpc.engine.workbench import Workbench
+from ggrpc.engine.client.registry import connect
+from ggrpc.engine.sharing.workspace import Workbench
 from tests.commands.conftest import Outcome, Terminal
 from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import free_port, native_serving

@@ -8,7 +8,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl.traits import traits_of
+from ggrpc.devices.opencl.runtime.traits import traits_of
 from tests.support.drivers import usable_device
 
 

@@ -8,7 +8,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.program import KERNELS, is_supported
-from ggrpc.engine.client import Client, connect
+from ggrpc.engine.client.client import Client, connect
 from ggrpc.errors import ConnectionLost
 from tests.support import cases
 from tests.support.case import Case, run_case

@@ -11,8 +11,8 @@ import pytest
 from ggrpc.devices import catalogue, opencl
 from ggrpc.devices.catalogue import Choices, Entry
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.opencl import discovery
-from ggrpc.devices.opencl.discovery import Found
+from ggrpc.devices.opencl.runtime import discovery
+from ggrpc.devices.opencl.runtime.discovery import Found
 from ggrpc.errors import ConfigError, DeviceError
 
 GPU = Found("opencl:0", "GPU (Maker)", 8 << 30, 2 << 30, False, None)

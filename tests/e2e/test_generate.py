@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.random_model import SMALL, Shape, write_model
-from ggrpc.engine.client import connect
+from ggrpc.engine.client.client import connect
 from ggrpc.types import GGMLType
 from tests.support.generations import demand_same
 from tests.support.paths import peer_python, shared

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggrpc.engine.client import connect
+from ggrpc.engine.client.client import connect
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
 from tests.support.oracle import run_case_on

@@ -19,14 +19,14 @@ import numpy as np
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.addresses import FIRST
-from ggrpc.engine.allowance import Allowances
-from ggrpc.engine.conversation import Conversation
-from ggrpc.engine.deadline import NEVER, Deadline
-from ggrpc.engine.limits import Limits
-from ggrpc.engine.offers import FixedOffers
-from ggrpc.engine.settings import ServerSettings
-from ggrpc.engine.transport import Pieces
+from ggrpc.engine.net.deadline import NEVER, Deadline
+from ggrpc.engine.net.transport import Pieces
+from ggrpc.engine.server.address_space import FIRST
+from ggrpc.engine.server.connection_handler import Conversation
+from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.negotiation import FixedOffers
+from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
 from ggrpc.engine.wire.dialects import DIALECTS, V7_0_0, Dialect

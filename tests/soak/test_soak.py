@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import connect
-from tests.engine.test_faults import computes
-from tests.engine.test_limits import a_tensor
-from tests.support.guests import FREQUENT, HELLO, killed
+from ggrpc.engine.client.client import connect
+from tests.engine.server.test_faults import computes
+from tests.engine.server.test_limits import a_tensor
 from tests.support.processes import serving
+from tests.support.strangers import FREQUENT, HELLO, killed
 
 MIB = 1 << 20
 MEMORY = 512 * MIB

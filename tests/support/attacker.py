@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import Client, connect
+from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.tensors import RPC_TENSOR
 from ggrpc.tensor import Tensor, contiguous_nb

@@ -10,14 +10,14 @@ import gguf
 import numpy as np
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.engine.allowance import Allowances
+from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.cache.folder import LOCK
-from ggrpc.engine.cache.hash import fnv1a
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.cache.store import TensorCache
-from ggrpc.engine.limits import Limits
-from ggrpc.engine.session import Session
+from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.session import Session
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.errors import ConnectionLost

@@ -13,9 +13,9 @@ import numpy as np
 
 from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, view_of
 from ggrpc.devices.device import Device, Placed
-from ggrpc.engine.noise import random_blocks
+from ggrpc.engine.compute.random_data import random_blocks
+from ggrpc.formats.codecs import CODECS, DTYPES, Array, view_of
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops.contract import contract_of, params_layout

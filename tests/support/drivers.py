@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ggrpc.devices.opencl.discovery import Found, discover, why_not
+from ggrpc.devices.opencl.runtime.discovery import Found, discover, why_not
 
 
 def usable_device() -> Found:

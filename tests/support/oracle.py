@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggrpc.engine.client import Client
+from ggrpc.engine.client.client import Client
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType

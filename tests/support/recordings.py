@@ -17,8 +17,8 @@ import ggrpc
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording import recorder as engine
+from ggrpc.engine.recording.framing import Weights
 from ggrpc.engine.recording.recorder import RecorderSettings
-from ggrpc.engine.recording.splitter import Weights
 from tests.support.servers import running
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array, view_of
+from ggrpc.formats.codecs import CODECS, DTYPES, Array, view_of
 from ggrpc.ops import Node, contract_of
 from ggrpc.tensor import Tensor
 from tests.support.case import Case, packed, values

@@ -10,10 +10,10 @@ from ssl import SSLContext
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.allowed import Allowed
-from ggrpc.engine.limits import Limits
-from ggrpc.engine.offers import FixedOffers
-from ggrpc.engine.server import Server, ServerSettings
+from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.negotiation import FixedOffers
+from ggrpc.engine.server.server import Server, ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
 NO_LIMITS = Limits()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
+from ggrpc.formats.codecs import Array
 
 
 class Axis(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
+from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.device import CpuDevice
+from ggrpc.devices.cpu.ops import (  # noqa: F401
     activations,
     arithmetic,
     attention,
@@ -27,7 +29,5 @@ from ggrpc.devices.cpu import (  # noqa: F401  they register their kernels
     upscaling,
     windows,
 )
-from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.cpu.device import CpuDevice
 
 __all__ = ["CpuBuffer", "CpuDevice"]

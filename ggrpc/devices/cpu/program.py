@@ -15,16 +15,6 @@ from typing import NamedTuple, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from ggrpc.devices.cpu.arrays import (
-    CODECS,
-    DTYPES,
-    GROUP,
-    Array,
-    Convert,
-    Pieces,
-    pieces,
-    view_of,
-)
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
@@ -34,6 +24,16 @@ from ggrpc.devices.device import Placed, Program, go_on, place_of
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared, overlap
 from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
+from ggrpc.formats.codecs import (
+    CODECS,
+    DTYPES,
+    GROUP,
+    Array,
+    Convert,
+    Pieces,
+    pieces,
+    view_of,
+)
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor

@@ -9,31 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import Array
-from ggrpc.errors import OutOfMemory
-from ggrpc.units import format_size
+from ggrpc.devices.scratch_limit import check_scratch_size
+from ggrpc.formats.codecs import Array
 
 CHUNK = 1 << 20  # bytes, at least
-# Bytes that any program may work in, and how many times its buffers on top of that. A
-# model's graphs take a fraction of its weights; what wants more is made to hurt.
-FREELY = 256 << 20
-TIMES = 8
 TakeMemory = Callable[[int], mmap]
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
-
-
-def demand_proportion(wanted: int, buffers: int) -> None:
-    """Say how much a program wants to work in, for buffers of so many bytes.
-
-    Raises:
-        OutOfMemory: it is out of proportion.
-    """
-    if wanted > FREELY + TIMES * buffers:
-        raise OutOfMemory(
-            f"a graph wants {format_size(wanted)} to work in, for buffers of "
-            f"{format_size(buffers)}: {TIMES} times that and {format_size(FREELY)} are "
-            "the most"
-        )
 
 
 class Scratch:
@@ -72,7 +53,7 @@ class Scratch:
         self._asked += nbytes
         more = self._asked - self._reserved_size
         if more > 0:
-            demand_proportion(self._taken + more, self._buffers)
+            check_scratch_size(self._taken + more, self._buffers)
             self._reserved.append(self._take_memory(more))
             self._reserved_size += more
 
@@ -93,7 +74,7 @@ class Scratch:
         for at, chunk in enumerate(self._chunks):
             if self._used[at] + size <= chunk.size:
                 return at
-        demand_proportion(self._taken + size, self._buffers)
+        check_scratch_size(self._taken + size, self._buffers)
         memory = self._take_memory(max(size, self._held, CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from threading import Lock
 from weakref import WeakValueDictionary
 
-from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.formats.codecs import Array
 from ggrpc.tensor import Tensor
 
 # Seconds without use after which a weight gives way to another. A model larger than the

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl import (  # noqa: F401  they register their kernels
+from ggrpc.devices.opencl.device import OpenClDevice
+from ggrpc.devices.opencl.fusions import attention_row, projections  # noqa: F401
+from ggrpc.devices.opencl.ops import (  # noqa: F401
     activations,
     arithmetic,
     attention,
-    attention_row,
     copies,
     experts,
     linear_attention,
     matmul,
     norms,
     padding,
-    projections,
     recurrent,
     reductions,
     rope,
     triangles,
 )
-from ggrpc.devices.opencl.device import OpenClDevice
 
 __all__ = ["OpenClDevice"]

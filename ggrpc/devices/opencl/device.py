@@ -9,21 +9,21 @@ from typing import TypeVar
 
 import pyopencl as cl
 
+from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
-from ggrpc.devices.hashing import BlockHash
-from ggrpc.devices.opencl.buffer import (
+from ggrpc.devices.opencl.program import Compiler, OpenClProgram
+from ggrpc.devices.opencl.runtime.block_hash import OpenClChunks, ProcessorHash
+from ggrpc.devices.opencl.runtime.buffer import (
     READ_WRITE,
     DeviceBuffer,
     OpenClBuffer,
     SharedBuffer,
 )
-from ggrpc.devices.opencl.build import Builder, failures_named, first_line
-from ggrpc.devices.opencl.discovery import Found
-from ggrpc.devices.opencl.hashing import OpenClChunks, ProcessorHash
-from ggrpc.devices.opencl.program import Compiler, OpenClProgram
-from ggrpc.devices.opencl.room import Room
-from ggrpc.devices.opencl.traits import Traits, traits_of
+from ggrpc.devices.opencl.runtime.build import Builder, failures_named, first_line
+from ggrpc.devices.opencl.runtime.discovery import Found
+from ggrpc.devices.opencl.runtime.program_memory import Room
+from ggrpc.devices.opencl.runtime.traits import Traits, traits_of
 from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.ops import Node

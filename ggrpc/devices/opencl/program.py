@@ -17,15 +17,15 @@ from weakref import finalize
 import numpy as np
 import pyopencl as cl
 
-from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Placed, Program, go_on, place_of
-from ggrpc.devices.opencl.buffer import OpenClBuffer
-from ggrpc.devices.opencl.build import Define, Owned, failures_named
-from ggrpc.devices.opencl.dense import apart, is_aligned
-from ggrpc.devices.opencl.room import Room
+from ggrpc.devices.opencl.ops.predicates import apart, is_aligned
+from ggrpc.devices.opencl.runtime.buffer import OpenClBuffer
+from ggrpc.devices.opencl.runtime.build import Define, Owned, failures_named
+from ggrpc.devices.opencl.runtime.program_memory import Room
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import GraphError
+from ggrpc.formats.codecs import Array
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor

@@ -11,7 +11,7 @@ from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl.device import OpenClDevice
 from ggrpc.devices.opencl.program import OpenClProgram
-from ggrpc.devices.opencl.shapes import Shapes, keep
+from ggrpc.devices.opencl.runtime.launch_config import Shapes, keep
 from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from ggrpc.engine.cache.hash import name_of
-from ggrpc.engine.cache.hashing import Hashing
+from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.fnv1a import name_of
 from ggrpc.engine.cache.index import Index, Lying, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import check_unchanged, scan
-from ggrpc.engine.gguf_file import tensors_of
+from ggrpc.engine.files.gguf import tensors_of
 from ggrpc.errors import Cancelled, ConfigError, GgrpcError
 from ggrpc.units import format_size
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from ggrpc.engine.cache.hash import Hasher
+from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.cache.index import Stamp
 from ggrpc.errors import GgrpcError
 

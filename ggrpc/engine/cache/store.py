@@ -16,11 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.fnv1a import name_of
 from ggrpc.engine.cache.folder import Folder, default_folder
-from ggrpc.engine.cache.hash import name_of
-from ggrpc.engine.cache.hashing import Hashing
 from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
-from ggrpc.engine.cache.keeper import Filling, Keeper
 from ggrpc.engine.cache.reading import (
     TornError,
     check_unchanged,
@@ -28,6 +27,7 @@ from ggrpc.engine.cache.reading import (
     read_checked,
     set_used,
 )
+from ggrpc.engine.cache.writer import Filling, Keeper
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 

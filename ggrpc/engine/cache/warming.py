@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ggrpc.engine.cache.hashing import Hashing
+from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.index import Index, Lying
 from ggrpc.engine.cache.models import Model
 from ggrpc.engine.cache.store import PENDING
-from ggrpc.engine.client import Client
+from ggrpc.engine.client.client import Client
 from ggrpc.errors import Cancelled, ConfigError, RefusedError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.checking import language, others
+from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
-from ggrpc.engine.remote import RemoteDevice, RemoteServer, operations_of
+from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer, operations_of
 from ggrpc.errors import GgrpcError, TransportError, UnsupportedOp
 
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
@@ -70,7 +70,7 @@ class CheckSettings:
     @property
     def cases(self) -> list[Case]:
         """What is computed."""
-        return [*language.cases(), *(others.cases() if self.full else ())]
+        return [*llm_cases.cases(), *(extended_cases.cases() if self.full else ())]
 
 
 class Checker:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.building import GraphBuilder
-from ggrpc.engine.computation import Computation
-from ggrpc.engine.remote import RemoteBuffer, RemoteDevice
-from ggrpc.engine.values import described
+from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice
+from ggrpc.engine.compute.computation import Computation
 from ggrpc.engine.wire.commands import Command
 from ggrpc.errors import OutOfMemory
+from ggrpc.formats.numpy_values import described
 from ggrpc.ops import Node
 from ggrpc.tensor import MAX_SRC, Tensor
 from ggrpc.types import GGMLType

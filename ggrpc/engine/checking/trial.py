@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.building import GraphBuilder
-from ggrpc.devices.cpu.arrays import Array
 from ggrpc.devices.device import Device
-from ggrpc.engine.computation import Computation, Values
-from ggrpc.engine.noise import normal_bytes
-from ggrpc.engine.values import pack
+from ggrpc.engine.compute.computation import Computation, Values
+from ggrpc.engine.compute.random_data import normal_bytes
+from ggrpc.formats.codecs import Array
+from ggrpc.formats.numpy_values import pack
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 

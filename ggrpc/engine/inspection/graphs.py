@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from ggrpc.bounds import Region
-from ggrpc.engine.numbering import GraphReader
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
+from ggrpc.engine.recording.framing import Watcher, Weights
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter
-from ggrpc.engine.recording.splitter import Watcher, Weights
+from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.op_tables import OpTable

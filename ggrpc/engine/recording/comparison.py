@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import CODECS, DTYPES, Array
+from ggrpc.formats.codecs import CODECS, DTYPES, Array
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from threading import Lock, Timer
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.deadline import Deadline
-from ggrpc.engine.pump import Watch, pump
+from ggrpc.engine.net.deadline import Deadline
+from ggrpc.engine.net.proxy import Relay
+from ggrpc.engine.net.pump import Watch, pump
+from ggrpc.engine.net.tls import connect_stream
+from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.framing import Watcher, Weights
 from ggrpc.engine.recording.journal import JournalWriter
-from ggrpc.engine.recording.splitter import Watcher, Weights
-from ggrpc.engine.relay import Relay
-from ggrpc.engine.tls import connect_stream
-from ggrpc.engine.transport import Stream
 from ggrpc.errors import RecordingError
 
 CONNECTING = 10.0  # seconds

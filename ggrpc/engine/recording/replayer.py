@@ -14,11 +14,11 @@ from typing import Any
 from ggrpc.devices.device import Buffer, Device
 from ggrpc.engine.recording.comparison import compare
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.filling import Model, noise
 from ggrpc.engine.recording.journal import Closed, Journal
-from ggrpc.engine.recording.rerun import Ready
 from ggrpc.engine.recording.results import Compared, Computed, Dropped, Filled
 from ggrpc.engine.recording.sessions import Session, write
+from ggrpc.engine.recording.snapshot import Ready
+from ggrpc.engine.recording.substitute_weights import Model, noise
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.errors import RecordingError

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import cast
 
 from ggrpc.devices.device import Buffer, Device, Placed, Program
-from ggrpc.engine.numbering import GraphReader
-from ggrpc.engine.programs import ProgramCache
-from ggrpc.engine.recording.rerun import Ready
+from ggrpc.engine.recording.snapshot import Ready
+from ggrpc.engine.server.graph_reader import GraphReader
+from ggrpc.engine.server.program_cache import ProgramCache
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.errors import RecordingError
 from ggrpc.graph import Graph

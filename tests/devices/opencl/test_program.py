@@ -11,9 +11,9 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl import buffer as buffer_module
-from ggrpc.devices.opencl.build import Builder
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
+from ggrpc.devices.opencl.runtime import buffer as buffer_module
+from ggrpc.devices.opencl.runtime.build import Builder
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
 from ggrpc.ops.copies import RollParams
@@ -131,8 +131,8 @@ def test_memory_of_a_program_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -
     case = bomb()
     processor = open_opencl()
     buffer = processor.allocate(case.size)
-    monkeypatch.setattr("ggrpc.devices.cpu.scratch.FREELY", 1 << 20)
-    with pytest.raises(OutOfMemory, match="to work in, for buffers of 1"):
+    monkeypatch.setattr("ggrpc.devices.scratch_limit.SCRATCH_BASE", 1 << 20)
+    with pytest.raises(OutOfMemory, match="of scratch memory; with 1"):
         processor.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
     buffer.free()
     processor.close()
@@ -195,7 +195,7 @@ def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> N
 def test_few_kernels_are_kept_and_got_while_others_are_built(
     opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrpc.devices.opencl.build.MOST_KEPT", 2)
+    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MOST_KEPT", 2)
     builder = Builder(opencl.queue.context)
     spare = builder.kernel("proof", "twice", NUMBER=0)
     builder.give_back([spare])

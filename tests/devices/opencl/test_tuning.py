@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.devices.opencl import OpenClDevice, shapes, tuning
-from ggrpc.devices.opencl.shapes import Shapes, shapes_of
+from ggrpc.devices.opencl import OpenClDevice, tuning
+from ggrpc.devices.opencl.runtime import launch_config
+from ggrpc.devices.opencl.runtime.launch_config import Shapes, shapes_of
 from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
@@ -28,7 +29,9 @@ def device(
         monkeypatch.setattr(tuning, trials, few)
     device = open_opencl(shares_memory=request.param == "processor")
     # Not the whole cache: kernels need not be compiled anew.
-    monkeypatch.setattr(shapes, "path_of", lambda device: tmp_path / "shapes.json")
+    monkeypatch.setattr(
+        launch_config, "path_of", lambda device: tmp_path / "shapes.json"
+    )
     yield device
     device.close()
 
@@ -82,6 +85,6 @@ def test_choice_that_cannot_be_kept_is_a_device_error(
     device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "trials_of", lambda device: [])
-    shapes.path_of(device.queue.device).mkdir()
+    launch_config.path_of(device.queue.device).mkdir()
     with pytest.raises(DeviceError, match=r"^opencl:0: .* cannot be kept: "):
         list(tune(device))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.cache.hash import fnv1a, name_of
-from ggrpc.engine.cache.hashing import Hashing
+from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Indexer, Model, files_of, pieces_of
 from ggrpc.errors import Cancelled, ConfigError, FileError

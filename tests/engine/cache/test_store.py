@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from ggrpc.engine.cache.folder import LOCK, PART
-from ggrpc.engine.cache.hash import fnv1a, name_of
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.models import Model
 from ggrpc.engine.cache.store import TensorCache

@@ -7,7 +7,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Result
-from ggrpc.engine.registry import connect
+from ggrpc.engine.client.registry import connect
 from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
 from ggrpc.errors import ConnectError
 from ggrpc.op import Op

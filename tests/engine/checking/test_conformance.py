@@ -10,9 +10,9 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.device import Buffer, Memory
 from ggrpc.engine.checking.conformance import STEPS, TOO_MUCH
-from ggrpc.engine.client import Client
-from ggrpc.engine.registry import connect
-from ggrpc.engine.remote import RemoteDevice
+from ggrpc.engine.client.client import Client
+from ggrpc.engine.client.registry import connect
+from ggrpc.engine.client.remote_device import RemoteDevice
 from ggrpc.engine.wire.dialects import V7_0_1
 from ggrpc.tensor import Tensor
 from tests.support.servers import running

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.recording.comparison import compare
-from ggrpc.engine.values import described, quantize
+from ggrpc.formats.numpy_values import described, quantize
 from ggrpc.types import GGMLType
 
 

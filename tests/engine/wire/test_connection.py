@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggrpc.engine.offers import FixedOffers
+from ggrpc.engine.server.negotiation import FixedOffers
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection, _Side

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ggrpc.devices.cpu.arrays import CODECS
+from ggrpc.formats.codecs import CODECS
 from ggrpc.op import Op
 from ggrpc.ops.copies import ConcatParams, RollParams
 from ggrpc.tensor import Tensor

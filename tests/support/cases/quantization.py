@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ggrpc.devices.cpu.arrays import CODECS
+from ggrpc.formats.codecs import CODECS
 from ggrpc.op import Op
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 from tests.support.case import Case

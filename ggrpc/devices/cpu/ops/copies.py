@@ -1,0 +1,165 @@
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ggrpc.devices.cpu.ops.broadcast import repeated, reshaped
+from ggrpc.devices.cpu.ops.indices import index_check
+from ggrpc.devices.cpu.program import PACKS, Compiler, can_write, kernel
+from ggrpc.formats.codecs import CODECS, DTYPES, Array, Convert, boxes, cast
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+
+# Elements that are taken out of rows at a time, into memory of their own.
+TAKEN = 1 << 22
+# Types whose stored values numpy casts into each other.
+NUMBERS = frozenset(DTYPES) - {GGMLType.BF16}
+
+
+def _accepts_copy(node: Node) -> bool:
+    kinds = {node.source(A).type, node.tensor.type}
+    return len(kinds) == 1 or (
+        can_write(node) and (kinds <= NUMBERS or kinds <= CODECS.keys())
+    )
+
+
+def _moves_bytes(node: Node) -> bool:
+    """Its contract allows one type alone, whose blocks stay as they are."""
+    return True
+
+
+@kernel(Op.CONT, Op.CPY, Op.DUP, accepts=_accepts_copy)
+def copy(node: Node, c: Compiler) -> None:
+    """The elements in the same order, whatever the shapes are."""
+    source, target = node.source(A), node.tensor
+    if source.type == target.type or {source.type, target.type} <= NUMBERS:
+        x, y = c.view(source), c.view(target)
+    else:
+        x, y = c.f32(source), c.result(target)
+    if x.shape == y.shape:
+        c.convert(cast, x, y)
+    elif (view := reshaped(y, x.shape)) is not None:
+        c.convert(cast, x, view)
+    elif (view := reshaped(x, y.shape)) is not None:
+        c.convert(cast, view, y)
+    else:
+        between = c.scratch(x.shape, x.dtype)
+        c.convert(cast, x, between)
+        c.convert(cast, between.reshape(y.shape), y)
+
+
+@kernel(Op.REPEAT, accepts=_moves_bytes)
+def repeat(node: Node, c: Compiler) -> None:
+    x, y = repeated(c.view(node.source(A)), c.view(node.tensor))
+    c.convert(cast, np.broadcast_to(x, y.shape), y)
+
+
+@kernel(Op.CONCAT, accepts=_moves_bytes)
+def concat(node: Node, c: Compiler) -> None:
+    a, b, y = c.view(node.source(A)), c.view(node.source(B)), c.view(node.tensor)
+    axis = 3 - node.params.dim
+    first, second = np.split(y, [a.shape[axis]], axis)
+    c.convert(cast, a, first)
+    c.convert(cast, b, second)
+
+
+@kernel(Op.ROLL)
+def roll(node: Node, c: Compiler) -> None:
+    """y[i] = x[i - shift] in each dimension, round the end."""
+    x, y = c.view(node.source(A)), c.view(node.tensor)
+    shifts = [shift % n for shift, n in zip(node.params[::-1], x.shape, strict=True)]
+    for parts in product(*map(_rolled, shifts)):
+        source, target = zip(*parts, strict=True)
+        c.convert(cast, x[source], y[target])
+
+
+def _rolled(shift: int) -> list[tuple[slice, slice]]:
+    """Which part of an axis goes where: all of it, or what is before and after."""
+    if not shift:
+        return [(slice(None), slice(None))]
+    return [
+        (slice(None, -shift), slice(shift, None)),
+        (slice(-shift, None), slice(None, shift)),
+    ]
+
+
+@kernel(Op.GET_ROWS)
+def get_rows(node: Node, c: Compiler) -> None:
+    """y[i3, i2, i1] = a[i3, i2, b[i3, i2, i1]]."""
+    a, b = node.source(A), node.source(B)
+    check = index_check(node, b, a.ne[1])
+    rows, ids, y = c.view(a), c.view(b)[0], c.view(node.tensor)
+    unpack = cast if a.type in NUMBERS else CODECS[a.type].unpack
+    if a.ne[2] == a.ne[3] == 1:
+        c.step(_get_rows, check, unpack, rows[0, 0], ids[0, 0], y[0, 0])
+    else:
+        c.step(_get_rows_of_each, check, unpack, rows, ids, y)
+
+
+def _get_rows(
+    check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
+) -> None:
+    check(ids)
+    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+        unpack(rows[ids[some]], y[some])
+
+
+def _get_rows_of_each(
+    check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
+) -> None:
+    check(ids)
+    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+        i3, i2, _ = np.ogrid[some[0], some[1], :1]
+        unpack(rows[i3, i2, ids[some]], y[some])
+
+
+@kernel(Op.SET_ROWS)
+def set_rows(node: Node, c: Compiler) -> None:
+    """y[i3, i2, c[i3 % n3, i2 % n2, i1]] = b[i3, i2, i1]; other rows stay."""
+    source, index = node.source(ROWS), node.source(ROW_IDS)
+    check = index_check(node, index, node.tensor.ne[1])
+    x, ids, y = _ready_rows(source, node, c), c.view(index)[0], c.view(node.tensor)
+    if x.shape[-1] == 1:  # numpy is much faster at elements than at rows of one
+        x, y = x[..., 0], y[..., 0]
+    if x.shape[:2] == (1, 1):
+        c.step(_set_rows, check, x[0, 0], ids[0, 0], y[0, 0])
+    else:
+        c.step(_set_rows_of_each, check, x, ids, y)
+
+
+def _ready_rows(source: Tensor, node: Node, c: Compiler) -> Array:
+    """The rows as the result holds them, or as numpy casts them."""
+    target = node.tensor.type
+    if {source.type, target} <= NUMBERS:
+        return c.view(source)
+    x = c.f32(source)
+    if target in NUMBERS:
+        return x
+    packed = c.scratch((*x.shape[:-1], c.view(node.tensor).shape[-1]), _stored(target))
+    c.convert(PACKS[target], x, packed)
+    return packed
+
+
+def _stored(type: GGMLType) -> np.dtype[Any]:
+    return DTYPES.get(type, np.dtype(np.uint8))
+
+
+def _set_rows(check: Callable[[Array], None], x: Array, ids: Array, y: Array) -> None:
+    check(ids)
+    y[ids] = x
+
+
+def _set_rows_of_each(
+    check: Callable[[Array], None], x: Array, ids: Array, y: Array
+) -> None:
+    check(ids)
+    i3, i2, i1 = np.ogrid[: x.shape[0], : x.shape[1], : x.shape[2]]
+    y[i3, i2, ids[i3 % ids.shape[0], i2 % ids.shape[1], i1]] = x

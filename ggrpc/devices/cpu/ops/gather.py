@@ -1,0 +1,52 @@
+"""Elements taken by the same indices in every row, column or plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
+from ggrpc.formats.codecs import Array, Pieces, cast, pieces
+
+
+def gather(c: Compiler, x: Array, indices: Mapping[int, Array], y: Array) -> None:
+    """Append y[i3, i2, i1, i0] = x[n3[i3], n2[i2], n1[i1], n0[i0]].
+
+    Args:
+        c: the compiler.
+        x: what is taken from.
+        indices: those of each axis; an axis that is not there is taken as it is.
+        y: where it goes.
+    """
+    for axis in shrinking_first(x, y):
+        if axis in indices:
+            x = taken(c, x, axis, indices[axis])
+    c.convert(cast, x, y)
+
+
+def shrinking_first(x: Array, y: Array) -> list[int]:
+    """The axes in that order, so that nothing in between is larger than both ends."""
+    return sorted(range(x.ndim), key=lambda axis: y.shape[axis] / x.shape[axis])
+
+
+def taken(c: Compiler, x: Array, axis: int, index: Array) -> Array:
+    """The elements of an axis that an index names; itself where it names each."""
+    if len(index) == x.shape[axis] and (index == np.arange(len(index))).all():
+        return x
+    out = c.scratch((*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
+    parts = across(c, out.shape, axis)
+    c.parallel(partial(np.take, x[at], index, axis, out[at], "clip") for at in parts)
+    return out
+
+
+def across(c: Compiler, shape: Sequence[int], axis: int) -> Pieces:
+    """Cut an array for the workers, where it is large, along any axis but one."""
+    threads = c.workers.threads if math.prod(shape) >= WORTH_SHARING else 1
+    others = [1 if at == axis else n for at, n in enumerate(shape)]
+    return [
+        tuple(slice(None) if i == axis else part for i, part in enumerate(at))
+        for at in pieces((*others, 1), threads)
+    ]

@@ -1,0 +1,140 @@
+"""POOL_1D, POOL_2D, POOL_2D_BACK in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from ggrpc.devices.cpu.ops.broadcast import scalar
+from ggrpc.devices.cpu.ops.sliding import Meeting, Slide, fold, meetings
+from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
+from ggrpc.formats.codecs import Array, pieces
+from ggrpc.op import Op
+from ggrpc.ops import Node
+from ggrpc.ops.pooling import AF, A, PoolOp
+from ggrpc.tensor import Dims
+
+# How elements are brought together, and what ggml has where there are none.
+REDUCERS = {
+    PoolOp.MAX: (np.maximum, -float(np.finfo(np.float32).max)),
+    PoolOp.AVG: (np.add, 0.0),
+}
+
+
+@kernel(Op.POOL_1D)
+def pool_1d(node: Node, c: Compiler) -> None:
+    """The mean is that of the elements that are there; the padding does not count."""
+    p, y = node.params, c.view(node.tensor)
+    slide = Slide(node.source(A).ne[0], y.shape[-1], p.k0, p.s0, p.p0)
+    _reduce(c, p.op, slide, c.f32(node.source(A)), y)
+    if p.op == PoolOp.AVG:
+        c.demand_few(slide.windows)
+        counts = [max(1, stop - start) for start, stop in slide.spans()]
+        c.elementwise(np.divide, (y, np.array(counts, np.float32)), y)
+
+
+@kernel(Op.POOL_2D)
+def pool_2d(node: Node, c: Compiler) -> None:
+    """One axis after the other. The mean counts the padding, as zeros."""
+    p, x, y = node.params, c.f32(node.source(A)), c.view(node.tensor)
+    first, second = _plane(node, node.source(A).ne, node.tensor.ne)
+    out = y
+    if x.shape[2] * y.shape[3] > y.shape[2] * x.shape[3]:
+        x, out = x.swapaxes(2, 3), y.swapaxes(2, 3)
+        first, second = second, first
+    between = c.scratch((*x.shape[:3], out.shape[3]))
+    _reduce(c, p.op, second, x, between)
+    _reduce(c, p.op, first, between.swapaxes(2, 3), out.swapaxes(2, 3))
+    if p.op == PoolOp.AVG:
+        c.elementwise(np.divide, (y, scalar(p.k0 * p.k1)), y)
+
+
+def _plane(node: Node, image: Dims, pooled: Dims) -> tuple[Slide, Slide]:
+    p = node.params
+    return (
+        Slide(image[1], pooled[1], p.k1, p.s1, p.p1),
+        Slide(image[0], pooled[0], p.k0, p.s0, p.p0),
+    )
+
+
+def _reduce(c: Compiler, op: int, slide: Slide, x: Array, y: Array) -> None:
+    """Append what brings the windows of the last axis together.
+
+    It takes a call for each element of a window or for each window, if those are fewer.
+    """
+    ufunc, nothing = REDUCERS[PoolOp(op)]
+    threads = c.workers.threads if x.size >= WORTH_SHARING else 1
+    c.demand_few(threads * min(slide.kernel, slide.windows))
+    tasks = []
+    for at in pieces((*x.shape[:-1], 1), threads):
+        if slide.kernel <= slide.windows:
+            met = meetings([slide])
+            pairs = [(x[at][m.image], y[at][m.windows]) for m in met]
+            tasks.append(partial(_by_element, ufunc, nothing, pairs, y[at]))
+        else:
+            spans = enumerate(slide.spans())
+            pairs = [(x[at][..., i:j], y[at][..., n]) for n, (i, j) in spans]
+            tasks.append(partial(_by_window, ufunc, nothing, pairs))
+    c.parallel(tasks)
+
+
+def _by_element(
+    ufunc: np.ufunc, nothing: float, pairs: Iterable[tuple[Array, Array]], y: Array
+) -> None:
+    y.fill(nothing)
+    for source, target in pairs:
+        ufunc(target, source, out=target)
+
+
+def _by_window(
+    ufunc: np.ufunc, nothing: float, pairs: Iterable[tuple[Array, Array]]
+) -> None:
+    for source, target in pairs:
+        ufunc.reduce(source, axis=-1, out=target, initial=nothing)
+
+
+@kernel(Op.POOL_2D_BACK)
+def pool_2d_back(node: Node, c: Compiler) -> None:
+    """Each window's gradient goes to its elements alike, or to its first largest."""
+    p, a = node.params, node.source(A)
+    grads, y = c.view(a), c.view(node.tensor)
+    slides = _plane(node, node.tensor.ne, a.ne)
+    c.demand_few(2 * p.k0 * p.k1)
+    if p.op == PoolOp.AVG:
+        shares = c.scratch(grads.shape)
+        c.elementwise(np.divide, (grads, scalar(p.k0 * p.k1)), shares)
+        shape = (*grads.shape[:2], p.k1, p.k0, *grads.shape[2:])
+        windows = np.broadcast_to(shares[:, :, np.newaxis, np.newaxis], shape)
+        c.step(fold(slides, y, windows))
+        return
+    x, best = c.view(node.source(AF)), c.scratch(grads.shape)
+    chosen = c.scratch(grads.shape, np.int64)
+    mask = c.scratch(grads.shape, np.bool_)
+    met = list(meetings(slides))
+    c.step(_choose, met, x, best, chosen, mask)
+    c.step(_give_back, met, grads, chosen, mask, y)
+
+
+def _choose(
+    met: Sequence[Meeting], x: Array, best: Array, chosen: Array, mask: Array
+) -> None:
+    """Find out which element of each window is the first that is the largest."""
+    best.fill(REDUCERS[PoolOp.MAX][1])
+    chosen.fill(-1)
+    for number, (_, windows, image) in enumerate(met):
+        source = x[image]
+        np.greater(source, best[windows], mask[windows])
+        np.copyto(best[windows], source, where=mask[windows])
+        np.copyto(chosen[windows], number, where=mask[windows])
+
+
+def _give_back(
+    met: Sequence[Meeting], grads: Array, chosen: Array, mask: Array, y: Array
+) -> None:
+    y.fill(0)
+    for number, (_, windows, image) in enumerate(met):
+        out = y[image]
+        np.equal(chosen[windows], number, mask[windows])
+        np.add(out, grads[windows], out, where=mask[windows])

@@ -1,0 +1,175 @@
+// Rows of a quantized matrix times one row of bytes (see quantize_row.h), on a processor.
+
+#include "blocks.h"
+
+// The bytes of a step, in the order of the matrix's numbers.
+INLINE void ordered(const global char *x, char64 *v) {
+#pragma unroll
+    for (int i = 0; i < REGISTERS; i += 2) {
+        ulong8 a = AS(ulong8, LOOSE(uchar64, x + 64 * i));
+        ulong8 b = AS(ulong8, LOOSE(uchar64, x + 64 * i + 64));
+#if ORDER == HALVED
+        v[i] = AS(char64, SHUFFLE(a, b, 0, 1, 4, 5, 8, 9, 12, 13));
+        v[i + 1] = AS(char64, SHUFFLE(a, b, 2, 3, 6, 7, 10, 11, 14, 15));
+#elif ORDER == ALTERNATE
+        v[i] = AS(char64, SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11));
+        v[i + 1] = AS(char64, SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15));
+#else
+        v[i] = AS(char64, a);
+        v[i + 1] = AS(char64, b);
+#endif
+    }
+}
+
+#define FOURS(s, i)                                                                     \
+    SHUFFLE(s, s, i, i, i, i, i + 1, i + 1, i + 1, i + 1, i + 2, i + 2, i + 2, i + 2,   \
+            i + 3, i + 3, i + 3, i + 3)
+#define EIGHTS(s, i, j) SHUFFLE(s, s, i, i, i, i, i, i, i, i, j, j, j, j, j, j, j, j)
+
+// A factor for each SUB values of a step to those of each lane, of four numbers.
+INLINE void to_lanes(float16 s, float16 *lanes) {
+#if ORDER == HALVED
+#if SUBS == 4
+    // Each four lanes have all four: processors need not look further.
+    lanes[0] = lanes[1] =
+        SHUFFLE(s, s, 0, 0, 0, 0, 5, 5, 5, 5, 10, 10, 10, 10, 15, 15, 15, 15);
+#else
+    lanes[0] = lanes[1] = FOURS(s, 0);
+    lanes[2] = lanes[3] = FOURS(s, 4);
+#endif
+#elif ORDER == ALTERNATE
+    lanes[0] = EIGHTS(s, 0, 2);
+    lanes[1] = EIGHTS(s, 1, 3);
+    lanes[2] = EIGHTS(s, 4, 6);
+    lanes[3] = EIGHTS(s, 5, 7);
+#elif SUB == 32
+    lanes[0] = EIGHTS(s, 0, 1);
+    lanes[1] = EIGHTS(s, 2, 3);
+#else
+    lanes[0] = FOURS(s, 0);
+    lanes[1] = FOURS(s, 4);
+    lanes[2] = FOURS(s, 8);
+    lanes[3] = FOURS(s, 12);
+#endif
+}
+
+// The scales of the bytes, one for each SUB.
+INLINE float16 scales_of(const global float *scales) {
+#if STEP == 128
+    float4 s = LOOSE(float4, scales);
+    return (float16)(s, s, s, s);
+#else
+    float8 s = LOOSE(float8, scales);
+#if SUB == 32
+    return (float16)(s, s);
+#else
+    return SHUFFLE(s, s, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+#endif
+#endif
+}
+
+// Takes from a sum what each SUB numbers of a step are worth that all are too large by:
+// `factors` times the sum of the bytes.
+INLINE void take(float16 factors, const global float *sums, float16 *acc) {
+#if SUBS == 16
+    *acc = *acc - factors * LOOSE(float16, sums);
+#elif SUBS == 8
+    acc->lo = acc->lo - factors.lo * LOOSE(float8, sums);
+#else
+    acc->lo.lo = acc->lo.lo - factors.lo.lo * LOOSE(float4, sums);
+#endif
+}
+
+// Adds a step of ROWS rows, which start at w[0], ..., to their sums.
+INLINE void add_step(const Packed *w, long at, const global char *x,
+                     const global float *scale, const global float *sums, float16 *acc) {
+    char64 v[REGISTERS];
+    Dots start[REGISTERS] = {};
+    ordered(x, v);
+#if defined IS_SIGNED && OFFSET
+    // Exactly what processors get that multiply signed numbers as they are.
+#pragma unroll
+    for (int i = 0; i < REGISTERS; i++)
+        start[i] = -DOT(start[i], (uchar64)(OFFSET), v[i]);
+#endif
+    float16 s = scales_of(scale);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        Packed p = w[r] + at;
+        uchar64 u[REGISTERS];
+        float16 factors = scales(p) * s, lanes[REGISTERS];
+        unpack(p, u);
+        to_lanes(factors, lanes);
+#if ORDER == HALVED
+#pragma unroll
+        for (int i = 0; i < REGISTERS; i += 2) {
+#if AT_ONCE > 1
+            Dots part = PRODUCTS(start[i] + start[i + 1], u[i], v[i]);
+            int16 dots = WHOLE(PRODUCTS(part, u[i + 1], v[i + 1]));
+#else
+            int16 dots = WHOLE(PRODUCTS(start[i], u[i], v[i])) +
+                         WHOLE(PRODUCTS(start[i + 1], u[i + 1], v[i + 1]));
+#endif
+            acc[r] = acc[r] + CONVERT(float16, dots) * lanes[i];
+        }
+#else
+#pragma unroll
+        for (int i = 0; i < REGISTERS; i++) {
+            int16 dots = WHOLE(PRODUCTS(start[i], u[i], v[i]));
+            acc[r] = acc[r] + CONVERT(float16, dots) * lanes[i];
+        }
+#endif
+#ifdef HAS_MINIMA
+        take(minima(p) * s, sums, &acc[r]);
+#elif OFFSET && !defined IS_SIGNED
+        take(factors * OFFSET, sums, &acc[r]);
+#endif
+    }
+}
+
+// ROWS rows; of the last ones, `count` are there.
+INLINE void some_rows(Packed w, long stride, int count, const global char *x,
+                      const global float *scales, const global float *sums, long k,
+                      global float *y) {
+    Packed row[ROWS];
+    float16 acc[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        row[r] = w + min(r, count - 1) * stride;
+        acc[r] = 0;
+    }
+    long steps = k / STEP;
+    for (long i = 0; i < steps; i++) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) fetch(row[r] + i * STEP_BYTES + AHEAD, STEP_BYTES);
+        add_step(row, i * STEP_BYTES, x, scales, sums, acc);
+        x += STEP;
+        scales += STEP / 32;
+        sums += SUBS;
+    }
+    if (k % STEP) {
+        uchar copy[ROWS][STEP_BYTES];
+        for (int r = 0; r < ROWS; r++) row[r] = last_step(row[r], k, copy[r]);
+        add_step(row, 0, x, scales, sums, acc);
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (r < count) y[r] = total(acc[r]);
+}
+
+// Rows from `first` on, up to `end`.
+OUTER void rows_times(Packed w, long stride, long first, long end, const global char *x,
+                      const global float *scales, const global float *sums, long k,
+                      global float *y) {
+    for (long i = first; i < end; i += ROWS)
+        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, scales, sums, k,
+                  y + i);
+}
+
+kernel void matvec(Packed w, ulong w_at, long stride, const global char *x,
+                   const global float *scales, const global float *sums, long k, long n,
+                   global char *y, ulong y_at, long band) {
+    long first = get_group_id(0) * band, end = min(first + band, n);
+    global float *out = (global float *)(y + y_at);
+    rows_times(w + w_at, stride, first, end, x, scales, sums, k, out);
+}

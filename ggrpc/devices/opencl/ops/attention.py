@@ -1,0 +1,124 @@
+"""FLASH_ATTN_EXT, over caches of floats and in blocks of 32, and SOFT_MAX."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyopencl as cl
+
+from ggrpc.devices.opencl.ops import gpu_attention
+from ggrpc.devices.opencl.ops.predicates import CACHES, dense_f32, rows_of
+from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.devices.opencl.runtime.build import Define
+from ggrpc.ops import Node, Op
+from ggrpc.ops.attention import (
+    MASK,
+    SINKS,
+    SOFT_MAX_MASK,
+    SOFT_MAX_SINKS,
+    A,
+    K,
+    Q,
+    V,
+    alibi_slopes,
+)
+from ggrpc.tensor import Tensor
+
+WIDEST = 576  # what a work-item keeps of a row
+
+
+def _accepts_attention(node: Node) -> bool:
+    q, k, v, mask = (node.src[at] for at in (Q, K, V, MASK))
+    assert q and k and v
+    return (
+        dense_f32(q)
+        and dense_f32(node.tensor)
+        and all(_is_cache(tensor) for tensor in (k, v))
+        and (mask is None or mask.nb[0] == mask.type.type_size)
+        and k.ne[1] > 0
+        and k.ne[2] % v.ne[2] == 0
+    )
+
+
+def _is_cache(tensor: Tensor) -> bool:
+    return (
+        tensor.type in CACHES
+        and tensor.nb[0] == tensor.type.type_size
+        and 0 < tensor.ne[0] <= WIDEST
+    )
+
+
+@kernel(
+    Op.FLASH_ATTN_EXT, accepts=_accepts_attention, gpu_accepts=gpu_attention.accepts
+)
+def flash_attn(node: Node, c: Compiler) -> None:
+    """Append the attention; on a processor a work-item has one query and head."""
+    q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
+    mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
+    extras = extras_of(node.src[MASK], node.src[SINKS])
+    slopes = alibi_slopes_buffer(q.ne[2], node.params.max_bias, c)
+    if not c.traits.is_processor:
+        gpu_attention.flash_attn(node, c, slopes, extras)
+        return
+    attend = c.kernel(
+        "attention",
+        "attend",
+        WIDTH_K=k.ne[0],
+        WIDTH_V=v.ne[0],
+        KEYS=k.type.name,
+        VALUES=v.type.name,
+        **extras,
+    )
+    c.launch(
+        attend,
+        (rows_of(q),),
+        *(q, k, v, mask, sinks, y, q.ne, q.nb, k.ne, k.nb, v.ne, v.nb),
+        *(mask.ne, mask.nb, y.nb, slopes),
+        *(node.params.scale, node.params.logit_softcap),
+        local=1,
+    )
+
+
+def accepts_soft_max(node: Node) -> bool:
+    """Whether there is a kernel for a SOFT_MAX."""
+    mask = node.src[SOFT_MAX_MASK]
+    return (
+        dense_f32(node.source(A))
+        and dense_f32(node.tensor)
+        and (mask is None or mask.nb[0] == mask.type.type_size)
+    )
+
+
+@kernel(Op.SOFT_MAX, accepts=accepts_soft_max)
+def soft_max(node: Node, c: Compiler) -> None:
+    """Append the weights, a work-group a row."""
+    x, y = node.source(A), node.tensor
+    mask, sinks = node.src[SOFT_MAX_MASK], node.src[SOFT_MAX_SINKS]
+    name = c.kernel("soft_max", "soft_max", **extras_of(mask, sinks))
+    mask = mask or x
+    c.launch(
+        name,
+        (rows_of(y),),
+        *(x, mask, sinks or x, y, y.ne, x.nb, mask.ne, mask.nb, y.nb),
+        *(alibi_slopes_buffer(x.ne[2], node.params.max_bias, c), node.params.scale),
+    )
+
+
+def extras_of(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
+    """What a kernel is specialised by: the type of the mask, and whether there are."""
+    defines: dict[str, Define] = {}
+    if mask is not None:
+        defines["MASK"] = mask.type.name
+    if sinks is not None:
+        defines["SINKS"] = 1
+    return defines
+
+
+def alibi_slopes_buffer(heads: int, max_bias: float, c: Compiler) -> cl.Buffer:
+    """What each head multiplies the mask by: float32 (heads,)."""
+
+    def make() -> cl.Buffer:
+        if max_bias <= 0:
+            return c.constant(np.ones(heads, np.float32))
+        return c.constant(np.ascontiguousarray(alibi_slopes(heads, max_bias)))
+
+    return c.shared(("slopes", heads, max_bias), [], make)

@@ -1,0 +1,148 @@
+"""Hashes bytes with OpenCL kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import NDArray
+
+from ggrpc.devices.block_hash import (
+    MODULUS,
+    PRIME,
+    BlockHash,
+    Bytes,
+    Chunks,
+    Hashes,
+    Lows,
+)
+from ggrpc.devices.opencl.runtime.build import Builder, failures_named
+
+READ, WRITE = cl.mem_flags.READ_ONLY, cl.mem_flags.WRITE_ONLY
+GROUP = 32  # chunks that a work-item of hashing.cl has
+SECTION = 128  # bytes of a chunk that it sums at once
+LIFT = np.uint64(pow(PRIME, SECTION, MODULUS))
+
+
+class ProcessorHash(BlockHash):
+    """One work-item that goes through all bytes, on a processor.
+
+    Args:
+        context: of the device.
+        builder: its kernels' programs.
+        name: the device's.
+
+    Raises:
+        DeviceError: the driver refuses; `update` raises the same.
+    """
+
+    size = 512  # bytes of a chunk: a group of them stays in the nearest cache
+    least = 1 << 17
+
+    def __init__(self, context: cl.Context, builder: Builder, name: str) -> None:
+        self._context = context
+        self._name = name
+        with failures_named(name):
+            program = builder.program("fnv1a", SIZE=self.size, PROCESSOR=1)
+            self._kernel = cl.Kernel(program, "hash")
+            self._queue, self._powers = _queue_and_powers(context)
+            sizes = self.size * GROUP, GROUP, 4 * GROUP, 8 * GROUP
+            self._room = [cl.Buffer(context, 0, size) for size in sizes]
+            self._value = cl.Buffer(context, 0, 8)
+
+    def update(self, value: int, data: Bytes) -> tuple[int, int]:
+        groups = len(data) // (self.size * GROUP)
+        after = np.array([value], np.uint64)
+        power = np.uint64(pow(PRIME, self.size, MODULUS))
+        flags = READ | cl.mem_flags.USE_HOST_PTR
+        with failures_named(self._name):
+            source = cl.Buffer(self._context, flags, hostbuf=data)
+            cl.enqueue_copy(self._queue, self._value, after, is_blocking=False)
+            given = source, np.uint64(groups), self._powers, LIFT, power
+            self._kernel(self._queue, (1,), (1,), *given, *self._room, self._value)
+            cl.enqueue_copy(self._queue, after, self._value)
+        return int(after[0]), groups * GROUP * self.size
+
+
+class OpenClChunks(Chunks):
+    """Blocks of 16 MiB, for which launches and waits cost little, on other devices.
+
+    Args:
+        context: of the device.
+        builder: its kernels' programs.
+        name: the device's.
+
+    Raises:
+        DeviceError: the driver refuses; all other methods raise the same.
+    """
+
+    size = 512
+    group = GROUP
+    most = 1 << 15
+    least = 1 << 17
+    bits = 3
+
+    def __init__(self, context: cl.Context, builder: Builder, name: str) -> None:
+        self._context = context
+        self._name = name
+        with failures_named(name):
+            program = builder.program("fnv1a", SIZE=self.size, PROCESSOR=0)
+            self._turn = cl.Kernel(program, "columns")
+            self._run_lows = cl.Kernel(program, "lows")
+            self._run_hashes = cl.Kernel(program, "hashes")
+            self._queue, self._powers = _queue_and_powers(context)
+            self._turned = cl.Buffer(context, 0, self.size * self.most)
+            self._begins = cl.Buffer(context, READ, self.most)
+            self._ends = cl.Buffer(context, WRITE, 4 * self.most)
+            self._sums = cl.Buffer(context, WRITE, 8 * self.most)
+
+    def take(self, data: Bytes) -> None:
+        flags = READ | cl.mem_flags.COPY_HOST_PTR
+        with failures_named(self._name):
+            source = cl.Buffer(self._context, flags, hostbuf=data)
+            groups = len(data) // (self.size * self.group)
+            self._turn(self._queue, (groups,), None, source, self._turned)
+            self._queue.finish()
+
+    def lows(self, starts: Lows, bit: int) -> Lows:
+        ends = np.empty((4, len(starts)), np.uint8)
+        with failures_named(self._name):
+            cl.enqueue_copy(self._queue, self._begins, starts, is_blocking=False)
+            groups, at = (len(starts) // self.group,), np.int32(bit)
+            buffers = self._turned, self._begins, at, self._ends
+            self._run_lows(self._queue, groups, None, *buffers)
+            cl.enqueue_copy(self._queue, ends, self._ends)
+        return ends
+
+    def hashes(self, starts: Lows) -> Hashes:
+        hashes = np.empty(len(starts), np.uint64)
+        with failures_named(self._name):
+            cl.enqueue_copy(self._queue, self._begins, starts, is_blocking=False)
+            sides = (2 * len(starts) // self.group,)
+            buffers = self._turned, self._begins, self._powers, LIFT, self._sums
+            self._run_hashes(self._queue, sides, None, *buffers)
+            cl.enqueue_copy(self._queue, hashes, self._sums)
+        return hashes
+
+
+def _queue_and_powers(context: cl.Context) -> tuple[cl.CommandQueue, cl.Buffer]:
+    """A queue of its own, for a thread must not wait for what others compute, and what
+    the kernels are given as `powers`.
+    """
+    flags = READ | cl.mem_flags.COPY_HOST_PTR
+    return cl.CommandQueue(context), cl.Buffer(context, flags, hostbuf=_powers())
+
+
+def _powers() -> NDArray[np.int16]:
+    """The powers of PRIME that a section's bytes are worth, in four signed digits.
+
+    Returns:
+        int16 of shape (SECTION / 2, 4, 2): the digits of two bytes side by side.
+    """
+    powers = np.empty((SECTION // 2, 4, 2), np.int16)
+    for place in range(SECTION):
+        power = pow(PRIME, SECTION - place, MODULUS)
+        for digit in range(4):
+            low = (power + 0x8000) % 0x10000 - 0x8000
+            powers[place // 2, digit, place % 2] = low
+            power = (power - low) >> 16
+    return powers

@@ -1,0 +1,180 @@
+"""Buffers of an OpenCL device: of the process's own memory, or of the device's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeGuard
+
+import numpy as np
+import pyopencl as cl
+
+from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.device import Buffer
+from ggrpc.devices.opencl.runtime.build import failures_named
+
+READ_WRITE = cl.mem_flags.READ_WRITE
+PIECE = 16 << 20  # bytes that are copied at a time, while no other thread runs
+
+
+class OpenClBuffer(Buffer):
+    """What kernels know as `memory`, and the cpu device's kernels as `host`."""
+
+    memory: cl.Buffer
+
+    @property
+    @abstractmethod
+    def host(self) -> CpuBuffer:
+        """The same bytes, or a shadow of them that the steps of the cpu work on."""
+
+
+class SharedBuffer(OpenClBuffer):
+    """The process's own memory, on which kernels work in place.
+
+    Args:
+        host: the memory.
+        context: of a device that is this machine's processor.
+    """
+
+    def __init__(self, host: CpuBuffer, context: cl.Context) -> None:
+        self.size = host.size
+        self._host = host
+        whole = host.memory if host.size else bytearray(1)
+        self.memory = cl.Buffer(
+            context, READ_WRITE | cl.mem_flags.USE_HOST_PTR, hostbuf=whole
+        )
+
+    @property
+    def host(self) -> CpuBuffer:
+        return self._host
+
+    def read(self, offset: int, size: int) -> memoryview:
+        return self._host.read(offset, size)
+
+    def write(self, offset: int, size: int) -> memoryview:
+        return self._host.write(offset, size)
+
+    def fill(self, offset: int, size: int, value: int) -> None:
+        self._host.fill(offset, size, value)
+
+    def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        self._host.copy(offset, source, source_offset, size)
+
+    def free(self) -> None:
+        self.memory.release()
+        self._host.free()
+
+
+class DeviceBuffer(OpenClBuffer):
+    """The device's own memory; the driver moves what the host reads and writes.
+
+    Args:
+        size: bytes.
+        name: of the device.
+        queue: orders what the host does with what kernels do.
+        shadow: makes the cpu's copy, of pages that are taken when they are touched.
+        freed: called when it is.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        name: str,
+        queue: cl.CommandQueue,
+        shadow: Callable[[int], CpuBuffer],
+        freed: Callable[[int], None],
+    ) -> None:
+        self.size = size
+        self.memory = cl.Buffer(queue.context, READ_WRITE, max(size, 1))
+        self._name = name
+        self._queue = queue
+        self._shadow = shadow
+        self._host: CpuBuffer | None = None
+        self._freed = freed
+        self.fill(0, size, 0)
+
+    @property
+    def host(self) -> CpuBuffer:
+        if self._host is None:
+            self._host = self._shadow(self.size)
+        return self._host
+
+    @contextmanager
+    def read(self, offset: int, size: int) -> Iterator[memoryview]:
+        with self._mapped(cl.map_flags.READ, offset, size) as view:
+            yield view
+
+    @contextmanager
+    def write(self, offset: int, size: int) -> Iterator[memoryview]:
+        if self._host is not None:
+            self._host.write(offset, size)  # what was made of the old bytes is stale
+        with self._mapped(cl.map_flags.WRITE, offset, size) as view:
+            yield view
+
+    def fill(self, offset: int, size: int, value: int) -> None:
+        if size:
+            byte = np.array([value], np.uint8)
+            with failures_named(self._name):
+                cl.enqueue_fill_buffer(self._queue, self.memory, byte, offset, size)
+                self._queue.finish()
+
+    def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        if size and self._is_beside(source):
+            self._copy_on_device(offset, source, source_offset, size)
+            return
+        room = memoryview(bytearray(min(size, PIECE)))
+        starts = range(0, size, PIECE)
+        # From the end on where it would else overwrite what it has yet to read.
+        for at in reversed(starts) if source_offset < offset else starts:
+            piece = room[: size - at]
+            source.get(source_offset + at, piece)
+            self.put(offset + at, piece)
+
+    def free(self) -> None:
+        self.memory.release()
+        if self._host is not None:
+            self._host.free()
+        self._freed(self.size)
+
+    def _is_beside(self, source: Buffer) -> TypeGuard[DeviceBuffer]:
+        """Whether it is another buffer of the same device."""
+        return (
+            isinstance(source, DeviceBuffer)
+            and source is not self
+            and source._queue is self._queue
+        )
+
+    def _copy_on_device(
+        self, offset: int, source: DeviceBuffer, source_offset: int, size: int
+    ) -> None:
+        if self._host is not None:
+            self._host.write(offset, size)  # as in `write`
+        with failures_named(self._name):
+            cl.enqueue_copy(
+                self._queue,
+                self.memory,
+                source.memory,
+                src_offset=source_offset,
+                dst_offset=offset,
+                byte_count=size,
+            )
+            self._queue.finish()
+
+    @contextmanager
+    def _mapped(
+        self, flags: cl.map_flags, offset: int, size: int
+    ) -> Iterator[memoryview]:
+        if not size:
+            yield memoryview(b"")
+            return
+        with failures_named(self._name):
+            array, _ = cl.enqueue_map_buffer(
+                self._queue, self.memory, flags, offset, (size,), np.dtype(np.uint8)
+            )
+        try:
+            yield array.data
+        finally:
+            with failures_named(self._name):
+                array.base.release(self._queue)
+                self._queue.finish()

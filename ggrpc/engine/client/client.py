@@ -1,0 +1,420 @@
+"""The client: one connection to a server of any make, and every command it knows.
+
+Requests without a reply are sent and forgotten, as llama.cpp does: a server that
+refuses one closes the connection, which the next reply shows. Threads may share a
+client; they take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, RLock
+from types import TracebackType
+from typing import TypeVar, cast
+
+from ggrpc.devices.device import Memory
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.net.deadline import Deadline, Stall
+from ggrpc.engine.net.tls import connect_stream
+from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.connection import ClientConnection
+from ggrpc.engine.wire.dialects import (
+    DIALECTS,
+    IK_LLAMA,
+    Dialect,
+    Version,
+    dialect_for,
+    spoken,
+    spoken_by,
+)
+from ggrpc.engine.wire.graphs import write_graph
+from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.errors import (
+    Cancelled,
+    ConnectionLost,
+    OutOfMemory,
+    RefusedError,
+    RemoteProtocolError,
+    TransportTimeout,
+    VersionMismatch,
+)
+from ggrpc.graph import Graph
+from ggrpc.tensor import Tensor
+
+R = TypeVar("R", bound=m.Reply)
+
+
+class Client:
+    """A session on a server; a context manager. Use `connect` to get one.
+
+    Attributes:
+        endpoint: the server.
+        dialect: the protocol spoken.
+        version: the version that the server announced.
+    """
+
+    def __init__(
+        self, stream: Stream, dialect: Dialect, timeout: float | None = None
+    ) -> None:
+        self.endpoint = stream.endpoint
+        self.dialect = dialect
+        self.version = dialect.version
+        self._stream = stream
+        self._timeout = timeout
+        self._connection = ClientConnection(dialect)
+        self._turns = Lock()  # held from a request to the end of its reply
+        self._cancelled = False
+        self._told: Command | None = None  # the last request that has no reply
+        # By device, the encoded graph that the server would run again. The lock is held
+        # while a request changes that, so that it is true in any order of threads.
+        self._graphs: dict[int, bytes] = {}
+        self._graph_turns = RLock()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session, from any thread; the server frees its buffers."""
+        self.cancel()
+        with self._turns:
+            self._stream.close()
+
+    def cancel(self) -> None:
+        """End the connection, from any thread.
+
+        A call that waits, and every later one, raises `Cancelled`.
+        """
+        self._cancelled = True
+        self._stream.shut()
+
+    def hello(self) -> Version:
+        """Greet, and learn the server's version.
+
+        Raises:
+            VersionMismatch: the server speaks another version than this client.
+        """
+        welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
+        self.version = Version(welcome.major, welcome.minor, welcome.patch)
+        return self.version
+
+    def speak(self, dialect: Dialect) -> Client:
+        """Go on in the dialect that fits the server; HELLO is the same for several."""
+        self.dialect = dialect
+        self._connection = ClientConnection(dialect)
+        return self
+
+    def device_count(self) -> int:
+        """How many devices the server has; before protocol 3.0 it was one."""
+        if Command.DEVICE_COUNT not in self.dialect.commands:
+            return 1
+        return self._ask(m.DeviceCount(), m.Count).device_count
+
+    def alignment(self, device: int = 0) -> int:
+        """What addresses of tensors on a device must be a multiple of, in bytes."""
+        return self._ask(m.GetAlignment(device=device), m.Alignment).alignment
+
+    def max_size(self, device: int = 0) -> int:
+        """The size of a device's largest buffer, in bytes."""
+        return self._ask(m.GetMaxSize(device=device), m.MaxSize).max_size
+
+    def memory(self, device: int = 0) -> Memory:
+        """A device's free and total memory, in bytes."""
+        reply = self._ask(m.GetDeviceMemory(device=device), m.DeviceMemory)
+        return Memory(reply.free, reply.total)
+
+    def allocate(self, size: int, device: int = 0) -> int:
+        """Take a buffer.
+
+        Returns:
+            Its handle.
+
+        Raises:
+            OutOfMemory: the server answers that it cannot.
+        """
+        reply = self._ask(m.AllocBuffer(device=device, size=size), m.Allocated)
+        if not reply.remote_ptr:
+            raise OutOfMemory(
+                f"{self.endpoint} has no {size} bytes on device {device}",
+                endpoint=str(self.endpoint),
+                command="ALLOC_BUFFER",
+            )
+        return reply.remote_ptr
+
+    def base(self, buffer: int) -> int:
+        """The address at which a buffer begins."""
+        return self._ask(m.BufferGetBase(remote_ptr=buffer), m.Base).base_ptr
+
+    def free(self, buffer: int) -> None:
+        """Give a buffer back."""
+        with self._graph_turns:
+            self._graphs.clear()  # servers from 7.0 on forget them
+            self._tell(m.FreeBuffer(remote_ptr=buffer))
+
+    def clear(self, buffer: int, value: int = 0) -> None:
+        """Set all bytes of a buffer."""
+        self._tell(m.BufferClear(remote_ptr=buffer, value=value))
+
+    def alloc_size(
+        self, tensor: Tensor, srcs: tuple[Tensor | None, ...] = (), device: int = 0
+    ) -> int:
+        """The bytes to set aside for a tensor."""
+        request = m.GetAllocSize(device=device, tensor=tensor, srcs=srcs)
+        return self._ask(request, m.AllocSize).alloc_size
+
+    def init_tensor(self, tensor: Tensor) -> None:
+        """Prepare a tensor."""
+        self._tell(m.InitTensor(tensor=tensor))
+
+    def set_tensor(
+        self, tensor: Tensor, data: m.Bytes, offset: int = 0, keep: bool = False
+    ) -> None:
+        """Write bytes into a tensor, from their place, without a copy.
+
+        Args:
+            tensor: where to.
+            data: the bytes.
+            offset: of the first one in the tensor.
+            keep: ask the server to keep them in its cache; before protocol 7.0 it keeps
+                what it thinks worth it.
+        """
+        view = memoryview(data).cast("B")
+        self._tell(
+            m.SetTensor(
+                tensor=tensor,
+                cache=int(keep),
+                offset=offset,
+                size=len(view),
+                data=view,
+            )
+        )
+
+    def set_tensor_hash(self, tensor: Tensor, value: int, offset: int = 0) -> bool:
+        """Write what the server's cache has under a hash; False: it has nothing."""
+        request = m.SetTensorHash(tensor=tensor, offset=offset, hash=value)
+        return bool(self._ask(request, m.Result).result)
+
+    def memset_tensor(
+        self, tensor: Tensor, value: int, size: int, offset: int = 0
+    ) -> None:
+        """Set bytes of a tensor to one value (from protocol 5.0 on)."""
+        self._tell(m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value))
+
+    def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
+        """Read bytes of a tensor straight into `into`, as many as it has."""
+        request = m.GetTensor(tensor=tensor, offset=offset, size=len(into))
+        with self._turn(request) as deadline:
+            self._receive(m.TensorData, request, deadline)
+            done = self._connection.take(into)
+            self._stream.receive_exactly(into[done:], deadline)
+
+    def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
+        """Copy a tensor on the server; False where it cannot."""
+        return bool(self._ask(m.CopyTensor(src=src, dst=dst), m.Result).result)
+
+    def supports(
+        self, tensor: Tensor, srcs: tuple[Tensor | None, ...], device: int = 0
+    ) -> bool:
+        """Whether a device computes such a node (from protocol 7.0.1 on)."""
+        request = m.GetDeviceSupportsOp(device=device, tensor=tensor, srcs=srcs)
+        return bool(self._ask(request, m.Result).result)
+
+    def compute(self, graph: Graph, device: int = 0) -> None:
+        """Run a graph.
+
+        From protocol 3.5 on a failure shows at the next request that has a reply.
+
+        Raises:
+            RefusedError: an older server says that it failed.
+        """
+        self.compute_encoded(self.encode(graph), device)
+
+    def encode(self, graph: Graph) -> bytes:
+        """A graph as this server takes it.
+
+        Raises:
+            LocalProtocolError: the server's version lacks one of its ops.
+        """
+        return write_graph(graph, self.dialect.table, self.dialect.optional)
+
+    def compute_encoded(self, payload: bytes, device: int = 0) -> None:
+        """Run a graph that is encoded already, as `compute` does."""
+        with self._graph_turns:
+            self._graphs.pop(device, None)
+            self._compute(m.GraphCompute(device=device, graph=payload))
+            if Command.GRAPH_RECOMPUTE in self.dialect.commands:
+                self._graphs[device] = payload
+
+    def run(self, payload: bytes, device: int = 0) -> None:
+        """As `compute_encoded`, by GRAPH_RECOMPUTE where the server has that graph."""
+        with self._graph_turns:
+            if self._graphs.get(device) is payload:
+                self.recompute(device)
+            else:
+                self.compute_encoded(payload, device)
+
+    def recompute(self, device: int = 0) -> None:
+        """Run the last graph of a device again."""
+        self._tell(m.GraphRecompute(device=device))
+
+    def _compute(self, request: m.GraphCompute) -> None:
+        if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
+            self._tell(request)
+        elif status := self._ask(request, m.Status).status:
+            raise RefusedError(
+                f"{self.endpoint} failed the graph: status {status}; its log says why",
+                endpoint=str(self.endpoint),
+                command="GRAPH_COMPUTE",
+            )
+
+    def _tell(self, request: m.Request) -> None:
+        """Send a request whose reply, if there is one, is empty."""
+        if self.dialect.replies.get(request.command) is None:
+            with self._turn(request):
+                self._told = request.command
+        else:
+            self._ask(request, m.Done)
+
+    def _ask(self, request: m.Request, kind: type[R]) -> R:
+        with self._turn(request) as deadline:
+            return self._receive(kind, request, deadline)
+
+    @contextmanager
+    def _turn(self, request: m.Request) -> Iterator[Deadline]:
+        """Send a request, and keep other threads out until its reply is there.
+
+        What fails here ends the connection: a reply that comes late would be taken
+        for that to the next request.
+        """
+        with self._turns:
+            pieces = self._connection.request(request)
+            deadline = self._deadline(request)
+            try:
+                self._stream.send(pieces, deadline)
+                yield deadline
+            except ConnectionLost as error:
+                self._stream.shut()
+                if self._cancelled:
+                    raise self._was_cancelled(request) from None
+                raise self._lost(request) from error
+            except TransportTimeout as error:
+                self.cancel()
+                error.command = request.command.name
+                raise
+            except RemoteProtocolError as error:
+                self.cancel()
+                raise RemoteProtocolError(
+                    f"{self.endpoint}: {error}",
+                    endpoint=str(self.endpoint),
+                    command=request.command.name,
+                ) from error
+            except BaseException:
+                self.cancel()
+                raise
+
+    def _deadline(self, request: m.Request) -> Deadline:
+        bulk = isinstance(request, (m.SetTensor, m.GetTensor))
+        return Stall(self._timeout) if bulk else Deadline(self._timeout)
+
+    def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
+        while (reply := self._connection.next_reply()) is None:
+            count = self._stream.receive(self._connection.space(), deadline)
+            if not count:
+                raise ConnectionLost("the connection ended")
+            self._connection.filled(count)
+        self._told = None
+        return cast(R, reply)
+
+    def _lost(self, request: m.Request) -> ConnectionLost:
+        name = request.command.name
+        answered = self.dialect.replies[request.command] is not None
+        told = f", sent after {self._told.name}" if self._told else ""
+        return ConnectionLost(
+            f"{self.endpoint} closed the connection instead of "
+            f"{'answering' if answered else 'taking'} {name}{told}; its log says why",
+            endpoint=str(self.endpoint),
+            command=name,
+        )
+
+    def _was_cancelled(self, request: m.Request) -> Cancelled:
+        return Cancelled(
+            f"the connection with {self.endpoint} was ended here",
+            endpoint=str(self.endpoint),
+            command=request.command.name,
+        )
+
+
+def connect(
+    endpoint: Endpoint,
+    dialect: Dialect | None = None,
+    timeout: float | None = None,
+    op_table: OpTable | None = None,
+) -> Client:
+    """Connect to a server and greet it.
+
+    Args:
+        endpoint: where it is.
+        dialect: the version to speak; None finds it out: a HELLO of 4.0 and later
+            first, and where the server drops that, one of 3.x.
+        timeout: seconds for this, and for each later operation.
+        op_table: how the server numbers ops; None for what its version says, the
+            newest where that leaves several.
+
+    Raises:
+        ConnectError: nobody answers there.
+        TransportTimeout: not in time.
+        ConnectionLost: it drops every HELLO.
+        VersionMismatch: it speaks a version that ggrpc does not.
+    """
+    candidates = (dialect,) if dialect else _one_for_each_hello()
+    for candidate in candidates:
+        try:
+            client = _greet(endpoint, candidate, timeout, exactly=dialect is not None)
+        except ConnectionLost:
+            if candidate is candidates[-1]:
+                raise
+        else:
+            table = op_table.date if op_table else ""
+            return client.speak(spoken_by(client.version, client.dialect, table))
+    raise AssertionError("there is at least one dialect")
+
+
+def _one_for_each_hello() -> tuple[Dialect, ...]:
+    """The newest dialect for each size of HELLO, the newest first."""
+    newest = {d.hello_size: d for d in sorted(DIALECTS, key=lambda d: d.version)}
+    return tuple(sorted(newest.values(), key=lambda d: d.version, reverse=True))
+
+
+def _greet(
+    endpoint: Endpoint, dialect: Dialect, timeout: float | None, exactly: bool
+) -> Client:
+    client = Client(connect_stream(endpoint, Deadline(timeout)), dialect, timeout)
+    try:
+        version = client.hello()
+        fitting = dialect if exactly else dialect_for(version)
+        fits = fitting is not None and fitting.version[:2] == version[:2]
+        if fitting is None or not fits or version in IK_LLAMA:
+            raise VersionMismatch(_mismatch(endpoint, version), endpoint=str(endpoint))
+        return client.speak(fitting)
+    except BaseException:
+        client.close()
+        raise
+
+
+def _mismatch(endpoint: Endpoint, version: Version) -> str:
+    if version in IK_LLAMA:
+        return (
+            f"{endpoint} is ik_llama.cpp's server ({version}), whose tensors and ops "
+            "are laid out in a way of its own: run llama.cpp's or ggrpc's there"
+        )
+    return f"{endpoint} speaks protocol {version}; ggrpc speaks {spoken()}"

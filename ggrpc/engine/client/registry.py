@@ -1,0 +1,160 @@
+"""Devices by name: this machine's, and those of servers, `rpc://host:port/0`.
+
+The Python counterpart of ggml-rpc.h's client side. The server side is
+`ggrpc.engine.server.background`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from threading import RLock
+from types import TracebackType
+
+from ggrpc.devices.catalogue import Choices, open_devices
+from ggrpc.devices.device import Buffer, Device
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client import client
+from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice, RemoteServer
+from ggrpc.engine.wire.dialects import dialect_named
+from ggrpc.engine.wire.op_tables import op_table_named
+from ggrpc.errors import ConfigError
+
+SCHEME = "rpc://"
+
+
+def connect(
+    endpoint: str | Endpoint,
+    *,
+    timeout: float | None = None,
+    protocol: str | None = None,
+    op_table: str | None = None,
+) -> RemoteServer:
+    """Open a session on a server of any make.
+
+    Args:
+        endpoint: `host:port`, `[v6]:port` or a host alone (port 50052).
+        timeout: seconds for connecting, and for each later operation; None: no limit.
+        protocol: the version to speak, such as `7.0.0`; None finds it out.
+        op_table: the day, such as `2025-07-20`, of the server's op numbers; None for
+            what its version says, the newest where that leaves several.
+
+    Raises:
+        ConfigError: an argument makes no sense.
+        ConnectError: nobody answers there.
+        TransportTimeout: not in time.
+        ConnectionLost: it drops every HELLO.
+        VersionMismatch: it speaks a version that ggrpc does not.
+    """
+    where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+    session = client.connect(
+        where,
+        dialect_named(protocol) if protocol else None,
+        timeout,
+        op_table_named(op_table) if op_table else None,
+    )
+    try:
+        return RemoteServer(session)
+    except BaseException:
+        session.close()
+        raise
+
+
+def is_rpc(what: Device | Buffer) -> bool:
+    """Whether a device, or a buffer, is on a server."""
+    return isinstance(what, (RemoteDevice, RemoteBuffer))
+
+
+class Registry(Mapping[str, Device]):
+    """Devices by their names, opened when they are first asked for; a context manager.
+
+    A device of this machine is named as for `ggrpc serve --device`, one of a server
+    `rpc://host:port/number`; `add_server` adds all of a server's. Threads may share it.
+    What was not asked for yet is not `in` it.
+
+    Args:
+        threads: how many the cpu computes with; None for all processors.
+        timeout: seconds for each answer of a server; None: no limit.
+    """
+
+    def __init__(
+        self, threads: int | None = None, timeout: float | None = None
+    ) -> None:
+        self._choices = Choices(threads=threads)
+        self._timeout = timeout
+        self._devices: dict[str, Device] = {}
+        self._servers: dict[Endpoint, RemoteServer] = {}
+        self._opening = RLock()  # nothing is opened twice
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getitem__(self, name: str) -> Device:
+        """A device; opened, or its server connected to, where it is not yet.
+
+        Raises:
+            ConfigError: there is no such device.
+            GgrpcError: it cannot be used, or its server failed.
+        """
+        with self._opening:
+            if name not in self._devices:
+                if name.startswith(SCHEME):
+                    self._add(name)
+                else:
+                    self._open(name)
+            return self._devices[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._devices
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._devices))
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def add_server(self, endpoint: str | Endpoint) -> list[RemoteDevice]:
+        """Connect to a server and register its devices; a second time gives the same.
+
+        Raises:
+            GgrpcError: as `connect`.
+        """
+        where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        with self._opening:
+            if where not in self._servers:
+                server = connect(where, timeout=self._timeout)
+                self._servers[where] = self._closing.enter_context(server)
+                self._devices.update({device.name: device for device in server.devices})
+            return self._servers[where].devices
+
+    def close(self) -> None:
+        """End the sessions and close the devices; their buffers are gone."""
+        with self._opening:
+            self._devices.clear()
+            self._servers.clear()
+            self._closing.close()
+
+    def _open(self, name: str) -> None:
+        (device,) = open_devices(name, self._choices)
+        if hasattr(device, "close"):
+            self._closing.enter_context(closing(device))
+        self._devices[name] = device
+
+    def _add(self, name: str) -> None:
+        endpoint, _, number = name[len(SCHEME) :].rpartition("/")
+        if not endpoint or not number.isdecimal():
+            raise ConfigError(f"'{name}' is no device: write rpc://host:port/0")
+        server = Endpoint.parse(endpoint)
+        devices = self.add_server(server)
+        if int(number) >= len(devices):
+            raise ConfigError(f"{server} has {len(devices)} devices, no {number}")
+        self._devices[name] = devices[int(number)]

@@ -1,0 +1,298 @@
+"""A server's devices, to be used like those of this machine.
+
+All of a server's devices share one connection, and with it one session. Handles,
+addresses and op numbers are translated here. What the protocol answers with silence,
+graphs above all, is on its way when a call returns: a failure shows at the next call
+that reads or asks something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import TracebackType
+
+from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, go_on
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.client import Client
+from ggrpc.engine.wire.commands import Command
+from ggrpc.errors import (
+    DeviceError,
+    RefusedError,
+    TransportError,
+    UnsupportedOp,
+)
+from ggrpc.graph import Graph
+from ggrpc.op import GluOp, Op, UnaryOp
+from ggrpc.ops import Node
+from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+# Bytes that one message moves: ne and nb on the wire have 32 bits.
+MOST_AT_ONCE = 1 << 30
+
+
+class RemoteBuffer(Buffer):
+    """A buffer on a server; a view of it is a copy, which `write` sends at its end.
+
+    Attributes:
+        client: the session that it belongs to.
+        handle: what the server calls it.
+        base: the address of its first byte there.
+        freed: whether it is gone.
+    """
+
+    def __init__(self, client: Client, handle: int, size: int) -> None:
+        self.client = client
+        self.handle = handle
+        self.size = size
+        self.base = client.base(handle)
+        self.freed = False
+
+    @contextmanager
+    def read(self, offset: int, size: int) -> Iterator[memoryview]:
+        view = memoryview(bytearray(size))
+        self.get(offset, view)
+        yield view
+
+    @contextmanager
+    def write(self, offset: int, size: int) -> Iterator[memoryview]:
+        view = memoryview(bytearray(size))
+        yield view
+        self.put(offset, view)
+
+    def get(self, offset: int, into: memoryview) -> None:
+        for at, tensor in self._parts(offset, len(into)):
+            self.client.get_tensor(tensor, into[at : at + tensor.ne[0]])
+
+    def put(self, offset: int, data: memoryview) -> None:
+        for at, tensor in self._parts(offset, len(data)):
+            self.client.set_tensor(tensor, data[at : at + tensor.ne[0]])
+
+    def fill(self, offset: int, size: int, value: int) -> None:
+        if (offset, size) == (0, self.size) and not self.freed:
+            self.client.clear(self.handle, value)
+        elif Command.MEMSET_TENSOR in self.client.dialect.commands:
+            for _, tensor in self._parts(offset, size):
+                self.client.memset_tensor(tensor, value, tensor.ne[0])
+        else:
+            self.put(offset, memoryview(bytes([value]) * size))
+
+    def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        if not self._copy_there(offset, source, source_offset, size):
+            with source.read(source_offset, size) as view:
+                self.put(offset, view)
+
+    def free(self) -> None:
+        if self.freed:
+            return
+        self.freed = True
+        with suppress(TransportError):  # where the session is over, so is the buffer
+            self.client.free(self.handle)
+
+    def _copy_there(self, offset: int, source: Buffer, start: int, size: int) -> bool:
+        """Let the server copy; False where it cannot."""
+        if not isinstance(source, RemoteBuffer) or source.client is not self.client:
+            return False
+        if source is self and abs(offset - start) < size:
+            return False  # servers use memcpy
+        there = zip(source._parts(start, size), self._parts(offset, size), strict=True)
+        return all(self.client.copy_tensor(a, b) for (_, a), (_, b) in there)
+
+    def _parts(self, offset: int, size: int) -> Iterator[tuple[int, Tensor]]:
+        """Bytes as tensors that one message can carry, and where each begins.
+
+        Raises:
+            DeviceError: the buffer was freed, for which a server ends the session.
+        """
+        if self.freed:
+            raise DeviceError(
+                f"a buffer on {self.client.endpoint} is used after it was freed",
+                endpoint=str(self.client.endpoint),
+            )
+        for at in range(0, size, MOST_AT_ONCE):
+            ne = (min(MOST_AT_ONCE, size - at), 1, 1, 1)
+            nb = contiguous_nb(GGMLType.I8, ne)
+            data = self.base + offset + at
+            yield at, Tensor(1, GGMLType.I8, self.handle, ne, nb, data=data)
+
+
+class RemoteProgram(Program):
+    """A graph that a server is told to run.
+
+    Args:
+        device: where.
+        graph: encoded for that server.
+        buffers: what it uses.
+    """
+
+    def __init__(
+        self, device: RemoteDevice, graph: bytes, buffers: list[RemoteBuffer]
+    ) -> None:
+        self._device = device
+        self._graph = graph
+        self._buffers = buffers
+
+    def run(self, pause: Callable[[], None] = go_on) -> None:
+        if any(buffer.freed for buffer in self._buffers):
+            raise DeviceError("a buffer of the graph has been freed")
+        self._device.client.run(self._graph, self._device.number)
+
+
+class RemoteDevice(Device):
+    """One device of a server.
+
+    Args:
+        client: the session.
+        number: which of the server's devices.
+
+    Attributes:
+        client: the session.
+        number: which of the server's devices.
+    """
+
+    def __init__(self, client: Client, number: int) -> None:
+        self.client = client
+        self.number = number
+        self.name = f"rpc://{client.endpoint}/{number}"
+        self.description = (
+            f"device {number} of {client.endpoint}, protocol {client.version}"
+        )
+        self.alignment = client.alignment(number)
+        self.max_size = client.max_size(number)
+
+    def memory(self) -> Memory:
+        return self.client.memory(self.number)
+
+    def allocate(self, size: int) -> RemoteBuffer:
+        # A server may take no bytes at all for a failure.
+        handle = self.client.allocate(max(size, 1), self.number)
+        self.client.clear(handle)
+        return RemoteBuffer(self.client, handle, size)
+
+    def alloc_size(self, tensor: Tensor) -> int:
+        # As llama.cpp does: only what is quantized is padded by any device.
+        if not tensor.type.is_quantized:
+            return tensor.nbytes
+        if not self.client.dialect.table.has_type(tensor.type):
+            raise DeviceError(
+                f"{self.name} is of protocol {self.client.version}, which is older "
+                f"than {tensor.type.name}: no server of it knows that type",
+                endpoint=str(self.client.endpoint),
+            )
+        return self.client.alloc_size(tensor, device=self.number)
+
+    def synchronize(self) -> None:
+        self.client.alignment(self.number)  # the cheapest question with an answer
+
+    def supports(self, node: Node) -> bool:
+        """Whether it computes a node.
+
+        Servers before protocol 7.0.1 cannot be asked: they do what their op table has.
+        """
+        table = self.client.dialect.table
+        types = {tensor.type for tensor in (node.tensor, *node.src) if tensor}
+        if not all(map(table.has, operations_of(node))):
+            return False
+        if not all(map(table.has_type, types)):
+            return False
+        if Command.GET_DEVICE_SUPPORTS_OP not in self.client.dialect.commands:
+            return True
+        return self.client.supports(node.tensor, node.src, self.number)
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> RemoteProgram:
+        for node in graph.nodes:
+            if not self.supports(node):
+                raise UnsupportedOp(
+                    f"{node.tensor}: {self.name} does not compute {node.tensor.op.name}"
+                )
+        there = {h: _remote(placed.buffer) for h, placed in buffers.items()}
+        tensors = [
+            _moved(tensor, buffers[tensor.buffer].base, there[tensor.buffer])
+            if tensor.buffer
+            else tensor
+            for tensor in graph.tensors.values()
+        ]
+        encoded = self.client.encode(Graph.of(tensors, graph.node_ids))
+        return RemoteProgram(self, encoded, list(there.values()))
+
+
+def operations_of(node: Node) -> Iterator[Op | UnaryOp | GluOp]:
+    """An op, and which of its sub-operations."""
+    yield node.tensor.op
+    if node.tensor.op is Op.UNARY:
+        yield UnaryOp(node.params.op)
+    elif node.tensor.op is Op.GLU:
+        yield GluOp(node.params.op)
+
+
+def _remote(buffer: Buffer) -> RemoteBuffer:
+    assert isinstance(buffer, RemoteBuffer), "a device is given its own buffers"
+    return buffer
+
+
+def _moved(tensor: Tensor, base: int, buffer: RemoteBuffer) -> Tensor:
+    return tensor._replace(buffer=buffer.handle, data=tensor.data - base + buffer.base)
+
+
+class RemoteServer:
+    """A session on a server, and its devices; a context manager.
+
+    Threads may share it. Once it is closed or cancelled, whatever waits for the server,
+    in any thread, raises `Cancelled`.
+
+    Args:
+        client: the session.
+
+    Attributes:
+        client: the session.
+        devices: the server's devices.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.devices = [RemoteDevice(client, n) for n in range(client.device_count())]
+        if not self.devices:
+            raise RefusedError(f"{client.endpoint} has no device at all")
+
+    def __enter__(self) -> RemoteServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is."""
+        return self.client.endpoint
+
+    @property
+    def version(self) -> str:
+        """The protocol version that it announces, such as `7.0.0`."""
+        return str(self.client.version)
+
+    def device(self, number: int = 0) -> RemoteDevice:
+        """One of its devices.
+
+        Raises:
+            RefusedError: there is none such.
+        """
+        if not 0 <= number < len(self.devices):
+            raise RefusedError(
+                f"{self.endpoint} has no device {number}: 'ggrpc probe' lists them",
+                endpoint=str(self.endpoint),
+            )
+        return self.devices[number]
+
+    def close(self) -> None:
+        """End the session; the server frees its buffers."""
+        self.client.close()
+
+    def cancel(self) -> None:
+        """End the session at once, from any thread."""
+        self.client.cancel()

@@ -1,0 +1,172 @@
+"""Finds the messages in what one side of a connection sends, while it passes by."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import Enum
+
+from ggrpc.engine.cache.fnv1a import Hasher
+from ggrpc.engine.recording.journal import JournalWriter
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
+from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for
+from ggrpc.engine.wire.tensors import RPC_TENSOR
+
+_BUFFER = struct.Struct("<Q")
+_BUFFER_AT = RPC_TENSOR.fields["buffer"][1]  # type: ignore[index]
+HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
+BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
+
+
+class Weights(str, Enum):
+    """What is kept of the weights that a client sets."""
+
+    FULL = "full"
+    HASH = "hash"
+    NONE = "none"
+
+
+class Splitter:
+    """One direction of one connection.
+
+    Args:
+        journal: where messages go.
+        connection: whose they are.
+        from_server: which side sends them.
+        began: called when a message begins, with its command (0 for replies) and its
+            first bytes; gives how many of its bytes are kept, None for all.
+        hashes: whether the bytes that are not kept are hashed.
+    """
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        connection: int,
+        from_server: bool,
+        began: Callable[[int, memoryview], int | None],
+        hashes: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._of = connection, from_server
+        self._head = REPLY_HEAD if from_server else REQUEST_HEAD
+        self._began = began
+        self._hashes = hashes
+        self._pending = b""
+        self._left = 0  # of the message under way
+        self._keep = 0  # of those
+        self._left_out = 0
+        self._hasher: Hasher | None = None
+        self._unhashed = bytearray()
+
+    def feed(self, data: memoryview) -> None:
+        """Take what was sent."""
+        if self._pending:
+            data = memoryview(self._pending + bytes(data))
+            self._pending = b""
+        while len(data):
+            if self._left:
+                data = self._go_on(data)
+            elif self._tells_enough(data):
+                data = self._begin(data)
+            else:
+                self._pending = bytes(data)
+                return
+
+    def _tells_enough(self, data: memoryview) -> bool:
+        """Whether the beginning of a message shows what it is about."""
+        if len(data) < self._head.size:
+            return False
+        size: int = self._head.unpack_from(data)[-1]
+        return len(data) >= self._head.size + min(size, BEGINNING)
+
+    def _begin(self, data: memoryview) -> memoryview:
+        *command, size = self._head.unpack_from(data)
+        number = command[0] if command else 0
+        rest = data[self._head.size :]
+        keep = self._began(number, rest)
+        self._keep = size if keep is None else min(keep, size)
+        here = rest[: self._keep]
+        self._journal.message(*self._of, number, size, here)
+        self._left = size - len(here)
+        self._keep -= len(here)
+        self._left_out = size - (len(here) + self._keep)
+        self._hasher = Hasher() if self._left_out and self._hashes else None
+        return rest[len(here) :]
+
+    def _go_on(self, data: memoryview) -> memoryview:
+        here = data[: self._keep or self._left]
+        if self._keep:
+            self._journal.part(*self._of, here)
+            self._keep -= len(here)
+        elif self._hasher:
+            self._unhashed += here
+        self._left -= len(here)
+        if self._hasher and (len(self._unhashed) >= HASHED or not self._left):
+            self._hasher.update(self._unhashed)
+            self._unhashed = bytearray()
+        if self._left_out and not self._left:
+            hash = self._hasher.value if self._hasher else 0
+            self._journal.omitted(*self._of, self._left_out, hash)
+        return data[len(here) :]
+
+
+class Watcher:
+    """Both directions of one connection.
+
+    Weights are what a client sets before its first graph in buffers that it had before
+    it took others: llama.cpp loads the model, then takes memory to compute in.
+
+    Args:
+        journal: where it is written.
+        connection: its number.
+        weights: what is kept of them.
+        computed: called when a graph passes by.
+
+    Attributes:
+        requests: is fed what the client sends.
+        replies: is fed what the server sends, before the client gets it.
+    """
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        connection: int,
+        weights: Weights,
+        computed: Callable[[], None],
+    ) -> None:
+        self._weights = weights
+        self._computed = computed
+        self._ran = False
+        self._loads = True
+        self._loaded: set[int] = set()  # the buffers with weights
+        self._greeted = False
+        self._dialect: Dialect | None = None
+        hashes = weights is Weights.HASH
+        self.requests = Splitter(journal, connection, False, self._request, hashes)
+        self.replies = Splitter(journal, connection, True, self._reply)
+
+    def _request(self, command: int, data: memoryview) -> int | None:
+        if command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
+            self._ran = True
+            self._computed()
+        elif command == Command.ALLOC_BUFFER and self._loaded:
+            self._loads = False
+        elif command == Command.SET_TENSOR and not self._ran and self._is_weight(data):
+            # Where the version is not known, nobody can say how it begins.
+            return self._dialect.requests[command].size if self._dialect else None
+        return None
+
+    def _is_weight(self, data: memoryview) -> bool:
+        if self._weights is Weights.FULL or len(data) < BEGINNING:
+            return False
+        buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]
+        if self._loads:
+            self._loaded.add(buffer)
+        return buffer in self._loaded
+
+    def _reply(self, command: int, data: memoryview) -> int | None:
+        if not self._greeted:
+            self._dialect = dialect_for(Version.of(data))
+        self._greeted = True
+        return None

@@ -1,0 +1,181 @@
+"""One connection of a server: receives, lets the session do it, replies.
+
+Whatever fails here ends this connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from ggrpc.devices.profile import Profile
+from ggrpc.engine.cache.loading import Loader
+from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.server.quotas import Allowance
+from ggrpc.engine.server.session import Session
+from ggrpc.engine.server.settings import ServerSettings
+from ggrpc.engine.server.timeouts import Patience
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.connection import ServerConnection
+from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.errors import Cancelled, ConnectionLost, GgrpcError
+from ggrpc.units import format_size
+
+log = logging.getLogger(__name__)
+
+
+class Conversation:
+    """What is said on one connection.
+
+    Args:
+        stream: the connection.
+        settings: the server's.
+        allowance: what its client may have.
+
+    Attributes:
+        heard_at: when the last request came, on the monotonic clock.
+    """
+
+    def __init__(
+        self, stream: Stream, settings: ServerSettings, allowance: Allowance
+    ) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._allowance = allowance
+        self._patience = Patience(stream, settings.limits)
+        offer = partial(settings.offers.offer, stream.endpoint.host)
+        self._connection = ServerConnection(offer, settings.limits.message)
+        self._session: Session | None = None
+        self._dialect: Dialect | None = None
+        self._profile: Profile | None = None
+        self._request: m.Request | None = None
+        self._count = 0
+        self.heard_at = time.monotonic()
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether the client would lose something with the connection."""
+        return self._session is not None and self._session.holds_memory
+
+    def run(self) -> None:
+        """Serve until the client leaves or breaks a rule, then free what it had."""
+        try:
+            self._serve()
+        except (Cancelled, ConnectionLost) as error:
+            self._log(logging.INFO, error)
+        except GgrpcError as error:
+            caveat = self._dialect.caveat if self._dialect else ""
+            what = f"{error}; the connection is closed"
+            what = f"{what} ({caveat})" if caveat else what
+            self._log(logging.WARNING, what, error.command)
+        except MemoryError:
+            self._log(logging.ERROR, "out of memory; the connection is closed")
+        except Exception:
+            log.exception(
+                "%s: a bug in ggrpc ended this session", self._stream.endpoint
+            )
+        finally:
+            self._end()
+
+    def receive_data(self, view: memoryview) -> None:
+        """Fill `view` with the data that follows the request."""
+        done = self._connection.take(view)
+        if done < len(view):
+            self._patience.receive_exactly(view[done:])
+
+    def send(self, request: m.Request, reply: m.Reply) -> None:
+        """Send a reply, where the dialect has one."""
+        pieces = self._connection.reply(request, reply)
+        if pieces:
+            self._patience.send(pieces)
+
+    def _serve(self) -> None:
+        connection, patience = self._connection, self._patience
+        patience.handshake()
+        while True:
+            request = connection.next_request()
+            if request is None:
+                self._request = None
+                self._allowance.messages.resize(connection.room)
+                begun = not connection.is_empty
+                count = patience.receive(connection.space(), begun)
+                if not count:
+                    return
+                connection.filled(count)
+                continue
+            patience.request_is_whole()
+            self._request = request
+            self._count += 1
+            self.heard_at = time.monotonic()
+            reply = self._answer(request)
+            if reply is not None:
+                self.send(request, reply)
+
+    def _answer(self, request: m.Request) -> m.Reply | None:
+        if self._session is None or self._dialect is None:
+            return self._greet()
+        if self._count == 2:
+            offers, host = self._settings.offers, self._stream.endpoint.host
+            offers.went_on(host, self._dialect)
+        return self._session.handle(request, self)
+
+    def _greet(self) -> m.Welcome:
+        dialect = self._dialect = self._connection.dialect
+        assert dialect is not None, "the first request is HELLO, which settles it"
+        log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
+        table = self._settings.op_table
+        tables = (table,) if table else dialect.tables
+        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
+        if self._settings.profile:
+            self._profile = Profile()
+        self._session = Session(
+            self._settings.devices, tables, self._allowance, loader, self._profile
+        )
+        self._patience.greeted()
+        return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
+
+    @property
+    def _hung_up(self) -> bool:
+        """Whether the client left after HELLO, with not a byte more."""
+        return (
+            self._count == 1 and self._connection.is_empty and not self._stream.was_shut
+        )
+
+    def _end(self) -> None:
+        self._allowance.messages.resize(0)
+        try:
+            self._close_session()
+        except Exception:
+            log.exception("%s: not all of it could be freed", self._stream.endpoint)
+
+    def _close_session(self) -> None:
+        if self._session is None or self._dialect is None:
+            return
+        if self._hung_up:
+            offers, host = self._settings.offers, self._stream.endpoint.host
+            offers.hung_up(host, self._dialect)
+        left = format_size(self._session.close())
+        # llama.cpp connects several times just to ask something: not worth a line.
+        level = logging.INFO if self._session.used else logging.DEBUG
+        self._request = None
+        self._log(level, f"session ended after {self._count} requests, {left} freed")
+        if self._profile is not None and self._profile.runs:
+            self._log_profile(self._profile)
+
+    def _log_profile(self, profile: Profile) -> None:
+        """As many lines as it takes: of no peer, whom a log allows but a few."""
+        for line in profile.lines():
+            log.info("%s: %s", self._stream.endpoint, line, extra={"peer": ""})
+
+    def _log(self, level: int, what: object, command: str | None = None) -> None:
+        if command is None and self._request is not None:
+            command = self._request.command.name
+        log.log(
+            level,
+            "%s%s: %s",
+            self._stream.endpoint,
+            f" {command}" if command else "",
+            what,
+            extra={"peer": str(self._stream.endpoint), "command": command},
+        )

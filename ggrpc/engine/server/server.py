@@ -1,0 +1,142 @@
+"""The server: listens, and gives each connection a thread and a session of its own.
+
+A session's failure, whatever its kind, ends that session and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from threading import Thread
+from types import TracebackType
+
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.net.listener import Acceptor
+from ggrpc.engine.net.tls import TlsStream
+from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.server.connection_handler import Conversation
+from ggrpc.engine.server.connections import Guest, Guests
+from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.settings import ServerSettings
+from ggrpc.errors import RefusedError
+
+__all__ = ["Server", "ServerSettings"]
+
+# Seconds for a session that was cut off to end: a node may have to be finished.
+AFTER_GRACE = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """A running server. Listens from construction on; a context manager.
+
+    Raises:
+        BindError: the address cannot be had.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._allowances = Allowances(settings.limits, settings.devices)
+        self._guests = Guests(settings.limits)
+        self._acceptor = Acceptor(
+            settings.endpoint, self._make_stream, self._guests.make_room
+        )
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The addresses that it listens on."""
+        return self._acceptor.endpoints
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self._close()
+
+    def run(self) -> None:
+        """Accept clients until `stop` is called; then end their sessions."""
+        self._acceptor.run(self._receive)
+        self._close()
+
+    def stop(self) -> None:
+        """Make `run` return; from any thread, or a signal's handler."""
+        self._acceptor.stop()
+
+    @property
+    def unfinished(self) -> int:
+        """How many sessions have not ended, once `run` has returned."""
+        return len(self._guests.all())
+
+    def _receive(self, stream: Stream) -> None:
+        if self._settings.allowed.admits(stream.endpoint.host):
+            self._welcome(stream)
+        else:
+            stream.close()
+            _tell(stream, "refused: its address is none that --allow names")
+
+    def _make_stream(self, sock: socket.socket, endpoint: Endpoint) -> Stream:
+        context = self._settings.tls
+        return TlsStream(sock, endpoint, context) if context else Stream(sock, endpoint)
+
+    def _welcome(self, stream: Stream) -> None:
+        conversation = Conversation(stream, self._settings, self._allowances.one())
+        guest = Guest(stream, conversation)
+        guest.thread = Thread(
+            target=self._serve, args=(guest,), name=str(stream.endpoint)
+        )
+        try:
+            leaving = self._guests.add(guest)
+        except RefusedError as error:
+            stream.close()
+            _tell(stream, f"refused: {error}")
+            return
+        if leaving:
+            _tell(leaving.stream, f"makes way for {stream.endpoint}, having no buffers")
+        try:
+            guest.thread.start()
+        except RuntimeError as error:
+            self._forget(guest)
+            self._guests.make_room()  # for the next one
+            _tell(stream, f"no thread to serve it: {error}")
+
+    def _serve(self, guest: Guest) -> None:
+        try:
+            guest.conversation.run()
+        finally:
+            self._forget(guest)
+
+    def _forget(self, guest: Guest) -> None:
+        guest.stream.close()
+        self._guests.remove(guest)
+
+    def _close(self) -> None:
+        """Let no one in any more, and end the sessions that there are."""
+        self._acceptor.close()
+        for guest in self._guests.all():
+            guest.stream.end_input()
+        self._wait(self._settings.grace)
+        if self.unfinished:
+            log.warning("%d sessions are cut off (--grace)", self.unfinished)
+            self._allowances.stop()
+            for guest in self._guests.all():
+                guest.stream.shut()
+            self._wait(AFTER_GRACE)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for the sessions to end, at most so long."""
+        end = time.monotonic() + seconds
+        for guest in self._guests.all():
+            guest.thread.join(max(0.0, end - time.monotonic()))
+
+
+def _tell(stream: Stream, what: str) -> None:
+    peer = str(stream.endpoint)
+    log.warning("%s: %s", peer, what, extra={"peer": peer})

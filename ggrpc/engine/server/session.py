@@ -1,0 +1,252 @@
+"""What one client has on the server, and what each of its requests does there.
+
+A session knows no socket. Two commands carry data, and move it through a `DataLink`
+between the connection and the buffer, without a copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+from ggrpc.devices.device import Device, Program
+from ggrpc.devices.profile import Profile
+from ggrpc.engine.cache.loading import Loader
+from ggrpc.engine.server.address_space import AddressSpace
+from ggrpc.engine.server.fair_share import Turn
+from ggrpc.engine.server.graph_reader import GraphReader
+from ggrpc.engine.server.program_cache import ProgramCache
+from ggrpc.engine.server.quotas import Allowance
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.graphs import count_nodes
+from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.errors import GraphError, OutOfMemory, RefusedError
+from ggrpc.ops import Node, contract_of
+
+DONE = m.Done()
+
+log = logging.getLogger(__name__)
+
+
+class DataLink(Protocol):
+    """The connection, as far as a session sees it."""
+
+    def receive_data(self, view: memoryview) -> None:
+        """Fill `view` with the data that follows the request."""
+
+    def send(self, request: m.Request, reply: m.Reply) -> None:
+        """Send a reply at once, while its data is still in place."""
+
+
+class Session:
+    """One client's buffers and programs.
+
+    Args:
+        devices: what is served, in the order of their numbers.
+        tables: the op tables that the client may use, the likeliest first.
+        allowance: what the client may have.
+        loader: the client's way into the server's cache; None where there is none.
+        profile: where to note what takes time; None not to.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        tables: Sequence[OpTable],
+        allowance: Allowance,
+        loader: Loader | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        self._devices = devices
+        self._allowance = allowance
+        self._loader = loader or Loader()
+        self._profile = profile
+        self._graphs = GraphReader(tables)
+        self._space = AddressSpace()
+        self._programs = ProgramCache()
+        self._last: dict[int, Program] = {}
+
+    @property
+    def used(self) -> bool:
+        """Whether the client has taken memory: a probe or health check has not."""
+        return self._space.used
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether the client has buffers."""
+        return bool(self._space.placed)
+
+    def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
+        """Do what a request asks for.
+
+        Returns:
+            The reply, None where it is sent already.
+
+        Raises:
+            GgrpcError: it cannot be done; the session is over.
+        """
+        return _HANDLERS[type(request)](self, request, link)
+
+    def close(self) -> int:
+        """Free everything.
+
+        Returns:
+            The bytes of buffers that the client had not freed.
+        """
+        self._forget_graphs()
+        self._allowance.budget.give_all()
+        return self._space.clear()
+
+    def _device(self, number: int) -> Device:
+        if number >= len(self._devices):
+            raise RefusedError(
+                f"there is no device {number}: this server has {len(self._devices)}"
+            )
+        return self._devices[number]
+
+    def _forget_graphs(self) -> None:
+        self._programs.clear()
+        self._last.clear()
+
+    def _device_count(self, request: m.DeviceCount, link: DataLink) -> m.Count:
+        return m.Count(device_count=len(self._devices))
+
+    def _get_alignment(self, request: m.GetAlignment, link: DataLink) -> m.Alignment:
+        return m.Alignment(alignment=self._device(request.device).alignment)
+
+    def _get_max_size(self, request: m.GetMaxSize, link: DataLink) -> m.MaxSize:
+        return m.MaxSize(max_size=self._device(request.device).max_size)
+
+    def _get_device_memory(
+        self, request: m.GetDeviceMemory, link: DataLink
+    ) -> m.DeviceMemory:
+        memory = self._device(request.device).memory()
+        memory = self._allowance.budget.within(memory)
+        return m.DeviceMemory(free=memory.free, total=memory.total)
+
+    def _alloc_buffer(self, request: m.AllocBuffer, link: DataLink) -> m.Allocated:
+        device = self._device(request.device)
+        try:
+            with self._allowance.budget.taking(request.size):
+                buffer = device.allocate(request.size)
+        except OutOfMemory as error:
+            log.info("%s", error)
+            return m.Allocated(remote_ptr=0, remote_size=0)
+        handle = self._space.add(buffer, device)
+        return m.Allocated(remote_ptr=handle, remote_size=buffer.size)
+
+    def _buffer_get_base(self, request: m.BufferGetBase, link: DataLink) -> m.Base:
+        return m.Base(base_ptr=self._space.find(request.remote_ptr).base)
+
+    def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
+        # Programs hold on to buffers; dropped first, so that the memory goes now.
+        self._forget_graphs()
+        self._allowance.budget.give(self._space.remove(request.remote_ptr))
+        return DONE
+
+    def _buffer_clear(self, request: m.BufferClear, link: DataLink) -> m.Done:
+        buffer = self._space.find(request.remote_ptr).buffer
+        buffer.fill(0, buffer.size, request.value)
+        return DONE
+
+    def _init_tensor(self, request: m.InitTensor, link: DataLink) -> m.Done:
+        self._space.whole(request.tensor)
+        return DONE
+
+    def _get_alloc_size(self, request: m.GetAllocSize, link: DataLink) -> m.AllocSize:
+        device = self._device(request.device)
+        return m.AllocSize(alloc_size=device.alloc_size(request.tensor))
+
+    def _set_tensor(self, request: m.SetTensor, link: DataLink) -> m.Done:
+        buffer, at = self._space.part(request.tensor, request.offset, request.size)
+        with buffer.write(at, request.size) as view:
+            self._loader.receive(request, view, link.receive_data)
+        return DONE
+
+    def _set_tensor_hash(self, request: m.SetTensorHash, link: DataLink) -> m.Result:
+        buffer, at = self._space.part(request.tensor, request.offset, 0)
+        return m.Result(result=int(self._loader.load(request, buffer, at)))
+
+    def _memset_tensor(self, request: m.MemsetTensor, link: DataLink) -> m.Done:
+        buffer, at = self._space.part(request.tensor, request.offset, request.size)
+        buffer.fill(at, request.size, request.value)
+        return DONE
+
+    def _get_tensor(self, request: m.GetTensor, link: DataLink) -> None:
+        buffer, at = self._space.part(request.tensor, request.offset, request.size)
+        with buffer.read(at, request.size) as view:
+            link.send(request, m.TensorData(size=request.size, data=view))
+
+    def _copy_tensor(self, request: m.CopyTensor, link: DataLink) -> m.Result:
+        source, source_at = self._space.whole(request.src)
+        size = request.src.nbytes
+        target, at = self._space.part(request.dst, 0, size)
+        target.copy(at, source, source_at, size)
+        return m.Result(result=1)
+
+    def _graph_compute(self, request: m.GraphCompute, link: DataLink) -> m.Status:
+        device = self._device(request.device)
+        program = self._programs.get(device, request.graph, self._compile)
+        self._last[request.device] = program
+        self._run(program, device)
+        return m.Status()
+
+    def _run(self, program: Program, device: Device) -> None:
+        with Turn(self._allowance.turns[device]) as turn:
+            if self._profile is None:
+                program.run(turn.pause)
+            else:
+                program.run_timed(self._profile, turn.pause)
+
+    def _compile(self, device: Device, payload: bytes) -> Program:
+        nodes, most = count_nodes(payload), self._allowance.nodes
+        if nodes > most:
+            raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
+        buffers = self._space.on(device)
+        regions = {handle: placed.region for handle, placed in buffers.items()}
+        timed = self._profile.compile() if self._profile else nullcontext()
+        with Turn(self._allowance.compiling), timed:
+            return device.compile(self._graphs.read(payload, regions), buffers)
+
+    def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
+        device = self._device(request.device)
+        program = self._last.get(request.device)
+        if program is None:
+            raise RefusedError(f"device {request.device} has no graph to compute again")
+        self._run(program, device)
+        return DONE
+
+    def _get_device_supports_op(
+        self, request: m.GetDeviceSupportsOp, link: DataLink
+    ) -> m.Result:
+        device = self._device(request.device)
+        try:
+            node = Node.of(request.tensor, request.srcs)
+            contract_of(node.tensor.op).check(node)
+            return m.Result(result=int(device.supports(node)))
+        except GraphError:
+            return m.Result(result=0)
+
+
+_HANDLERS: dict[type[m.Request], Callable[[Any, Any, DataLink], m.Reply | None]] = {
+    m.AllocBuffer: Session._alloc_buffer,
+    m.GetAlignment: Session._get_alignment,
+    m.GetMaxSize: Session._get_max_size,
+    m.BufferGetBase: Session._buffer_get_base,
+    m.FreeBuffer: Session._free_buffer,
+    m.BufferClear: Session._buffer_clear,
+    m.SetTensor: Session._set_tensor,
+    m.SetTensorHash: Session._set_tensor_hash,
+    m.GetTensor: Session._get_tensor,
+    m.CopyTensor: Session._copy_tensor,
+    m.GraphCompute: Session._graph_compute,
+    m.GetDeviceMemory: Session._get_device_memory,
+    m.InitTensor: Session._init_tensor,
+    m.GetAllocSize: Session._get_alloc_size,
+    m.DeviceCount: Session._device_count,
+    m.GraphRecompute: Session._graph_recompute,
+    m.MemsetTensor: Session._memset_tensor,
+    m.GetDeviceSupportsOp: Session._get_device_supports_op,
+}

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+from ggrpc.commands import log_rate_limit
+from ggrpc.commands.environment import Environment
+from ggrpc.commands.log_rate_limit import MOST
+from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
+from tests.support.servers import running
+
+log = logging.getLogger("ggrpc.tests")
+
+
+def lines(style: LogFormat = LogFormat.text, level: LogLevel | None = None):  # type: ignore[no-untyped-def]
+    environment = Environment(io.StringIO(), io.StringIO())
+    return environment.stderr, logging_to(environment, level, style)
+
+
+def complain(peer: str, number: int) -> None:
+    log.warning("%s: complaint %d", peer, number, extra={"peer": peer})
+
+
+def test_flood_is_cut_and_counted_for_each_peer() -> None:
+    stream, context = lines()
+    with context:
+        for number in range(100):
+            complain(f"10.0.0.1:{1000 + number}", number)
+        complain("10.0.0.2:1000", 0)
+        log.warning("of nobody")
+    text = stream.getvalue()
+    assert text.count("complaint") == MOST + 1
+    assert "10.0.0.2:1000: complaint 0" in text
+    assert f"10.0.0.1: {100 - MOST} more lines like these were left out\n" in text
+    assert text.count("left out") == 1
+    assert "of nobody" in text
+
+
+def test_next_second_has_lines_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_rate_limit, "SECONDS", 0.05)
+    stream, context = lines()
+    with context:
+        for _ in range(MOST + 2):
+            complain("10.0.0.1:1000", 1)
+        deadline = time.monotonic() + 10
+        while "2 more lines" not in stream.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        complain("10.0.0.1:1000", 2)
+    assert "complaint 2" in stream.getvalue()
+
+
+def test_flood_is_cut_and_counted_without_a_thread_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", fail)
+    stream, context = lines()
+    with context:
+        for number in range(MOST + 3):
+            complain("10.0.0.1:1000", number)
+    assert stream.getvalue().count("complaint") == MOST
+    assert "10.0.0.1: 3 more lines" in stream.getvalue()
+
+
+def test_line_of_a_sessions_thread_counts_as_its_peers() -> None:
+    stream, context = lines()
+    with context:
+
+        def say() -> None:
+            for _ in range(MOST + 3):
+                log.info("something")
+
+        thread = threading.Thread(target=say, name="[fd00::1]:50052")
+        thread.start()
+        thread.join()
+    assert stream.getvalue().count("something") == MOST
+    assert "fd00::1: 3 more lines" in stream.getvalue()
+
+
+def test_debugging_shows_everything() -> None:
+    stream, context = lines(level=LogLevel.debug)
+    with context:
+        for _ in range(20):
+            log.debug("detail", extra={"peer": "10.0.0.1:1"})
+    assert stream.getvalue().count("detail") == 20
+
+
+def test_hostile_clients_of_a_server_leave_a_few_lines() -> None:
+    stream, context = lines()
+    with context, running(host="127.0.0.1") as endpoint:
+        for _ in range(50):
+            with socket.create_connection(endpoint) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                sock.settimeout(20)
+                try:
+                    assert sock.recv(1) == b""
+                except ConnectionError:
+                    pass
+    text = stream.getvalue()
+    assert MOST <= text.count("came before HELLO") < 50
+    assert "more lines like these were left out" in text

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import gc
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.ops.reductions import SORTED
+from ggrpc.devices.cpu.program import LARGE, MOST_PARTS, Compiler
+from ggrpc.devices.cpu.scratch import CHUNK, Scratch
+from ggrpc.devices.device import Placed
+from ggrpc.devices.scratch_limit import SCRATCH_BASE, SCRATCH_FACTOR
+from ggrpc.errors import DeviceError, OutOfMemory
+from ggrpc.op import Op
+from ggrpc.ops.generators import ArangeParams
+from ggrpc.ops.padding import PadParams
+from ggrpc.ops.upscaling import ScaleMode, UpscaleParams
+from ggrpc.types import GGMLType
+from tests.support.case import BASE, HANDLE, Case
+
+F32 = np.dtype(np.float32)
+
+
+def test_scratch_is_used_again_after_a_reset() -> None:
+    scratch = Scratch(mapped, 0)
+    first = scratch.take((8,), F32)
+    other = scratch.take((8,), F32)
+    assert not np.may_share_memory(first, other)
+    scratch.reset()
+    assert np.may_share_memory(first, scratch.take((8,), F32))
+
+
+def test_scratch_is_in_proportion_to_the_buffers() -> None:
+    buffers = 1 << 30
+    most = SCRATCH_BASE + SCRATCH_FACTOR * buffers
+    with pytest.raises(OutOfMemory, match=r"with 1\.0 GiB of buffers"):
+        Scratch(mapped, buffers).take((most // 4 + 16,), F32)
+    scratch = Scratch(mapped, 0)
+    scratch.take((SCRATCH_BASE // 8,), F32)
+    with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
+        scratch.take((SCRATCH_BASE // 4,), F32)
+
+
+def test_reserved_memory_is_counted_and_not_handed_out() -> None:
+    sizes: list[int] = []
+
+    def take(size: int) -> mmap:
+        sizes.append(size)
+        return mapped(size)
+
+    scratch = Scratch(take, 0)
+    scratch.reserve(1000)
+    scratch.reserve(500)
+    scratch.reset()
+    scratch.reserve(1500)  # another node, of which there is enough
+    assert sizes == [1000, 500]
+    scratch.take((8,), F32)
+    assert len(sizes) == 3
+    with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
+        scratch.reserve(SCRATCH_BASE)
+
+
+@pytest.mark.parametrize(
+    ("op", "shift", "bytes_each"),
+    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORTED)],
+)
+def test_memory_that_numpy_takes_is_counted(
+    op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For copies of what a node overwrites, and for sorting."""
+    device, n = CpuDevice(threads=1, weight_cache=0), LARGE + 64
+    buffer = device.allocate(8 * n)
+    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    free = device.memory().free
+    case = Case()
+    x = case.node(Op.NONE, (), (n,))
+    type = GGMLType.I32 if op is Op.ARGSORT else GGMLType.F32
+    y = case.node(op, [x], (n,), type)
+    if shift is not None:
+        case.tensors[-1] = y._replace(data=x.data + shift)
+    graph = case.graph()
+    program = device.compile(graph, {HANDLE: Placed(BASE, buffer)})
+    assert 0 <= free - device.memory().free - n * bytes_each <= CHUNK
+    program.run()
+    del program
+    gc.collect()
+    assert device.memory().free == free
+
+
+def many(
+    op: Op, sources: tuple[int, ...], result: tuple[int, ...], params: Any
+) -> Case:
+    """Nodes that all write to the same place, each with something to keep."""
+    case = Case()
+    x = [case.leaf(np.zeros((n,), np.float32)) for n in sources]
+    y = case.node(Op.NONE, (), result)
+    for at in range(64):
+        case.node(op, x, result, params=params(at), inplace_over=y)
+    return case
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        many(Op.ARANGE, (), (1 << 16,), lambda at: ArangeParams(0, 1 << 16, 1)),
+        many(Op.UPSCALE, (1,), (1 << 12,), lambda at: UpscaleParams(ScaleMode.BICUBIC)),
+        many(
+            Op.PAD,
+            (1,),
+            (1 << 14,),
+            lambda at: PadParams(0, (1 << 14) - 1, *[0] * 6, circular=1),
+        ),
+    ],
+    ids=["ARANGE", "UPSCALE", "PAD"],
+)
+def test_what_nodes_keep_is_counted_together(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little it is for each, beside what it writes."""
+    monkeypatch.setattr("ggrpc.devices.scratch_limit.SCRATCH_BASE", 1 << 22)
+    device = CpuDevice(threads=1, weight_cache=0)
+    buffer = device.allocate(case.size)
+    with pytest.raises(OutOfMemory, match="of scratch memory"):
+        device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+
+
+def test_scratch_of_a_program_is_memory_of_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = CpuDevice(threads=1, weight_cache=0)
+    free, size = device.memory().free, 64 << 20
+    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    compiler = device.compiler({})
+    array = compiler.scratch((size // 4,))
+    assert device.memory().free == free - size
+    del array, compiler
+    gc.collect()
+    assert device.memory().free == free
+
+
+def test_scratch_beyond_the_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = CpuDevice(threads=1, weight_cache=0)
+    monkeypatch.setattr(device, "_free", lambda: 1 << 20)
+    with pytest.raises(OutOfMemory, match="GiB asked for"):
+        device.compiler({}).scratch((1 << 20,))
+
+
+def test_work_is_cut_into_few_parts() -> None:
+    device = CpuDevice(threads=1, weight_cache=0)
+    compiler: Compiler = device.compiler({})
+    compiler.demand_few(MOST_PARTS)
+    with pytest.raises(DeviceError, match="the most: its shape is one that no model"):
+        compiler.demand_few(MOST_PARTS + 1)

@@ -1,0 +1,61 @@
+"""The file of measured shapes: read where it is whole, else ignored with one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pyopencl as cl
+import pytest
+
+from ggrpc.devices.opencl.runtime.launch_config import Shapes, keep, path_of, shapes_of
+from tests.support.drivers import usable_device
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cl.Device:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return usable_device().device
+
+
+def test_kept_shapes_are_found_again(device: cl.Device) -> None:
+    assert shapes_of(device) == Shapes()
+    measured = Shapes(bands=4, tile_rows=128)
+    assert keep(device, measured) == path_of(device)
+    assert shapes_of(device) == measured
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: b"{", "Expecting property name"),
+        (lambda file: b"\xff", "can't decode"),
+        (lambda file: b"[1]", "not of version 1"),
+        (lambda file: file | {"version": 2}, "not of version 1"),
+        (lambda file: file | {"shapes": {"bands": 4}}, "its shapes are others"),
+        (lambda file: _with(file, "bands", 0), "'bands' is no power of two"),
+        (lambda file: _with(file, "bands", 3), "'bands' is no power of two"),
+        (lambda file: _with(file, "tile", True), "'tile' is no power of two"),
+        (lambda file: _with(file, "items", 1 << 20), "'items' is no power of two"),
+        (lambda file: _with(file, "tile_rows", 4), "its tiles are too small"),
+    ],
+)
+def test_bad_file_is_ignored_with_one_line(  # type: ignore[no-untyped-def]
+    device: cl.Device, caplog: pytest.LogCaptureFixture, change, reason: str
+) -> None:
+    path = keep(device, Shapes(bands=4))
+    changed = change(json.loads(path.read_text()))
+    path.write_bytes(
+        changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    )
+    with caplog.at_level(logging.WARNING):
+        assert shapes_of(device) == Shapes()
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert reason in record.getMessage()
+    assert "ggrpc devices --tune" in record.getMessage()
+
+
+def _with(file: dict[str, dict[str, object]], name: str, value: object) -> object:
+    return file | {"shapes": file["shapes"] | {name: value}}

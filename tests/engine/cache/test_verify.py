@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.folder import Folder
+from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.inventory import items
+from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.verify import Check
+from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
+
+DATA, OTHER = noise(), noise(seed=1)
+NAME, NEXT = name_of(fnv1a(DATA)), name_of(fnv1a(OTHER))
+
+
+@pytest.fixture
+def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """A folder with two entries, of which a model has one."""
+    path = tmp_path / "cache"
+    with opened(path) as cache:
+        for data in DATA, OTHER:
+            Sender(cache).load(data)
+    index = Index(path)
+    model = write_gguf(tmp_path / "model.gguf", noise(10), DATA)
+    Model(model, index, Hashing()).hash()
+    yield Folder(path), index
+    index.close()
+
+
+def results(folder: Folder, index: Index, dry_run: bool = False) -> dict[str, str]:
+    done: list[int] = []
+    check = Check(folder, index, dry_run)
+    found = list(check.run(done.append))
+    assert sum(done) <= check.size
+    return {f"{one.kind} {one.name}": one.result for one in found}
+
+
+def test_items_are_entries_and_what_lies_in_models(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = str(tmp_path / "model.gguf")
+    found = items(*cache)
+    assert {(one.name, one.kind, one.size, one.tensor, one.model) for one in found} == {
+        (NAME, "entry", LARGE, "b", model),
+        (NEXT, "entry", LARGE, "blk.0", None),
+        (NAME, "model", LARGE, "b", model),
+    }
+
+
+def test_a_cache_in_order_stays_as_it_is(cache) -> None:  # type: ignore[no-untyped-def]
+    folder, index = cache
+    before = folder.entries()
+    assert set(results(folder, index).values()) == {"ok"}
+    assert sorted(folder.entries()) == sorted(before)
+
+
+def test_entries_that_others_own_are_checked(
+    cache, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    def refuse(path: Path, ns: tuple[int, int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert set(results(*cache).values()) == {"ok"}
+
+
+def test_a_wrong_entry_is_mended_or_goes(cache) -> None:  # type: ignore[no-untyped-def]
+    folder, index = cache
+    for name in NAME, NEXT:
+        (folder.path / name).write_bytes(b"wrong")
+    expected = {f"entry {NAME}": "repaired", f"entry {NEXT}": "removed"}
+    assert expected.items() <= results(folder, index, dry_run=True).items()
+    assert len(kept(folder.path)) == 2
+    assert expected.items() <= results(folder, index).items()
+    assert kept(folder.path) == [NAME]
+    assert (folder.path / NAME).read_bytes() == DATA
+    assert set(results(folder, index).values()) == {"ok"}
+
+
+def test_a_wrong_entry_in_use_is_said_to_be(cache) -> None:  # type: ignore[no-untyped-def]
+    folder, index = cache
+    (folder.path / NEXT).write_bytes(b"wrong")
+    with (folder.path / NEXT).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert results(folder, index)[f"entry {NEXT}"] == "in use"
+
+
+def test_a_model_that_changed_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder, index = cache
+    write_gguf(tmp_path / "model.gguf", noise(10), OTHER)
+    assert results(folder, index)[f"model {NAME}"] == "changed"
+    assert index.lying() == []
+
+
+def test_a_model_that_has_gone_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder, index = cache
+    (tmp_path / "model.gguf").unlink()
+    (folder.path / NAME).write_bytes(b"wrong")
+    assert results(folder, index) == {
+        f"model {NAME}": "gone",
+        f"entry {NAME}": "removed",
+        f"entry {NEXT}": "ok",
+    }

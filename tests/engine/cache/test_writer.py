@@ -1,0 +1,98 @@
+"""Kills a writer at every stage of an entry, and looks at what it leaves."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.folder import LOCK, PART
+from ggrpc.engine.cache.index import FILE
+from tests.support.caches import LARGE, Sender, cache_size, kept, noise, opened
+from tests.support.paths import ROOT
+
+DATA = noise()
+
+# Ends the process, as a lost power line would, at the n-th call of a function.
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from ggrpc.engine.cache.index import Index
+from tests.support.caches import Sender, noise, opened
+
+folder, where, name, count, when = sys.argv[1:]
+owner = {"os": os, "index": Index}[where]
+real, left = getattr(owner, name), int(count)
+
+def fatal(*arguments, **named):
+    global left
+    left -= 1
+    if not left and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*arguments, **named)
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+with opened(Path(folder)) as cache:
+    sender, data = Sender(cache), noise()
+    setattr(owner, name, fatal)
+    sender.load(data)
+"""
+
+STAGES = [
+    ("os", "ftruncate", 1),
+    ("os", "pwrite", 1),
+    ("os", "pwrite", 2),
+    ("os", "pwrite", 3),
+    ("os", "fsync", 1),
+    ("os", "replace", 1),
+    ("os", "fsync", 2),
+    ("index", "add_entry", 1),
+]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("where", "name", "count"), STAGES)
+def test_a_writer_killed_at_any_stage_leaves_nothing_wrong(
+    tmp_path: Path, where: str, name: str, count: int, when: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, tmp_path, where, name, str(count), when],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    for entry in kept(tmp_path):
+        assert name_of(fnv1a((tmp_path / entry).read_bytes())) == entry
+    with opened(tmp_path) as cache:
+        Sender(cache).load(DATA)  # which sees that the right bytes arrive
+        Sender(cache).load(noise(100), value=1)
+    assert not list(tmp_path.glob(f"*{PART}"))
+    assert cache_size(tmp_path) == LARGE + 100
+
+
+@pytest.mark.parametrize("announced", [1, None])
+def test_a_close_in_a_hurry_throws_away_what_is_not_done(
+    tmp_path: Path, announced: int | None
+) -> None:
+    with opened(tmp_path) as cache:
+        begun = cache.begin(LARGE, announced, "never sent")
+        assert begun is not None
+        cache.close(0.01)
+    assert begun.done.is_set()
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
+
+
+def test_the_same_bytes_on_their_way_twice_are_written_once(tmp_path: Path) -> None:
+    with opened(tmp_path) as cache:
+        begun = cache.begin(LARGE, 1, "first")
+        assert begun is not None
+        assert cache.begin(LARGE, 1, "second") is None
+        begun.give_up()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.bench import Bench, BenchSettings, Case, take_turn
+from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1
+from ggrpc.errors import RefusedError
+from tests.support.processes import free_port, native_serving
+from tests.support.servers import running
+
+SETTINGS = BenchSettings(sizes=(4096, 1 << 20), timeout=20)
+TRANSFERS = ("SET_TENSOR", "GET_TENSOR", "COPY_TENSOR", "BUFFER_CLEAR")
+CASES = [
+    *(Case("connect"), Case("request")),
+    *(Case(name, size) for size in SETTINGS.sizes for name in TRANSFERS),
+    *(Case("GRAPH_COMPUTE, 200 nodes"), Case("GRAPH_RECOMPUTE, 200 nodes")),
+]
+
+
+@pytest.fixture
+def server() -> Iterator[Endpoint]:
+    with running() as endpoint:
+        yield endpoint
+
+
+def test_a_turn_times_every_case(server: Endpoint) -> None:
+    turn = take_turn(server, SETTINGS)
+    assert list(turn) == CASES
+    assert all(0 < seconds < 20 for times in turn.values() for seconds in times)
+
+
+def test_a_turn_leaves_out_what_a_version_lacks() -> None:
+    with running(dialects=(V2_0_0,)) as endpoint:
+        assert list(take_turn(endpoint, SETTINGS)) == CASES[:-1]
+
+
+def test_ratios_are_against_the_first_server(server: Endpoint) -> None:
+    bench = Bench([server, server], SETTINGS)
+    for _ in range(2):
+        bench.round()
+    first, second = bench.results(0), bench.results(1)
+    assert [result.ratio for result in first] == [None] * len(CASES)
+    for result in second:
+        assert result.ratio is not None
+        assert result.ratio.low <= result.ratio.median <= result.ratio.high
+        assert result.median <= result.p99
+        assert result.calls >= 2
+
+
+def test_a_server_that_fails_drops_out(server: Endpoint) -> None:
+    nobody = Endpoint("127.0.0.1", free_port())
+    bench = Bench([nobody, server], SETTINGS)
+    bench.round()
+    assert "cannot connect" in str(bench.errors[0])
+    assert bench.results(0) == []
+    assert [result.ratio for result in bench.results(1)] == [None] * len(CASES)
+
+
+def test_a_device_that_is_not_there_is_refused(server: Endpoint) -> None:
+    with pytest.raises(RefusedError, match="has no device 1: 'ggrpc probe'"):
+        take_turn(server, BenchSettings(sizes=(), device=1))
+
+
+@pytest.mark.parametrize(("peer", "dialect"), [("0.3.36", None), ("0.3.17", V3_6_1)])
+def test_the_native_server_is_timed_as_well(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
+    with native_serving(peer) as endpoint:
+        settings = BenchSettings(sizes=(4096,), dialect=dialect, timeout=20)
+        turn = take_turn(endpoint, settings)
+        assert take_turn(endpoint, settings).keys() == turn.keys()
+    assert Case("GET_TENSOR", 4096) in turn

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.client import connect
+from ggrpc.engine.net import tls
+from ggrpc.engine.net.deadline import Deadline
+from ggrpc.engine.net.proxy import Relay
+from ggrpc.engine.net.tls import (
+    TlsStream,
+    client_context,
+    server_context,
+    use_for_clients,
+)
+from ggrpc.engine.server.limits import Limits
+from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
+from tests.engine.server.test_faults import computes
+from tests.engine.server.test_limits import a_tensor, closed_within
+from tests.support.certificates import Certificates, make_certificates
+from tests.support.processes import free_port
+from tests.support.servers import running
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(autouse=True)
+def plain_again() -> Iterator[None]:
+    yield
+    use_for_clients(None)
+
+
+def speak_tls(ca: str | None = None, cert: str | None = None) -> None:
+    use_for_clients(lambda: client_context(ca, cert))
+
+
+@pytest.fixture(scope="module")
+def server(files: Certificates) -> Iterator[Endpoint]:
+    """A server that speaks TLS with everybody."""
+    with running(tls=server_context(files.server, None, None)) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def strict(files: Certificates) -> Iterator[Endpoint]:
+    """A server that wants a certificate."""
+    with running(tls=server_context(files.server, None, files.ca)) as endpoint:
+        yield endpoint
+
+
+def test_client_computes_over_tls(server: Endpoint, files: Certificates) -> None:
+    speak_tls(files.ca)
+    with connect(server, timeout=20) as client:
+        assert computes(client)
+
+
+def test_large_tensors_go_both_ways_over_tls(
+    server: Endpoint, files: Certificates
+) -> None:
+    speak_tls(files.ca)
+    with connect(server, timeout=20) as client:
+        tensor = a_tensor(client, 5 * MIB + 3)
+        sent = np.random.default_rng(1).bytes(tensor.nbytes)
+        client.set_tensor(tensor, sent)
+        back = bytearray(tensor.nbytes)
+        client.get_tensor(tensor, memoryview(back))
+        assert back == sent
+
+
+def test_server_of_an_unknown_ca_is_not_trusted(server: Endpoint) -> None:
+    speak_tls()
+    with pytest.raises(ConnectError, match=r"issuer.*name its CA with --tls-ca"):
+        connect(server, timeout=20)
+
+
+def test_server_of_another_name_is_not_trusted(files: Certificates) -> None:
+    context = server_context(files.server, None, None)
+    speak_tls(files.ca)
+    with running(tls=context, host="127.0.0.2") as endpoint:
+        with pytest.raises(ConnectError, match=r"127\.0\.0\.2"):
+            connect(endpoint, timeout=20)
+
+
+def test_client_needs_a_certificate_where_the_server_wants_one(
+    strict: Endpoint, files: Certificates
+) -> None:
+    speak_tls(files.ca, files.client)
+    with connect(strict, timeout=20) as client:
+        assert client.device_count() == 1
+    for certificate in (None, files.stranger):
+        speak_tls(files.ca, certificate)
+        with pytest.raises((ConnectionLost, ConnectError)):
+            connect(strict, timeout=20)
+
+
+def test_client_without_tls_gets_nowhere(server: Endpoint) -> None:
+    with pytest.raises(ConnectionLost):
+        connect(server, timeout=20)
+
+
+def test_server_without_tls_is_told_of(files: Certificates) -> None:
+    speak_tls(files.ca)
+    with running(limits=Limits(hello_seconds=5)) as endpoint:
+        with pytest.raises((ConnectError, TransportTimeout)):
+            connect(endpoint, timeout=1)
+
+
+def test_handshake_that_never_begins_ends_the_connection(files: Certificates) -> None:
+    context = server_context(files.server, None, None)
+    with running(tls=context, limits=Limits(hello_seconds=0.2)) as endpoint:
+        with socket.create_connection(endpoint) as sock:
+            assert closed_within(sock, 10)
+        speak_tls(files.ca)
+        connect(endpoint, timeout=20).close()
+
+
+def test_request_that_stalls_ends_the_session_over_tls(files: Certificates) -> None:
+    context = server_context(files.server, None, None)
+    speak_tls(files.ca)
+    limits = Limits(message_seconds=0.3)
+    with running(tls=context, limits=limits) as endpoint:
+        with connect(endpoint, timeout=20) as client:
+            client._stream.send([b"\x0a"])
+            place = memoryview(bytearray(1))
+            assert client._stream.receive(place, Deadline(10)) == 0
+
+
+def test_tls_1_2_is_the_oldest_spoken(server: Endpoint, files: Certificates) -> None:
+    context = client_context(files.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    TlsStream.connect_with(context, server, Deadline(20)).close()
+    assert server_context(files.server, None, None).minimum_version >= (
+        ssl.TLSVersion.TLSv1_2
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda here, f: server_context(f.ca, None, None), "no certificate and key in"),
+        (lambda here, f: server_context("/no/such", None, None), "No such file"),
+        (lambda here, f: server_context(f.server, "/no/such", None), "No such file"),
+        (lambda here, f: server_context(f.server, None, here), "no CA in"),
+        (lambda here, f: client_context("/no/such"), "no CA in /no/such: No such"),
+        (lambda here, f: client_context(f.ca, None, f.client), "needs --tls-cert"),
+    ],
+)
+def test_file_that_cannot_be_used_is_a_config_error(  # type: ignore[no-untyped-def]
+    make, message: str, files: Certificates, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("nothing")
+    with pytest.raises(ConfigError, match=message):
+        make(str(empty), files)
+
+
+def test_key_with_a_password_is_a_config_error(
+    files: Certificates, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    text = Path(files.server).read_bytes()
+    key = serialization.load_pem_private_key(text, None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    path = tmp_path / "locked.pem"
+    path.write_bytes(locked)
+    with pytest.raises(ConfigError, match="has a password"):
+        server_context(files.server, str(path), None)
+
+
+@pytest.fixture
+def tunnel(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
+    """A plain port to the server."""
+    yield from tunnel_to(server, files)
+
+
+def tunnel_to(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
+    context = client_context(files.ca)
+    running = Relay(
+        Endpoint("127.0.0.1", 0),
+        server,
+        lambda: TlsStream.connect_with(context, server, Deadline(10)),
+    )
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    yield running.endpoints[0]
+    running.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_plain_clients_compute_through_a_tunnel(tunnel: Endpoint) -> None:
+    clients = [connect(tunnel, timeout=20) for _ in range(10)]
+    for client in clients:
+        assert computes(client)
+    tensor = a_tensor(clients[0], 3 * MIB)
+    sent = np.random.default_rng(2).bytes(tensor.nbytes)
+    clients[0].set_tensor(tensor, sent)
+    back = bytearray(tensor.nbytes)
+    clients[0].get_tensor(tensor, memoryview(back))
+    assert back == sent
+    for client in clients:
+        client.close()
+
+
+def test_end_of_one_half_goes_through_a_tunnel(tunnel: Endpoint) -> None:
+    with connect(tunnel, timeout=20) as client:
+        sock = client._stream._socket
+        client._stream.send([b"\x0f" + bytes(8)])  # DEVICE_COUNT
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(12, socket.MSG_WAITALL) == b"\x04" + bytes(7) + b"\1\0\0\0"
+        assert sock.recv(1) == b""
+
+
+def test_tunnel_that_stops_ends_its_connections(
+    server: Endpoint, files: Certificates
+) -> None:
+    tunnels = tunnel_to(server, files)
+    client = connect(next(tunnels), timeout=20)
+    next(tunnels, None)
+    with pytest.raises(ConnectionLost):
+        client.memory()
+    client.close()
+
+
+def test_server_that_is_gone_costs_a_tunnel_one_connection(
+    files: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    tunnels = tunnel_to(Endpoint("127.0.0.1", free_port()), files)
+    endpoint = next(tunnels)
+    with pytest.raises(ConnectionLost):
+        connect(endpoint, timeout=20)
+    next(tunnels, None)
+    assert "cannot connect to" in caplog.text
+
+
+def test_plain_is_what_clients_speak_unless_told() -> None:
+    assert tls.context_for_clients() is None

@@ -1,0 +1,126 @@
+"""Messages found in bytes that pass by in pieces of any size."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from ggrpc.engine.cache.fnv1a import fnv1a
+from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.exchanges import Exchange, exchanges
+from ggrpc.engine.recording.framing import Watcher, Weights
+from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter, Omitted
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.dialects import Dialect, dialect_named
+from ggrpc.tensor import Tensor, contiguous_nb
+from ggrpc.types import GGMLType
+
+NE = (300, 1, 1, 1)
+WEIGHT = Tensor(7, GGMLType.F32, 5, NE, contiguous_nb(GGMLType.F32, NE), data=64)
+BYTES = bytes(range(256)) * 4 + bytes(176)
+
+
+def framed(dialect: Dialect, *requests: m.Request) -> bytes:
+    """What a client sends."""
+    sent = b""
+    for request in requests:
+        layout = dialect.requests[request.command]
+        payload = layout.write(request)
+        if layout.tail:
+            payload += getattr(request, layout.tail)
+        sent += struct.pack("<BQ", request.command, len(payload)) + payload
+    return sent
+
+
+def hello(dialect: Dialect) -> tuple[bytes, bytes]:
+    """The client's greeting and the server's."""
+    caps = bytes(dialect.hello_size)
+    layout = dialect.replies[Command.HELLO]
+    assert layout is not None
+    major, minor, patch = dialect.version
+    reply = layout.write(m.Welcome(major=major, minor=minor, patch=patch, caps=caps))
+    sent = struct.pack("<BQ", Command.HELLO, len(caps)) + caps
+    return sent, struct.pack("<Q", len(reply)) + reply
+
+
+def recorded(
+    path: Path, dialect: Dialect, sent: bytes, step: int, weights: Weights
+) -> list[Exchange]:
+    """What a recording of a conversation says, whose bytes passed in steps."""
+    chunks = ChunkWriter(path, force=True)
+    journal = JournalWriter(chunks)
+    journal.opened(3, "client", "server")
+    watcher = Watcher(journal, 3, weights, lambda: None)
+    greeting, answer = hello(dialect)
+    watcher.requests.feed(memoryview(greeting))
+    watcher.replies.feed(memoryview(answer))
+    for at in range(0, len(sent), step):
+        watcher.requests.feed(memoryview(sent[at : at + step]))
+    journal.closed(3, False)
+    chunks.close()
+    with Journal(path) as read:
+        *found, closed = exchanges(read)
+        assert not read.cut
+        assert [exchange.request for exchange in found]  # as long as the file is open
+    assert isinstance(closed, Closed)
+    assert isinstance(found[0].request, m.Hello)
+    return found[1:]
+
+
+@pytest.fixture(params=["7.0.0", "3.6.1", "2.0.0"])
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    return dialect_named(request.param)
+
+
+def conversation(dialect: Dialect) -> bytes:
+    """A weight, then memory for an input, the input and a graph, and both again."""
+    weight = m.SetTensor(tensor=WEIGHT, offset=0, size=len(BYTES), data=BYTES)
+    data = m.SetTensor(
+        tensor=WEIGHT._replace(buffer=6), offset=0, size=len(BYTES), data=BYTES
+    )
+    graph = m.GraphCompute(graph=bytes(8))
+    memory = m.AllocBuffer(size=1 << 20)
+    return framed(dialect, weight, memory, data, weight, graph, data, weight)
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 1 << 20])
+def test_all_is_kept_whatever_the_pieces(
+    tmp_path: Path, dialect: Dialect, step: int
+) -> None:
+    path, sent = tmp_path / "g", conversation(dialect)
+    found = recorded(path, dialect, sent, step, Weights.FULL)
+    kinds = [type(exchange.request) for exchange in found]
+    assert kinds.count(m.SetTensor) == 5 and m.GraphCompute in kinds
+    with Journal(path) as journal:
+        for exchange in exchanges(journal):
+            if isinstance(exchange, Closed):
+                continue
+            if isinstance(exchange.request, m.SetTensor):
+                size = dialect.requests[Command.SET_TENSOR].size
+                assert b"".join(exchange.message.tail(size)) == BYTES
+                assert exchange.request.tensor.data == WEIGHT.data
+
+
+@pytest.mark.parametrize("step", [1, 100, 1 << 20])
+@pytest.mark.parametrize("weights", [Weights.HASH, Weights.NONE])
+def test_weights_are_left_out_and_inputs_are_not(
+    tmp_path: Path, dialect: Dialect, step: int, weights: Weights
+) -> None:
+    found = recorded(tmp_path / "g", dialect, conversation(dialect), step, weights)
+    omitted = [e.message.omitted for e in found if isinstance(e.request, m.SetTensor)]
+    hash = fnv1a(BYTES) if weights is Weights.HASH else 0
+    left_out = Omitted(len(BYTES), hash)
+    assert omitted == [left_out, None, left_out, None, None]
+
+
+def test_what_the_server_owed_is_told(tmp_path: Path) -> None:
+    dialect = dialect_named("3.6.1")
+    asked = m.GetTensor(tensor=WEIGHT, offset=0, size=4)
+    sent = framed(dialect, m.GraphCompute(graph=bytes(8)), asked)
+    graph, exchange = recorded(tmp_path / "g", dialect, sent, 1 << 20, Weights.FULL)
+    assert graph.answered  # as far as this version answers graphs
+    assert isinstance(exchange.request, m.GetTensor)
+    assert not exchange.answered

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggrpc.engine.cache.fnv1a import fnv1a
+from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.recording.substitute_weights import Model, noise
+from ggrpc.errors import FileError
+from ggrpc.formats.numpy_values import dequantize, described
+from ggrpc.tensor import Tensor
+from ggrpc.types import GGMLType
+from tests.support.models import write_architecture
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.gguf"
+    write_architecture(path, "llama", GGMLType.Q8_0)
+    return path
+
+
+@pytest.fixture
+def tensor(path: Path) -> Tensor:
+    """One of the model's, as a client would send it."""
+    stored = next(t for t in tensors_of(path) if len(t.ne) == 2)
+    ne = (*stored.ne, 1, 1)
+    found = described(GGMLType[stored.type], ne)  # type: ignore[arg-type]
+    return found._replace(raw_name=stored.name.encode())
+
+
+def test_tensor_comes_by_name_and_size(path: Path, tensor: Tensor) -> None:
+    model = Model(path)
+    whole = model.bytes_of(tensor, 0, tensor.nbytes, 0)
+    assert whole is not None
+    assert bytes(whole) in path.read_bytes()
+    part = model.bytes_of(tensor, 34, 68, 0)
+    assert part == whole[34 : 34 + 68]
+    assert model.bytes_of(tensor._replace(raw_name=b"other"), 0, 34, 0) is None
+    smaller = tensor._replace(ne=(tensor.ne[0], 1, 1, 1))
+    assert model.bytes_of(smaller, 0, 34, 0) is None
+    assert model.bytes_of(tensor, 34, tensor.nbytes, 0) is None
+
+
+def test_hash_must_be_that_of_the_bytes(path: Path, tensor: Tensor) -> None:
+    model, size = Model(path), tensor.nbytes
+    whole = model.bytes_of(tensor, 0, size, 0)
+    assert whole is not None
+    assert model.bytes_of(tensor, 0, size, fnv1a(whole)) == whole
+    assert model.bytes_of(tensor, 0, size, fnv1a(whole) ^ 1) is None
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError):
+        Model(tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize("type", ["F32", "F16", "BF16", "Q8_0", "Q4_K"])
+def test_noise_is_the_same_every_time_and_of_a_weights_size(type: str) -> None:
+    tensor = described(GGMLType[type], (256, 64, 1, 1))._replace(raw_name=b"w")
+    data = noise(tensor, tensor.nbytes)
+    assert len(data) == tensor.nbytes
+    assert noise(tensor, tensor.nbytes) == data
+    assert noise(tensor._replace(raw_name=b"v"), tensor.nbytes) != data
+    values = dequantize(data, type, (64, 256))
+    assert values.std() == pytest.approx(256**-0.5, rel=0.1)
+    assert np.isfinite(values).all()
+
+
+def test_noise_of_what_cannot_be_packed_is_zeros() -> None:
+    tensor = described(GGMLType.F32, (4, 1, 1, 1))
+    assert noise(tensor, 7) == bytes(7)
+    indices = described(GGMLType.I32, (4, 1, 1, 1))
+    assert noise(indices, 16) == bytes(16)
