@@ -26,8 +26,8 @@ from benchmarks.random_model import Shape, write_model
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.index import Index
-from ggrpc.engine.cache.models import Model
-from ggrpc.engine.cache.warming import Weights, warm
+from ggrpc.engine.cache.models import LocalModel
+from ggrpc.engine.cache.warming import ModelWeights, warm
 from ggrpc.engine.client.registry import connect
 from ggrpc.types import GGMLType
 from tests.support.paths import CACHE, peer_python, shared
@@ -57,7 +57,7 @@ def load(endpoint: Endpoint, model: Path, peer: str) -> float:
     return float(done.stdout)
 
 
-def hit(endpoint: Endpoint, weights: Weights) -> float:
+def hit(endpoint: Endpoint, weights: ModelWeights) -> float:
     """GB/s of tensors that a server has."""
     with connect(endpoint, timeout=60) as server:
         start = time.perf_counter()
@@ -82,7 +82,7 @@ def main() -> None:
         for cache in kept, empty:
             cache.mkdir()
         with closing(Index(empty)) as index:
-            Model(model, index, Hashing()).hash()
+            LocalModel(model, index, Hashing()).hash()
 
         @contextmanager
         def ours(*flags: str | Path) -> Iterator[Endpoint]:
@@ -96,7 +96,7 @@ def main() -> None:
         }
         with (
             closing(Index(empty)) as index,
-            Weights([model], index, Hashing()) as weights,
+            ModelWeights([model], index, Hashing()) as weights,
         ):
             with ours("--cache-dir", kept) as endpoint, connect(endpoint) as server:
                 warm(server.client, weights)

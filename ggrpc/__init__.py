@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
     from ggrpc.engine.compute.computation import Computation, compute
     from ggrpc.engine.compute.device_tensor import DeviceTensor
-    from ggrpc.engine.server.background import RunningServer, start_server
+    from ggrpc.engine.server.background import BackgroundServer, start_server
     from ggrpc.errors import GgrpcError
     from ggrpc.formats.numpy_values import dequantize, quantize
     from ggrpc.op import GluOp, Op, UnaryOp
@@ -38,7 +38,7 @@ _HOMES = {
     "ggrpc.devices.device": ("Device", "Memory"),
     "ggrpc.endpoint": ("Endpoint",),
     "ggrpc.engine.compute.computation": ("Computation", "compute"),
-    "ggrpc.engine.server.background": ("RunningServer", "start_server"),
+    "ggrpc.engine.server.background": ("BackgroundServer", "start_server"),
     "ggrpc.engine.client.registry": ("Registry", "connect", "is_rpc"),
     "ggrpc.engine.client.remote_device": ("RemoteDevice", "RemoteServer"),
     "ggrpc.engine.compute.device_tensor": ("DeviceTensor",),
@@ -51,6 +51,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BackgroundServer",
     "Computation",
     "Device",
     "DeviceTensor",
@@ -64,7 +65,6 @@ __all__ = [
     "Registry",
     "RemoteDevice",
     "RemoteServer",
-    "RunningServer",
     "Tensor",
     "UnaryOp",
     "compute",

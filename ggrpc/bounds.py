@@ -13,12 +13,12 @@ from typing import NamedTuple
 from ggrpc.errors import GraphError
 from ggrpc.tensor import Tensor
 
-MOST_BYTES = 1 << 62  # so that no sum or product of two sizes leaves 63 bits
+MAX_BYTES = 1 << 62  # so that no sum or product of two sizes leaves 63 bits
 
 # A view may show the same bytes several times, as windows that overlap do. Without an
 # end to that a few bytes would be endless work: a tensor may be as many times as large
 # as its buffer. What is smaller than a page or so may be shown as it likes.
-MOST_REPEATED = 64
+MAX_REPEATED = 64
 FEW_BYTES = 1 << 20
 
 
@@ -81,10 +81,10 @@ def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) 
             f"{tensor}: bytes {start} to {start + nbytes} do not lie inside its "
             f"buffer of {size}"
         )
-    if shown > nbytes and shown > max(FEW_BYTES, MOST_REPEATED * size):
+    if shown > nbytes and shown > max(FEW_BYTES, MAX_REPEATED * size):
         raise GraphError(
             f"{tensor}: shows the {nbytes} bytes that it has as {shown}; "
-            f"{MOST_REPEATED} times its buffer of {size} is the most"
+            f"{MAX_REPEATED} times its buffer of {size} is the most"
         )
 
 
@@ -103,7 +103,7 @@ def extent_of(tensor: Tensor) -> Extent:
     if blck_size > 1 and tensor.nb[0] != type_size:
         raise GraphError(f"{tensor}: nb[0] = {tensor.nb[0]} cuts through blocks")
     nbytes = tensor.nbytes
-    if max(nbytes, type_size * math.prod(max(n, 1) for n in tensor.ne)) > MOST_BYTES:
+    if max(nbytes, type_size * math.prod(max(n, 1) for n in tensor.ne)) > MAX_BYTES:
         raise GraphError(
             f"{tensor}: no memory holds ne {list(tensor.ne)}, nb {list(tensor.nb)}"
         )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.bounds import MOST_REPEATED, Region, check_apart, check_place, extent_of
+from ggrpc.bounds import MAX_REPEATED, Region, check_apart, check_place, extent_of
 from ggrpc.errors import GraphError
 from ggrpc.tensor import Dims, Tensor, contiguous_nb
 from ggrpc.types import GGMLType
@@ -58,7 +58,7 @@ def test_windows_that_overlap_are_sound() -> None:
 
 
 def test_elements_may_show_the_same_bytes_so_many_times_only() -> None:
-    n = MOST_REPEATED * MIB // 4
+    n = MAX_REPEATED * MIB // 4
     place(tensor((n, 1, 1, 1), (0, 0, 0, 0)), MIB)
     with pytest.raises(GraphError, match="shows the 4 bytes that it has as"):
         place(tensor((n + 1, 1, 1, 1), (0, 0, 0, 0)), MIB)

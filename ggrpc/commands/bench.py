@@ -17,7 +17,7 @@ from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.client.bench import Bench, Result
+    from ggrpc.engine.client.bench import Bench, Timing
 
 EXAMPLES = (
     "ggrpc bench localhost",
@@ -109,7 +109,7 @@ def _rows(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
             yield from (_row(server, r) for r in some if r.case == case)
 
 
-def _row(server: Endpoint, result: Result) -> dict[str, Any]:
+def _row(server: Endpoint, result: Timing) -> dict[str, Any]:
     name, size = result.case
     ratio = result.ratio
     return {

@@ -19,10 +19,10 @@ from ggrpc.units import format_age, format_size, parse_age, parse_size
 
 if TYPE_CHECKING:
     from ggrpc.engine.cache.accelerated_hash import Hashing
-    from ggrpc.engine.cache.folder import Entry, Folder
+    from ggrpc.engine.cache.folder import CacheEntry, Folder
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.inventory import Item
-    from ggrpc.engine.cache.verify import Finding
+    from ggrpc.engine.cache.verify import Problem
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
 EXAMPLES_OF = {
@@ -181,9 +181,9 @@ def add(
 def _add(
     path: Path, index: Index, hashing: Hashing, dry_run: bool, moved: Any
 ) -> dict[str, Any]:
-    from ggrpc.engine.cache.models import Model
+    from ggrpc.engine.cache.models import LocalModel
 
-    model = Model(path, index, hashing)
+    model = LocalModel(path, index, hashing)
     count, size = len(model.todo), model.size
     if not dry_run:
         model.hash(moved)
@@ -224,7 +224,7 @@ def verify(
     return ExitCode.CHECK_FAILED if bad else ExitCode.OK
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Problem) -> dict[str, Any]:
     return {
         "hash": finding.name,
         "kind": finding.kind,
@@ -261,7 +261,7 @@ def prune(
     )
 
 
-def _gone(entry: Entry, now: int) -> dict[str, Any]:
+def _gone(entry: CacheEntry, now: int) -> dict[str, Any]:
     return {
         "hash": entry.name,
         "size_bytes": entry.size,

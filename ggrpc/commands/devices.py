@@ -12,7 +12,7 @@ from ggrpc.commands.progress import bar
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.devices.catalogue import Entry
+    from ggrpc.devices.catalogue import DeviceListing
 
 EXAMPLES = ("ggrpc devices", "ggrpc devices --tune")
 
@@ -95,7 +95,7 @@ def _tuned(environment: Environment) -> list[Row]:
     return rows
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: DeviceListing) -> Row:
     return {
         "name": entry.name,
         "description": entry.description,

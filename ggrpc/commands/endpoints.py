@@ -19,7 +19,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
 
 VARIABLE = "GGRPC_ENDPOINTS"
-MOST = 100_000  # far more than any fleet: a slip in a range, not a wish
+MAX = 100_000  # far more than any fleet: a slip in a range, not a wish
 
 Endpoints = Annotated[list[str] | None, typer.Argument(metavar="ENDPOINT", hidden=True)]
 OneEndpoint = Annotated[
@@ -50,9 +50,9 @@ def endpoints_of(
         raise ConfigError(f"which servers? write host:port, or set ${VARIABLE}")
     texts = itertools.chain.from_iterable(_words(text, environment) for text in typed)
     expanded = itertools.chain.from_iterable(map(_expand, texts))
-    endpoints = [Endpoint.parse(text) for text in itertools.islice(expanded, MOST + 1)]
-    if len(endpoints) > MOST:
-        raise ConfigError(f"more than {MOST} endpoints: look at the ranges again")
+    endpoints = [Endpoint.parse(text) for text in itertools.islice(expanded, MAX + 1)]
+    if len(endpoints) > MAX:
+        raise ConfigError(f"more than {MAX} endpoints: look at the ranges again")
     if not endpoints:
         raise ConfigError(f"no endpoint in {' '.join(typed)}: write host:port")
     return endpoints

@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     TIMEOUT = 4, "the time ran out"
     PROTOCOL = 5, "the peer speaks another protocol or version"
     REFUSED = 6, "the server refused or dropped the request"
-    PARTLY = 7, "some of several servers failed"
+    PARTIAL = 7, "some of several servers failed"
     DEVICE = 8, "a device cannot be used"
     FILE = 9, "a file cannot be read or written"
     INTERRUPTED = 130, "stopped by Ctrl-C"
@@ -67,9 +67,9 @@ def code_of_several(codes: Sequence[ExitCode]) -> ExitCode:
         codes: one for each server.
 
     Returns:
-        PARTLY where some went well and some not. Where none went well: what they have
+        PARTIAL where some went well and some not. Where none went well: what they have
         in common, else the highest.
     """
     if ExitCode.OK in codes and set(codes) != {ExitCode.OK}:
-        return ExitCode.PARTLY
+        return ExitCode.PARTIAL
     return max(codes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 # Rows for which a table is worked out; ten thousand would take ten seconds.
-MOST = 500
+MAX = 500
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object a line, nothing else.")
@@ -75,7 +75,7 @@ class Listing(NamedTuple):
             return
         if self.json:
             lines = [json.dumps(row) for row in rows]
-        elif environment.in_terminal and len(rows) <= MOST:
+        elif environment.in_terminal and len(rows) <= MAX:
             lines = self._for_terminal(environment, rows)
         else:
             lines = _aligned(self._cells(rows), [c.right for c in self.columns])

@@ -10,7 +10,7 @@ from threading import Lock, Timer, main_thread
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
 
-MOST = 5  # lines for each peer
+MAX = 5  # lines for each peer
 SECONDS = 1.0  # in that time
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class FloodFilter(logging.Filter):
             second = self._seconds.get(host)
             if second is None or (second.is_over and not second.left_out):
                 second = self._seconds[host] = _Second(time.monotonic())
-            if second.lines < MOST:
+            if second.lines < MAX:
                 second.lines += 1
                 self._watch()
                 return True

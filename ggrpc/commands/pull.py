@@ -15,7 +15,7 @@ from ggrpc.units import format_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.sharing.session_sharing import Held
+    from ggrpc.engine.sharing.session_sharing import SharedSession
 
 EXAMPLES = (
     "ggrpc pull localhost",
@@ -58,7 +58,7 @@ def pull(
 
     A server shows a session's memory to that session only. So this asks the process
     that has it, on this machine and of this user: a 'ggrpc push --hold', or a 'ggrpc
-    shell' in which 'hold' was typed. Without a NAME, what is held there is listed.
+    shell' in which 'hold' was typed. Without a NAME, it lists the shared tensors.
     """
     environment = environment_of(context)
     sessions = _sessions(one_endpoint(endpoint))
@@ -79,10 +79,12 @@ def pull(
         listing.show(environment, saved)
 
 
-def _sessions(endpoint: Endpoint) -> list[Held]:
-    from ggrpc.engine.sharing.session_sharing import held
+def _sessions(endpoint: Endpoint) -> list[SharedSession]:
+    from ggrpc.engine.sharing.session_sharing import shared_sessions
 
-    sessions = [session for session in held() if session.endpoint == endpoint]
+    sessions = [
+        session for session in shared_sessions() if session.endpoint == endpoint
+    ]
     if not sessions:
         raise RefusedError(
             f"no process of this user's holds anything on {endpoint}: 'ggrpc push "
@@ -98,8 +100,8 @@ def _path(output: Path | None, names: list[str], name: str) -> Path:
     return (output or Path()) / f"{name}.npy"
 
 
-def _holder(sessions: list[Held], endpoint: str, name: str) -> Held:
+def _holder(sessions: list[SharedSession], endpoint: str, name: str) -> SharedSession:
     for session in sessions:
         if any(row["name"] == name for row in session.tensors):
             return session
-    raise RefusedError(f"no tensor '{name}' is held on {endpoint}")
+    raise RefusedError(f"no tensor '{name}' is shared on {endpoint}")

@@ -58,7 +58,7 @@ COLUMNS = (
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
 )
 
-BEAT = 5.0  # seconds between two looks at whether a server still holds
+POLL_SECONDS = 5.0  # seconds between two looks at whether a server still holds
 
 Work = Callable[["RemoteServer", Moved], Row]
 
@@ -111,7 +111,7 @@ def _watch(environment: Environment, sessions: list[RemoteServer]) -> ExitCode:
     """Wait as long as any session lives."""
     codes: list[ExitCode] = []
     while sessions:
-        time.sleep(BEAT)
+        time.sleep(POLL_SECONDS)
         for session in list(sessions):
             try:
                 session.device().synchronize()
@@ -157,14 +157,14 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
     from ggrpc.engine.cache.accelerated_hash import hashing_for
     from ggrpc.engine.cache.index import Index
     from ggrpc.engine.cache.models import files_of
-    from ggrpc.engine.cache.warming import Weights, warm
+    from ggrpc.engine.cache.warming import ModelWeights, warm
 
     with tempfile.TemporaryDirectory() as folder:
         index = Index(Path(folder))
         try:
             files = files_of(file)
             hashing = hashing_for(sum(part.stat().st_size for part in files))
-            with Weights(files, index, hashing) as weights:
+            with ModelWeights(files, index, hashing) as weights:
 
                 def work(server: RemoteServer, moved: Moved) -> Row:
                     with server:
@@ -191,8 +191,8 @@ def _storing(
         held: gets the sessions, which then last; None: each ends when it is done.
     """
     from ggrpc.engine.files.tensors import tensors_in
-    from ggrpc.engine.sharing.session_sharing import Holder
-    from ggrpc.engine.sharing.upload import Pushed
+    from ggrpc.engine.sharing.session_sharing import SharingServer
+    from ggrpc.engine.sharing.upload import UploadedTensors
 
     sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
     with ExitStack() as lasting:
@@ -200,10 +200,10 @@ def _storing(
         def work(server: RemoteServer, moved: Moved) -> Row:
             with ExitStack() as session:
                 session.enter_context(server)
-                pushed = Pushed(server.device(device))
+                pushed = UploadedTensors(server.device(device))
                 pushed.push(file, moved)
                 if held is not None:
-                    session.enter_context(Holder(server.endpoint, pushed))
+                    session.enter_context(SharingServer(server.endpoint, pushed))
                     lasting.push(session.pop_all())
                     held.append(server)
             return {"sent": len(sizes), "sent_bytes": sum(sizes)}

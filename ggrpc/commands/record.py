@@ -100,7 +100,7 @@ def record(
         one_endpoint(endpoint),
         output,
         force,
-        framing.Weights(weights.value),
+        framing.WeightRecording(weights.value),
         graphs,
         seconds,
     )

@@ -107,7 +107,7 @@ def replay(
     """
     environment = environment_of(context)
     from ggrpc.engine.recording.replayer import ReplaySettings
-    from ggrpc.engine.recording.substitute_weights import Model
+    from ggrpc.engine.recording.substitute_weights import GgufWeights
 
     if device and endpoints:
         raise ConfigError("name either --device or ENDPOINTs, not both")
@@ -119,7 +119,7 @@ def replay(
             for endpoint in endpoints_of(endpoints or [], environment)
         ]
     )
-    settings = ReplaySettings(tolerance, repeat, Model(model) if model else None)
+    settings = ReplaySettings(tolerance, repeat, GgufWeights(model) if model else None)
     codes: list[ExitCode] = []
     for target in targets:
         rows, code = _replay(file, target, settings, environment)

@@ -135,20 +135,20 @@ def _settings(
     endpoint: Endpoint, devices: Sequence[Device], protocol: str, op_table: str | None
 ) -> ServerSettings:
     from ggrpc.engine.server.negotiation import (
-        FixedOffers,
-        LearnedOffers,
-        Offers,
+        AdaptiveNegotiator,
+        FixedNegotiator,
+        Negotiator,
         state_file,
     )
     from ggrpc.engine.server.server import ServerSettings
     from ggrpc.engine.wire.dialects import dialects_named
     from ggrpc.engine.wire.op_tables import op_table_named
 
-    offers: Offers = LearnedOffers(state_file())
+    negotiator: Negotiator = AdaptiveNegotiator(state_file())
     if protocol != "auto":
-        offers = FixedOffers(dialects_named(protocol))
+        negotiator = FixedNegotiator(dialects_named(protocol))
     table = op_table_named(op_table) if op_table else None
-    return ServerSettings(endpoint, devices, offers, table)
+    return ServerSettings(endpoint, devices, negotiator, table)
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def _run(settings: ServerSettings) -> None:
 
 
 def _announce(settings: ServerSettings, server: Server) -> None:
-    log.info("ggrpc %s speaks protocol %s", __version__, settings.offers)
+    log.info("ggrpc %s speaks protocol %s", __version__, settings.negotiator)
     for number, device in enumerate(settings.devices):
         free, total = map(format_size, device.memory())
         log.info(

@@ -17,7 +17,7 @@ from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
 
 if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Workbench
+    from ggrpc.engine.sharing.workspace import Workspace
 
 EXAMPLES = (
     "ggrpc shell localhost",
@@ -47,13 +47,13 @@ def shell(
     exit code.
     """
     from ggrpc.engine.client.registry import connect
-    from ggrpc.engine.sharing.workspace import Workbench
+    from ggrpc.engine.sharing.workspace import Workspace
 
     environment = environment_of(context)
     where = one_endpoint(endpoint)
     with (
         connect(where, timeout=timeout, protocol=protocol, op_table=op_table) as node,
-        Workbench(node) as bench,
+        Workspace(node) as bench,
     ):
         conversation = Conversation(bench, environment, as_json)
         if environment.in_terminal and environment.stdin.isatty():
@@ -64,7 +64,7 @@ def shell(
 class Conversation:
     """Lines in, answers out."""
 
-    def __init__(self, bench: Workbench, environment: Environment, json: bool) -> None:
+    def __init__(self, bench: Workspace, environment: Environment, json: bool) -> None:
         self._bench = bench
         self._environment = environment
         self._json = json

@@ -20,7 +20,7 @@ from ggrpc.commands.shell_verbs import VERBS
 from ggrpc.types import GGMLType
 
 if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Workbench
+    from ggrpc.engine.sharing.workspace import Workspace
 
 
 class ShellCompleter(Completer):
@@ -30,7 +30,7 @@ class ShellCompleter(Completer):
         bench: whose names there are.
     """
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workspace) -> None:
         self._bench = bench
         self._paths = PathCompleter(expanduser=True)
 
@@ -71,7 +71,7 @@ def history_of(path: Path) -> History:
     return FileHistory(str(path))
 
 
-def typed_lines(bench: Workbench, history: History) -> Iterator[str]:
+def typed_lines(bench: Workspace, history: History) -> Iterator[str]:
     """What a person types, until Ctrl-D; Ctrl-C gives up a line."""
     session: PromptSession[str] = PromptSession(
         history=history, completer=ShellCompleter(bench), complete_while_typing=False

@@ -16,7 +16,7 @@ from ggrpc.errors import ConfigError, FileError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Output, Workbench
+    from ggrpc.engine.sharing.workspace import Output, Workspace
     from ggrpc.tensor import Tensor
 
 FORCE = "--force"
@@ -44,12 +44,12 @@ class Verb(NamedTuple):
     """One verb.
 
     Attributes:
-        run: does it; given the workbench and the words behind the verb.
+        run: does it; given the workspace and the words behind the verb.
         usage: those words, for people.
         meaning: what it does.
     """
 
-    run: Callable[[Workbench, list[str]], Answer | None]
+    run: Callable[[Workspace, list[str]], Answer | None]
     usage: str
     meaning: str
 
@@ -70,7 +70,7 @@ MEMORY_COLUMNS = (
 RESULT_COLUMNS = (*TENSOR_COLUMNS[:4], Column("ms", "TIME", "{:.3f} ms".format))
 
 
-def run_line(bench: Workbench, line: str) -> Answer | None:
+def run_line(bench: Workspace, line: str) -> Answer | None:
     """Do what a line says.
 
     Raises:
@@ -93,7 +93,7 @@ def run_line(bench: Workbench, line: str) -> Answer | None:
     return verb.run(bench, words[1:])
 
 
-def _mem(bench: Workbench, words: list[str]) -> Answer:
+def _mem(bench: Workspace, words: list[str]) -> Answer:
     rows = []
     for number, device in enumerate(bench.server.devices):
         free, total = device.memory()
@@ -107,7 +107,7 @@ def _mem(bench: Workbench, words: list[str]) -> Answer:
     return Answer(rows, MEMORY_COLUMNS)
 
 
-def _ls(bench: Workbench, words: list[str]) -> Answer:
+def _ls(bench: Workspace, words: list[str]) -> Answer:
     devices = {device: n for n, device in enumerate(bench.server.devices)}
     rows = [
         {**_row(name, stored.tensor), "device": devices[stored.device]}  # type: ignore[index]
@@ -117,16 +117,16 @@ def _ls(bench: Workbench, words: list[str]) -> Answer:
     return Answer([*rows, *nodes], TENSOR_COLUMNS)
 
 
-def _device(bench: Workbench, words: list[str]) -> None:
+def _device(bench: Workspace, words: list[str]) -> None:
     bench.use(_number(words[0]))
 
 
-def _alloc(bench: Workbench, words: list[str]) -> None:
+def _alloc(bench: Workspace, words: list[str]) -> None:
     name, type, *ne = words
     bench.alloc(name, type, [_number(n) for n in ne])
 
 
-def _set(bench: Workbench, words: list[str]) -> None:
+def _set(bench: Workspace, words: list[str]) -> None:
     name, values, *type = words
     if values == "random":
         bench.randomize(name)
@@ -134,7 +134,7 @@ def _set(bench: Workbench, words: list[str]) -> None:
     bench.set(name, _numbers(values), *type)
 
 
-def _get(bench: Workbench, words: list[str]) -> Answer | None:
+def _get(bench: Workspace, words: list[str]) -> Answer | None:
     force = FORCE in words
     name, *path = [word for word in words if word != FORCE]
     if path:
@@ -145,41 +145,41 @@ def _get(bench: Workbench, words: list[str]) -> Answer | None:
     return Answer([row], text=str(output.values))
 
 
-def _clear(bench: Workbench, words: list[str]) -> None:
+def _clear(bench: Workspace, words: list[str]) -> None:
     name, *value = words
     bench.clear(name, _number(value[0]) if value else 0)
 
 
-def _free(bench: Workbench, words: list[str]) -> None:
+def _free(bench: Workspace, words: list[str]) -> None:
     for name in words:
         bench.free(name)
 
 
-def _node(bench: Workbench, words: list[str]) -> None:
+def _node(bench: Workspace, words: list[str]) -> None:
     name, op, *rest = words
     pairs = [word.split("=", 1) for word in rest if "=" in word]
     options = {key: _value(text) for key, text in pairs}
     bench.node(name, op, [_argument(w) for w in rest if "=" not in w], options)
 
 
-def _load(bench: Workbench, words: list[str]) -> None:
+def _load(bench: Workspace, words: list[str]) -> None:
     path, *number = words
     bench.load(Path(path), _number(number[0]) if number else 1)
 
 
-def _new(bench: Workbench, words: list[str]) -> None:
+def _new(bench: Workspace, words: list[str]) -> None:
     bench.new_graph()
 
 
-def _compute(bench: Workbench, words: list[str]) -> Answer:
+def _compute(bench: Workspace, words: list[str]) -> Answer:
     return _timed(bench, lambda: bench.compute(words))
 
 
-def _recompute(bench: Workbench, words: list[str]) -> Answer:
+def _recompute(bench: Workspace, words: list[str]) -> Answer:
     return _timed(bench, bench.recompute)
 
 
-def _run(bench: Workbench, words: list[str]) -> Answer:
+def _run(bench: Workspace, words: list[str]) -> Answer:
     """The lines of a file; what they give, together."""
     try:
         lines = Path(words[0]).read_text().splitlines()
@@ -195,16 +195,16 @@ def _run(bench: Workbench, words: list[str]) -> Answer:
     return Answer(rows, TENSOR_COLUMNS)
 
 
-def _hold(bench: Workbench, words: list[str]) -> None:
+def _hold(bench: Workspace, words: list[str]) -> None:
     bench.hold()
 
 
-def _wait(bench: Workbench, words: list[str]) -> None:
+def _wait(bench: Workspace, words: list[str]) -> None:
     seconds = float(_number(words[0])) if words else None
     threading.Event().wait(seconds)
 
 
-def _help(bench: Workbench, words: list[str]) -> Answer:
+def _help(bench: Workspace, words: list[str]) -> Answer:
     if not words:
         pairs = [(f"{name} {verb.usage}", verb.meaning) for name, verb in VERBS.items()]
         return _page(pairs)
@@ -231,7 +231,7 @@ def _help_of_op(topic: str) -> Answer:
     )
 
 
-def _quit(bench: Workbench, words: list[str]) -> None:
+def _quit(bench: Workspace, words: list[str]) -> None:
     raise Quit
 
 
@@ -263,7 +263,7 @@ VERBS = {
 }
 
 
-def _timed(bench: Workbench, compute: Callable[[], None]) -> Answer:
+def _timed(bench: Workspace, compute: Callable[[], None]) -> Answer:
     start = time.perf_counter()
     compute()
     ms = round((time.perf_counter() - start) * 1e3, 3)

@@ -47,13 +47,13 @@ def tunnel(
     Ends by Ctrl-C or SIGTERM, and all connections with it.
     """
     from ggrpc.engine.net.deadline import Deadline
-    from ggrpc.engine.net.proxy import Relay
+    from ggrpc.engine.net.proxy import Proxy
     from ggrpc.engine.net.tls import TlsStream, client_context, context_for_clients
 
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     tls = context_for_clients() or client_context()
     with logging_to(environment_of(context), None, LogFormat.text):
-        running = Relay(
+        running = Proxy(
             plain,
             server,
             lambda: TlsStream.connect_with(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ggrpc.devices.opencl.tuning import Choice
 
 
-class Entry(NamedTuple):
+class DeviceListing(NamedTuple):
     """A device of this machine, whether it can be used or not.
 
     Attributes:
@@ -69,7 +69,7 @@ class Tuning(NamedTuple):
     run: Callable[[], Iterator[Choice]]
 
 
-def entries() -> list[Entry]:
+def entries() -> list[DeviceListing]:
     """Every device of this machine, each OpenCL device proved by a small kernel."""
     return [*_cpu_entries(), *_opencl_entries()]
 
@@ -108,7 +108,7 @@ def _best(choices: Choices) -> list[str]:
         usable = [found for found in discover() if not why_not(found)]
     except (ImportError, DeviceError):
         usable = []
-    gpus = [found for found in usable if not found.is_processor]
+    gpus = [found for found in usable if not found.is_cpu]
     return [found.name for found in gpus or usable[:1]] or ["cpu"]
 
 
@@ -148,12 +148,14 @@ def _tuning(name: str) -> Tuning:
     return Tuning(name, len(trials_of(device)), lambda: tune(device))
 
 
-def _cpu_entries() -> list[Entry]:
+def _cpu_entries() -> list[DeviceListing]:
     from ggrpc.devices.cpu import CpuDevice
 
     with closing(CpuDevice(weight_cache=0)) as device:
         memory = device.memory()
-        return [Entry(device.name, device.description, *memory, device.max_size)]
+        return [
+            DeviceListing(device.name, device.description, *memory, device.max_size)
+        ]
 
 
 def _open_cpu(choices: Choices) -> Device:
@@ -185,21 +187,21 @@ def _tell_driver(choices: Choices) -> None:
         os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
 
 
-def _opencl_entries() -> list[Entry]:
+def _opencl_entries() -> list[DeviceListing]:
     try:
         from ggrpc.devices.opencl.runtime.discovery import discover
 
         return [_opencl_entry(found) for found in discover()]
     except (ImportError, DeviceError) as error:
-        return [Entry("opencl", "OpenCL", None, None, None, str(error))]
+        return [DeviceListing("opencl", "OpenCL", None, None, None, str(error))]
 
 
-def _opencl_entry(found: Found) -> Entry:
+def _opencl_entry(found: Found) -> DeviceListing:
     from ggrpc.devices.opencl.runtime.discovery import why_not
 
     free, total = None, found.total
-    if found.is_processor:  # whose memory is the machine's, whatever a driver may say
+    if found.is_cpu:  # whose memory is the machine's, whatever a driver may say
         (cpu,) = _cpu_entries()
         free, total = cpu.free, cpu.total or total
     name, description = found.name, found.description
-    return Entry(name, description, free, total, found.largest, why_not(found))
+    return DeviceListing(name, description, free, total, found.largest, why_not(found))

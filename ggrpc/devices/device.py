@@ -73,36 +73,38 @@ class Placed(NamedTuple):
         return Region(self.base, self.buffer.size)
 
 
-def go_on() -> None:
-    """The pause of a program that shares its device with no other."""
+def no_checkpoint() -> None:
+    """The checkpoint of a program that shares its device with no other."""
 
 
 class Program(ABC):
     """A graph made ready to run."""
 
     @abstractmethod
-    def run(self, pause: Callable[[], None] = go_on) -> None:
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         """Compute every node, in order.
 
         A device that is far away may return before it is done: see
         `Device.synchronize`.
 
         Args:
-            pause: called between nodes, where another program may have the device for
-                a while, or raises to give this one up.
+            checkpoint: called between nodes; it may let another program use the
+                device first, or raise to cancel this one.
 
         Raises:
             GraphError: an index that an op read is out of range.
             DeviceError: the device failed.
         """
 
-    def run_timed(self, profile: Profile, pause: Callable[[], None] = go_on) -> None:
+    def run_timed(
+        self, profile: Profile, checkpoint: Callable[[], None] = no_checkpoint
+    ) -> None:
         """The same, and tell a profile where the time goes; slower.
 
         Here it goes into one row: a device that knows more of its work says more.
         """
         with profile.run(), profile.timing("graph"):
-            self.run(pause)
+            self.run(checkpoint)
 
 
 class Device(ABC):

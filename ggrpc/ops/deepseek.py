@@ -21,7 +21,7 @@ RESIDUAL, POST, COMB = 1, 2, 3
 
 HC = 4  # streams that DSV4_HC_COMB knows how to mix
 MIX_DIM = (2 + HC) * HC  # the weights before, those after, and the matrix between
-MOST_ITERATIONS = 1000  # models ask for 20, after which nothing changes any more
+MAX_ITERATIONS = 1000  # models ask for 20, after which nothing changes any more
 
 
 class HcCombParams(NamedTuple):
@@ -55,9 +55,9 @@ def _scores_ne(node: Node) -> Dims:
 
 def _iterates(node: Node) -> str | None:
     n_iter = node.params.n_iter
-    if 0 < n_iter <= MOST_ITERATIONS:
+    if 0 < n_iter <= MAX_ITERATIONS:
         return None
-    return f"n_iter is {n_iter}, must be 1 to {MOST_ITERATIONS}"
+    return f"n_iter is {n_iter}, must be 1 to {MAX_ITERATIONS}"
 
 
 def _has_scales(node: Node) -> str | None:

@@ -10,7 +10,7 @@ from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED
 
 AS, A, B, IDS = 0, 0, 1, 2
-MOST_EXPERTS = 1 << 16  # each of which costs a call; models have hundreds
+MAX_EXPERTS = 1 << 16  # each of which costs a call; models have hundreds
 
 
 def _mul_mat_id_ne(node: Node) -> Dims:
@@ -25,9 +25,9 @@ def _three_dimensions(node: Node) -> str | None:
 
 def _few(node: Node) -> str | None:
     experts, chosen = node.source(AS).ne[2], node.source(IDS).ne[0]
-    if max(experts, chosen) <= MOST_EXPERTS:
+    if max(experts, chosen) <= MAX_EXPERTS:
         return None
-    return f"{chosen} of {experts} experts are chosen, {MOST_EXPERTS} can be"
+    return f"{chosen} of {experts} experts are chosen, {MAX_EXPERTS} can be"
 
 
 def _list_a_token(node: Node) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, MOST_TAPS, like
+from ggrpc.ops.rules import F32, MAX_TAPS, like
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -49,8 +49,8 @@ def _pools(node: Node) -> str | None:
     if min(p.s0, getattr(p, "s1", 1)) < 1:
         return "a stride is less than 1"
     k0, k1 = p.k0, getattr(p, "k1", 1)
-    if min(k0, k1) < 1 or k0 * k1 > MOST_TAPS:
-        return f"a window of {k0} times {k1}: it must have 1 to {MOST_TAPS} elements"
+    if min(k0, k1) < 1 or k0 * k1 > MAX_TAPS:
+        return f"a window of {k0} times {k1}: it must have 1 to {MAX_TAPS} elements"
     return None
 
 

@@ -9,7 +9,7 @@ from ggrpc.ops.contract import Contract, Node, Rule, Source, define
 from ggrpc.ops.rules import (
     F32,
     I32,
-    MOST_TAPS,
+    MAX_TAPS,
     contiguous,
     equal,
     multiple,
@@ -45,7 +45,7 @@ def _conv_ne(node: Node) -> Dims:
 
 def _enough_columns(node: Node) -> str | None:
     sx, c = node.source(SX).ne, node.source(C).ne
-    most = min(sx[0] + 1, MOST_TAPS)
+    most = min(sx[0] + 1, MAX_TAPS)
     return None if 0 < c[0] <= most else f"c.ne[0] is {c[0]}, must be 1 to {most}"
 
 

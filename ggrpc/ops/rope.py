@@ -19,7 +19,7 @@ from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like, not_empty
 from ggrpc.types import FLOATS
 
 A, POS, FREQ_FACTORS = 0, 1, 2
-MOST_DIMS = 1 << 16  # each pair of which is looked at by itself; models have hundreds
+MAX_DIMS = 1 << 16  # each pair of which is looked at by itself; models have hundreds
 
 
 class RopeMode(IntEnum):
@@ -81,8 +81,8 @@ def _dims(node: Node) -> str | None:
     p, ne0 = node.params, node.source(A).ne[0]
     if p.n_dims < 2 or p.n_dims % 2 or p.n_offs < 0 or p.n_offs % 2:
         return f"n_dims is {p.n_dims} and n_offs {p.n_offs}: must be even"
-    if p.n_dims > MOST_DIMS:
-        return f"n_dims is {p.n_dims}, can be {MOST_DIMS}"
+    if p.n_dims > MAX_DIMS:
+        return f"n_dims is {p.n_dims}, can be {MAX_DIMS}"
     if p.n_offs + p.n_dims > ne0:
         return f"n_offs {p.n_offs} and n_dims {p.n_dims} exceed the row's {ne0}"
     if p.mode == RopeMode.VISION and (p.n_offs or 2 * p.n_dims != ne0):

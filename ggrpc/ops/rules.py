@@ -19,7 +19,7 @@ I32 = frozenset({GGMLType.I32})
 
 # Elements of a window that slides over something, each of which costs a call. Models
 # have hundreds of them, and some tens of thousands to pool a whole image.
-MOST_TAPS = 1 << 18
+MAX_TAPS = 1 << 18
 
 Axis = tuple[int, int]
 

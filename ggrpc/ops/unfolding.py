@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Rule, Source, define
-from ggrpc.ops.rules import ANY, F32, MOST_TAPS, RESULT, own, same_type
+from ggrpc.ops.rules import ANY, F32, MAX_TAPS, RESULT, own, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, GGMLType
 
@@ -87,9 +87,9 @@ def few_taps(kernel: int, axes: int) -> Rule:
     def rule(node: Node) -> str | None:
         count = axes if getattr(node.params, "is_2d", 1) == 1 else 1
         taps = math.prod(node.source(kernel).ne[:count])
-        if taps <= MOST_TAPS:
+        if taps <= MAX_TAPS:
             return None
-        return f"a window has {taps} elements, {MOST_TAPS} at most are computed"
+        return f"a window has {taps} elements, {MAX_TAPS} at most are computed"
 
     return rule
 
@@ -155,8 +155,8 @@ def _col2im_fits(node: Node) -> str | None:
         return f"oc is {p.oc}, must be positive, and p0 {p.p0}, must not be negative"
     if a[0] % p.oc or not a[0]:
         return f"a.ne[0] is {a[0]}, must be a multiple of {p.oc} channels"
-    if a[0] // p.oc > MOST_TAPS:
-        return f"a window has {a[0] // p.oc} elements, {MOST_TAPS} at most are computed"
+    if a[0] // p.oc > MAX_TAPS:
+        return f"a window has {a[0] // p.oc} elements, {MAX_TAPS} at most are computed"
     return None
 
 

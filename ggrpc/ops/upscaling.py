@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, MOST_TAPS, own
+from ggrpc.ops.rules import F32, MAX_TAPS, own
 
 A = 0
 
@@ -48,7 +48,7 @@ def _few_taps(node: Node) -> str | None:
         return None
     before, after = node.source(A).ne[:2], node.tensor.ne[:2]
     taps = max(2 * n // max(1, m) for n, m in zip(before, after, strict=True))
-    return None if taps <= MOST_TAPS else f"a pixel is made of {taps} others"
+    return None if taps <= MAX_TAPS else f"a pixel is made of {taps} others"
 
 
 def _has_pixels(node: Node) -> str | None:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.devices.catalogue import Entry, Tuning
+from ggrpc.devices.catalogue import DeviceListing, Tuning
 from ggrpc.devices.opencl.tuning import Choice
 
-CPU = Entry("cpu", "Some Processor", 3 << 30, 4 << 30, 4 << 30)
-GPU = Entry("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, "no kernels yet")
+CPU = DeviceListing("cpu", "Some Processor", 3 << 30, 4 << 30, 4 << 30)
+GPU = DeviceListing("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, "no kernels yet")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from ggrpc.commands import log_rate_limit
 from ggrpc.commands.environment import Environment
-from ggrpc.commands.log_rate_limit import MOST
+from ggrpc.commands.log_rate_limit import MAX
 from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
 from tests.support.servers import running
 
@@ -34,9 +34,9 @@ def test_flood_is_cut_and_counted_for_each_peer() -> None:
         complain("10.0.0.2:1000", 0)
         log.warning("of nobody")
     text = stream.getvalue()
-    assert text.count("complaint") == MOST + 1
+    assert text.count("complaint") == MAX + 1
     assert "10.0.0.2:1000: complaint 0" in text
-    assert f"10.0.0.1: {100 - MOST} more lines like these were left out\n" in text
+    assert f"10.0.0.1: {100 - MAX} more lines like these were left out\n" in text
     assert text.count("left out") == 1
     assert "of nobody" in text
 
@@ -45,7 +45,7 @@ def test_next_second_has_lines_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_rate_limit, "SECONDS", 0.05)
     stream, context = lines()
     with context:
-        for _ in range(MOST + 2):
+        for _ in range(MAX + 2):
             complain("10.0.0.1:1000", 1)
         deadline = time.monotonic() + 10
         while "2 more lines" not in stream.getvalue():
@@ -64,9 +64,9 @@ def test_flood_is_cut_and_counted_without_a_thread_for_it(
     monkeypatch.setattr(threading.Timer, "start", fail)
     stream, context = lines()
     with context:
-        for number in range(MOST + 3):
+        for number in range(MAX + 3):
             complain("10.0.0.1:1000", number)
-    assert stream.getvalue().count("complaint") == MOST
+    assert stream.getvalue().count("complaint") == MAX
     assert "10.0.0.1: 3 more lines" in stream.getvalue()
 
 
@@ -75,13 +75,13 @@ def test_line_of_a_sessions_thread_counts_as_its_peers() -> None:
     with context:
 
         def say() -> None:
-            for _ in range(MOST + 3):
+            for _ in range(MAX + 3):
                 log.info("something")
 
         thread = threading.Thread(target=say, name="[fd00::1]:50052")
         thread.start()
         thread.join()
-    assert stream.getvalue().count("something") == MOST
+    assert stream.getvalue().count("something") == MAX
     assert "fd00::1: 3 more lines" in stream.getvalue()
 
 
@@ -105,5 +105,5 @@ def test_hostile_clients_of_a_server_leave_a_few_lines() -> None:
                 except ConnectionError:
                     pass
     text = stream.getvalue()
-    assert MOST <= text.count("came before HELLO") < 50
+    assert MAX <= text.count("came before HELLO") < 50
     assert "more lines like these were left out" in text

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.client.registry import connect
-from ggrpc.engine.sharing.workspace import Workbench
+from ggrpc.engine.sharing.workspace import Workspace
 from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import native_serving
 
@@ -17,7 +17,7 @@ def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ign
     """A server of llama.cpp's on which something is held."""
     monkeypatch.chdir(tmp_path)
     with native_serving("0.3.36") as endpoint:
-        with connect(endpoint, timeout=60) as server, Workbench(server) as bench:
+        with connect(endpoint, timeout=60) as server, Workspace(server) as bench:
             bench.set("x", [[1, 2], [3, 4]])
             bench.set("w", [0.5] * 32, "q8_0")
             bench.hold()
@@ -67,7 +67,7 @@ def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None: 
 def test_pull_of_what_is_not_held_exits_6(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = piped("pull", holding, "y")
     assert code == 6
-    assert f"no tensor 'y' is held on {holding}" in err
+    assert f"no tensor 'y' is shared on {holding}" in err
     code, _, err = piped("pull", "elsewhere:1", "y")
     assert code == 6
     assert "holds anything on elsewhere:1: 'ggrpc push --hold' does" in err

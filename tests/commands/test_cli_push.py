@@ -153,7 +153,7 @@ def test_server_that_goes_ends_the_holding(piped, tmp_path: Path, monkeypatch) -
             served.process.wait()
             return watch(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(push, "BEAT", 0.1)
+        monkeypatch.setattr(push, "POLL_SECONDS", 0.1)
         monkeypatch.setattr(push, "_watch", watch_it_go)
         command = ("push", str(tmp_path / "x.npy"), str(served.endpoint), "--hold")
         outcome = piped(*command, "--json")

@@ -7,7 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.recording.framing import Weights
+from ggrpc.engine.recording.framing import WeightRecording
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.processes import free_port
@@ -79,7 +79,7 @@ def test_wrong_results_are_named_and_exit_with_1(piped, session: str) -> None:  
 
 
 def test_what_is_left_out_is_made_up_and_said(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    path = recorded_here(tmp_path / "graph.bin", Weights.NONE)
+    path = recorded_here(tmp_path / "graph.bin", WeightRecording.NONE)
     outcome = piped("replay", str(path), "-d", "cpu", "--json")
     assert outcome.code == 1
     assert "1 tensors are not in the recording, and were made up" in outcome.err

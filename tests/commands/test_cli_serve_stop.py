@@ -40,7 +40,8 @@ def test_supervisor_hears_when_it_is_ready_and_when_it_stops(
     assert supervisor.recv(100) == b"STOPPING=1"
 
 
-# A device that computes for ever, with or without a pause, behind the real command.
+# A device that never stops computing, with or without checkpoints, behind the real
+# command.
 BUSY = """
 import sys
 from ggrpc.commands.main import main

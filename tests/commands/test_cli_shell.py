@@ -22,7 +22,7 @@ from ggrpc.commands.shell_verbs import VERBS
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.registry import connect
-from ggrpc.engine.sharing.workspace import Workbench
+from ggrpc.engine.sharing.workspace import Workspace
 from tests.commands.conftest import Outcome, Terminal
 from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import free_port, native_serving
@@ -152,11 +152,11 @@ def test_pipe_may_go_on_after_errors(node: Endpoint, tmp_path: Path) -> None:
 
 
 def test_session_that_is_lost_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def drop(bench: Workbench) -> None:
+    def drop(bench: Workspace) -> None:
         bench.server.client._stream.shut()
         bench.server.device().memory()
 
-    monkeypatch.setattr(Workbench, "recompute", drop)
+    monkeypatch.setattr(Workspace, "recompute", drop)
     code, out, err = shell(node, "recompute\nmem\n", "--keep-going")
     assert (code, out) == (6, "")
     assert "closed the connection" in err
@@ -182,13 +182,13 @@ def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> No
 
 
 @pytest.fixture
-def bench(node: Endpoint) -> Iterator[Workbench]:
+def bench(node: Endpoint) -> Iterator[Workspace]:
     with connect(node, timeout=60) as server:
-        yield Workbench(server)
+        yield Workspace(server)
 
 
 def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupted(bench: Workbench, words: list[str]) -> None:
+    def interrupted(bench: Workspace, words: list[str]) -> None:
         raise KeyboardInterrupt
 
     out = Terminal()
@@ -202,7 +202,7 @@ def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None: 
     assert shell(node, "wait\nmem\n").code == 130
 
 
-def test_ctrl_c_gives_up_a_line(bench: Workbench) -> None:
+def test_ctrl_c_gives_up_a_line(bench: Workspace) -> None:
     with create_pipe_input() as keys:
         keys.send_text("half a line\x03mem\r\x04")
         with create_app_session(input=keys, output=DummyOutput()):
@@ -222,7 +222,7 @@ def test_ctrl_c_gives_up_a_line(bench: Workbench) -> None:
     ],
 )
 def test_completion_knows_what_can_be_named(
-    bench: Workbench, text: str, choices: list[str]
+    bench: Workspace, text: str, choices: list[str]
 ) -> None:
     bench.alloc("longname", "f32", [1])
     completer = ShellCompleter(bench)
@@ -230,7 +230,7 @@ def test_completion_knows_what_can_be_named(
     assert [completion.text for completion in found] == choices
 
 
-def test_completion_knows_files(bench: Workbench, tmp_path: Path) -> None:
+def test_completion_knows_files(bench: Workspace, tmp_path: Path) -> None:
     (tmp_path / "weights.npy").touch()
     document = Document(f"set x {tmp_path}/weig")
     found = ShellCompleter(bench).get_completions(document, CompleteEvent())

@@ -34,6 +34,6 @@ def open_opencl(shares_memory: bool = True) -> OpenClDevice:
     traits = traits_of(found.device)
     if not shares_memory:
         traits = traits._replace(
-            is_processor=False, shares_memory=False, local_size=16, byte_dots=""
+            is_cpu=False, shares_memory=False, local_size=16, int8_dot=""
         )
     return OpenClDevice(found, CpuDevice(threads=2), traits)

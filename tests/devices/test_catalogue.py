@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from ggrpc.devices import catalogue, opencl
-from ggrpc.devices.catalogue import Choices, Entry
+from ggrpc.devices.catalogue import Choices, DeviceListing
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl.runtime import discovery
 from ggrpc.devices.opencl.runtime.discovery import Found
@@ -44,7 +44,9 @@ def test_entries_are_the_cpu_and_every_opencl_device() -> None:
     assert cpu.why_not is None
     assert cpu.free is not None and cpu.total is not None
     assert 0 < cpu.free <= cpu.total
-    assert gpu == Entry("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, BROKEN)
+    assert gpu == DeviceListing(
+        "opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, BROKEN
+    )
     assert processor.why_not is None
 
 
@@ -127,7 +129,7 @@ def test_pyopencl_that_cannot_be_loaded_is_listed(
     real = builtins.__import__
 
     def without(name: str, *rest: object, **named: object) -> object:
-        if name.endswith("opencl.discovery"):
+        if name.endswith("runtime.discovery"):
             raise ImportError("libOpenCL.so.1: cannot open shared object file")
         return real(name, *rest, **named)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.device import Device, Placed, Program, go_on
+from ggrpc.devices.device import Device, Placed, Program, no_checkpoint
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.profile import Profile
 from ggrpc.op import Op
@@ -77,7 +77,7 @@ def test_memory_of_its_own_shows_what_moves() -> None:
 
 def test_other_devices_tell_of_whole_graphs() -> None:
     class Sleepless(Program):
-        def run(self, pause: Callable[[], None] = go_on) -> None:
+        def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
             np.ones(1000).sum()
 
     profile = Profile()

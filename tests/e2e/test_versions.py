@@ -35,7 +35,7 @@ PEERS = {
 }
 TOKENS = [1, 285, 373, 84, 9, 341, 45, 464, 4, 116, 458, 458]
 PREDICT = 6
-MOST_TRIES = 3
+MAX_TRIES = 3
 
 
 @pytest.fixture(params=PEERS, ids=PEERS.get)
@@ -47,7 +47,7 @@ def release(request) -> str:  # type: ignore[no-untyped-def]
 def tries(served: Served, release: str, folder: Path) -> int:
     """How often a client must be started until it generates, rightly."""
     model, out = shared("peer/models/micro_f16.gguf"), folder / "out.npy"
-    for count in range(1, MOST_TRIES + 1):
+    for count in range(1, MAX_TRIES + 1):
         client = start_client(release, model, out, PREDICT, served.endpoint)
         if client.wait(60) == 0:
             tokens, logits = finish_client(client, out)
@@ -56,7 +56,7 @@ def tries(served: Served, release: str, folder: Path) -> int:
             assert nmse(logits, captured) < 1e-6
             return count
         client.communicate()
-    raise AssertionError(f"not within {MOST_TRIES} tries:\n{served.log}")
+    raise AssertionError(f"not within {MAX_TRIES} tries:\n{served.log}")
 
 
 def test_native_client_is_learned_and_remembered(release: str, tmp_path: Path) -> None:

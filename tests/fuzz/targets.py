@@ -22,10 +22,10 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import NEVER, Deadline
 from ggrpc.engine.net.transport import Pieces
 from ggrpc.engine.server.address_space import FIRST
-from ggrpc.engine.server.connection_handler import Conversation
+from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.negotiation import FixedOffers
-from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.negotiation import FixedNegotiator
+from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
@@ -181,15 +181,15 @@ def session(data: bytes) -> None:
     Nothing of another's memory changes or gets out, and all that it took is free again.
     """
     dialect, rest = _spoken(data)
-    device, offers = _device(), FixedOffers([dialect])
-    settings = ServerSettings(PEER, [device], offers, limits=LIMITS)
-    allowances, tape = Allowances(LIMITS, [device]), _Tape(rest)
+    device, negotiator = _device(), FixedNegotiator([dialect])
+    settings = ServerSettings(PEER, [device], negotiator, limits=LIMITS)
+    quotas, tape = ServerQuota(LIMITS, [device]), _Tape(rest)
     other = device.allocate(SIZE)
     other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
     logging.getLogger("ggrpc").addHandler(ALARM)
     try:
-        Conversation(tape, settings, allowances.one()).run()
-        left = allowances.one().budget.within(Memory(LIMITS.memory, LIMITS.memory))
+        ConnectionHandler(tape, settings, quotas.one()).run()
+        left = quotas.one().budget.within(Memory(LIMITS.memory, LIMITS.memory))
         assert left.free == LIMITS.memory, "memory was not given back"
         assert SECRET[:8] not in tape.sent, "another's data got out"
         assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))

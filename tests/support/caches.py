@@ -16,7 +16,7 @@ from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.session import Session
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.dialects import V7_0_0
@@ -55,9 +55,9 @@ class Sender:
 
     def __init__(self, cache: TensorCache | None, asked: bool = True) -> None:
         device = CpuDevice(threads=1, weight_cache=0)
-        allowance = Allowances(Limits(), [device]).one()
+        quota = ServerQuota(Limits(), [device]).one()
         loader = Loader(cache, asked)
-        self._session = Session([device], V7_0_0.tables, allowance, loader)
+        self._session = Session([device], V7_0_0.tables, quota, loader)
 
     def load(self, data: bytes, flag: bool = True, value: int | None = None) -> bool:
         """Load a tensor as llama.cpp does.

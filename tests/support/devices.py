@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.device import Placed, Program, go_on
+from ggrpc.devices.device import Placed, Program, no_checkpoint
 from ggrpc.graph import Graph
 
 
@@ -53,9 +53,9 @@ class _FaultyProgram(Program):
         self._device = device
         self._program = program
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         self._device.at("run")
-        self._program.run(pause)
+        self._program.run(checkpoint)
 
 
 class Endless(CpuDevice):
@@ -63,7 +63,7 @@ class Endless(CpuDevice):
 
     Args:
         ends: asked between nodes.
-        pauses: whether it calls `pause` there.
+        pauses: whether it calls `checkpoint` there.
     """
 
     def __init__(self, ends: Callable[[], bool], pauses: bool = True) -> None:
@@ -80,7 +80,7 @@ class _EndlessProgram(Program):
         self._ends = ends
         self._pauses = pauses
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         while not self._ends():
             if self._pauses:
-                pause()
+                checkpoint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.device import Placed, Program, go_on, place_of
+from ggrpc.devices.device import Placed, Program, no_checkpoint, place_of
 from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
 from ggrpc.op import Op
@@ -18,8 +18,8 @@ class _Flipping(Program):
         self._program = program
         self._results = results
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
-        self._program.run(pause)
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        self._program.run(checkpoint)
         for at, buffer in self._results:
             with buffer.write(at, 4) as view:
                 view[3] ^= 0x40

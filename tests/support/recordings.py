@@ -17,7 +17,7 @@ import ggrpc
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording import recorder as engine
-from ggrpc.engine.recording.framing import Weights
+from ggrpc.engine.recording.framing import WeightRecording
 from ggrpc.engine.recording.recorder import RecorderSettings
 from tests.support.servers import running
 
@@ -106,7 +106,7 @@ def recording_here(settings: RecorderSettings) -> Iterator[Endpoint]:
 
 def recorded_here(
     path: Path,
-    weights: Weights = Weights.FULL,
+    weights: WeightRecording = WeightRecording.FULL,
     devices: Sequence[Device] = (),
     client: Callable[[Endpoint], object] = compute,
 ) -> Path:

@@ -12,7 +12,7 @@ from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.server.allowlist import Allowed
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.negotiation import FixedOffers
+from ggrpc.engine.server.negotiation import FixedNegotiator
 from ggrpc.engine.server.server import Server, ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
@@ -35,7 +35,7 @@ def running(
     settings = ServerSettings(
         Endpoint(host, 0),
         served,
-        FixedOffers(dialects),
+        FixedNegotiator(dialects),
         limits=limits,
         allowed=Allowed(allow),
         tls=tls,

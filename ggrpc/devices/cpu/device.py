@@ -35,7 +35,7 @@ RESERVE = 1 / 16
 # The part of all memory, and its most bytes, that is never handed out: where the last
 # of it is touched, the system kills who has the most, and that is this process.
 KEPT = 32
-MOST_KEPT = 1 << 30
+MAX_KEPT = 1 << 30
 GIB = 1 << 30
 
 Made = TypeVar("Made")
@@ -145,7 +145,7 @@ class CpuDevice(Device):
         unpacked = self.weights.used
         grown = self._process.memory_info().rss - self._at_start - unpacked
         touched = min(max(0, grown), self._handed_out)
-        kept = min(self._total // KEPT, MOST_KEPT)
+        kept = min(self._total // KEPT, MAX_KEPT)
         available = self._machine.available() - kept
         return int(available + unpacked + touched)
 

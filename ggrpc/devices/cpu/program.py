@@ -20,7 +20,7 @@ from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
-from ggrpc.devices.device import Placed, Program, go_on, place_of
+from ggrpc.devices.device import Placed, Program, no_checkpoint, place_of
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared, overlap
 from ggrpc.errors import DeviceError, OutOfMemory, UnsupportedOp
@@ -50,7 +50,7 @@ WORTH_SHARING = 1 << 17
 LARGE = 1 << 22
 
 # Parts of a node's work; the largest models' largest images take some 100,000.
-MOST_PARTS = 1 << 20
+MAX_PARTS = 1 << 20
 PART = 256  # bytes of Python that each takes, about
 # Steps between two pauses: asking whether anybody waits costs a tenth of a small step.
 BATCH = 8
@@ -63,7 +63,7 @@ WRITABLE = DTYPES.keys() | PACKS.keys()
 NOWHERE = CpuBuffer(0, changed=lambda *_: None, freed=lambda *_: None)
 
 
-class Entry(NamedTuple):
+class KernelEntry(NamedTuple):
     """A row of the kernel table.
 
     Attributes:
@@ -75,7 +75,7 @@ class Entry(NamedTuple):
     accepts: Accepts
 
 
-KERNELS: dict[Op, Entry] = {}
+KERNELS: dict[Op, KernelEntry] = {}
 
 
 def can_write(node: Node) -> bool:
@@ -92,7 +92,7 @@ def kernel(*ops: Op, accepts: Accepts = can_write) -> Callable[[Kernel], Kernel]
     """
 
     def register(function: Kernel) -> Kernel:
-        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts)))
+        KERNELS.update(dict.fromkeys(ops, KernelEntry(function, accepts)))
         return function
 
     return register
@@ -130,19 +130,21 @@ class CpuProgram(Program):
         """The ops that are computed here, each once."""
         return list(dict.fromkeys(self._ops))
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         with _arithmetic():
             for batch in self._batches:
                 for step in batch:
                     step()
-                pause()
+                checkpoint()
 
-    def run_timed(self, profile: Profile, pause: Callable[[], None] = go_on) -> None:
+    def run_timed(
+        self, profile: Profile, checkpoint: Callable[[], None] = no_checkpoint
+    ) -> None:
         with profile.run(), _arithmetic():
             for op, step in zip(self._ops, self.steps, strict=True):
                 with profile.timing(op):
                     step()
-                pause()
+                checkpoint()
 
 
 @contextmanager
@@ -281,9 +283,9 @@ class Compiler:
             DeviceError: they would fill the memory by themselves.
             OutOfMemory: they would, together with those of other nodes.
         """
-        if parts > MOST_PARTS:
+        if parts > MAX_PARTS:
             raise DeviceError(
-                f"a node would be computed in {parts} parts, {MOST_PARTS} are the most:"
+                f"a node would be computed in {parts} parts, {MAX_PARTS} are the most:"
                 " its shape is one that no model has"
             )
         self.retain(parts * PART)

@@ -22,7 +22,7 @@ from ggrpc.devices.opencl.runtime.buffer import (
 )
 from ggrpc.devices.opencl.runtime.build import Builder, failures_named, first_line
 from ggrpc.devices.opencl.runtime.discovery import Found
-from ggrpc.devices.opencl.runtime.program_memory import Room
+from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.opencl.runtime.traits import Traits, traits_of
 from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
@@ -90,7 +90,7 @@ class OpenClDevice(Device):
         return self._allocate_own(size)
 
     def block_hash(self) -> BlockHash:
-        hashes = ProcessorHash if self.traits.is_processor else OpenClChunks
+        hashes = ProcessorHash if self.traits.is_cpu else OpenClChunks
         return hashes(self._context, self.builder, self.name)
 
     def supports(self, node: Node) -> bool:
@@ -132,7 +132,7 @@ class OpenClDevice(Device):
             self._handed_out += size
         return made
 
-    def room(self, buffers: int) -> Room:
+    def room(self, buffers: int) -> ProgramMemory:
         """Memory for a program that works on buffers of so many bytes."""
         shared = self.traits.shares_memory
         hand_out = self.cpu.hand_out if shared else self._hand_out
@@ -144,7 +144,9 @@ class OpenClDevice(Device):
             except cl.Error as error:
                 raise self._out_of_memory(size, first_line(error)) from error
 
-        return Room(take, self.cpu.take_back if shared else self._freed, buffers)
+        return ProgramMemory(
+            take, self.cpu.take_back if shared else self._freed, buffers
+        )
 
     def _shadow(self, size: int) -> CpuBuffer:
         weights = self.cpu.weights

@@ -17,11 +17,11 @@ from weakref import finalize
 import numpy as np
 import pyopencl as cl
 
-from ggrpc.devices.device import Placed, Program, go_on, place_of
-from ggrpc.devices.opencl.ops.predicates import apart, is_aligned
+from ggrpc.devices.device import Placed, Program, no_checkpoint, place_of
+from ggrpc.devices.opencl.ops.predicates import disjoint, is_aligned
 from ggrpc.devices.opencl.runtime.buffer import OpenClBuffer
 from ggrpc.devices.opencl.runtime.build import Define, Owned, failures_named
-from ggrpc.devices.opencl.runtime.program_memory import Room
+from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.profile import Profile
 from ggrpc.devices.sharing import Shared
 from ggrpc.errors import GraphError
@@ -43,7 +43,7 @@ Fuser = Callable[[Sequence[Node], "Compiler"], int]
 Made = TypeVar("Made")
 
 
-class Entry(NamedTuple):
+class KernelEntry(NamedTuple):
     """A row of the kernel table.
 
     Attributes:
@@ -59,15 +59,15 @@ class Entry(NamedTuple):
 
 # Launches after which another program may have the device: until then they only wait in
 # the queue. Waiting for them costs as much as ten launches.
-STRETCH = 128
+BATCH = 128
 
-AHEAD = 12  # nodes in which others are looked for that a launch computes too
-IN_SIGHT = 64  # nodes that a fuser is shown
+LOOKAHEAD = 12  # nodes in which others are looked for that a launch computes too
+FUSION_WINDOW = 64  # nodes that a fuser is shown
 
 # What the host does beside computing, in a profile.
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
 
-KERNELS: dict[Op, Entry] = {}
+KERNELS: dict[Op, KernelEntry] = {}
 FUSERS: dict[Op, list[Fuser]] = {}
 
 
@@ -85,7 +85,7 @@ def kernel(
     """
 
     def register(function: Launcher) -> Launcher:
-        KERNELS.update(dict.fromkeys(ops, Entry(function, accepts, gpu_accepts)))
+        KERNELS.update(dict.fromkeys(ops, KernelEntry(function, accepts, gpu_accepts)))
         return function
 
     return register
@@ -106,14 +106,14 @@ def fuser(op: Op) -> Callable[[Fuser], Fuser]:
     return register
 
 
-def is_supported(node: Node, is_processor: bool = True) -> bool:
+def is_supported(node: Node, is_cpu: bool = True) -> bool:
     """Whether there is an OpenCL kernel for a node."""
     op = node.tensor.op
     if not contract_of(op).computes:
         return True
     if op not in KERNELS or not KERNELS[op].accepts(node):
         return False
-    return is_processor or KERNELS[op].gpu_accepts(node)
+    return is_cpu or KERNELS[op].gpu_accepts(node)
 
 
 class OpenClProgram(Program):
@@ -137,7 +137,7 @@ class OpenClProgram(Program):
         steps: Sequence[Step],
         nodes: Sequence[Node],
         fault: cl.Buffer,
-        room: Room | None = None,
+        room: ProgramMemory | None = None,
         labels: Sequence[str] = (),
     ) -> None:
         self.steps = tuple(steps)
@@ -149,23 +149,25 @@ class OpenClProgram(Program):
         self._labels = labels
         self._fault = np.zeros(2, np.int32)
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
-        self._run(self._stretch, pause)
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        self._run(self._stretch, checkpoint)
 
-    def run_timed(self, profile: Profile, pause: Callable[[], None] = go_on) -> None:
+    def run_timed(
+        self, profile: Profile, checkpoint: Callable[[], None] = no_checkpoint
+    ) -> None:
         """See `Program`: kernels by the device's own clock, which its queue keeps."""
         with profile.run():
-            self._run(partial(self._timed_stretch, profile), pause)
+            self._run(partial(self._timed_stretch, profile), checkpoint)
 
     def _stretch(self, at: int) -> None:
         """Some steps, from one on."""
-        for step in self.steps[at : at + STRETCH]:
+        for step in self.steps[at : at + BATCH]:
             step()
         self._queue.finish()
 
     def _timed_stretch(self, profile: Profile, at: int) -> None:
         launched = []
-        some = slice(at, at + STRETCH)
+        some = slice(at, at + BATCH)
         for label, step in zip(self._labels[some], self.steps[some], strict=True):
             start = time.perf_counter()
             event = step()
@@ -180,12 +182,14 @@ class OpenClProgram(Program):
             nanoseconds = event.profile.end - event.profile.start
             profile.add(label, nanoseconds * 1e-9, on_device=True)
 
-    def _run(self, stretch: Callable[[int], None], pause: Callable[[], None]) -> None:
+    def _run(
+        self, stretch: Callable[[int], None], checkpoint: Callable[[], None]
+    ) -> None:
         with failures_named(self._name):
             try:
-                for at in range(0, len(self.steps), STRETCH):
+                for at in range(0, len(self.steps), BATCH):
                     stretch(at)
-                    pause()
+                    checkpoint()
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # nothing may run when the buffers are freed
@@ -259,7 +263,7 @@ class Compiler:
             DeviceError: the driver cannot build one.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
-        self._ours = {node.tensor.id for node in nodes if self._is_ours(node)}
+        self._ours = {node.tensor.id for node in nodes if self._has_kernel(node)}
         self._cpu.expect(nodes)
         with failures_named(self._device.name):
             cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
@@ -335,7 +339,7 @@ class Compiler:
         """How a kernel names a node some places on, where it checks indices for it."""
         return np.int32(self._number + at)
 
-    def afterwards(self, do: Callable[[], object]) -> None:
+    def defer(self, do: Callable[[], object]) -> None:
         """Do something once the results of the node at hand count as written."""
         self._afterwards.append(do)
 
@@ -345,7 +349,7 @@ class Compiler:
         """What several nodes have in common: see `Shared.get`."""
         return self._shared.get(key, tensors, make)
 
-    def may_come_first(self, others: Sequence[Node], node: Node) -> bool:
+    def can_hoist(self, others: Sequence[Node], node: Node) -> bool:
         """Whether a node is the same before others as behind them, and they are too.
 
         Those of them do not matter that came early themselves; if it did, it may not.
@@ -355,13 +359,15 @@ class Compiler:
         read = list(filter(None, node.src))
         late = [other for other in others if other.tensor.id not in self._early]
         return all(
-            all(apart(node.tensor, t) for t in filter(None, other.src))
-            and all(apart(t, y) for t in (*read, node.tensor) for y in _written(other))
+            all(disjoint(node.tensor, t) for t in filter(None, other.src))
+            and all(
+                disjoint(t, y) for t in (*read, node.tensor) for y in _written(other)
+            )
             for other in late
         )
 
-    def comes_early(self, node: Node) -> None:
-        """A node further on was computed too: see `may_come_first`."""
+    def mark_hoisted(self, node: Node) -> None:
+        """A node further on was computed too: see `can_hoist`."""
         self._early.add(node.tensor.id)
         self._overwritten(node)
 
@@ -391,19 +397,19 @@ class Compiler:
         self._shared.overwritten(node.tensor)
         self._cpu.overwritten(node.tensor)
 
-    def _is_ours(self, node: Node) -> bool:
+    def _has_kernel(self, node: Node) -> bool:
         """Whether there is a kernel, and all numbers lie where a device can read them.
 
         Over others a card may lose its context, and with it all sessions their memory.
         """
-        if not is_supported(node, self.traits.is_processor):
+        if not is_supported(node, self.traits.is_cpu):
             return False
         tensors = (node.tensor, *filter(None, node.src))
         return all(is_aligned(t, self._parts(t)[1]) for t in tensors)
 
     def _fused(self, nodes: Sequence[Node], at: int) -> int:
         fusers = FUSERS.get(nodes[at].tensor.op, ())
-        near = nodes[at : at + IN_SIGHT] if fusers else ()
+        near = nodes[at : at + FUSION_WINDOW] if fusers else ()
         ahead = list(takewhile(lambda node: node.tensor.id in self._ours, near))
         for fuse in fusers:
             taken = fuse(ahead, self)

@@ -11,7 +11,7 @@ from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl.device import OpenClDevice
 from ggrpc.devices.opencl.program import OpenClProgram
-from ggrpc.devices.opencl.runtime.launch_config import Shapes, keep
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, keep
 from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType
@@ -28,7 +28,7 @@ Values = tuple[int, ...]
 
 
 class Trial(NamedTuple):
-    """Some fields of `Shapes`, and what to try for them.
+    """Some fields of `LaunchConfig`, and what to try for them.
 
     Attributes:
         fields: which.
@@ -45,7 +45,7 @@ class Choice(NamedTuple):
     """What a trial found.
 
     Attributes:
-        fields: of `Shapes`.
+        fields: of `LaunchConfig`.
         usual, chosen: their values without the trial, and by it.
         usual_ms, chosen_ms: how long a product takes with them.
     """
@@ -75,7 +75,7 @@ FOR_GPUS = (
 
 def trials_of(device: OpenClDevice) -> Sequence[Trial]:
     """Those that concern a device's kernels."""
-    return FOR_PROCESSORS if device.traits.is_processor else FOR_GPUS
+    return FOR_PROCESSORS if device.traits.is_cpu else FOR_GPUS
 
 
 def tune(device: OpenClDevice) -> Iterator[Choice]:
@@ -89,12 +89,12 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
     Raises:
         DeviceError: it fails with its usual shapes, or they cannot be kept.
     """
-    shapes = Shapes()
+    shapes = LaunchConfig()
     for trial in trials_of(device):
         choice = _choice(device, shapes, trial)
         shapes = _with(shapes, trial.fields, choice.chosen)
         yield choice
-    device.traits = device.traits._replace(shapes=shapes)
+    device.traits = device.traits._replace(launch_config=shapes)
     try:
         keep(device.queue.device, shapes)
     except OSError as error:
@@ -103,8 +103,8 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
         ) from error
 
 
-def _choice(device: OpenClDevice, shapes: Shapes, trial: Trial) -> Choice:
-    usual = tuple(getattr(Shapes(), field) for field in trial.fields)
+def _choice(device: OpenClDevice, shapes: LaunchConfig, trial: Trial) -> Choice:
+    usual = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
     with _product(device, trial.tokens) as compiled:
         programs = {usual: compiled(shapes)}
         for values in trial.candidates:
@@ -121,7 +121,9 @@ def _choice(device: OpenClDevice, shapes: Shapes, trial: Trial) -> Choice:
     return Choice(trial.fields, usual, chosen, best[usual], best[chosen])
 
 
-def _with(shapes: Shapes, fields: Sequence[str], values: Sequence[int]) -> Shapes:
+def _with(
+    shapes: LaunchConfig, fields: Sequence[str], values: Sequence[int]
+) -> LaunchConfig:
     return shapes._replace(**dict(zip(fields, values, strict=True)))
 
 
@@ -141,14 +143,14 @@ def _fastest(
 @contextmanager
 def _product(
     device: OpenClDevice, tokens: int
-) -> Iterator[Callable[[Shapes], OpenClProgram]]:
+) -> Iterator[Callable[[LaunchConfig], OpenClProgram]]:
     """Compiles the same product for any shapes."""
     graph, size = _graph(tokens)
     buffer = device.allocate(size)
     traits = device.traits
 
-    def compiled(shapes: Shapes) -> OpenClProgram:
-        device.traits = traits._replace(shapes=shapes)
+    def compiled(shapes: LaunchConfig) -> OpenClProgram:
+        device.traits = traits._replace(launch_config=shapes)
         return device.compile(graph, {HANDLE: Placed(BASE, buffer)})
 
     try:

@@ -32,7 +32,7 @@ PART = ".part"
 LOCK = ".ggrpc.lock"
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """A file of the cache.
 
     Attributes:
@@ -77,7 +77,7 @@ class Folder:
         """A tenth of the disk, in bytes."""
         return shutil.disk_usage(self.path).total // 10
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """Every entry, in no order."""
         return self._survey()[0]
 
@@ -123,7 +123,7 @@ class Folder:
 
     def prune(
         self, limit: int | None, older_than: float | None, dry_run: bool = False
-    ) -> list[Entry]:
+    ) -> list[CacheEntry]:
         """Remove what was not used for long, and then the least recently used.
 
         Args:
@@ -135,7 +135,7 @@ class Folder:
             The entries that went.
         """
         with self.locked():
-            gone: list[Entry] = []
+            gone: list[CacheEntry] = []
             entries, parts = self._survey()
             if older_than is not None:
                 newest = time.time_ns() - int(older_than * 1e9)
@@ -174,13 +174,13 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _survey(self, clean: bool = False) -> tuple[list[Entry], int]:
+    def _survey(self, clean: bool = False) -> tuple[list[CacheEntry], int]:
         """The entries, and the bytes of those being written.
 
         Args:
             clean: remove what dead writers left.
         """
-        entries: list[Entry] = []
+        entries: list[CacheEntry] = []
         parts = 0
         with os.scandir(self.path) as files:
             for file in files:
@@ -197,12 +197,12 @@ class Folder:
                     parts += stat.st_size
                 elif S_ISREG(stat.st_mode):
                     times = stat.st_mtime_ns, stat.st_atime_ns
-                    entries.append(Entry(file.name, stat.st_size, *times))
+                    entries.append(CacheEntry(file.name, stat.st_size, *times))
         return entries, parts
 
     def _shrink(
-        self, entries: list[Entry], limit: int, dry_run: bool = False
-    ) -> tuple[list[Entry], int]:
+        self, entries: list[CacheEntry], limit: int, dry_run: bool = False
+    ) -> tuple[list[CacheEntry], int]:
         """Remove the least recently used of some entries until the rest fits.
 
         Args:
@@ -214,7 +214,7 @@ class Folder:
             What went, and the bytes that stay.
         """
         total = sum(entry.size for entry in entries)
-        removed: list[Entry] = []
+        removed: list[CacheEntry] = []
         if total <= limit:
             return removed, total
         for entry in sorted(entries, key=lambda entry: entry.atime_ns):

@@ -49,7 +49,7 @@ class Stamp(NamedTuple):
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
-class Known(NamedTuple):
+class EntryRecord(NamedTuple):
     """An entry of the cache.
 
     Attributes:
@@ -66,7 +66,7 @@ class Known(NamedTuple):
     tensor: str
 
 
-class Lying(NamedTuple):
+class ModelTensor(NamedTuple):
     """A tensor that lies in a model's file.
 
     Attributes:
@@ -107,19 +107,19 @@ class Index:
             self._closed = True
             self._database.close()
 
-    def entry(self, name: str) -> Known | None:
+    def entry(self, name: str) -> EntryRecord | None:
         """What is known of an entry."""
         rows = self._rows(
             "SELECT size, mtime_ns, crc, tensor FROM entry WHERE hash = ?", name
         )
-        return Known(*rows[0]) if rows else None
+        return EntryRecord(*rows[0]) if rows else None
 
-    def entries(self) -> dict[str, Known]:
+    def entries(self) -> dict[str, EntryRecord]:
         """What is known of all entries, by name."""
         rows = self._rows("SELECT hash, size, mtime_ns, crc, tensor FROM entry")
-        return {row[0]: Known(*row[1:]) for row in rows}
+        return {row[0]: EntryRecord(*row[1:]) for row in rows}
 
-    def add_entry(self, name: str, known: Known) -> None:
+    def add_entry(self, name: str, known: EntryRecord) -> None:
         """Remember an entry."""
         self._rows("REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", name, *known)
 
@@ -128,7 +128,7 @@ class Index:
         for name in names:
             self._rows("DELETE FROM entry WHERE hash = ?", name)
 
-    def lying(self, name: str | None = None) -> list[Lying]:
+    def model_tensors(self, name: str | None = None) -> list[ModelTensor]:
         """The tensors in models' files that have a hash; all where it is None."""
         rows = self._rows(
             "SELECT t.hash, t.path, t.tensor, t.at, t.size, t.crc, "
@@ -136,9 +136,9 @@ class Index:
             + ("" if name is None else "WHERE t.hash = ?"),
             *(() if name is None else (name,)),
         )
-        return [_lying(row[:6], Stamp(*row[6:])) for row in rows]
+        return [_model_tensors(row[:6], Stamp(*row[6:])) for row in rows]
 
-    def known_tensors(self, path: str, stamp: Stamp) -> dict[str, Lying]:
+    def known_tensors(self, path: str, stamp: Stamp) -> dict[str, ModelTensor]:
         """The tensors of a model's file that are indexed, by name.
 
         What was known of an earlier state of the file is forgotten.
@@ -152,7 +152,7 @@ class Index:
         rows = self._rows(
             "SELECT hash, path, tensor, at, size, crc FROM tensor WHERE path = ?", path
         )
-        return {row[2]: _lying(row, stamp) for row in rows}
+        return {row[2]: _model_tensors(row, stamp) for row in rows}
 
     def is_whole(self, path: str, stamp: Stamp) -> bool:
         """Whether all tensors of a model's file are indexed."""
@@ -168,9 +168,9 @@ class Index:
         """Begin to index a model's file, or, once it is `whole`, say so."""
         self._rows("REPLACE INTO model VALUES (?, ?, ?, ?, ?)", path, *stamp, whole)
 
-    def add_tensor(self, lying: Lying) -> None:
+    def add_tensor(self, model_tensors: ModelTensor) -> None:
         """Remember a tensor of a model's file."""
-        self._rows("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *lying[:6])
+        self._rows("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *model_tensors[:6])
 
     def forget_model(self, path: str) -> None:
         """A model's file has changed, or gone."""
@@ -207,9 +207,9 @@ class Index:
         return _connected(":memory:")
 
 
-def _lying(row: Sequence[Any], stamp: Stamp) -> Lying:
+def _model_tensors(row: Sequence[Any], stamp: Stamp) -> ModelTensor:
     name, path, tensor, at, size, crc = row
-    return Lying(name, path, tensor, at, size, crc, stamp)
+    return ModelTensor(name, path, tensor, at, size, crc, stamp)
 
 
 def _connected(path: str) -> sqlite3.Connection:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ggrpc.engine.cache.folder import Entry, Folder
-from ggrpc.engine.cache.index import Index, Known, Lying
+from ggrpc.engine.cache.folder import CacheEntry, Folder
+from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor
 
 
 class Item(NamedTuple):
@@ -32,23 +32,25 @@ class Item(NamedTuple):
 
 def items(folder: Folder, index: Index) -> list[Item]:
     """All that a cache has, the last used first, then what lies in models."""
-    known, lying = index.entries(), index.lying()
-    models = {one.hash: one for one in lying}
+    known, stored = index.entries(), index.model_tensors()
+    models = {one.hash: one for one in stored}
     entries = sorted(folder.entries(), key=lambda entry: -entry.atime_ns)
-    lying.sort(key=lambda one: (one.path, one.at))
+    stored.sort(key=lambda one: (one.path, one.at))
     return [
         *(_entry(one, known.get(one.name), models.get(one.name)) for one in entries),
-        *map(_in_model, lying),
+        *map(_in_model, stored),
     ]
 
 
-def _entry(entry: Entry, known: Known | None, lying: Lying | None) -> Item:
-    tensor = lying.tensor if lying else known.tensor if known else ""
-    model = lying.path if lying else None
+def _entry(
+    entry: CacheEntry, known: EntryRecord | None, stored: ModelTensor | None
+) -> Item:
+    tensor = stored.tensor if stored else known.tensor if known else ""
+    model = stored.path if stored else None
     times = entry.mtime_ns, entry.atime_ns
     return Item(entry.name, "entry", entry.size, *times, tensor or None, model)
 
 
-def _in_model(one: Lying) -> Item:
+def _in_model(one: ModelTensor) -> Item:
     written = one.stamp.mtime_ns
     return Item(one.hash, "model", one.size, written, None, one.tensor, one.path)

@@ -56,20 +56,20 @@ class Loader:
             view: where it goes.
             receive: fills a view with the next bytes.
         """
-        filling = None
+        pending = None
         if self._cache is not None and self._keeps(request):
             announced = self._announced(request)
-            filling = self._cache.begin(request.size, announced, request.tensor.name)
-        if filling is None:
+            pending = self._cache.begin(request.size, announced, request.tensor.name)
+        if pending is None:
             receive(view)
             return
         try:
             for start in range(0, len(view), PIECE):
                 piece = view[start : start + PIECE]
                 receive(piece)
-                filling.write(piece)
+                pending.write(piece)
         except BaseException:
-            filling.give_up()
+            pending.give_up()
             raise
 
     def _keeps(self, request: m.SetTensor) -> bool:

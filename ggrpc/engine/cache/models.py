@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import name_of
-from ggrpc.engine.cache.index import Index, Lying, Stamp
+from ggrpc.engine.cache.index import Index, ModelTensor, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import check_unchanged, scan
 from ggrpc.engine.files.gguf import tensors_of
@@ -75,7 +75,7 @@ def pieces_of(path: Path) -> list[Piece]:
     return [Piece(tensor.name, tensor.at, tensor.size) for tensor in tensors_of(path)]
 
 
-class Model:
+class LocalModel:
     """A model's file, as far as it is worth asking for by hash.
 
     Args:
@@ -116,7 +116,7 @@ class Model:
         for _ in self.tensors(moved):
             pass
 
-    def tensors(self, moved: Callable[[int], None]) -> Iterator[Lying]:
+    def tensors(self, moved: Callable[[int], None]) -> Iterator[ModelTensor]:
         """Every tensor: those that have a hash, then the others as they get theirs.
 
         Args:
@@ -142,11 +142,11 @@ class Model:
                 check_unchanged(fd, self._stamp, self.path)
                 path = str(self.path)
                 name = name_of(value)
-                lying = Lying(name, path, tensor, at, size, crc, self._stamp)
-                self._index.add_tensor(lying)
-                self.done.append(lying)
+                stored = ModelTensor(name, path, tensor, at, size, crc, self._stamp)
+                self._index.add_tensor(stored)
+                self.done.append(stored)
                 del self.todo[0]
-                yield lying
+                yield stored
             self._index.add_model(str(self.path), self._stamp, whole=True)
         except OSError as error:
             raise _unreadable(self.path, error) from error
@@ -201,7 +201,7 @@ class Indexer:
                 log.exception("a bug in ggrpc keeps %s from being indexed", path)
 
     def _index_one(self, path: Path) -> None:
-        model = Model(path, self._index, self._hashing)
+        model = LocalModel(path, self._index, self._hashing)
         if model.todo:
             what = len(model.todo), format_size(model.size)
             log.info("%s: hashing %d tensors, %s", path, *what)

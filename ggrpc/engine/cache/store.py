@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import name_of
 from ggrpc.engine.cache.folder import Folder, default_folder
-from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
+from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
 from ggrpc.engine.cache.reading import (
     TornError,
     check_unchanged,
@@ -27,7 +27,7 @@ from ggrpc.engine.cache.reading import (
     read_checked,
     set_used,
 )
-from ggrpc.engine.cache.writer import Filling, Keeper
+from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 
@@ -81,7 +81,7 @@ class TensorCache:
         self.keeps = keeps
         self.index = Index(path)
         self.hashing = hashing or Hashing()
-        self._keeper = Keeper(self.folder, self.index, self.hashing)
+        self._keeper = CacheWriter(self.folder, self.index, self.hashing)
         self._checked: set[tuple[str, int, Stamp]] = set()
 
     def __str__(self) -> str:
@@ -117,35 +117,38 @@ class TensorCache:
         self._keeper.wait_for(value, PENDING)
         name = name_of(value)
         return any(
-            self._lies(lying, value, room, place) for lying in self.index.lying(name)
+            self._lies(stored, value, room, place)
+            for stored in self.index.model_tensors(name)
         ) or (self.keeps and self._is_kept(name, value, room, place))
 
-    def begin(self, size: int, announced: int | None, tensor: str) -> Filling | None:
+    def begin(
+        self, size: int, announced: int | None, tensor: str
+    ) -> PendingEntry | None:
         """Begin to keep bytes that a client sends; None where they are not kept."""
         if not self.keeps:
             return None
         try:
-            filling = self._keeper.begin(size, self.limit, announced, tensor)
+            pending = self._keeper.begin(size, self.limit, announced, tensor)
         except OSError as error:
             log.warning(
                 "%s cannot be written (%s): %s is not cached",
                 *(self.folder.path, error.strerror, tensor),
             )
             return None
-        return filling
+        return pending
 
-    def _lies(self, lying: Lying, value: int, room: int, place: Place) -> bool:
+    def _lies(self, stored: ModelTensor, value: int, room: int, place: Place) -> bool:
         """Bring a tensor out of a model's file."""
-        path = Path(lying.path)
+        path = Path(stored.path)
         with _told_of(path), _opened(path) as fd:
-            check_unchanged(fd, lying.stamp, path)
-            if not _fits(path, lying.size, room):
+            check_unchanged(fd, stored.stamp, path)
+            if not _fits(path, stored.size, room):
                 return False
-            source = _Source(fd, path, lying.at, lying.size, lying.stamp)
-            if self._bring(source, lying.crc, value, place) is not None:
+            source = _Source(fd, path, stored.at, stored.size, stored.stamp)
+            if self._bring(source, stored.crc, value, place) is not None:
                 return True
-            log.warning("%s: %s is not what it was: it is sent", path, lying.tensor)
-            self.index.forget_model(lying.path)
+            log.warning("%s: %s is not what it was: it is sent", path, stored.tensor)
+            self.index.forget_model(stored.path)
         return False
 
     def _is_kept(self, name: str, value: int, room: int, place: Place) -> bool:
@@ -163,7 +166,7 @@ class TensorCache:
             if found is not None:
                 if found != crc:  # it was put there by another program
                     tensor = known.tensor if known else ""
-                    self.index.add_entry(name, Known(*stamp[:2], found, tensor))
+                    self.index.add_entry(name, EntryRecord(*stamp[:2], found, tensor))
                 set_used(path, time.time_ns(), stamp.mtime_ns)
                 return True
             wrong = True

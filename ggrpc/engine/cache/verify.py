@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.fnv1a import name_of
 from ggrpc.engine.cache.folder import Folder
-from ggrpc.engine.cache.index import Index, Known, Lying, Stamp
+from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
 from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan, set_used
 
 UNLIMITED = 1 << 62
@@ -19,7 +19,7 @@ UNLIMITED = 1 << 62
 Moved = Callable[[int], None]
 
 
-class Finding(NamedTuple):
+class Problem(NamedTuple):
     """What a check of something came to.
 
     Attributes:
@@ -57,41 +57,41 @@ class Check:
         self._index = index
         self._dry_run = dry_run
         self._entries = folder.entries()
-        self._lying = index.lying()
+        self._model_tensors = index.model_tensors()
         self._hashing = hashing_for(self.size)
 
     @property
     def size(self) -> int:
         """Bytes to go over."""
         sizes = [entry.size for entry in self._entries]
-        return sum(sizes) + sum(lying.size for lying in self._lying)
+        return sum(sizes) + sum(stored.size for stored in self._model_tensors)
 
-    def run(self, moved: Moved) -> Iterator[Finding]:
-        """Check one after the other: models first, which entries are mended from.
+    def run(self, moved: Moved) -> Iterator[Problem]:
+        """Check one after the other: models first, which entries are repaired from.
 
         Args:
             moved: called with numbers of bytes that are done.
         """
-        for lying in self._lying:
-            result = self._check_lying(lying, moved)
+        for stored in self._model_tensors:
+            result = self._check_model_tensor(stored, moved)
             if result != "ok" and not self._dry_run:
-                self._index.forget_model(lying.path)
-            yield Finding(lying.hash, "model", lying.size, result, lying.path)
+                self._index.forget_model(stored.path)
+            yield Problem(stored.hash, "model", stored.size, result, stored.path)
         for entry in self._entries:
             path = self._folder.path / entry.name
             result = self._check_entry(entry.name, path, moved)
             if result == "wrong":
-                result = self._mend(entry.name, path)
-            yield Finding(entry.name, "entry", entry.size, result, str(path))
+                result = self._repair(entry.name, path)
+            yield Problem(entry.name, "entry", entry.size, result, str(path))
 
-    def _check_lying(self, lying: Lying, moved: Moved) -> str:
+    def _check_model_tensor(self, stored: ModelTensor, moved: Moved) -> str:
         try:
-            with open(lying.path, "rb") as file:
-                if Stamp.of(os.fstat(file.fileno())) != lying.stamp:
+            with open(stored.path, "rb") as file:
+                if Stamp.of(os.fstat(file.fileno())) != stored.stamp:
                     return "changed"
-                path = Path(lying.path)
+                path = Path(stored.path)
                 hasher = self._hashing.hasher()
-                where = file.fileno(), lying.at, lying.size, path
+                where = file.fileno(), stored.at, stored.size, path
                 value, _ = scan(*where, hasher, moved)
         except FileNotFoundError:
             return "gone"
@@ -99,7 +99,7 @@ class Check:
             return "unreadable"
         except TornError:
             return "changed"
-        return "ok" if name_of(value) == lying.hash else "changed"
+        return "ok" if name_of(value) == stored.hash else "changed"
 
     def _check_entry(self, name: str, path: Path, moved: Moved) -> str:
         try:
@@ -120,14 +120,14 @@ class Check:
         if not self._dry_run:
             known = self._index.entry(name)
             tensor = known.tensor if known else ""
-            now = Known(stat.st_size, stat.st_mtime_ns, crc, tensor)
+            now = EntryRecord(stat.st_size, stat.st_mtime_ns, crc, tensor)
             if now != known:
                 self._index.add_entry(name, now)
         return "ok"
 
-    def _mend(self, name: str, path: Path) -> str:
+    def _repair(self, name: str, path: Path) -> str:
         """Write an entry anew out of a model that has it, or remove it."""
-        sources = self._index.lying(name)
+        sources = self._index.model_tensors(name)
         if self._dry_run:
             return "repaired" if sources else "removed"
         self._index.forget_entries([name])
@@ -135,22 +135,22 @@ class Check:
             return "in use"
         return "repaired" if any(map(self._copy, sources)) else "removed"
 
-    def _copy(self, lying: Lying) -> bool:
-        begun = self._folder.begin(lying.size, UNLIMITED)
+    def _copy(self, stored: ModelTensor) -> bool:
+        begun = self._folder.begin(stored.size, UNLIMITED)
         if begun is None:
             return False
         fd, part = begun
         try:
-            with open(lying.path, "rb") as file:
-                _copy(file.fileno(), lying.at, fd, lying.size, Path(lying.path))
-            value, crc = scan(fd, 0, lying.size, part, self._hashing.hasher())
-            if name_of(value) != lying.hash:
+            with open(stored.path, "rb") as file:
+                _copy(file.fileno(), stored.at, fd, stored.size, Path(stored.path))
+            value, crc = scan(fd, 0, stored.size, part, self._hashing.hasher())
+            if name_of(value) != stored.hash:
                 return False
             os.fsync(fd)
             mtime_ns = os.fstat(fd).st_mtime_ns
-            self._folder.publish(part, lying.hash)
-            known = Known(lying.size, mtime_ns, crc, lying.tensor)
-            self._index.add_entry(lying.hash, known)
+            self._folder.publish(part, stored.hash)
+            known = EntryRecord(stored.size, mtime_ns, crc, stored.tensor)
+            self._index.add_entry(stored.hash, known)
             return True
         except (OSError, TornError):
             return False

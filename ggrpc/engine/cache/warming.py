@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.index import Index, Lying
-from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.index import Index, ModelTensor
+from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.store import PENDING
 from ggrpc.engine.client.client import Client
 from ggrpc.errors import Cancelled, ConfigError, RefusedError
@@ -50,7 +50,7 @@ class Warmed(NamedTuple):
         return self._replace(sent=self.sent + 1, sent_bytes=self.sent_bytes + size)
 
 
-class Weights:
+class ModelWeights:
     """The large tensors of models, hashed in a thread while others are sent.
 
     A context manager; threads may iterate over it at the same time.
@@ -70,21 +70,21 @@ class Weights:
     """
 
     def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:
-        self._models = [Model(path, index, hashing) for path in paths]
-        sizes = [lying.size for model in self._models for lying in model.done]
+        self._models = [LocalModel(path, index, hashing) for path in paths]
+        sizes = [stored.size for model in self._models for stored in model.done]
         sizes += [piece.size for model in self._models for piece in model.todo]
         if not sizes:
             raise ConfigError(
                 "no tensor is large enough for a cache (10 MiB): nothing to send"
             )
         self.count, self.size, self.largest = len(sizes), sum(sizes), max(sizes)
-        self._hashed: list[Lying] = []
+        self._hashed: list[ModelTensor] = []
         self._over = False
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Weights:
+    def __enter__(self) -> ModelWeights:
         self._thread.start()
         return self
 
@@ -92,7 +92,7 @@ class Weights:
         self._over = True
         self._thread.join()
 
-    def __iter__(self) -> Iterator[Lying]:
+    def __iter__(self) -> Iterator[ModelTensor]:
         for at in range(self.count):
             with self._changed:
                 self._changed.wait_for(lambda at=at: self._has(at))  # type: ignore[misc]
@@ -107,9 +107,9 @@ class Weights:
     def _work(self) -> None:
         try:
             for model in self._models:
-                for lying in model.tensors(self._moved):
+                for stored in model.tensors(self._moved):
                     with self._changed:
-                        self._hashed.append(lying)
+                        self._hashed.append(stored)
                         self._changed.notify_all()
         except Exception as error:
             with self._changed:
@@ -123,7 +123,7 @@ class Weights:
 
 def warm(
     client: Client,
-    weights: Weights,
+    weights: ModelWeights,
     device: int = 0,
     dry_run: bool = False,
     moved: Moved = lambda count: None,
@@ -145,17 +145,17 @@ def warm(
     buffer = client.allocate(weights.largest, device)
     base, done = client.base(buffer), Warmed()
     sent: list[tuple[Tensor, int]] = []
-    for lying in weights:
-        tensor = _placed(buffer, base, lying)
-        value = int(lying.hash, 16)
+    for stored in weights:
+        tensor = _placed(buffer, base, stored)
+        value = int(stored.hash, 16)
         present = client.set_tensor_hash(tensor, value)
         if not present and not dry_run:
-            _send(client, tensor, lying)
+            _send(client, tensor, stored)
             if not sent:
                 _see_that_it_keeps(client, tensor, value)
             sent.append((tensor, value))
-        done = done.plus(lying.size, present)
-        moved(lying.size)
+        done = done.plus(stored.size, present)
+        moved(stored.size)
     # A limit that is too small costs the first, a full disk the last.
     for tensor, value in (sent[0], sent[-1]) if len(sent) > 1 else ():
         _see_that_it_keeps(client, tensor, value)
@@ -164,19 +164,19 @@ def warm(
     return done
 
 
-def _placed(buffer: int, base: int, lying: Lying) -> Tensor:
+def _placed(buffer: int, base: int, stored: ModelTensor) -> Tensor:
     """Bytes as rows of a tensor, named as the model does."""
-    row = min(ROW, lying.size & -lying.size)
-    ne = (row, lying.size // row, 1, 1)
-    nb, name = contiguous_nb(GGMLType.I8, ne), lying.tensor.encode()[:63]
+    row = min(ROW, stored.size & -stored.size)
+    ne = (row, stored.size // row, 1, 1)
+    nb, name = contiguous_nb(GGMLType.I8, ne), stored.tensor.encode()[:63]
     return Tensor(1, GGMLType.I8, buffer, ne, nb, data=base, raw_name=name)
 
 
-def _send(client: Client, tensor: Tensor, lying: Lying) -> None:
-    with open(lying.path, "rb") as file:
+def _send(client: Client, tensor: Tensor, stored: ModelTensor) -> None:
+    with open(stored.path, "rb") as file:
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with whole, memoryview(whole) as view:
-        with view[lying.at : lying.at + lying.size] as data:
+        with view[stored.at : stored.at + stored.size] as data:
             client.set_tensor(tensor, data, keep=True)
 
 

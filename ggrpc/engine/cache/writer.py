@@ -15,14 +15,14 @@ from pathlib import Path
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import Hasher, name_of
 from ggrpc.engine.cache.folder import Folder
-from ggrpc.engine.cache.index import Index, Known
+from ggrpc.engine.cache.index import EntryRecord, Index
 from ggrpc.engine.cache.reading import HASHED, crc_of, read_at
 from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
 
 
-class Filling:
+class PendingEntry:
     """An entry whose bytes arrive.
 
     Args:
@@ -116,7 +116,7 @@ class Filling:
             return self._written
 
 
-class Keeper:
+class CacheWriter:
     """The thread that turns what arrives into entries, one after the other.
 
     Args:
@@ -129,8 +129,10 @@ class Keeper:
         self._folder = folder
         self._index = index
         self._hashing = hashing
-        self._todo: queue.SimpleQueue[Filling | None] = queue.SimpleQueue()
-        self._pending: dict[Filling, int | None] = {}  # and the hash announced for it
+        self._todo: queue.SimpleQueue[PendingEntry | None] = queue.SimpleQueue()
+        self._pending: dict[
+            PendingEntry, int | None
+        ] = {}  # and the hash announced for it
         self._lock = threading.Lock()
         self._hurried = False
         self._thread = threading.Thread(target=self._work, name="cache", daemon=True)
@@ -138,7 +140,7 @@ class Keeper:
 
     def begin(
         self, size: int, limit: int, announced: int | None, tensor: str
-    ) -> Filling | None:
+    ) -> PendingEntry | None:
         """Begin an entry.
 
         Args:
@@ -160,17 +162,17 @@ class Keeper:
             begun = self._folder.begin(size, limit)
             if begun is None:
                 return None
-            filling = Filling(*begun, size, tensor)
-            self._pending[filling] = announced
-        self._todo.put(filling)
-        return filling
+            pending = PendingEntry(*begun, size, tensor)
+            self._pending[pending] = announced
+        self._todo.put(pending)
+        return pending
 
     def wait_for(self, announced: int, seconds: float) -> None:
         """Wait until bytes that are on their way are an entry."""
         with self._lock:
             fillings = self._announced(announced)
-        for filling in fillings:
-            filling.done.wait(seconds)
+        for pending in fillings:
+            pending.done.wait(seconds)
 
     def close(self, seconds: float) -> None:
         """Finish what has arrived, for at most so long; throw the rest away."""
@@ -178,36 +180,38 @@ class Keeper:
         self._thread.join(seconds)
         self._hurried = True
         with self._lock:
-            for filling in self._pending:
-                filling.give_up()
+            for pending in self._pending:
+                pending.give_up()
         self._thread.join()
 
     def _work(self) -> None:
-        while (filling := self._todo.get()) is not None:
+        while (pending := self._todo.get()) is not None:
             try:
                 if not self._hurried:
-                    self._keep(filling)
+                    self._keep(pending)
             except (OSError, GgrpcError) as error:
-                log.warning("%s is not cached: %s", filling.tensor, error)
+                log.warning("%s is not cached: %s", pending.tensor, error)
             except Exception:
                 log.exception("a bug in ggrpc kept a tensor out of the cache")
             finally:
-                filling.close()
+                pending.close()
                 with self._lock:
-                    del self._pending[filling]
+                    del self._pending[pending]
 
-    def _keep(self, filling: Filling) -> None:
-        scanned = filling.scan(self._hashing.hasher())
+    def _keep(self, pending: PendingEntry) -> None:
+        scanned = pending.scan(self._hashing.hasher())
         if scanned is None:
             return
         value, crc = scanned
-        mtime_ns = filling.sync()
+        mtime_ns = pending.sync()
         name = name_of(value)
-        self._folder.publish(filling.path, name)
-        self._index.add_entry(name, Known(filling.size, mtime_ns, crc, filling.tensor))
+        self._folder.publish(pending.path, name)
+        self._index.add_entry(
+            name, EntryRecord(pending.size, mtime_ns, crc, pending.tensor)
+        )
 
-    def _announced(self, value: int | None) -> list[Filling]:
+    def _announced(self, value: int | None) -> list[PendingEntry]:
         """Who is to get this hash; nobody for None."""
         if value is None:
             return []
-        return [filling for filling, other in self._pending.items() if other == value]
+        return [pending for pending, other in self._pending.items() if other == value]

@@ -21,7 +21,7 @@ from ggrpc.errors import GgrpcError, TransportError, UnsupportedOp
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
 
 
-class Result(Enum):
+class Verdict(Enum):
     """How a check ended."""
 
     OK = "ok"
@@ -46,7 +46,7 @@ class Finding(NamedTuple):
     device: int
     part: str
     name: str
-    result: Result
+    result: Verdict
     detail: str = ""
     error: float | None = None
     limit: float | None = None
@@ -118,10 +118,10 @@ class Checker:
 
     def _step(self, number: int, step: Step) -> Finding:
         device = self._device(number)
-        blank = Finding(number, PROTOCOL, step.name, Result.OK)
+        blank = Finding(number, PROTOCOL, step.name, Verdict.OK)
         if step.needs not in device.client.dialect.commands:
             return blank._replace(
-                result=Result.SKIPPED,
+                result=Verdict.SKIPPED,
                 detail=f"protocol {device.client.version} has none",
             )
         start = time.perf_counter()
@@ -131,33 +131,33 @@ class Checker:
             wrong = str(error)
             self._mend(error)
         return blank._replace(
-            result=Result.FAILED if wrong else Result.OK,
+            result=Verdict.FAILED if wrong else Verdict.OK,
             detail=wrong or "",
             seconds=time.perf_counter() - start,
         )
 
     def _case(self, number: int, case: Case) -> Finding:
         device = self._device(number)
-        blank = Finding(number, ARITHMETIC, case.name, Result.OK, limit=case.limit)
+        blank = Finding(number, ARITHMETIC, case.name, Verdict.OK, limit=case.limit)
         lacks = _lacks(device, case)
         if lacks:
-            return blank._replace(result=Result.SKIPPED, detail=lacks)
+            return blank._replace(result=Verdict.SKIPPED, detail=lacks)
         ours = result_of(case, self._settings.reference)
         start = time.perf_counter()
         try:
             theirs = result_of(case, device)
         except UnsupportedOp as lack:
-            return blank._replace(result=Result.SKIPPED, detail=str(lack))
+            return blank._replace(result=Verdict.SKIPPED, detail=str(lack))
         except GgrpcError as failure:
             self._mend(failure)
-            return blank._replace(result=Result.FAILED, detail=str(failure))
+            return blank._replace(result=Verdict.FAILED, detail=str(failure))
         error = difference(case, theirs, ours)
         finding = blank._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
             return finding
         where = "where there is infinity or NaN" if error == inf else "in its values"
         detail = f"differs from {self._settings.reference.name} here, {where}"
-        return finding._replace(result=Result.FAILED, detail=detail)
+        return finding._replace(result=Verdict.FAILED, detail=detail)
 
     def _device(self, number: int) -> RemoteDevice:
         if self._server is None:

@@ -26,10 +26,10 @@ from ggrpc.types import GGMLType
 NODES = 200  # a decode step has some hundreds
 TINY = 32  # elements, so that dispatch is all there is to time
 SLICE = 0.02  # seconds that one case is timed for in a turn
-MOST_CALLS = 200  # in such a slice
+MAX_CALLS = 200  # in such a slice
 
 
-class Case(NamedTuple):
+class Workload(NamedTuple):
     """One thing that is timed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 Call = Callable[[], object]
-Turn = dict[Case, list[float]]
+Turn = dict[Workload, list[float]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Ratio(NamedTuple):
     high: float
 
 
-class Result(NamedTuple):
+class Timing(NamedTuple):
     """How long one case took on one server.
 
     Attributes:
@@ -80,7 +80,7 @@ class Result(NamedTuple):
         ratio: against the first server, None for itself.
     """
 
-    case: Case
+    case: Workload
     median: float
     p99: float
     calls: int
@@ -121,7 +121,7 @@ class Bench:
                     self.errors[at] = error
             done(1)
 
-    def results(self, at: int) -> list[Result]:
+    def results(self, at: int) -> list[Timing]:
         """What came out for one server, none where it dropped out.
 
         Args:
@@ -131,14 +131,14 @@ class Bench:
             return []
         return [self._result(at, case) for case in self._turns[at][0]]
 
-    def _result(self, at: int, case: Case) -> Result:
+    def _result(self, at: int, case: Workload) -> Timing:
         rounds = [turn[case] for turn in self._turns[at]]
         calls = sorted(seconds for turn in rounds for seconds in turn)
         ratio = self._ratio(case, rounds) if at else None
         p99 = calls[min(len(calls) - 1, len(calls) * 99 // 100)]
-        return Result(case, statistics.median(calls), p99, len(calls), ratio)
+        return Timing(case, statistics.median(calls), p99, len(calls), ratio)
 
-    def _ratio(self, case: Case, rounds: list[list[float]]) -> Ratio | None:
+    def _ratio(self, case: Workload, rounds: list[list[float]]) -> Ratio | None:
         if 0 in self.errors or case not in self._turns[0][0]:
             return None
         first = [statistics.median(turn[case]) for turn in self._turns[0]]
@@ -161,7 +161,7 @@ def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
     def hello() -> None:
         connect(endpoint, dialect, timeout).close()
 
-    turn = {Case("connect"): _timed(hello)}
+    turn = {Workload("connect"): _timed(hello)}
     with connect(endpoint, dialect, timeout) as client:
         for case, call in _cases(client, settings):
             turn[case] = _timed(call)
@@ -173,7 +173,7 @@ def _timed(call: Call) -> list[float]:
     call()
     times: list[float] = []
     end = time.perf_counter() + SLICE
-    while len(times) < MOST_CALLS:
+    while len(times) < MAX_CALLS:
         start = time.perf_counter()
         call()
         done = time.perf_counter()
@@ -183,20 +183,22 @@ def _timed(call: Call) -> list[float]:
     return times
 
 
-def _cases(client: Client, settings: BenchSettings) -> Iterator[tuple[Case, Call]]:
+def _cases(client: Client, settings: BenchSettings) -> Iterator[tuple[Workload, Call]]:
     device = settings.device
     if device >= client.device_count():
         raise RefusedError(
             f"{client.endpoint} has no device {device}: 'ggrpc probe' lists them",
             endpoint=str(client.endpoint),
         )
-    yield Case("request"), lambda: client.alignment(device)
+    yield Workload("request"), lambda: client.alignment(device)
     for size in settings.sizes:
         yield from _transfers(client, size, device)
     yield from _dispatches(client, device)
 
 
-def _transfers(client: Client, size: int, device: int) -> Iterator[tuple[Case, Call]]:
+def _transfers(
+    client: Client, size: int, device: int
+) -> Iterator[tuple[Workload, Call]]:
     """SET, GET, COPY and CLEAR of so many bytes; gone from the server at the end."""
     count = max(1, size // 4)
     size = count * 4
@@ -213,15 +215,15 @@ def _transfers(client: Client, size: int, device: int) -> Iterator[tuple[Case, C
 
         return call_and_wait
 
-    yield Case("SET_TENSOR", size), settled(client.set_tensor, first, data)
-    yield Case("GET_TENSOR", size), lambda: client.get_tensor(first, data)
-    yield Case("COPY_TENSOR", size), lambda: client.copy_tensor(first, second)
-    yield Case("BUFFER_CLEAR", size), settled(client.clear, target)
+    yield Workload("SET_TENSOR", size), settled(client.set_tensor, first, data)
+    yield Workload("GET_TENSOR", size), lambda: client.get_tensor(first, data)
+    yield Workload("COPY_TENSOR", size), lambda: client.copy_tensor(first, second)
+    yield Workload("BUFFER_CLEAR", size), settled(client.clear, target)
     client.free(source)
     client.free(target)
 
 
-def _dispatches(client: Client, device: int) -> Iterator[tuple[Case, Call]]:
+def _dispatches(client: Client, device: int) -> Iterator[tuple[Workload, Call]]:
     """A graph of NODES small additions: sent each time, and run again."""
     handle = client.allocate((NODES + 1) * TINY * 4, device)
     tensors = [_vector(client, 1, TINY, handle)]
@@ -240,9 +242,9 @@ def _dispatches(client: Client, device: int) -> Iterator[tuple[Case, Call]]:
         client.recompute(device)
         client.get_tensor(tensors[-1], result)
 
-    yield Case(f"GRAPH_COMPUTE, {NODES} nodes"), compute
+    yield Workload(f"GRAPH_COMPUTE, {NODES} nodes"), compute
     if Command.GRAPH_RECOMPUTE in client.dialect.commands:
-        yield Case(f"GRAPH_RECOMPUTE, {NODES} nodes"), recompute
+        yield Workload(f"GRAPH_RECOMPUTE, {NODES} nodes"), recompute
 
 
 def _vector(

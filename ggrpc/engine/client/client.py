@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import Deadline, Stall
+from ggrpc.engine.net.deadline import Deadline, IdleTimeout
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
@@ -324,7 +324,7 @@ class Client:
 
     def _deadline(self, request: m.Request) -> Deadline:
         bulk = isinstance(request, (m.SetTensor, m.GetTensor))
-        return Stall(self._timeout) if bulk else Deadline(self._timeout)
+        return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
 
     def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
         while (reply := self._connection.next_reply()) is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, go_on
+from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, no_checkpoint
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.commands import Command
@@ -29,7 +29,7 @@ from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
 # Bytes that one message moves: ne and nb on the wire have 32 bits.
-MOST_AT_ONCE = 1 << 30
+MAX_AT_ONCE = 1 << 30
 
 
 class RemoteBuffer(Buffer):
@@ -110,8 +110,8 @@ class RemoteBuffer(Buffer):
                 f"a buffer on {self.client.endpoint} is used after it was freed",
                 endpoint=str(self.client.endpoint),
             )
-        for at in range(0, size, MOST_AT_ONCE):
-            ne = (min(MOST_AT_ONCE, size - at), 1, 1, 1)
+        for at in range(0, size, MAX_AT_ONCE):
+            ne = (min(MAX_AT_ONCE, size - at), 1, 1, 1)
             nb = contiguous_nb(GGMLType.I8, ne)
             data = self.base + offset + at
             yield at, Tensor(1, GGMLType.I8, self.handle, ne, nb, data=data)
@@ -133,7 +133,7 @@ class RemoteProgram(Program):
         self._graph = graph
         self._buffers = buffers
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         if any(buffer.freed for buffer in self._buffers):
             raise DeviceError("a buffer of the graph has been freed")
         self._device.client.run(self._graph, self._device.number)

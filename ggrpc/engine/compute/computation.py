@@ -182,19 +182,19 @@ class Computation:
         """
         deadline = Deadline(timeout)
 
-        def pause() -> None:
+        def checkpoint() -> None:
             if self._cancelled:
                 raise Cancelled("the computation was ended here")
             deadline.left()
 
         with self._runs:
-            pause()
+            checkpoint()
             self.set(data or {})
             if self._missing:
                 missing = [self._graph.tensors[id].name for id in sorted(self._missing)]
                 raise ConfigError(f"no data was given for {', '.join(missing)}")
             for step in self._steps:
-                step(pause)
+                step(checkpoint)
             return {tensor: self._value(tensor) for tensor in self.outputs}
 
     def _value(self, tensor: Tensor) -> Array:
@@ -231,7 +231,7 @@ class Computation:
         source, source_at = self._places[root, self._homes[root]]
         target, at = self._places[root, device]
         size = self._graph.tensors[root].nbytes
-        return lambda pause: target.copy(at, source, source_at, size)
+        return lambda checkpoint: target.copy(at, source, source_at, size)
 
     def _placed(self, segment: Segment) -> tuple[Graph, dict[int, Placed]]:
         """A segment's nodes and what they read, at addresses in buffers."""

@@ -31,7 +31,7 @@ SAFETENSORS = {
     "I64": GGMLType.I64,
     "BF16": GGMLType.BF16,
 }
-LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 class Loaded(NamedTuple):
@@ -97,7 +97,7 @@ def _safetensors(path: Path) -> Iterator[Loaded]:
     with path.open("rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     (length,) = struct.unpack_from("<Q", view)
-    if length > min(LONGEST_HEADER, len(view) - 8):
+    if length > min(MAX_HEADER, len(view) - 8):
         raise ValueError(f"a header of {length} bytes")
     header, data = json.loads(bytes(view[8 : 8 + length])), view[8 + length :]
     for name, entry in header.items():

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from ggrpc.bounds import Region
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.framing import Watcher, Weights
+from ggrpc.engine.recording.framing import ConnectionTap, WeightRecording
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter
 from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.wire import messages as m
@@ -203,7 +203,9 @@ def _convert(clients: Sequence[Path], to: Path) -> None:
                     f"cannot read {error.filename}: {error.strerror}"
                 ) from error
             journal.opened(connection, client.name, server.name)
-            watcher = Watcher(journal, connection, Weights.FULL, lambda: None)
+            watcher = ConnectionTap(
+                journal, connection, WeightRecording.FULL, lambda: None
+            )
             watcher.requests.feed(memoryview(asked))
             watcher.replies.feed(memoryview(answered))
 

@@ -42,7 +42,7 @@ class Deadline:
         """So many bytes have come or gone: a deadline does not care."""
 
 
-class Stall(Deadline):
+class IdleTimeout(Deadline):
     """A deadline for data of any size: so many seconds after the last byte moved."""
 
     def moved(self, count: int) -> None:
@@ -50,7 +50,7 @@ class Stall(Deadline):
             self._end = time.monotonic() + self.seconds
 
 
-class Pace(Deadline):
+class MinimumRate(Deadline):
     """A deadline that bytes put off: for a peer that must keep on, whatever the size.
 
     It is never further away than at the start, so a fast beginning earns no pause.

@@ -21,7 +21,7 @@ SHORTAGE = 0.1
 log = logging.getLogger(__name__)
 
 
-class Acceptor:
+class Listener:
     """Listens from construction on.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock, Thread, current_thread
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.listener import Acceptor
+from ggrpc.engine.net.listener import Listener
 from ggrpc.engine.net.pump import pump
 from ggrpc.engine.net.transport import Stream
 from ggrpc.errors import GgrpcError
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 Carry = Callable[[Stream, Stream], None]
 
 
-class Relay:
+class Proxy:
     """Listens from construction on, and takes each connection to the server.
 
     Args:
@@ -43,7 +43,7 @@ class Relay:
         self._connect = connect
         self._carry_between = carry
         self._ended = ended
-        self._acceptor = Acceptor(listen)
+        self._listener = Listener(listen)
         self._lock = Lock()  # guards the one below
         self._open: dict[Thread, list[Stream]] = {}
 
@@ -55,12 +55,12 @@ class Relay:
     @property
     def endpoints(self) -> list[Endpoint]:
         """The addresses that it listens on."""
-        return self._acceptor.endpoints
+        return self._listener.endpoints
 
     def run(self) -> None:
         """Take connections until `stop` is called; then end them."""
-        self._acceptor.run(self._take)
-        self._acceptor.close()
+        self._listener.run(self._take)
+        self._listener.close()
         with self._lock:
             still_open = dict(self._open)
         for streams in still_open.values():
@@ -71,11 +71,11 @@ class Relay:
 
     def close(self) -> None:
         """Listen no more, where `run` was never called."""
-        self._acceptor.close()
+        self._listener.close()
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
-        self._acceptor.stop()
+        self._listener.stop()
 
     def _take(self, stream: Stream) -> None:
         thread = Thread(target=self._carry, args=(stream,), name=str(stream.endpoint))

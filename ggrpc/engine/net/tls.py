@@ -17,7 +17,7 @@ from ggrpc.engine.net.transport import Pieces, Stream, dial
 from ggrpc.errors import ConfigError, ConnectError, ConnectionLost
 
 # Bytes that one call encrypts: each call has the whole time budget for itself.
-MOST_AT_ONCE = 1 << 20
+MAX_AT_ONCE = 1 << 20
 # Smaller pieces are joined, so that a head and its payload make one record.
 SMALL = 1 << 14
 
@@ -85,12 +85,12 @@ class TlsStream(Stream):
         for piece in pieces:
             view = memoryview(piece)
             while len(view):
-                batch = view[:MOST_AT_ONCE]
+                batch = view[:MAX_AT_ONCE]
                 view = view[self._call(self._secure.send, batch, deadline) :]
 
     def give_up_after(self, seconds: float) -> None:
         # OpenSSL would begin again what the system gave up.
-        self._patience = seconds
+        self._call_timeout = seconds
 
 
 def server_context(

@@ -23,9 +23,9 @@ from ggrpc.errors import (
 )
 
 # One call moves at most this much: some systems refuse more, or cut it at 2 GiB.
-MOST_AT_ONCE = 1 << 30
+MAX_AT_ONCE = 1 << 30
 BACKLOG = 4096  # a burst of clients waits, instead of trying again after a second
-AWAKE = 50e-6  # seconds; about what two processors take to wake each other
+SPIN_SECONDS = 50e-6  # seconds; about what two processors take to wake each other
 
 # A machine that lost its power sends nothing more, not even a reset: its connection is
 # given up when that many questions, so many seconds apart, went without an answer.
@@ -46,7 +46,7 @@ class Stream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._timeout = sock.gettimeout()
-        self._patience: float | None = None  # seconds for a call without a deadline
+        self._call_timeout: float | None = None  # seconds for a call without a deadline
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -78,8 +78,8 @@ class Stream:
             ConnectionLost: the connection was reset.
             TransportTimeout: nothing came in time.
         """
-        if len(view) > MOST_AT_ONCE:
-            view = view[:MOST_AT_ONCE]
+        if len(view) > MAX_AT_ONCE:
+            view = view[:MAX_AT_ONCE]
         return self._call(self._socket.recv_into, view, deadline)
 
     def give_up_after(self, seconds: float) -> None:
@@ -96,7 +96,7 @@ class Stream:
 
         To be woken takes a thread longer than a client to ask its next question.
         """
-        end = time.perf_counter() + AWAKE
+        end = time.perf_counter() + SPIN_SECONDS
         while time.perf_counter() < end:
             try:
                 return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
@@ -161,7 +161,7 @@ class Stream:
 
     def _call(self, call: Callable[[T], int], argument: T, deadline: Deadline) -> int:
         try:
-            left = deadline.left() or self._patience
+            left = deadline.left() or self._call_timeout
             if left != self._timeout:  # each change is a call of the system
                 self._socket.settimeout(left)
                 self._timeout = left
@@ -200,7 +200,7 @@ def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
 
 def _at_once(pieces: Pieces) -> Pieces:
     """As much from the front of `pieces` as one call may move."""
-    room = MOST_AT_ONCE
+    room = MAX_AT_ONCE
     for at, piece in enumerate(pieces):
         if len(piece) > room:
             return [*pieces[:at], memoryview(piece)[:room]]

@@ -19,7 +19,7 @@ HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
 BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
 
 
-class Weights(str, Enum):
+class WeightRecording(str, Enum):
     """What is kept of the weights that a client sets."""
 
     FULL = "full"
@@ -27,7 +27,7 @@ class Weights(str, Enum):
     NONE = "none"
 
 
-class Splitter:
+class MessageFramer:
     """One direction of one connection.
 
     Args:
@@ -111,11 +111,11 @@ class Splitter:
         return data[len(here) :]
 
 
-class Watcher:
+class ConnectionTap:
     """Both directions of one connection.
 
-    Weights are what a client sets before its first graph in buffers that it had before
-    it took others: llama.cpp loads the model, then takes memory to compute in.
+    Weights are what a client sets before its first graph, in the buffers that it
+    allocated first: llama.cpp loads the model, then allocates memory to compute in.
 
     Args:
         journal: where it is written.
@@ -132,7 +132,7 @@ class Watcher:
         self,
         journal: JournalWriter,
         connection: int,
-        weights: Weights,
+        weights: WeightRecording,
         computed: Callable[[], None],
     ) -> None:
         self._weights = weights
@@ -142,9 +142,9 @@ class Watcher:
         self._loaded: set[int] = set()  # the buffers with weights
         self._greeted = False
         self._dialect: Dialect | None = None
-        hashes = weights is Weights.HASH
-        self.requests = Splitter(journal, connection, False, self._request, hashes)
-        self.replies = Splitter(journal, connection, True, self._reply)
+        hashes = weights is WeightRecording.HASH
+        self.requests = MessageFramer(journal, connection, False, self._request, hashes)
+        self.replies = MessageFramer(journal, connection, True, self._reply)
 
     def _request(self, command: int, data: memoryview) -> int | None:
         if command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
@@ -158,7 +158,7 @@ class Watcher:
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
-        if self._weights is Weights.FULL or len(data) < BEGINNING:
+        if self._weights is WeightRecording.FULL or len(data) < BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]
         if self._loads:

@@ -12,12 +12,12 @@ from threading import Lock, Timer
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.engine.net.proxy import Relay
+from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.pump import Watch, pump
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.recording.chunks import ChunkWriter
-from ggrpc.engine.recording.framing import Watcher, Weights
+from ggrpc.engine.recording.framing import ConnectionTap, WeightRecording
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.errors import RecordingError
 
@@ -44,7 +44,7 @@ class RecorderSettings:
     server: Endpoint
     path: Path
     force: bool = False
-    weights: Weights = Weights.FULL
+    weights: WeightRecording = WeightRecording.FULL
     graphs: int | None = None
     seconds: float | None = None
 
@@ -68,7 +68,7 @@ class Recorder:
     def __init__(self, settings: RecorderSettings) -> None:
         self._settings = settings
         server = settings.server
-        self._relay = Relay(
+        self._proxy = Proxy(
             settings.listen,
             server,
             lambda: connect_stream(server, Deadline(CONNECTING)),
@@ -78,7 +78,7 @@ class Recorder:
         try:
             self._chunks = ChunkWriter(settings.path, settings.force)
         except BaseException:
-            self._relay.close()
+            self._proxy.close()
             raise
         self._journal = JournalWriter(self._chunks)
         self._numbers = count(1)
@@ -90,7 +90,7 @@ class Recorder:
     @property
     def endpoints(self) -> list[Endpoint]:
         """The addresses that it listens on."""
-        return self._relay.endpoints
+        return self._proxy.endpoints
 
     def run(self) -> None:
         """Pass on and record until `stop` is called, or a limit ends it.
@@ -103,7 +103,7 @@ class Recorder:
         if self._settings.seconds is not None:
             timer.start()
         try:
-            self._relay.run()
+            self._proxy.run()
         finally:
             timer.cancel()
             self._finish()
@@ -112,11 +112,13 @@ class Recorder:
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
-        self._relay.stop()
+        self._proxy.stop()
 
     def _carry(self, client: Stream, server: Stream) -> None:
         number = next(self._numbers)
-        watcher = Watcher(self._journal, number, self._settings.weights, self._computed)
+        watcher = ConnectionTap(
+            self._journal, number, self._settings.weights, self._computed
+        )
         ended_by: list[bool] = []  # whether by the server, the first first
 
         def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
@@ -163,7 +165,7 @@ class Recorder:
 
     def _ended(self) -> None:
         """A connection, or the recording, is over: where all is, stop."""
-        if not self._writes and not self._relay.connections:
+        if not self._writes and not self._proxy.connections:
             self.stop()
 
     def _end(self) -> None:

@@ -16,9 +16,9 @@ from ggrpc.engine.recording.comparison import compare
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.journal import Closed, Journal
 from ggrpc.engine.recording.results import Compared, Computed, Dropped, Filled
-from ggrpc.engine.recording.sessions import Session, write
-from ggrpc.engine.recording.snapshot import Ready
-from ggrpc.engine.recording.substitute_weights import Model, noise
+from ggrpc.engine.recording.sessions import ReplaySession, write
+from ggrpc.engine.recording.snapshot import RepeatableGraph
+from ggrpc.engine.recording.substitute_weights import GgufWeights, random_weights
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.errors import RecordingError
@@ -37,7 +37,7 @@ class ReplaySettings:
 
     tolerance: float = 1e-3
     repeat: int = 1
-    model: Model | None = None
+    model: GgufWeights | None = None
 
 
 class Replayer:
@@ -56,7 +56,7 @@ class Replayer:
     def __init__(self, devices: Sequence[Device], settings: ReplaySettings) -> None:
         self._devices = devices
         self._settings = settings
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, ReplaySession] = {}
         self._graph = 0
         self._told: dict[int, tuple[Computed, int]] = {}  # graphs without an answer
         self._asked: dict[int, Exchange] = {}  # the last of each connection
@@ -93,7 +93,7 @@ class Replayer:
         if act is None or not (exchange.answered or command in _RUN):
             return None
         if connection not in self._sessions:
-            self._sessions[connection] = Session(exchange.dialect)
+            self._sessions[connection] = ReplaySession(exchange.dialect)
         return act(self, self._sessions[connection], exchange, exchange.request)
 
     def _close(self, closed: Closed) -> None:
@@ -109,23 +109,25 @@ class Replayer:
     def _device(self, number: int) -> Device:
         return self._devices[number if number < len(self._devices) else 0]
 
-    def _alloc(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _alloc(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         reply: m.Allocated = exchange.reply
         if reply.remote_ptr:
             device = self._device(request.device)
             session.allocate(device, reply.remote_ptr, reply.remote_size)
 
-    def _base(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _base(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         session.based(request.remote_ptr, exchange.reply.base_ptr)
 
-    def _release(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _release(
+        self, session: ReplaySession, exchange: Exchange, request: Any
+    ) -> None:
         session.release(request.remote_ptr)
 
-    def _clear(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _clear(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         buffer = session.buffer(request.remote_ptr)
         buffer.fill(0, buffer.size, request.value)
 
-    def _set(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _set(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         message = exchange.message
         layout = exchange.dialect.requests[request.command]
         size = message.size - layout.size
@@ -137,7 +139,9 @@ class Replayer:
             hash = message.omitted.hash
             self._fill(buffer, at, request.tensor, request.offset, size, hash)
 
-    def _set_hash(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _set_hash(
+        self, session: ReplaySession, exchange: Exchange, request: Any
+    ) -> None:
         if exchange.reply.result:  # the server had the bytes, nobody saw them
             size = request.tensor.nbytes - request.offset
             buffer, at = session.place(request.tensor, request.offset, size)
@@ -156,23 +160,25 @@ class Replayer:
         found = model.bytes_of(tensor, offset, size, hash) if model else None
         if found is None:
             self.filled.noise += 1
-            write(buffer, at, iter([noise(tensor, size)]))
+            write(buffer, at, iter([random_weights(tensor, size)]))
         else:
             self.filled.model += 1
             write(buffer, at, iter([found]))
 
-    def _memset(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _memset(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         size = request.size
         buffer, at = session.place(request.tensor, request.offset, size)
         buffer.fill(at, size, request.value)
 
-    def _copy(self, session: Session, exchange: Exchange, request: Any) -> None:
+    def _copy(self, session: ReplaySession, exchange: Exchange, request: Any) -> None:
         size = request.src.nbytes
         source, start = session.place(request.src, 0, size)
         target, at = session.place(request.dst, 0, size)
         target.copy(at, source, start, size)
 
-    def _get(self, session: Session, exchange: Exchange, request: Any) -> Compared:
+    def _get(
+        self, session: ReplaySession, exchange: Exchange, request: Any
+    ) -> Compared:
         buffer, at = session.place(request.tensor, request.offset, request.size)
         with buffer.read(at, request.size) as view:
             ours = bytes(view)
@@ -187,18 +193,22 @@ class Replayer:
         difference = compare(tensor, ours, theirs, self._settings.tolerance)
         return Compared(self._graph, tensor, request.offset, request.size, difference)
 
-    def _compute(self, session: Session, exchange: Exchange, request: Any) -> Computed:
+    def _compute(
+        self, session: ReplaySession, exchange: Exchange, request: Any
+    ) -> Computed:
         device = self._device(request.device)
         program = session.program(device, request.device, request.graph)
         return self._run(program, request.device, exchange)
 
     def _recompute(
-        self, session: Session, exchange: Exchange, request: Any
+        self, session: ReplaySession, exchange: Exchange, request: Any
     ) -> Computed:
         program = session.last(self._device(request.device), request.device)
         return self._run(program, request.device, exchange)
 
-    def _run(self, program: Ready, number: int, exchange: Exchange) -> Computed:
+    def _run(
+        self, program: RepeatableGraph, number: int, exchange: Exchange
+    ) -> Computed:
         self._graph += 1
         repeats = self._settings.repeat - 1
         put_back = program.keep() if repeats else lambda: None
@@ -212,7 +222,7 @@ class Replayer:
             self._told[exchange.connection] = computed, exchange.message.time
         return computed
 
-    def _timed(self, program: Ready, number: int) -> float:
+    def _timed(self, program: RepeatableGraph, number: int) -> float:
         start = time.perf_counter()
         program.run()
         self._device(number).synchronize()
@@ -221,7 +231,7 @@ class Replayer:
 
 _RUN = Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE  # even if never answered
 
-Act = Callable[[Replayer, Session, Exchange, Any], "Computed | Compared | None"]
+Act = Callable[[Replayer, ReplaySession, Exchange, Any], "Computed | Compared | None"]
 
 _ACTS: Mapping[int, Act] = {
     Command.ALLOC_BUFFER: Replayer._alloc,

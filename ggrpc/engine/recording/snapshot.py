@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from ggrpc.devices.device import Buffer, Placed, Program, go_on
+from ggrpc.devices.device import Buffer, Placed, Program, no_checkpoint
 from ggrpc.graph import Graph
 from ggrpc.ops import contract_of
 
 
-class Ready(Program):
+class RepeatableGraph(Program):
     """A program, and the graph that it came from.
 
     Args:
@@ -32,8 +32,8 @@ class Ready(Program):
         self._program = program
         self._placed = placed
 
-    def run(self, pause: Callable[[], None] = go_on) -> None:
-        self._program.run(pause)
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        self._program.run(checkpoint)
 
     def keep(self) -> Callable[[], None]:
         """Keep what a run destroys of what it reads; gives what puts it back."""
@@ -56,7 +56,7 @@ class Ready(Program):
                 start - self._placed[handle].base,
                 end - start,
             )
-            for handle, start, end in lost(self.graph)
+            for handle, start, end in clobbered(self.graph)
         ]
 
 
@@ -66,7 +66,7 @@ def _bytes(buffer: Buffer, at: int, size: int) -> memoryview:
     return view
 
 
-class Lost(NamedTuple):
+class Clobbered(NamedTuple):
     """Bytes that a graph reads and then overwrites.
 
     Attributes:
@@ -80,7 +80,7 @@ class Lost(NamedTuple):
     end: int
 
 
-def lost(graph: Graph) -> Iterator[Lost]:
+def clobbered(graph: Graph) -> Iterator[Clobbered]:
     """What a second run of a graph would not find as the first one did.
 
     That is inputs whose memory is used again for results, as llama.cpp's allocator
@@ -101,7 +101,7 @@ def lost(graph: Graph) -> Iterator[Lost]:
     for handle, spans in read.items():
         for start, end in spans:
             for piece in written[handle].inside(start, end):
-                yield Lost(handle, *piece)
+                yield Clobbered(handle, *piece)
 
 
 class Spans:

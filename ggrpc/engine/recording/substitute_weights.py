@@ -14,7 +14,7 @@ from ggrpc.formats.codecs import CODECS, DTYPES
 from ggrpc.tensor import Tensor
 
 
-class Model:
+class GgufWeights:
     """The tensors of a GGUF.
 
     Args:
@@ -49,7 +49,7 @@ class Model:
         return None if hash and fnv1a(view) != hash else view
 
 
-def noise(tensor: Tensor, size: int) -> bytes:
+def random_weights(tensor: Tensor, size: int) -> bytes:
     """Made-up contents: normal numbers of a weight's usual size, the same every time.
 
     Args:

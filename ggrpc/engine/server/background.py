@@ -17,7 +17,7 @@ from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import BindError
 
 
-class RunningServer:
+class BackgroundServer:
     """A server at work; a context manager that stops it.
 
     Args:
@@ -38,7 +38,7 @@ class RunningServer:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> RunningServer:
+    def __enter__(self) -> BackgroundServer:
         return self
 
     def __exit__(
@@ -63,7 +63,7 @@ def start_server(
     devices: str | Sequence[Device] = "cpu",
     n_threads: int | None = None,
     cache_dir: str | Path | None = None,
-) -> RunningServer:
+) -> BackgroundServer:
     """Serve devices of this machine, as `ggrpc serve` does.
 
     Args:
@@ -86,7 +86,7 @@ def start_server(
         hashing = Hashing(lambda: devices)
         cache = TensorCache(Path(cache_dir), hashing=hashing)
     try:
-        return RunningServer(ServerSettings(where, devices, cache=cache))
+        return BackgroundServer(ServerSettings(where, devices, cache=cache))
     except BindError:
         if cache:
             cache.close()

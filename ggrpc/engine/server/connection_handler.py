@@ -12,10 +12,10 @@ from functools import partial
 from ggrpc.devices.profile import Profile
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.server.quotas import Allowance
+from ggrpc.engine.server.quotas import ClientQuota
 from ggrpc.engine.server.session import Session
 from ggrpc.engine.server.settings import ServerSettings
-from ggrpc.engine.server.timeouts import Patience
+from ggrpc.engine.server.timeouts import TimedStream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
@@ -25,26 +25,26 @@ from ggrpc.units import format_size
 log = logging.getLogger(__name__)
 
 
-class Conversation:
+class ConnectionHandler:
     """What is said on one connection.
 
     Args:
         stream: the connection.
         settings: the server's.
-        allowance: what its client may have.
+        quota: what its client may have.
 
     Attributes:
         heard_at: when the last request came, on the monotonic clock.
     """
 
     def __init__(
-        self, stream: Stream, settings: ServerSettings, allowance: Allowance
+        self, stream: Stream, settings: ServerSettings, quota: ClientQuota
     ) -> None:
         self._stream = stream
         self._settings = settings
-        self._allowance = allowance
-        self._patience = Patience(stream, settings.limits)
-        offer = partial(settings.offers.offer, stream.endpoint.host)
+        self._quota = quota
+        self._timed_stream = TimedStream(stream, settings.limits)
+        offer = partial(settings.negotiator.offer, stream.endpoint.host)
         self._connection = ServerConnection(offer, settings.limits.message)
         self._session: Session | None = None
         self._dialect: Dialect | None = None
@@ -82,29 +82,29 @@ class Conversation:
         """Fill `view` with the data that follows the request."""
         done = self._connection.take(view)
         if done < len(view):
-            self._patience.receive_exactly(view[done:])
+            self._timed_stream.receive_exactly(view[done:])
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send a reply, where the dialect has one."""
         pieces = self._connection.reply(request, reply)
         if pieces:
-            self._patience.send(pieces)
+            self._timed_stream.send(pieces)
 
     def _serve(self) -> None:
-        connection, patience = self._connection, self._patience
-        patience.handshake()
+        connection, timed_stream = self._connection, self._timed_stream
+        timed_stream.handshake()
         while True:
             request = connection.next_request()
             if request is None:
                 self._request = None
-                self._allowance.messages.resize(connection.room)
+                self._quota.messages.resize(connection.room)
                 begun = not connection.is_empty
-                count = patience.receive(connection.space(), begun)
+                count = timed_stream.receive(connection.space(), begun)
                 if not count:
                     return
                 connection.filled(count)
                 continue
-            patience.request_is_whole()
+            timed_stream.request_is_whole()
             self._request = request
             self._count += 1
             self.heard_at = time.monotonic()
@@ -116,8 +116,8 @@ class Conversation:
         if self._session is None or self._dialect is None:
             return self._greet()
         if self._count == 2:
-            offers, host = self._settings.offers, self._stream.endpoint.host
-            offers.went_on(host, self._dialect)
+            negotiator, host = self._settings.negotiator, self._stream.endpoint.host
+            negotiator.accepted(host, self._dialect)
         return self._session.handle(request, self)
 
     def _greet(self) -> m.Welcome:
@@ -130,20 +130,20 @@ class Conversation:
         if self._settings.profile:
             self._profile = Profile()
         self._session = Session(
-            self._settings.devices, tables, self._allowance, loader, self._profile
+            self._settings.devices, tables, self._quota, loader, self._profile
         )
-        self._patience.greeted()
+        self._timed_stream.greeted()
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
 
     @property
-    def _hung_up(self) -> bool:
+    def _rejected(self) -> bool:
         """Whether the client left after HELLO, with not a byte more."""
         return (
             self._count == 1 and self._connection.is_empty and not self._stream.was_shut
         )
 
     def _end(self) -> None:
-        self._allowance.messages.resize(0)
+        self._quota.messages.resize(0)
         try:
             self._close_session()
         except Exception:
@@ -152,9 +152,9 @@ class Conversation:
     def _close_session(self) -> None:
         if self._session is None or self._dialect is None:
             return
-        if self._hung_up:
-            offers, host = self._settings.offers, self._stream.endpoint.host
-            offers.hung_up(host, self._dialect)
+        if self._rejected:
+            negotiator, host = self._settings.negotiator, self._stream.endpoint.host
+            negotiator.rejected(host, self._dialect)
         left = format_size(self._session.close())
         # llama.cpp connects several times just to ask something: not worth a line.
         level = logging.INFO if self._session.used else logging.DEBUG

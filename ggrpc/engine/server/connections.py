@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from threading import Lock, Thread
 
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.server.connection_handler import Conversation
+from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import RefusedError
 
@@ -23,20 +23,20 @@ NETWORK = 64
 
 
 @dataclass(eq=False)
-class Guest:
+class OpenConnection:
     """One connection, and the thread that serves it.
 
     Attributes:
         stream: the connection.
-        conversation: what is said there.
+        handler: what is said there.
         thread: serves it.
-        leaves: whether it was told to.
+        evicted: whether it was told to.
     """
 
     stream: Stream
-    conversation: Conversation
+    handler: ConnectionHandler
     thread: Thread = field(init=False)
-    leaves: bool = False
+    evicted: bool = False
 
     @property
     def network(self) -> str:
@@ -44,7 +44,7 @@ class Guest:
         return network_of(self.stream.endpoint.host)
 
 
-class Guests:
+class ConnectionTable:
     """Those who are connected; its methods are thread-safe.
 
     Args:
@@ -54,10 +54,10 @@ class Guests:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = Lock()  # guards the two below
-        self._present: set[Guest] = set()
+        self._present: set[OpenConnection] = set()
         self._by_network: Counter[str] = Counter()
 
-    def add(self, guest: Guest) -> Guest | None:
+    def add(self, connection: OpenConnection) -> OpenConnection | None:
         """Let one in.
 
         Returns:
@@ -66,52 +66,54 @@ class Guests:
         Raises:
             RefusedError: there are too many, and none can.
         """
-        limits, network = self._limits, guest.network
+        limits, network = self._limits, connection.network
         with self._lock:
-            leaving = None
+            evicted = None
             if self._by_network[network] >= limits.clients_per_address:
                 theirs = (g for g in self._present if g.network == network)
-                leaving = self._make_way(theirs, "--max-clients-per-address")
+                evicted = self._evict(theirs, "--max-clients-per-address")
             elif self._by_network.total() >= limits.clients:
-                leaving = self._make_way(self._present, "--max-clients")
-            self._present.add(guest)
+                evicted = self._evict(self._present, "--max-clients")
+            self._present.add(connection)
             self._by_network[network] += 1
-            return leaving
+            return evicted
 
-    def make_room(self) -> Guest | None:
+    def evict_idle(self) -> OpenConnection | None:
         """Let one go that can, whoever it is; None where none can."""
         with self._lock:
             try:
-                return self._make_way(self._present, "")
+                return self._evict(self._present, "")
             except RefusedError:
                 return None
 
-    def remove(self, guest: Guest) -> None:
+    def remove(self, connection: OpenConnection) -> None:
         """One has gone."""
         with self._lock:
-            self._present.remove(guest)
-            if not guest.leaves:
-                self._count_out(guest)
+            self._present.remove(connection)
+            if not connection.evicted:
+                self._count_out(connection)
 
-    def all(self) -> list[Guest]:
+    def all(self) -> list[OpenConnection]:
         """Those who are here."""
         with self._lock:
             return list(self._present)
 
-    def _make_way(self, guests: Iterable[Guest], flag: str) -> Guest:
-        free = [g for g in guests if not (g.leaves or g.conversation.holds_memory)]
+    def _evict(
+        self, connections: Iterable[OpenConnection], flag: str
+    ) -> OpenConnection:
+        free = [g for g in connections if not (g.evicted or g.handler.holds_memory)]
         if not free:
             raise RefusedError(f"there are as many clients as {flag} allows")
-        silent = min(free, key=lambda guest: guest.conversation.heard_at)
-        silent.leaves = True
+        silent = min(free, key=lambda connection: connection.handler.heard_at)
+        silent.evicted = True
         self._count_out(silent)
         silent.stream.shut()
         return silent
 
-    def _count_out(self, guest: Guest) -> None:
-        self._by_network[guest.network] -= 1
-        if not self._by_network[guest.network]:
-            del self._by_network[guest.network]
+    def _count_out(self, connection: OpenConnection) -> None:
+        self._by_network[connection.network] -= 1
+        if not self._by_network[connection.network]:
+            del self._by_network[connection.network]
 
 
 def network_of(host: str) -> str:

@@ -1,4 +1,4 @@
-"""Lets the sessions that want a device have it in turns.
+"""A fair, time-sliced semaphore: the sessions that want a device take turns.
 
 A few compute at the same time, as the system shares the processor out among them. Where
 more want to, whoever waits longest is next, and a graph that takes long makes room
@@ -15,35 +15,35 @@ from ggrpc.errors import Cancelled
 
 # Sessions that compute at the same time. Two or three fill each other's gaps, and with
 # hundreds a new client's HELLO would wait for Python's lock behind all of them.
-SEATS = 4
+SLOTS = 4
 # Seconds that one may stay while others wait: long beside a switch of threads, which
 # empties the processor's caches, and short beside what a user notices.
-LONGEST = 0.05
+SLICE_SECONDS = 0.05
 
 
-class Turns:
-    """The turns on one device.
+class FairSemaphore:
+    """The sessions that compute on one device at the same time.
 
     Args:
-        seats: how many may have it at the same time.
+        slots: how many may have it at the same time.
     """
 
-    def __init__(self, seats: int = SEATS) -> None:
+    def __init__(self, slots: int = SLOTS) -> None:
         self._lock = Lock()  # guards the two below
-        self._free = seats
+        self._free = slots
         self._waiting: deque[Lock] = deque()
         self.stopped = False
 
     @property
-    def awaited(self) -> int:
+    def waiting(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
     def stop(self) -> None:
-        """Make every graph give up at its next pause."""
+        """Make every graph give up at its next checkpoint."""
         self.stopped = True
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Wait for a seat."""
         with self._lock:
             if self._free:
@@ -54,7 +54,7 @@ class Turns:
             self._waiting.append(mine)
         mine.acquire()
 
-    def pass_on(self) -> None:
+    def release(self) -> None:
         """Give the seat to whoever waits longest."""
         with self._lock:
             if self._waiting:
@@ -63,37 +63,37 @@ class Turns:
                 self._free += 1
 
 
-class Turn:
+class Slice:
     """One session's turn: it has the device inside this context.
 
     Args:
-        turns: those on the device.
+        semaphore: those on the device.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, semaphore: FairSemaphore) -> None:
+        self._semaphore = semaphore
         self._until = 0.0
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> Slice:
         self._begin()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._turns.pass_on()
+        self._semaphore.release()
 
-    def pause(self) -> None:
+    def checkpoint(self) -> None:
         """Let another go first, if one waits and this has been long enough.
 
         Raises:
             Cancelled: the server has no time left for this graph.
         """
-        turns = self._turns
-        if turns.stopped:
+        semaphore = self._semaphore
+        if semaphore.stopped:
             raise Cancelled("the server stops: the graph was given up")
-        if turns.awaited and time.monotonic() > self._until:
-            turns.pass_on()
+        if semaphore.waiting and time.monotonic() > self._until:
+            semaphore.release()
             self._begin()
 
     def _begin(self) -> None:
-        self._turns.take()
-        self._until = time.monotonic() + LONGEST
+        self._semaphore.acquire()
+        self._until = time.monotonic() + SLICE_SECONDS

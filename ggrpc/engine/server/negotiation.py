@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 # come early. A client goes on with a server of its own major version and no higher
 # minor one, although a lower one may serve it wrongly: so 3.6 comes before 3.5, and
 # that before 3.0. For one of 5.1, 5.0 is as good as its own.
-LADDER = (
+FALLBACK_ORDER = (
     *(V7_0_0, V5_0_0, V4_0_3, V6_0_0),
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
-MOST_HOSTS = 1000
+MAX_HOSTS = 1000
 
 
-class Offers(Protocol):
+class Negotiator(Protocol):
     """Decides what a client is offered; its methods are thread-safe."""
 
     def offer(self, host: str, hello_size: int) -> Dialect:
@@ -54,14 +54,14 @@ class Offers(Protocol):
             RemoteProtocolError: nothing suits it.
         """
 
-    def went_on(self, host: str, dialect: Dialect) -> None:
+    def accepted(self, host: str, dialect: Dialect) -> None:
         """A client sent something after this answer."""
 
-    def hung_up(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect) -> None:
         """A client left right after this answer."""
 
 
-class FixedOffers:
+class FixedNegotiator:
     """The same for everybody.
 
     Args:
@@ -77,16 +77,16 @@ class FixedOffers:
     def offer(self, host: str, hello_size: int) -> Dialect:
         return _first_of(self._dialects, hello_size)
 
-    def went_on(self, host: str, dialect: Dialect) -> None:
+    def accepted(self, host: str, dialect: Dialect) -> None:
         """Nothing to learn from that."""
 
-    def hung_up(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect) -> None:
         log.info(
             "%s hung up on protocol %s, which --protocol fixes", host, dialect.version
         )
 
 
-class LearnedOffers:
+class AdaptiveNegotiator:
     """The newest at first, and then what a client was seen to go on with.
 
     Args:
@@ -103,39 +103,39 @@ class LearnedOffers:
         self._refused: dict[str, set[Dialect]] = {}
 
     def __str__(self) -> str:
-        versions = [dialect.version for dialect in LADDER]
+        versions = [dialect.version for dialect in FALLBACK_ORDER]
         return f"{min(versions)} to {max(versions)}"
 
     def offer(self, host: str, hello_size: int) -> Dialect:
         with self._lock:
             refused = self._refused.get(host, set())
-            ladder = [*self._accepted.get(host, ()), *LADDER]
-            untried = [dialect for dialect in ladder if dialect not in refused]
+            order = [*self._accepted.get(host, ()), *FALLBACK_ORDER]
+            untried = [dialect for dialect in order if dialect not in refused]
             if not any(d.hello_size == hello_size for d in untried):
                 # It hung up on all of them: for another reason, so begin again.
                 refused -= {d for d in refused if d.hello_size == hello_size}
-                untried = ladder
+                untried = order
         return _first_of(untried, hello_size)
 
-    def went_on(self, host: str, dialect: Dialect) -> None:
+    def accepted(self, host: str, dialect: Dialect) -> None:
         with self._lock:
             self._refused.pop(host, None)
             known = self._accepted.get(host, [])
-            best = _first_of([*known, *LADDER], dialect.hello_size)
+            best = _first_of([*known, *FALLBACK_ORDER], dialect.hello_size)
             if dialect is best:
                 return
             self._accepted.pop(host, None)
             self._accepted[host] = [dialect, *(d for d in known if d is not dialect)]
-            if len(self._accepted) > MOST_HOSTS:
+            if len(self._accepted) > MAX_HOSTS:
                 del self._accepted[next(iter(self._accepted))]
             log.info("%s goes on with protocol %s: remembered", host, dialect.version)
         if self._state:
             with self._writing:
                 _write(self._state, self._snapshot())
 
-    def hung_up(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect) -> None:
         with self._lock:
-            if len(self._refused) > MOST_HOSTS:
+            if len(self._refused) > MAX_HOSTS:
                 self._refused.clear()
             self._refused.setdefault(host, set()).add(dialect)
         log.info(

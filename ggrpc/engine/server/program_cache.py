@@ -9,9 +9,9 @@ from ggrpc.devices.device import Device, Program
 
 # A model has a graph for each batch size and each step of the cache's length; what a
 # client alternates between is a handful for each part of a split.
-MOST_KEPT = 64
+MAX_KEPT = 64
 # A program takes several times the bytes of its graph; a large model's graph has 2 MiB.
-MOST_BYTES = 32 << 20
+MAX_BYTES = 32 << 20
 
 
 class ProgramCache:
@@ -45,7 +45,7 @@ class ProgramCache:
     def _make_room(self, size: int) -> None:
         """Drop those that were not used for longest."""
         while self._kept and (
-            len(self._kept) >= MOST_KEPT or self._bytes + size > MOST_BYTES
+            len(self._kept) >= MAX_KEPT or self._bytes + size > MAX_BYTES
         ):
             (_, dropped), _ = self._kept.popitem(last=False)
             self._bytes -= len(dropped)

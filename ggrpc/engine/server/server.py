@@ -12,12 +12,12 @@ from threading import Thread
 from types import TracebackType
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.listener import Acceptor
+from ggrpc.engine.net.listener import Listener
 from ggrpc.engine.net.tls import TlsStream
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.server.connection_handler import Conversation
-from ggrpc.engine.server.connections import Guest, Guests
-from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.connection_handler import ConnectionHandler
+from ggrpc.engine.server.connections import ConnectionTable, OpenConnection
+from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import RefusedError
 
@@ -38,16 +38,16 @@ class Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._allowances = Allowances(settings.limits, settings.devices)
-        self._guests = Guests(settings.limits)
-        self._acceptor = Acceptor(
-            settings.endpoint, self._make_stream, self._guests.make_room
+        self._quotas = ServerQuota(settings.limits, settings.devices)
+        self._connections = ConnectionTable(settings.limits)
+        self._listener = Listener(
+            settings.endpoint, self._make_stream, self._connections.evict_idle
         )
 
     @property
     def endpoints(self) -> list[Endpoint]:
         """The addresses that it listens on."""
-        return self._acceptor.endpoints
+        return self._listener.endpoints
 
     def __enter__(self) -> Server:
         return self
@@ -63,17 +63,17 @@ class Server:
 
     def run(self) -> None:
         """Accept clients until `stop` is called; then end their sessions."""
-        self._acceptor.run(self._receive)
+        self._listener.run(self._receive)
         self._close()
 
     def stop(self) -> None:
         """Make `run` return; from any thread, or a signal's handler."""
-        self._acceptor.stop()
+        self._listener.stop()
 
     @property
     def unfinished(self) -> int:
         """How many sessions have not ended, once `run` has returned."""
-        return len(self._guests.all())
+        return len(self._connections.all())
 
     def _receive(self, stream: Stream) -> None:
         if self._settings.allowed.admits(stream.endpoint.host):
@@ -87,54 +87,54 @@ class Server:
         return TlsStream(sock, endpoint, context) if context else Stream(sock, endpoint)
 
     def _welcome(self, stream: Stream) -> None:
-        conversation = Conversation(stream, self._settings, self._allowances.one())
-        guest = Guest(stream, conversation)
-        guest.thread = Thread(
-            target=self._serve, args=(guest,), name=str(stream.endpoint)
+        handler = ConnectionHandler(stream, self._settings, self._quotas.one())
+        connection = OpenConnection(stream, handler)
+        connection.thread = Thread(
+            target=self._serve, args=(connection,), name=str(stream.endpoint)
         )
         try:
-            leaving = self._guests.add(guest)
+            evicted = self._connections.add(connection)
         except RefusedError as error:
             stream.close()
             _tell(stream, f"refused: {error}")
             return
-        if leaving:
-            _tell(leaving.stream, f"makes way for {stream.endpoint}, having no buffers")
+        if evicted:
+            _tell(evicted.stream, f"makes way for {stream.endpoint}, having no buffers")
         try:
-            guest.thread.start()
+            connection.thread.start()
         except RuntimeError as error:
-            self._forget(guest)
-            self._guests.make_room()  # for the next one
+            self._forget(connection)
+            self._connections.evict_idle()  # for the next one
             _tell(stream, f"no thread to serve it: {error}")
 
-    def _serve(self, guest: Guest) -> None:
+    def _serve(self, connection: OpenConnection) -> None:
         try:
-            guest.conversation.run()
+            connection.handler.run()
         finally:
-            self._forget(guest)
+            self._forget(connection)
 
-    def _forget(self, guest: Guest) -> None:
-        guest.stream.close()
-        self._guests.remove(guest)
+    def _forget(self, connection: OpenConnection) -> None:
+        connection.stream.close()
+        self._connections.remove(connection)
 
     def _close(self) -> None:
         """Let no one in any more, and end the sessions that there are."""
-        self._acceptor.close()
-        for guest in self._guests.all():
-            guest.stream.end_input()
+        self._listener.close()
+        for connection in self._connections.all():
+            connection.stream.end_input()
         self._wait(self._settings.grace)
         if self.unfinished:
             log.warning("%d sessions are cut off (--grace)", self.unfinished)
-            self._allowances.stop()
-            for guest in self._guests.all():
-                guest.stream.shut()
+            self._quotas.stop()
+            for connection in self._connections.all():
+                connection.stream.shut()
             self._wait(AFTER_GRACE)
 
     def _wait(self, seconds: float) -> None:
         """Wait for the sessions to end, at most so long."""
         end = time.monotonic() + seconds
-        for guest in self._guests.all():
-            guest.thread.join(max(0.0, end - time.monotonic()))
+        for connection in self._connections.all():
+            connection.thread.join(max(0.0, end - time.monotonic()))
 
 
 def _tell(stream: Stream, what: str) -> None:

@@ -15,10 +15,10 @@ from ggrpc.devices.device import Device, Program
 from ggrpc.devices.profile import Profile
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.server.address_space import AddressSpace
-from ggrpc.engine.server.fair_share import Turn
+from ggrpc.engine.server.fair_share import Slice
 from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.server.program_cache import ProgramCache
-from ggrpc.engine.server.quotas import Allowance
+from ggrpc.engine.server.quotas import ClientQuota
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.graphs import count_nodes
 from ggrpc.engine.wire.op_tables import OpTable
@@ -46,7 +46,7 @@ class Session:
     Args:
         devices: what is served, in the order of their numbers.
         tables: the op tables that the client may use, the likeliest first.
-        allowance: what the client may have.
+        quota: what the client may have.
         loader: the client's way into the server's cache; None where there is none.
         profile: where to note what takes time; None not to.
     """
@@ -55,12 +55,12 @@ class Session:
         self,
         devices: Sequence[Device],
         tables: Sequence[OpTable],
-        allowance: Allowance,
+        quota: ClientQuota,
         loader: Loader | None = None,
         profile: Profile | None = None,
     ) -> None:
         self._devices = devices
-        self._allowance = allowance
+        self._quota = quota
         self._loader = loader or Loader()
         self._profile = profile
         self._graphs = GraphReader(tables)
@@ -96,7 +96,7 @@ class Session:
             The bytes of buffers that the client had not freed.
         """
         self._forget_graphs()
-        self._allowance.budget.give_all()
+        self._quota.memory.give_all()
         return self._space.clear()
 
     def _device(self, number: int) -> Device:
@@ -123,13 +123,13 @@ class Session:
         self, request: m.GetDeviceMemory, link: DataLink
     ) -> m.DeviceMemory:
         memory = self._device(request.device).memory()
-        memory = self._allowance.budget.within(memory)
+        memory = self._quota.memory.within(memory)
         return m.DeviceMemory(free=memory.free, total=memory.total)
 
     def _alloc_buffer(self, request: m.AllocBuffer, link: DataLink) -> m.Allocated:
         device = self._device(request.device)
         try:
-            with self._allowance.budget.taking(request.size):
+            with self._quota.memory.taking(request.size):
                 buffer = device.allocate(request.size)
         except OutOfMemory as error:
             log.info("%s", error)
@@ -143,7 +143,7 @@ class Session:
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
         # Programs hold on to buffers; dropped first, so that the memory goes now.
         self._forget_graphs()
-        self._allowance.budget.give(self._space.remove(request.remote_ptr))
+        self._quota.memory.give(self._space.remove(request.remote_ptr))
         return DONE
 
     def _buffer_clear(self, request: m.BufferClear, link: DataLink) -> m.Done:
@@ -194,20 +194,20 @@ class Session:
         return m.Status()
 
     def _run(self, program: Program, device: Device) -> None:
-        with Turn(self._allowance.turns[device]) as turn:
+        with Slice(self._quota.turns[device]) as turn:
             if self._profile is None:
-                program.run(turn.pause)
+                program.run(turn.checkpoint)
             else:
-                program.run_timed(self._profile, turn.pause)
+                program.run_timed(self._profile, turn.checkpoint)
 
     def _compile(self, device: Device, payload: bytes) -> Program:
-        nodes, most = count_nodes(payload), self._allowance.nodes
+        nodes, most = count_nodes(payload), self._quota.nodes
         if nodes > most:
             raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
         buffers = self._space.on(device)
         regions = {handle: placed.region for handle, placed in buffers.items()}
         timed = self._profile.compile() if self._profile else nullcontext()
-        with Turn(self._allowance.compiling), timed:
+        with Slice(self._quota.compiling), timed:
             return device.compile(self._graphs.read(payload, regions), buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:

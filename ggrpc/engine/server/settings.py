@@ -11,7 +11,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server.allowlist import Allowed
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.negotiation import LearnedOffers, Offers
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator, Negotiator
 from ggrpc.engine.wire.op_tables import OpTable
 
 
@@ -22,7 +22,7 @@ class ServerSettings:
     Attributes:
         endpoint: where to listen; port 0 takes a free one.
         devices: what to serve, in the order of their numbers on the wire.
-        offers: what HELLO is answered with.
+        negotiator: what HELLO is answered with.
         op_table: how clients number ops, None to find it out by what fits.
         limits: what one client may have, and all together.
         allowed: who may connect.
@@ -34,7 +34,7 @@ class ServerSettings:
 
     endpoint: Endpoint
     devices: Sequence[Device]
-    offers: Offers = field(default_factory=LearnedOffers)
+    negotiator: Negotiator = field(default_factory=AdaptiveNegotiator)
     op_table: OpTable | None = None
     limits: Limits = field(default_factory=Limits)
     allowed: Allowed = field(default_factory=Allowed)

@@ -4,13 +4,13 @@ one, and for it to take a reply. Whoever lets it wait longer loses the connectio
 
 from __future__ import annotations
 
-from ggrpc.engine.net.deadline import Deadline, Pace
+from ggrpc.engine.net.deadline import Deadline, MinimumRate
 from ggrpc.engine.net.transport import Pieces, Stream
 from ggrpc.engine.server.limits import SLOWEST, Limits
 from ggrpc.errors import TransportTimeout
 
 
-class Patience:
+class TimedStream:
     """Receives and sends on a stream, within the limits of time.
 
     Args:
@@ -22,7 +22,9 @@ class Patience:
         self._stream = stream
         self._limits = limits
         # The time of what is under way; None between two requests.
-        self._pace: Pace | None = Pace(limits.hello_seconds, "--hello-timeout", SLOWEST)
+        self._rate: MinimumRate | None = MinimumRate(
+            limits.hello_seconds, "--hello-timeout", SLOWEST
+        )
         stream.give_up_after(limits.hello_seconds)
 
     def handshake(self) -> None:
@@ -38,7 +40,7 @@ class Patience:
 
     def request_is_whole(self) -> None:
         """What has begun is complete."""
-        self._pace = None
+        self._rate = None
 
     def receive(self, view: memoryview, begun: bool) -> int:
         """Receive what is there into `view`, waiting for at least one byte.
@@ -54,22 +56,22 @@ class Patience:
             ConnectionLost: the connection was reset.
             TransportTimeout: it took too long.
         """
-        if self._pace is None and begun:
-            self._pace = self._message_pace()
-        if self._pace is None:
+        if self._rate is None and begun:
+            self._rate = self._message_rate()
+        if self._rate is None:
             return self._receive_idly(view)
-        return self._stream.receive(view, self._pace)
+        return self._stream.receive(view, self._rate)
 
     def receive_exactly(self, view: memoryview) -> None:
         """Fill `view` with the data of a request."""
-        self._stream.receive_exactly(view, self._message_pace())
+        self._stream.receive_exactly(view, self._message_rate())
 
     def send(self, pieces: Pieces) -> None:
         """Send a reply."""
-        self._stream.send(pieces, self._message_pace())
+        self._stream.send(pieces, self._message_rate())
 
-    def _message_pace(self) -> Pace:
-        return Pace(self._limits.message_seconds, "--message-timeout", SLOWEST)
+    def _message_rate(self) -> MinimumRate:
+        return MinimumRate(self._limits.message_seconds, "--message-timeout", SLOWEST)
 
     def _receive_idly(self, view: memoryview) -> int:
         end = Deadline(self._limits.idle_seconds)

@@ -21,13 +21,13 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
 from ggrpc.tensor import Tensor
 
-LONGEST = 1 << 26  # bytes of a request or answer: a row for each tensor
-PATIENCE = 300.0  # seconds for a large tensor to be fetched and written
+MAX_MESSAGE = 1 << 26  # bytes of a request or answer: a row for each tensor
+REPLY_SECONDS = 300.0  # seconds for a large tensor to be fetched and written
 
 Row = dict[str, Any]
 
 
-class Keeper(Protocol):
+class TensorHolder(Protocol):
     """What holds tensors."""
 
     def listing(self) -> Sequence[Row]:
@@ -47,7 +47,7 @@ def row_of(name: str, tensor: Tensor) -> Row:
     }
 
 
-def meeting_place() -> Path:
+def runtime_dir() -> Path:
     """The folder of the sockets, which nobody else may enter.
 
     Raises:
@@ -65,7 +65,7 @@ def meeting_place() -> Path:
     return folder
 
 
-class Holder:
+class SharingServer:
     """Offers what a keeper has; a context manager.
 
     Args:
@@ -79,10 +79,10 @@ class Holder:
         ConfigError: the socket cannot be made.
     """
 
-    def __init__(self, endpoint: Endpoint, keeper: Keeper) -> None:
+    def __init__(self, endpoint: Endpoint, keeper: TensorHolder) -> None:
         self._endpoint = endpoint
         self._keeper = keeper
-        handle, name = tempfile.mkstemp(".sock", "", meeting_place())
+        handle, name = tempfile.mkstemp(".sock", "", runtime_dir())
         os.close(handle)
         self.path = Path(name)
         self.path.unlink()  # the name is ours, the socket takes its place
@@ -94,7 +94,7 @@ class Holder:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Holder:
+    def __enter__(self) -> SharingServer:
         return self
 
     def __exit__(
@@ -122,7 +122,7 @@ class Holder:
                 pass  # whoever asked has gone, or is none of ours: the next may be
 
     def _answer(self, connection: Connection[Any, Any]) -> None:
-        request = json.loads(connection.recv_bytes(LONGEST))
+        request = json.loads(connection.recv_bytes(MAX_MESSAGE))
         answer: Row = {"endpoint": str(self._endpoint)}
         try:
             if "save" in request:
@@ -134,7 +134,7 @@ class Holder:
         connection.send_bytes(json.dumps(answer).encode())
 
 
-class Held:
+class SharedSession:
     """A session of another process.
 
     Args:
@@ -142,7 +142,7 @@ class Held:
 
     Attributes:
         endpoint: the server that has the memory.
-        tensors: what is held, a row for each.
+        tensors: what is shared, a row for each.
 
     Raises:
         ConnectionLost: the process has gone.
@@ -170,19 +170,19 @@ class Held:
         try:
             with Client(str(self._path), "AF_UNIX") as connection:
                 connection.send_bytes(json.dumps(request).encode())
-                if not connection.poll(PATIENCE):
+                if not connection.poll(REPLY_SECONDS):
                     raise ConnectionLost(f"no answer from the holder at {self._path}")
-                answer: Row = json.loads(connection.recv_bytes(LONGEST))
+                answer: Row = json.loads(connection.recv_bytes(MAX_MESSAGE))
                 return answer
         except (OSError, EOFError) as error:
             raise ConnectionLost(f"the holder at {self._path} has gone") from error
 
 
-def held() -> Iterator[Held]:
+def shared_sessions() -> Iterator[SharedSession]:
     """What this user's processes hold; sockets that nobody listens at are removed."""
-    for path in sorted(meeting_place().glob("*.sock")):
+    for path in sorted(runtime_dir().glob("*.sock")):
         try:
-            yield Held(path)
+            yield SharedSession(path)
         except ConnectionLost as lost:
             if isinstance(lost.__cause__, ConnectionRefusedError):
                 path.unlink(missing_ok=True)

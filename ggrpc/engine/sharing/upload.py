@@ -14,7 +14,7 @@ from ggrpc.engine.sharing.session_sharing import row_of
 from ggrpc.errors import ConfigError, DeviceError
 
 
-class Pushed:
+class UploadedTensors:
     """What was pushed to one device: a `holding.Keeper`.
 
     Args:

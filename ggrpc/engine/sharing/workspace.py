@@ -17,7 +17,7 @@ from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.engine.compute.random_data import normal_bytes
 from ggrpc.engine.files.arrays import load, save
 from ggrpc.engine.inspection.graphs import graphs_in
-from ggrpc.engine.sharing.session_sharing import Holder, row_of
+from ggrpc.engine.sharing.session_sharing import SharingServer, row_of
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import pack
@@ -48,7 +48,7 @@ class Output(NamedTuple):
         return values.tolist()
 
 
-class Workbench:
+class Workspace:
     """What somebody works with in one session.
 
     Args:
@@ -71,7 +71,7 @@ class Workbench:
         self._g = GraphBuilder()
         self._leaves: dict[str, Tensor] = {}
         self._computation: Computation | None = None
-        self._holder: Holder | None = None
+        self._holder: SharingServer | None = None
 
     def use(self, number: int) -> None:
         """Have new tensors lie on a device.
@@ -257,9 +257,9 @@ class Workbench:
     def hold(self) -> None:
         """Let other processes save what there is, until `close`."""
         if self._holder is None:
-            self._holder = Holder(self.server.endpoint, self)
+            self._holder = SharingServer(self.server.endpoint, self)
 
-    def __enter__(self) -> Workbench:
+    def __enter__(self) -> Workspace:
         return self
 
     def __exit__(

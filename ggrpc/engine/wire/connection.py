@@ -25,7 +25,7 @@ from ggrpc.errors import LocalProtocolError, RemoteProtocolError
 
 REQUEST_HEAD = struct.Struct("<BQ")  # command, size
 REPLY_HEAD = struct.Struct("<Q")  # size
-LONGEST_REQUEST = 256 << 20
+MAX_REQUEST = 256 << 20
 
 
 class _Side:
@@ -89,7 +89,7 @@ class ServerConnection(_Side):
     """
 
     def __init__(
-        self, answer: Callable[[int], Dialect], longest: int = LONGEST_REQUEST
+        self, answer: Callable[[int], Dialect], longest: int = MAX_REQUEST
     ) -> None:
         super().__init__()
         self._longest = longest

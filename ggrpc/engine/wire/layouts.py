@@ -76,7 +76,7 @@ TAILS: dict[type, str] = {
 
 # A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000. Data is
 # as long as the buffer that it goes to, or comes from.
-LONGEST_TAIL = {"graph": 256 << 20, "data": 1 << 63}
+MAX_TAIL = {"graph": 256 << 20, "data": 1 << 63}
 
 
 # A client says the same few things at every token. Messages are immutable, so what was
@@ -146,7 +146,7 @@ class Layout:
         self._optional = optional
         self.size = self._struct.size
         self.tail = TAILS.get(message)
-        self.most = self.size + (LONGEST_TAIL[self.tail] if self.tail else 0)
+        self.most = self.size + (MAX_TAIL[self.tail] if self.tail else 0)
         self.read = lru_cache(SEEN)(self._read)
 
     def holds(self, size: int) -> bool:

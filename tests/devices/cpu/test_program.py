@@ -13,8 +13,8 @@ from ggrpc.devices.cpu.program import (
     WORTH_SHARING,
     Compiler,
     CpuProgram,
-    Entry,
     Kernel,
+    KernelEntry,
     can_write,
 )
 from ggrpc.devices.device import Placed
@@ -40,7 +40,7 @@ def square(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers what compiles SQR for one test."""
 
     def register(kernel: Kernel) -> None:
-        monkeypatch.setitem(KERNELS, Op.SQR, Entry(kernel, can_write))
+        monkeypatch.setitem(KERNELS, Op.SQR, KernelEntry(kernel, can_write))
 
     return register
 
@@ -115,7 +115,7 @@ def test_result_that_nobody_can_pack_is_refused(
 def test_node_that_its_kernel_does_not_accept_is_refused(
     device: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = Entry(one_step, lambda node: node.tensor.ne[0] == 4)
+    entry = KernelEntry(one_step, lambda node: node.tensor.ne[0] == 4)
     monkeypatch.setitem(KERNELS, Op.SQR, entry)
     case = Case()
     chain(case, 1, (4, 3))

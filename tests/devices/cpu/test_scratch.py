@@ -10,7 +10,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.ops.reductions import SORTED
-from ggrpc.devices.cpu.program import LARGE, MOST_PARTS, Compiler
+from ggrpc.devices.cpu.program import LARGE, MAX_PARTS, Compiler
 from ggrpc.devices.cpu.scratch import CHUNK, Scratch
 from ggrpc.devices.device import Placed
 from ggrpc.devices.scratch_limit import SCRATCH_BASE, SCRATCH_FACTOR
@@ -41,7 +41,7 @@ def test_scratch_is_in_proportion_to_the_buffers() -> None:
         Scratch(mapped, buffers).take((most // 4 + 16,), F32)
     scratch = Scratch(mapped, 0)
     scratch.take((SCRATCH_BASE // 8,), F32)
-    with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
+    with pytest.raises(OutOfMemory, match="with 0 B of buffers"):
         scratch.take((SCRATCH_BASE // 4,), F32)
 
 
@@ -60,7 +60,7 @@ def test_reserved_memory_is_counted_and_not_handed_out() -> None:
     assert sizes == [1000, 500]
     scratch.take((8,), F32)
     assert len(sizes) == 3
-    with pytest.raises(OutOfMemory, match="for buffers of 0 B"):
+    with pytest.raises(OutOfMemory, match="with 0 B of buffers"):
         scratch.reserve(SCRATCH_BASE)
 
 
@@ -152,6 +152,6 @@ def test_scratch_beyond_the_device_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_work_is_cut_into_few_parts() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     compiler: Compiler = device.compiler({})
-    compiler.demand_few(MOST_PARTS)
+    compiler.demand_few(MAX_PARTS)
     with pytest.raises(DeviceError, match="the most: its shape is one that no model"):
-        compiler.demand_few(MOST_PARTS + 1)
+        compiler.demand_few(MAX_PARTS + 1)

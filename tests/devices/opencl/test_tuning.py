@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.devices.opencl import OpenClDevice, tuning
 from ggrpc.devices.opencl.runtime import launch_config
-from ggrpc.devices.opencl.runtime.launch_config import Shapes, shapes_of
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
 from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
@@ -50,8 +50,8 @@ def test_every_trial_is_made_and_the_choice_kept(device: OpenClDevice) -> None:
     for choice, trial in zip(choices, trials_of(device), strict=True):
         assert choice.chosen in {choice.usual, *trial.candidates}
         assert choice.chosen == choice.usual or choice.chosen_ms < choice.usual_ms
-    found = shapes_of(device.queue.device)
-    assert device.traits.shapes == found
+    found = launch_config_of(device.queue.device)
+    assert device.traits.launch_config == found
     for choice in choices:
         assert tuple(getattr(found, name) for name in choice.fields) == choice.chosen
 
@@ -67,7 +67,7 @@ def test_what_is_faster_by_noise_alone_is_not_chosen(
     seconds(monkeypatch, {4: 0.9, 8: 1.0})
     (choice,) = tune(device)
     assert choice.chosen == (4,)
-    assert shapes_of(device.queue.device) == Shapes(bands=4)
+    assert launch_config_of(device.queue.device) == LaunchConfig(bands=4)
 
 
 def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     trial = Trial(("tile_rows", "tile_tokens"), ((512, 1024), (64, 64)), 600)
     monkeypatch.setattr(tuning, "COLUMNS", 32)
     monkeypatch.setattr(tuning, "ROWS", 32)
-    choice = tuning._choice(device, Shapes(), trial)
+    choice = tuning._choice(device, LaunchConfig(), trial)
     assert choice.chosen == (64, 64)
     device.close()
 

@@ -8,7 +8,7 @@ import pytest
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from ggrpc.engine.cache.index import Index
-from ggrpc.engine.cache.models import Indexer, Model, files_of, pieces_of
+from ggrpc.engine.cache.models import Indexer, LocalModel, files_of, pieces_of
 from ggrpc.errors import Cancelled, ConfigError, FileError
 from tests.support.caches import LARGE, noise, write_gguf
 
@@ -25,44 +25,50 @@ def index(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def test_large_tensors_are_found_by_their_hash(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
-    Model(path, index, Hashing()).hash()
-    (lying,) = index.lying()
-    assert (lying.hash, lying.tensor, lying.size) == (name_of(fnv1a(DATA)), "b", LARGE)
-    assert path.read_bytes()[lying.at : lying.at + lying.size] == DATA
+    LocalModel(path, index, Hashing()).hash()
+    (tensor,) = index.model_tensors()
+    assert (tensor.hash, tensor.tensor, tensor.size) == (
+        name_of(fnv1a(DATA)),
+        "b",
+        LARGE,
+    )
+    assert path.read_bytes()[tensor.at : tensor.at + tensor.size] == DATA
 
 
 def test_a_known_model_is_not_read_again(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
-    Model(path, index, Hashing()).hash()
+    LocalModel(path, index, Hashing()).hash()
     monkeypatch.setattr("ggrpc.engine.cache.models.pieces_of", None)
-    again = Model(path, index, Hashing())
+    again = LocalModel(path, index, Hashing())
     assert (again.todo, len(again.done)) == ([], 1)
 
 
 def test_a_model_that_changed_is_hashed_again(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
-    Model(path, index, Hashing()).hash()
+    LocalModel(path, index, Hashing()).hash()
     write_gguf(path, noise(seed=1))
     os.utime(path, ns=(0, 0))
-    Model(path, index, Hashing()).hash()
-    assert [one.hash for one in index.lying()] == [name_of(fnv1a(noise(seed=1)))]
+    LocalModel(path, index, Hashing()).hash()
+    assert [one.hash for one in index.model_tensors()] == [
+        name_of(fnv1a(noise(seed=1)))
+    ]
 
 
 def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
 
     def stop(count: int) -> None:
-        if index.lying():
+        if index.model_tensors():
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        Model(path, index, Hashing()).hash(stop)
-    again = Model(path, index, Hashing())
+        LocalModel(path, index, Hashing()).hash(stop)
+    again = LocalModel(path, index, Hashing())
     assert [piece.tensor for piece in again.todo] == ["b"]
     again.hash()
-    assert len(index.lying()) == 2
+    assert len(index.model_tensors()) == 2
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, 11 << 20])
@@ -70,7 +76,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path, index: Index, keep: int) -> N
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
     os.truncate(path, keep)
     with pytest.raises(FileError, match=r"model\.gguf is .*; fetch it again"):
-        Model(path, index, Hashing())
+        LocalModel(path, index, Hashing())
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
@@ -102,7 +108,7 @@ def test_an_indexer_goes_on_after_a_bad_file(
     indexer = Indexer([bad, good], index, Hashing())
     with indexer:
         indexer._thread.join(60)
-    assert len(index.lying()) == 1
+    assert len(index.model_tensors()) == 1
     assert f"{bad} is no whole GGUF" in caplog.text
 
 
@@ -110,4 +116,4 @@ def test_an_indexer_stops_when_it_is_told(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", *(noise(seed=n) for n in range(8)))
     with Indexer([path], index, Hashing()):
         pass
-    assert len(index.lying()) < 8
+    assert len(index.model_tensors()) < 8

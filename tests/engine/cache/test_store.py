@@ -12,7 +12,7 @@ import pytest
 from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
-from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.errors import ConfigError, ConnectionLost
 from tests.support.caches import (
@@ -275,7 +275,7 @@ def test_a_folder_shared_under_load_stays_under_its_limit(
 def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
     with TensorCache(tmp_path / "cache", keeps=False) as cache:
-        Model(model, cache.index, cache.hashing).hash()
+        LocalModel(model, cache.index, cache.hashing).hash()
         assert Sender(cache).load(DATA)
         assert not Sender(cache).load(noise(seed=5))
     assert kept(tmp_path / "cache") == []
@@ -287,7 +287,7 @@ def test_a_model_that_changed_is_not_served(
 ) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
-        Model(model, cache.index, cache.hashing).hash()
+        LocalModel(model, cache.index, cache.hashing).hash()
         times = model.stat()
         flipped(model)
         if same_time:
@@ -300,7 +300,7 @@ def test_a_model_that_changed_is_not_served(
 def test_a_model_that_has_gone_is_sent(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
-        Model(model, cache.index, cache.hashing).hash()
+        LocalModel(model, cache.index, cache.hashing).hash()
         model.unlink()
         assert not Sender(cache).load(DATA)
 

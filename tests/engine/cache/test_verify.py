@@ -12,7 +12,7 @@ from ggrpc.engine.cache.fnv1a import fnv1a, name_of
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.inventory import items
-from ggrpc.engine.cache.models import Model
+from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.verify import Check
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
@@ -29,7 +29,7 @@ def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
             Sender(cache).load(data)
     index = Index(path)
     model = write_gguf(tmp_path / "model.gguf", noise(10), DATA)
-    Model(model, index, Hashing()).hash()
+    LocalModel(model, index, Hashing()).hash()
     yield Folder(path), index
     index.close()
 
@@ -94,7 +94,7 @@ def test_a_model_that_changed_is_forgotten(cache, tmp_path: Path) -> None:  # ty
     folder, index = cache
     write_gguf(tmp_path / "model.gguf", noise(10), OTHER)
     assert results(folder, index)[f"model {NAME}"] == "changed"
-    assert index.lying() == []
+    assert index.model_tensors() == []
 
 
 def test_a_model_that_has_gone_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

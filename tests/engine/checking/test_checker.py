@@ -6,7 +6,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Result
+from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Verdict
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
 from ggrpc.errors import ConnectError
@@ -40,7 +40,7 @@ def findings(
 
 
 def failed(found: list[Finding]) -> list[Finding]:
-    return [finding for finding in found if finding.result is Result.FAILED]
+    return [finding for finding in found if finding.result is Verdict.FAILED]
 
 
 @pytest.mark.parametrize("release", NATIVE)
@@ -48,14 +48,14 @@ def test_native_server_is_healthy_in_full(release: str, reference: CpuDevice) ->
     with native_serving(release, "--threads", "2") as endpoint:
         found = findings(endpoint, reference, full=True, op_table=NATIVE[release])
         assert not failed(found)
-        assert sum(f.result is Result.OK for f in found) > 150
+        assert sum(f.result is Verdict.OK for f in found) > 150
         assert not failed(findings(endpoint, reference))  # and it is still there
 
 
 def test_own_server_is_healthy_and_every_op_is_asked_for(reference: CpuDevice) -> None:
     with running(dialects=(V7_0_1,)) as endpoint:
         found = findings(endpoint, reference, full=True)
-    assert {finding.result for finding in found} == {Result.OK}
+    assert {finding.result for finding in found} == {Verdict.OK}
     assert {op.name for op in Op} - {f.name.split("-")[0] for f in found} == {
         *("NONE", "VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"),  # compute nothing
         *("CUSTOM", "MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3"),  # nobody's
@@ -104,11 +104,11 @@ def test_ops_whose_number_is_not_certain_are_left_alone(reference: CpuDevice) ->
     with running(dialects=(V2_0_0,)) as endpoint:
         found = {f.name: f for f in findings(endpoint, reference)}
         known = findings(endpoint, reference, op_table="2025-10-12")
-    assert found["ADD"].result is Result.OK
-    assert found["MUL"].result is Result.SKIPPED
+    assert found["ADD"].result is Verdict.OK
+    assert found["MUL"].result is Verdict.SKIPPED
     assert "say which with --op-table" in found["MUL"].detail
     assert "came on 2025-12-11" in found["TOP_K"].detail
-    skipped = [f.name for f in known if f.result is Result.SKIPPED]
+    skipped = [f.name for f in known if f.result is Verdict.SKIPPED]
     assert skipped == ["MEMSET_TENSOR", "GET_DEVICE_SUPPORTS_OP", "TOP_K"]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client.bench import Bench, BenchSettings, Case, take_turn
+from ggrpc.engine.client.bench import Bench, BenchSettings, Workload, take_turn
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1
 from ggrpc.errors import RefusedError
 from tests.support.processes import free_port, native_serving
@@ -14,9 +14,9 @@ from tests.support.servers import running
 SETTINGS = BenchSettings(sizes=(4096, 1 << 20), timeout=20)
 TRANSFERS = ("SET_TENSOR", "GET_TENSOR", "COPY_TENSOR", "BUFFER_CLEAR")
 CASES = [
-    *(Case("connect"), Case("request")),
-    *(Case(name, size) for size in SETTINGS.sizes for name in TRANSFERS),
-    *(Case("GRAPH_COMPUTE, 200 nodes"), Case("GRAPH_RECOMPUTE, 200 nodes")),
+    *(Workload("connect"), Workload("request")),
+    *(Workload(name, size) for size in SETTINGS.sizes for name in TRANSFERS),
+    *(Workload("GRAPH_COMPUTE, 200 nodes"), Workload("GRAPH_RECOMPUTE, 200 nodes")),
 ]
 
 
@@ -70,4 +70,4 @@ def test_the_native_server_is_timed_as_well(peer: str, dialect) -> None:  # type
         settings = BenchSettings(sizes=(4096,), dialect=dialect, timeout=20)
         turn = take_turn(endpoint, settings)
         assert take_turn(endpoint, settings).keys() == turn.keys()
-    assert Case("GET_TENSOR", 4096) in turn
+    assert Workload("GET_TENSOR", 4096) in turn

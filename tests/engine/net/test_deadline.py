@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.engine.net.deadline import NEVER, Deadline, Pace
+from ggrpc.engine.net.deadline import NEVER, Deadline, MinimumRate
 from ggrpc.errors import TransportTimeout
 
 
@@ -30,7 +30,7 @@ def test_deadline_knows_when_it_is_over() -> None:
 def test_pace_is_put_off_by_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    pace = Pace(10, "--x", rate=5)
+    pace = MinimumRate(10, "--x", rate=5)
     now = 109.0
     pace.moved(20)  # 4 seconds more
     now = 113.9

@@ -7,13 +7,13 @@ import time
 import pytest
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.listener import Acceptor
+from ggrpc.engine.net.listener import Listener
 
 
 @pytest.mark.timeout(20)
 def test_signal_that_another_thread_gets_wakes_it() -> None:
-    acceptor = Acceptor(Endpoint("127.0.0.1", 0))
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: acceptor.stop())
+    listener = Listener(Endpoint("127.0.0.1", 0))
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: listener.stop())
 
     def signal_this_thread() -> None:
         time.sleep(0.3)  # until the main thread sleeps
@@ -22,8 +22,8 @@ def test_signal_that_another_thread_gets_wakes_it() -> None:
     thread = threading.Thread(target=signal_this_thread)
     thread.start()
     try:
-        acceptor.run(lambda stream: stream.close())
+        listener.run(lambda stream: stream.close())
     finally:
         thread.join()
-        acceptor.close()
+        listener.close()
         signal.signal(signal.SIGUSR1, before)

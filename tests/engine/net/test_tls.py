@@ -13,7 +13,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.net import tls
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.engine.net.proxy import Relay
+from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.tls import (
     TlsStream,
     client_context,
@@ -193,7 +193,7 @@ def tunnel(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
 
 def tunnel_to(server: Endpoint, files: Certificates) -> Iterator[Endpoint]:
     context = client_context(files.ca)
-    running = Relay(
+    running = Proxy(
         Endpoint("127.0.0.1", 0),
         server,
         lambda: TlsStream.connect_with(context, server, Deadline(10)),

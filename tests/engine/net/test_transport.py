@@ -37,7 +37,7 @@ def test_bytes_go_both_ways(pair) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_large_pieces_go_in_calls_of_bounded_size(pair, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(transport, "MOST_AT_ONCE", 1000)
+    monkeypatch.setattr(transport, "MAX_AT_ONCE", 1000)
     stream, peer = pair
     data = bytes(range(256)) * 20000
     sender = threading.Thread(target=stream.send, args=([b"head", data, b"tail"],))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ggrpc.engine.recording.framing import Weights
+from ggrpc.engine.recording.framing import WeightRecording
 from ggrpc.engine.recording.journal import Journal, Message
 from tests.support.paths import ROOT
 from tests.support.recordings import compute, recorded_here
@@ -25,9 +25,9 @@ def read() -> Any:
     return names["messages"]
 
 
-@pytest.mark.parametrize("weights", Weights)
+@pytest.mark.parametrize("weights", WeightRecording)
 def test_reader_of_the_page_reads_what_we_do(
-    read: Any, tmp_path: Path, weights: Weights
+    read: Any, tmp_path: Path, weights: WeightRecording
 ) -> None:
     path = recorded_here(tmp_path / "graph.bin", weights, client=larger)
     with Journal(path) as journal:
@@ -38,7 +38,9 @@ def test_reader_of_the_page_reads_what_we_do(
         ]
         assert not journal.cut
     assert list(read(path)) == ours
-    assert any(len(data) > 1 << 20 for *_, data in ours) is (weights is Weights.FULL)
+    assert any(len(data) > 1 << 20 for *_, data in ours) is (
+        weights is WeightRecording.FULL
+    )
 
 
 def larger(endpoint: Any) -> None:

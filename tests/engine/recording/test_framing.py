@@ -10,7 +10,7 @@ import pytest
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.framing import Watcher, Weights
+from ggrpc.engine.recording.framing import ConnectionTap, WeightRecording
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter, Omitted
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -47,13 +47,13 @@ def hello(dialect: Dialect) -> tuple[bytes, bytes]:
 
 
 def recorded(
-    path: Path, dialect: Dialect, sent: bytes, step: int, weights: Weights
+    path: Path, dialect: Dialect, sent: bytes, step: int, weights: WeightRecording
 ) -> list[Exchange]:
     """What a recording of a conversation says, whose bytes passed in steps."""
     chunks = ChunkWriter(path, force=True)
     journal = JournalWriter(chunks)
     journal.opened(3, "client", "server")
-    watcher = Watcher(journal, 3, weights, lambda: None)
+    watcher = ConnectionTap(journal, 3, weights, lambda: None)
     greeting, answer = hello(dialect)
     watcher.requests.feed(memoryview(greeting))
     watcher.replies.feed(memoryview(answer))
@@ -91,7 +91,7 @@ def test_all_is_kept_whatever_the_pieces(
     tmp_path: Path, dialect: Dialect, step: int
 ) -> None:
     path, sent = tmp_path / "g", conversation(dialect)
-    found = recorded(path, dialect, sent, step, Weights.FULL)
+    found = recorded(path, dialect, sent, step, WeightRecording.FULL)
     kinds = [type(exchange.request) for exchange in found]
     assert kinds.count(m.SetTensor) == 5 and m.GraphCompute in kinds
     with Journal(path) as journal:
@@ -105,13 +105,13 @@ def test_all_is_kept_whatever_the_pieces(
 
 
 @pytest.mark.parametrize("step", [1, 100, 1 << 20])
-@pytest.mark.parametrize("weights", [Weights.HASH, Weights.NONE])
+@pytest.mark.parametrize("weights", [WeightRecording.HASH, WeightRecording.NONE])
 def test_weights_are_left_out_and_inputs_are_not(
-    tmp_path: Path, dialect: Dialect, step: int, weights: Weights
+    tmp_path: Path, dialect: Dialect, step: int, weights: WeightRecording
 ) -> None:
     found = recorded(tmp_path / "g", dialect, conversation(dialect), step, weights)
     omitted = [e.message.omitted for e in found if isinstance(e.request, m.SetTensor)]
-    hash = fnv1a(BYTES) if weights is Weights.HASH else 0
+    hash = fnv1a(BYTES) if weights is WeightRecording.HASH else 0
     left_out = Omitted(len(BYTES), hash)
     assert omitted == [left_out, None, left_out, None, None]
 
@@ -120,7 +120,9 @@ def test_what_the_server_owed_is_told(tmp_path: Path) -> None:
     dialect = dialect_named("3.6.1")
     asked = m.GetTensor(tensor=WEIGHT, offset=0, size=4)
     sent = framed(dialect, m.GraphCompute(graph=bytes(8)), asked)
-    graph, exchange = recorded(tmp_path / "g", dialect, sent, 1 << 20, Weights.FULL)
+    graph, exchange = recorded(
+        tmp_path / "g", dialect, sent, 1 << 20, WeightRecording.FULL
+    )
     assert graph.answered  # as far as this version answers graphs
     assert isinstance(exchange.request, m.GetTensor)
     assert not exchange.answered

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.engine.recording.sessions import AT_ONCE, Session, write
+from ggrpc.engine.recording.sessions import AT_ONCE, ReplaySession, write
 from ggrpc.engine.wire.dialects import dialect_named
 from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.errors import GraphError, RecordingError
@@ -29,9 +29,9 @@ def device() -> CpuDevice:
 
 
 @pytest.fixture
-def session(device: CpuDevice) -> Session:
+def session(device: CpuDevice) -> ReplaySession:
     """Two buffers, of which the graph that was sent uses one."""
-    session = Session(DIALECT)
+    session = ReplaySession(DIALECT)
     session.allocate(device, USED, 128)
     session.allocate(device, OTHER, 128)
     payload = write_graph(Graph.of([X, Y], [2]), DIALECT.table, DIALECT.optional)
@@ -40,7 +40,7 @@ def session(device: CpuDevice) -> Session:
 
 
 def test_graph_outlives_a_buffer_that_it_does_not_use(
-    device: CpuDevice, session: Session
+    device: CpuDevice, session: ReplaySession
 ) -> None:
     session.release(OTHER)
     buffer = session.buffer(USED)
@@ -51,7 +51,7 @@ def test_graph_outlives_a_buffer_that_it_does_not_use(
 
 
 def test_graph_does_not_outlive_what_it_uses(
-    device: CpuDevice, session: Session
+    device: CpuDevice, session: ReplaySession
 ) -> None:
     session.release(USED)
     with pytest.raises(GraphError, match="buffer 0x5 is not of this session"):
@@ -62,14 +62,14 @@ def test_graph_does_not_outlive_what_it_uses(
         session.last(device, 1)
 
 
-def test_plain_bytes_have_the_name_of_what_is_there(session: Session) -> None:
+def test_plain_bytes_have_the_name_of_what_is_there(session: ReplaySession) -> None:
     plain = Tensor(9, GGMLType.I8, USED, (16, 1, 1, 1), (1, 16, 16, 16), data=Y.data)
     assert session.named(plain, 16).name == "y"
     assert session.named(plain, 8) is plain
     assert session.named(plain._replace(data=USED), 16) is not Y
 
 
-def test_bytes_outside_a_buffer_are_refused(session: Session) -> None:
+def test_bytes_outside_a_buffer_are_refused(session: ReplaySession) -> None:
     for offset, size in (120, 9), (-1, 4), (0, -1):
         with pytest.raises(RecordingError, match="do not lie inside its buffer of 128"):
             session.place(X, offset, size)

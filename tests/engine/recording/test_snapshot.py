@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ggrpc.engine.recording.snapshot import Spans, lost
+from ggrpc.engine.recording.snapshot import Spans, clobbered
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor, contiguous_nb
@@ -28,7 +28,7 @@ def tensor(id: int, at: int, op: Op = Op.NONE, *src: int, of: int = 0) -> Tensor
 
 def lost_of(*tensors: Tensor) -> list[tuple[int, int, int]]:
     nodes = [t.id for t in tensors if t.op]
-    return [tuple(piece) for piece in lost(Graph.of(tensors, nodes))]
+    return [tuple(piece) for piece in clobbered(Graph.of(tensors, nodes))]
 
 
 def test_input_that_nothing_overwrites_is_not_lost() -> None:

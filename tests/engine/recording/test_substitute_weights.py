@@ -7,7 +7,7 @@ import pytest
 
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.files.gguf import tensors_of
-from ggrpc.engine.recording.substitute_weights import Model, noise
+from ggrpc.engine.recording.substitute_weights import GgufWeights, random_weights
 from ggrpc.errors import FileError
 from ggrpc.formats.numpy_values import dequantize, described
 from ggrpc.tensor import Tensor
@@ -32,7 +32,7 @@ def tensor(path: Path) -> Tensor:
 
 
 def test_tensor_comes_by_name_and_size(path: Path, tensor: Tensor) -> None:
-    model = Model(path)
+    model = GgufWeights(path)
     whole = model.bytes_of(tensor, 0, tensor.nbytes, 0)
     assert whole is not None
     assert bytes(whole) in path.read_bytes()
@@ -45,7 +45,7 @@ def test_tensor_comes_by_name_and_size(path: Path, tensor: Tensor) -> None:
 
 
 def test_hash_must_be_that_of_the_bytes(path: Path, tensor: Tensor) -> None:
-    model, size = Model(path), tensor.nbytes
+    model, size = GgufWeights(path), tensor.nbytes
     whole = model.bytes_of(tensor, 0, size, 0)
     assert whole is not None
     assert model.bytes_of(tensor, 0, size, fnv1a(whole)) == whole
@@ -54,16 +54,16 @@ def test_hash_must_be_that_of_the_bytes(path: Path, tensor: Tensor) -> None:
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError):
-        Model(tmp_path / "none.gguf")
+        GgufWeights(tmp_path / "none.gguf")
 
 
 @pytest.mark.parametrize("type", ["F32", "F16", "BF16", "Q8_0", "Q4_K"])
 def test_noise_is_the_same_every_time_and_of_a_weights_size(type: str) -> None:
     tensor = described(GGMLType[type], (256, 64, 1, 1))._replace(raw_name=b"w")
-    data = noise(tensor, tensor.nbytes)
+    data = random_weights(tensor, tensor.nbytes)
     assert len(data) == tensor.nbytes
-    assert noise(tensor, tensor.nbytes) == data
-    assert noise(tensor._replace(raw_name=b"v"), tensor.nbytes) != data
+    assert random_weights(tensor, tensor.nbytes) == data
+    assert random_weights(tensor._replace(raw_name=b"v"), tensor.nbytes) != data
     values = dequantize(data, type, (64, 256))
     assert values.std() == pytest.approx(256**-0.5, rel=0.1)
     assert np.isfinite(values).all()
@@ -71,6 +71,6 @@ def test_noise_is_the_same_every_time_and_of_a_weights_size(type: str) -> None:
 
 def test_noise_of_what_cannot_be_packed_is_zeros() -> None:
     tensor = described(GGMLType.F32, (4, 1, 1, 1))
-    assert noise(tensor, 7) == bytes(7)
+    assert random_weights(tensor, 7) == bytes(7)
     indices = described(GGMLType.I32, (4, 1, 1, 1))
-    assert noise(indices, 16) == bytes(16)
+    assert random_weights(indices, 16) == bytes(16)

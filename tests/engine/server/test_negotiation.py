@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ggrpc.engine.server.negotiation import (
-    LADDER,
-    MOST_HOSTS,
-    FixedOffers,
-    LearnedOffers,
+    FALLBACK_ORDER,
+    MAX_HOSTS,
+    AdaptiveNegotiator,
+    FixedNegotiator,
     state_file,
 )
 from ggrpc.engine.wire.dialects import (
@@ -35,20 +35,20 @@ def accepts(client: Dialect, offered: Dialect) -> bool:
     return mine.major == theirs.major and mine.minor >= theirs.minor
 
 
-def tries(offers: LearnedOffers, client: Dialect) -> int:
+def tries(negotiator: AdaptiveNegotiator, client: Dialect) -> int:
     """How often a client has to connect until it goes on."""
     for count in range(1, 10):
-        offered = offers.offer(HOST, client.hello_size)
+        offered = negotiator.offer(HOST, client.hello_size)
         if accepts(client, offered):
-            offers.went_on(HOST, offered)
+            negotiator.accepted(HOST, offered)
             return count
-        offers.hung_up(HOST, offered)
+        negotiator.rejected(HOST, offered)
     raise AssertionError("it never goes on")
 
 
 def test_newest_of_each_kind_is_offered_first() -> None:
-    offers = LearnedOffers()
-    assert [offers.offer(HOST, d.hello_size) for d in DEFAULTS] == list(DEFAULTS)
+    negotiator = AdaptiveNegotiator()
+    assert [negotiator.offer(HOST, d.hello_size) for d in DEFAULTS] == list(DEFAULTS)
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
@@ -56,17 +56,17 @@ def test_every_version_is_learned_and_remembered(
     client: Dialect, tmp_path: Path
 ) -> None:
     state = tmp_path / "ggrpc" / "clients.json"
-    offers = LearnedOffers(state)
-    assert tries(offers, client) <= 5
-    assert tries(offers, client) == 1
-    assert tries(LearnedOffers(state), client) == 1
+    negotiator = AdaptiveNegotiator(state)
+    assert tries(negotiator, client) <= 5
+    assert tries(negotiator, client) == 1
+    assert tries(AdaptiveNegotiator(state), client) == 1
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
 def test_what_a_client_goes_on_with_is_laid_out_as_its_own(client: Dialect) -> None:
-    offers = LearnedOffers()
-    tries(offers, client)
-    offered = offers.offer(HOST, client.hello_size)
+    negotiator = AdaptiveNegotiator()
+    tries(negotiator, client)
+    offered = negotiator.offer(HOST, client.hello_size)
     same_but = {"use_count"}  # which no layout depends on
     assert offered.optional - same_but - {"compute"} == (
         client.optional - same_but - {"compute"}
@@ -77,39 +77,39 @@ def test_what_a_client_goes_on_with_is_laid_out_as_its_own(client: Dialect) -> N
 
 def test_versions_in_long_use_take_three_tries_at_most() -> None:
     for client in (V2_0_0, V3_6_1, V4_0_3, V5_0_0, V7_0_0):
-        assert tries(LearnedOffers(), client) <= 3
+        assert tries(AdaptiveNegotiator(), client) <= 3
 
 
 def test_two_versions_on_one_host_take_turns() -> None:
-    offers = LearnedOffers()
+    negotiator = AdaptiveNegotiator()
     for client in (V5_0_0, V7_0_0):
-        tries(offers, client)
+        tries(negotiator, client)
     for client in (V5_0_0, V7_0_0, V5_0_0):
-        assert tries(offers, client) <= 2
+        assert tries(negotiator, client) <= 2
 
 
 def test_host_that_hangs_up_on_all_is_offered_all_again() -> None:
-    offers = LearnedOffers()
+    negotiator = AdaptiveNegotiator()
     for _ in range(2):
-        for dialect in LADDER:
+        for dialect in FALLBACK_ORDER:
             if dialect.hello_size:
-                assert offers.offer(HOST, 24) is dialect
-                offers.hung_up(HOST, dialect)
+                assert negotiator.offer(HOST, 24) is dialect
+                negotiator.rejected(HOST, dialect)
 
 
 def test_other_hosts_are_not_concerned() -> None:
-    offers = LearnedOffers()
-    offers.hung_up(HOST, V7_0_0)
-    assert offers.offer("10.0.0.6", 24) is V7_0_0
-    assert offers.offer(HOST, 0) is V3_6_1
+    negotiator = AdaptiveNegotiator()
+    negotiator.rejected(HOST, V7_0_0)
+    assert negotiator.offer("10.0.0.6", 24) is V7_0_0
+    assert negotiator.offer(HOST, 0) is V3_6_1
 
 
 def test_learning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    offers = LearnedOffers()
+    negotiator = AdaptiveNegotiator()
     with caplog.at_level(logging.INFO):
-        offers.hung_up(HOST, V7_0_0)
-        offers.went_on(HOST, V5_0_0)
-        offers.went_on(HOST, V5_0_0)
+        negotiator.rejected(HOST, V7_0_0)
+        negotiator.accepted(HOST, V5_0_0)
+        negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
         "10.0.0.5 hung up on protocol 7.0.0: it will be offered 5.0.0 at its next try",
         "10.0.0.5 goes on with protocol 5.0.0: remembered",
@@ -117,11 +117,11 @@ def test_learning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_state_of_many_hosts_is_bounded(tmp_path: Path) -> None:
-    offers = LearnedOffers()
-    for i in range(MOST_HOSTS + 5):
-        offers.went_on(f"host{i}", V5_0_0)
-    assert offers.offer("host0", 24) is V7_0_0
-    assert offers.offer(f"host{MOST_HOSTS}", 24) is V5_0_0
+    negotiator = AdaptiveNegotiator()
+    for i in range(MAX_HOSTS + 5):
+        negotiator.accepted(f"host{i}", V5_0_0)
+    assert negotiator.offer("host0", 24) is V7_0_0
+    assert negotiator.offer(f"host{MAX_HOSTS}", 24) is V5_0_0
 
 
 @pytest.mark.parametrize(
@@ -132,26 +132,26 @@ def test_broken_state_is_said_and_begun_anew(
 ) -> None:
     state = tmp_path / "clients.json"
     state.write_text(text)
-    offers = LearnedOffers(state)
+    negotiator = AdaptiveNegotiator(state)
     assert "cannot be read" in caplog.text
-    offers.went_on(HOST, V5_0_0)
+    negotiator.accepted(HOST, V5_0_0)
     assert json.loads(state.read_text()) == {"clients": {HOST: ["5.0.0"]}}
 
 
 def test_version_of_the_future_in_the_state_is_left_out(tmp_path: Path) -> None:
     state = tmp_path / "clients.json"
     state.write_text(json.dumps({"clients": {HOST: ["9.0.0", "5.0.0"]}}))
-    assert LearnedOffers(state).offer(HOST, 24) is V5_0_0
+    assert AdaptiveNegotiator(state).offer(HOST, 24) is V5_0_0
 
 
 def test_state_that_cannot_be_written_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    offers = LearnedOffers(tmp_path / "file" / "clients.json")
-    offers.went_on(HOST, V5_0_0)
+    negotiator = AdaptiveNegotiator(tmp_path / "file" / "clients.json")
+    negotiator.accepted(HOST, V5_0_0)
     assert "cannot be written" in caplog.text
-    assert offers.offer(HOST, 24) is V5_0_0
+    assert negotiator.offer(HOST, 24) is V5_0_0
 
 
 def test_state_lies_where_xdg_says(
@@ -164,11 +164,11 @@ def test_state_lies_where_xdg_says(
 
 
 def test_fixed_offers_are_the_same_for_everybody() -> None:
-    offers = FixedOffers((V2_0_0, V5_0_0))
-    offers.hung_up(HOST, V5_0_0)
-    assert offers.offer(HOST, 24) is V5_0_0
-    assert offers.offer(HOST, 0) is V2_0_0
-    for other in (FixedOffers((V5_0_0,)), LearnedOffers()):
+    negotiator = FixedNegotiator((V2_0_0, V5_0_0))
+    negotiator.rejected(HOST, V5_0_0)
+    assert negotiator.offer(HOST, 24) is V5_0_0
+    assert negotiator.offer(HOST, 0) is V2_0_0
+    for other in (FixedNegotiator((V5_0_0,)), AdaptiveNegotiator()):
         with pytest.raises(RemoteProtocolError, match="HELLO of 3 bytes"):
             other.offer(HOST, 3)
 
@@ -177,16 +177,16 @@ def test_full_disk_costs_the_memory_of_versions_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = tmp_path / "clients.json"
-    offers = LearnedOffers(state)
-    offers.went_on("host", V2_0_0)
+    negotiator = AdaptiveNegotiator(state)
+    negotiator.accepted("host", V2_0_0)
     before = state.read_text()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file may grow any more
     try:
-        offers.went_on("host", V5_0_0)
+        negotiator.accepted("host", V5_0_0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "clients.json cannot be written: File too large" in caplog.text
     assert state.read_text() == before
     assert list(tmp_path.iterdir()) == [state]
-    assert offers.offer("host", 24) is V5_0_0
+    assert negotiator.offer("host", 24) is V5_0_0

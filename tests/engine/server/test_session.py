@@ -12,7 +12,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.engine.server import session as module
 from ggrpc.engine.server.limits import COMPILING, Limits
-from ggrpc.engine.server.quotas import Allowances
+from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.session import Session
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -45,8 +45,8 @@ class Link:
 
 def alone(device: Device, limits: Limits = NO_LIMITS) -> Session:
     """A session on a device, of a server without any other."""
-    allowance = Allowances(limits, [device]).one()
-    return Session([device], V7_0_0.tables, allowance)
+    quota = ServerQuota(limits, [device]).one()
+    return Session([device], V7_0_0.tables, quota)
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def test_few_graphs_are_compiled_at_once() -> None:
             return super().compile(graph, buffers)
 
     device = Slow(threads=1, weight_cache=0)
-    allowances = Allowances(NO_LIMITS, [device])
+    quotas = ServerQuota(NO_LIMITS, [device])
     graph = m.GraphCompute(graph=struct.pack("<II", 0, 0))
 
     def compute(number: int) -> None:
-        session = Session([device], V7_0_0.tables, allowances.one())
+        session = Session([device], V7_0_0.tables, quotas.one())
         session.handle(graph, Link())
         session.close()
 

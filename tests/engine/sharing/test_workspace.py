@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.client.registry import connect
-from ggrpc.engine.sharing.workspace import OPS, Workbench
+from ggrpc.engine.sharing.workspace import OPS, Workspace
 from ggrpc.errors import (
     ConfigError,
     FileError,
@@ -26,12 +26,12 @@ def endpoint():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def bench(endpoint) -> Iterator[Workbench]:  # type: ignore[no-untyped-def]
+def bench(endpoint) -> Iterator[Workspace]:  # type: ignore[no-untyped-def]
     with connect(endpoint, timeout=60) as server:
-        yield Workbench(server)
+        yield Workspace(server)
 
 
-def test_values_are_written_and_read(bench: Workbench) -> None:
+def test_values_are_written_and_read(bench: Workspace) -> None:
     bench.alloc("x", "f32", [3, 2])
     assert bench.get("x").values.tolist() == [[0] * 3] * 2
     bench.set("x", [[1, 2, 3], [4, 5, 6]])
@@ -48,7 +48,7 @@ def test_values_are_written_and_read(bench: Workbench) -> None:
     assert bench.get("y").values.tolist() == [1, 2]
 
 
-def test_random_values_are_the_same_every_time(bench: Workbench) -> None:
+def test_random_values_are_the_same_every_time(bench: Workspace) -> None:
     bench.alloc("x", "q4_0", [64, 2])
     bench.randomize("x")
     first = bench.get("x").values
@@ -58,19 +58,19 @@ def test_random_values_are_the_same_every_time(bench: Workbench) -> None:
     assert first.std() > 0.5
 
 
-def test_every_type_takes_random_values(bench: Workbench) -> None:
+def test_every_type_takes_random_values(bench: Workspace) -> None:
     for type in "iq2_xxs", "i32", "bf16":
         bench.alloc("x", type, [256, 2])
         bench.randomize("x")
         assert bench.get("x").values.any()
 
 
-def test_whole_numbers_stay_exact(bench: Workbench) -> None:
+def test_whole_numbers_stay_exact(bench: Workspace) -> None:
     bench.set("x", [(1 << 53) + 1], "i64")
     assert bench.get("x").values.tolist() == [(1 << 53) + 1]
 
 
-def test_graph_of_a_captured_session_is_loaded_and_computed(bench: Workbench) -> None:
+def test_graph_of_a_captured_session_is_loaded_and_computed(bench: Workspace) -> None:
     session = shared("traces/7.0.0")
     bench.load(session, 1)
     weights = {n for n, t in bench.stored.items() if n.endswith(".weight")}
@@ -91,7 +91,7 @@ def test_graph_of_a_captured_session_is_loaded_and_computed(bench: Workbench) ->
     bench.compute([])  # the graph is there still
 
 
-def test_files_are_read_and_written(bench: Workbench, tmp_path: Path) -> None:
+def test_files_are_read_and_written(bench: Workspace, tmp_path: Path) -> None:
     array = np.arange(6, dtype=np.int32).reshape(2, 3)
     np.save(tmp_path / "in.npy", array)
     bench.set("x", tmp_path / "in.npy")
@@ -108,7 +108,7 @@ def test_files_are_read_and_written(bench: Workbench, tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "out.npy"), array + 1)
 
 
-def test_graph_is_built_by_name_and_computed_again(bench: Workbench) -> None:
+def test_graph_is_built_by_name_and_computed_again(bench: Workspace) -> None:
     bench.set("x", [1, 2, 3])
     bench.node("y", "scale", ["x"], {"scale": 2})
     bench.node("z", "add", ["y", "x"], {})
@@ -124,7 +124,7 @@ def test_graph_is_built_by_name_and_computed_again(bench: Workbench) -> None:
     assert bench.get("part").values.tolist() == [2]
 
 
-def test_results_are_saved(bench: Workbench, tmp_path: Path) -> None:
+def test_results_are_saved(bench: Workspace, tmp_path: Path) -> None:
     bench.set("x", [1, 4])
     bench.node("y", "sqrt", ["x"], {})
     bench.compute([])
@@ -132,7 +132,7 @@ def test_results_are_saved(bench: Workbench, tmp_path: Path) -> None:
     assert np.load(tmp_path / "y.npy").tolist() == [1, 2]
 
 
-def test_graph_goes_with_the_data_that_it_reads(bench: Workbench) -> None:
+def test_graph_goes_with_the_data_that_it_reads(bench: Workspace) -> None:
     bench.set("x", [1])
     bench.node("y", "neg", ["x"], {})
     bench.compute([])
@@ -145,7 +145,7 @@ def test_graph_goes_with_the_data_that_it_reads(bench: Workbench) -> None:
     assert not bench.stored
 
 
-def test_file_that_is_not_there_is_said(bench: Workbench) -> None:
+def test_file_that_is_not_there_is_said(bench: Workspace) -> None:
     with pytest.raises(FileError, match=r"cannot read /nix\.npy: No such file"):
         bench.set("x", Path("/nix.npy"))
 
@@ -167,12 +167,12 @@ def test_file_that_is_not_there_is_said(bench: Workbench) -> None:
         (lambda b: b.recompute(), "nothing was computed yet"),
     ],
 )
-def test_what_makes_no_sense_is_said(bench: Workbench, act, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_makes_no_sense_is_said(bench: Workspace, act, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=message):
         act(bench)
 
 
-def test_broken_rules_and_missing_devices_are_named(bench: Workbench) -> None:
+def test_broken_rules_and_missing_devices_are_named(bench: Workspace) -> None:
     bench.set("x", [1, 2])
     with pytest.raises(GraphError, match="repeat into"):
         bench.node("y", "repeat", ["x"], {"ne": [3]})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggrpc.engine.server.negotiation import FixedOffers
+from ggrpc.engine.server.negotiation import FixedNegotiator
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection, _Side
@@ -82,7 +82,7 @@ REPLIES = {
 
 
 def answer(hello_size: int) -> Dialect:
-    return FixedOffers(DEFAULTS).offer("a client", hello_size)
+    return FixedNegotiator(DEFAULTS).offer("a client", hello_size)
 
 
 def feed(side: _Side, data: bytes) -> int:

@@ -16,7 +16,7 @@ from ggrpc.devices.opencl.ops.attention import (
     alibi_slopes_buffer,
     extras_of,
 )
-from ggrpc.devices.opencl.ops.predicates import apart, dense_f32, same_memory
+from ggrpc.devices.opencl.ops.predicates import dense_f32, disjoint, same_memory
 from ggrpc.devices.opencl.program import Argument, Compiler, fuser
 from ggrpc.devices.opencl.runtime.build import Define
 from ggrpc.ops import Node, Op
@@ -38,7 +38,7 @@ class _Steps(NamedTuple):
 @fuser(Op.MUL_MAT)
 def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
     """MUL_MAT of keys and queries, SOFT_MAX, MUL_MAT of values, and CONT."""
-    steps = _steps_of(nodes) if c.traits.is_processor else None
+    steps = _steps_of(nodes) if c.traits.is_cpu else None
     if steps is None:
         return 0
     count = len(steps) - steps.count(None)
@@ -59,7 +59,7 @@ def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
         given.append(joined.tensor)
         whole = v.ne[1] % quantized.BLOCK == 0
         rest = nodes[count:] if whole else ()
-        rounded = projections.rounded_for_next(rest, joined.tensor, c)
+        rounded = projections.quantized_for_next(rest, joined.tensor, c)
         if rounded:
             defines["ROUNDED"] = 1
             given += [rounded.padded, *rounded.outputs]
@@ -84,14 +84,14 @@ def _steps_of(nodes: Sequence[Node]) -> _Steps | None:
     read = [*scores.src, *weights.src[SOFT_MAX_MASK:], sums.source(A)]
     inputs = [tensor for tensor in read if tensor is not None]
     fits = (
-        all(apart(x, result) for x in inputs for result in (s, w, y))
-        and (same_memory(s, w) or apart(s, w))
-        and all(apart(x, y) for x in (s, w))
+        all(disjoint(x, result) for x in inputs for result in (s, w, y))
+        and (same_memory(s, w) or disjoint(s, w))
+        and all(disjoint(x, y) for x in (s, w))
     )
     if not fits:
         return None
     joined = nodes[3] if len(nodes) > 3 and _joins(nodes[3], y) else None
-    if joined and not all(apart(x, joined.tensor) for x in (*inputs, s, w, y)):
+    if joined and not all(disjoint(x, joined.tensor) for x in (*inputs, s, w, y)):
         joined = None
     return _Steps(scores, weights, sums, joined)
 

@@ -14,13 +14,13 @@ from ggrpc.devices.opencl.ops import quantized
 from ggrpc.devices.opencl.ops.activations import GATED
 from ggrpc.devices.opencl.ops.predicates import (
     all_dense_f32,
-    apart,
     dense_f32,
+    disjoint,
     rows_of,
     same_memory,
 )
-from ggrpc.devices.opencl.ops.quantized import Rounded
-from ggrpc.devices.opencl.program import AHEAD, Argument, Compiler, fuser
+from ggrpc.devices.opencl.ops.quantized import QuantizedRows
+from ggrpc.devices.opencl.program import LOOKAHEAD, Argument, Compiler, fuser
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import B as UP
 from ggrpc.ops.activations import clamps
@@ -28,7 +28,7 @@ from ggrpc.ops.arithmetic import B as BIAS
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 
-MOST = 3  # matrices of a launch
+MAX = 3  # matrices of a launch
 
 Alike = Callable[[Node, Node, Compiler], bool]
 Halves = tuple[Node, Node]
@@ -46,12 +46,12 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     (gate, up), glu = halves, nodes[2]
     a, b, y = gate.source(A), up.source(A), glu.tensor
     k, n, _, _ = a.ne
-    x = quantized.rounded(gate.source(B), c, tile=1)
+    x = quantized.quantize_rows(gate.source(B), c, tile=1)
     rows = quantized.rows_at_once(c, a)
     band = quantized.band_of(c, n, rows)
     defines = quantized.type_of(c, a) | {"ROWS": rows}
     given: tuple[Argument, ...] = ()
-    rounded = rounded_for_next(nodes[3:], y, c, x)
+    rounded = quantized_for_next(nodes[3:], y, c, x)
     if rounded:
         defines["ROUNDED"] = 1
         band = -(-band // quantized.BLOCK) * quantized.BLOCK
@@ -74,27 +74,27 @@ def several(nodes: Sequence[Node], c: Compiler) -> int:
     """
     if not _multiplies_row(nodes[0], c):
         return 0
-    near = range(1, min(AHEAD, len(nodes)))
+    near = range(1, min(LOOKAHEAD, len(nodes)))
     fitting = (
         nodes[i]
         for i in near
-        if _of_same(nodes[0], nodes[i], c) and c.may_come_first(nodes[:i], nodes[i])
+        if _of_same(nodes[0], nodes[i], c) and c.can_hoist(nodes[:i], nodes[i])
     )
-    taken = [nodes[0], *islice(fitting, MOST - 1)]
-    adds = [add for node in taken if (add := _bias_of(node, nodes[:AHEAD], c))]
+    taken = [nodes[0], *islice(fitting, MAX - 1)]
+    adds = [add for node in taken if (add := _bias_of(node, nodes[:LOOKAHEAD], c))]
     if len(adds) < len(taken):
         adds = []
     if len(taken) + len(adds) == 1:
         return 0
     _launch_several(taken, adds, c)
     for node in (*taken[1:], *adds):
-        c.comes_early(node)
+        c.mark_hoisted(node)
     return 1
 
 
 def _launch_several(taken: Sequence[Node], adds: Sequence[Node], c: Compiler) -> None:
     a, b = taken[0].source(A), taken[0].source(B)
-    x = quantized.rounded(b, c, tile=1)
+    x = quantized.quantize_rows(b, c, tile=1)
     rows = quantized.rows_at_once(c, a)
     n = [node.source(A).ne[1] for node in taken]
     band = quantized.band_of(c, sum(n), rows)
@@ -126,17 +126,17 @@ def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
                 and not (rest and rest[0].tensor.op is Op.RMS_NORM)
                 and all_dense_f32(add)
                 and y.ne == bias.ne == z.ne
-                and (same_memory(y, z) or apart(y, z))
-                and all(apart(bias, t) for t in (y, z))
-                and c.may_come_first(others, add)
+                and (same_memory(y, z) or disjoint(y, z))
+                and all(disjoint(bias, t) for t in (y, z))
+                and c.can_hoist(others, add)
             )
             return add if fits else None
     return None
 
 
-def rounded_for_next(
-    nodes: Sequence[Node], row: Tensor, c: Compiler, read: Rounded | None = None
-) -> Rounded | None:
+def quantized_for_next(
+    nodes: Sequence[Node], row: Tensor, c: Compiler, read: QuantizedRows | None = None
+) -> QuantizedRows | None:
     """Where the launch at hand leaves a row of its results rounded.
 
     Args:
@@ -158,13 +158,13 @@ def rounded_for_next(
     rounded, _ = room()
     if read and rounded.numbers is read.numbers:
         return None
-    c.afterwards(room)
+    c.defer(room)
     return rounded
 
 
 def _multiplies_row(node: Node, c: Compiler) -> bool:
     """Whether it is one row times one quantized matrix, on a processor."""
-    if node.tensor.op is not Op.MUL_MAT or not c.traits.is_processor:
+    if node.tensor.op is not Op.MUL_MAT or not c.traits.is_cpu:
         return False
     a, b = node.source(A), node.source(B)
     return (
@@ -209,13 +209,13 @@ def halves_of(nodes: Sequence[Node], alike: Alike, c: Compiler) -> Halves | None
         all_dense_f32(glu)
         and [glu.source(A).id, glu.source(UP).id] == [half.id for half in used]
         and all(half.ne == y.ne for half in used)
-        and c.may_come_first([first], second)
-        and all(same_memory(y, half) or apart(y, half) for half in used)
-        and all(apart(y, t) for node in (gate, up) for t in node.src[::2] if t)
+        and c.can_hoist([first], second)
+        and all(same_memory(y, half) or disjoint(y, half) for half in used)
+        and all(disjoint(y, t) for node in (gate, up) for t in node.src[::2] if t)
     )
     return (gate, up) if fits else None
 
 
 def _filled(tensors: Sequence[Tensor]) -> list[Tensor]:
     """As many as a launch takes; it does not touch what is added."""
-    return [*tensors, *[tensors[0]] * (MOST - len(tensors))]
+    return [*tensors, *[tensors[0]] * (MAX - len(tensors))]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ggrpc.devices.opencl.ops.predicates import (
     all_dense_f32,
-    apart,
+    disjoint,
     rows_of,
     same_memory,
 )
@@ -43,7 +43,7 @@ def total(nodes: Sequence[Node], c: Compiler) -> int:
         if not _adds(node, before, next_) or not same_memory(node.tensor, y):
             break
         terms.append(next_)
-    if len(terms) < 3 or not all(apart(term, y) for term in terms):
+    if len(terms) < 3 or not all(disjoint(term, y) for term in terms):
         return 0
     name, count = c.kernel("arithmetic", "total"), len(terms)
     c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb, count, step)

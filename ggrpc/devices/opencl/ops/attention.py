@@ -23,7 +23,7 @@ from ggrpc.ops.attention import (
 )
 from ggrpc.tensor import Tensor
 
-WIDEST = 576  # what a work-item keeps of a row
+MAX_WIDTH = 576  # what a work-item keeps of a row
 
 
 def _accepts_attention(node: Node) -> bool:
@@ -43,7 +43,7 @@ def _is_cache(tensor: Tensor) -> bool:
     return (
         tensor.type in CACHES
         and tensor.nb[0] == tensor.type.type_size
-        and 0 < tensor.ne[0] <= WIDEST
+        and 0 < tensor.ne[0] <= MAX_WIDTH
     )
 
 
@@ -56,7 +56,7 @@ def flash_attn(node: Node, c: Compiler) -> None:
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
     extras = extras_of(node.src[MASK], node.src[SINKS])
     slopes = alibi_slopes_buffer(q.ne[2], node.params.max_bias, c)
-    if not c.traits.is_processor:
+    if not c.traits.is_cpu:
         gpu_attention.flash_attn(node, c, slopes, extras)
         return
     attend = c.kernel(

@@ -116,7 +116,7 @@ def set_two(nodes: Sequence[Node], c: Compiler) -> int:
     if len(nodes) < 2 or not sets_alike(*nodes[:2]):
         return 0
     first, second = nodes[:2]
-    if not c.may_come_first([first], second):
+    if not c.can_hoist([first], second):
         return 0
     rows = rows_of(first.source(ROWS)) + rows_of(second.source(ROWS))
     name = c.kernel("copies", "set_rows_two", **types_set(first))

@@ -15,7 +15,7 @@ from ggrpc.devices.opencl.fusions import projections
 from ggrpc.devices.opencl.ops import gpu_matmul, matmul, quantized
 from ggrpc.devices.opencl.ops.activations import GATED
 from ggrpc.devices.opencl.ops.predicates import dense_f32, rows_of
-from ggrpc.devices.opencl.ops.quantized import Rounded, type_of
+from ggrpc.devices.opencl.ops.quantized import QuantizedRows, type_of
 from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import clamps
@@ -55,7 +55,7 @@ def _accepts_product(node: Node) -> bool:
 def mul_mat_id(node: Node, c: Compiler) -> None:
     """Append y[t, j, i] = sum_k as[ids[t, j], i, k] b[t, j % b1, k]."""
     a, b, ids, y = node.source(AS), node.source(B), node.source(IDS), node.tensor
-    if not c.traits.is_processor:
+    if not c.traits.is_cpu:
         gpu_matmul.mul_mat_id(c, a, b, ids, y)
         return
     rows = ids.nelements // a.ne[2]
@@ -76,7 +76,7 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     a, b, ids = gate.source(AS), gate.source(B), gate.source(IDS)
     other, results = up.source(AS), (gate.tensor, up.tensor, glu.tensor)
     rows = quantized.rows_at_once(c, a)
-    x = quantized.rounded(b, c, tile=1)
+    x = quantized.quantize_rows(b, c, tile=1)
     band = quantized.band_of(c, a.ne[1] * ids.nelements, rows)
     name = c.kernel(
         "experts_gated",
@@ -97,7 +97,7 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
 
 def _of_same(first: Node, other: Node, c: Compiler) -> bool:
     """Whether both are products of the same few rows and choices, by bytes."""
-    if other.tensor.op is not Op.MUL_MAT_ID or not c.traits.is_processor:
+    if other.tensor.op is not Op.MUL_MAT_ID or not c.traits.is_cpu:
         return False
     a, b, ids = first.source(AS), first.source(B), first.source(IDS)
     return (
@@ -116,7 +116,7 @@ def _times_each(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> No
     to: tuple[Argument, ...] = ids, ids.ne, ids.nb, y, y.nb
     given: tuple[Argument, ...]
     if a.type in quantized.TYPES:
-        x = quantized.rounded(b, c, tile=1)
+        x = quantized.quantize_rows(b, c, tile=1)
         rows = quantized.rows_at_once(c, a)
         name = "experts_matvec"
         given = *x.inputs(a), x.padded, b.ne[1]
@@ -153,7 +153,7 @@ def _times_groups(
 
 def _rounded(
     c: Compiler, b: Tensor, used: int, experts: int, groups: Groups
-) -> Rounded:
+) -> QuantizedRows:
     """The rows of b in the order of the groups."""
     x, is_new = quantized.room_for(b, c, groups.tile, groups.room, groups)
     if is_new:

@@ -11,7 +11,7 @@ from ggrpc.ops import Node
 from ggrpc.ops.attention import MASK, SINKS, K, Q, V
 
 ITEMS = 64  # of a work-group
-MOST_QUERIES = 8  # of one: what a work-item keeps of each is in registers
+MAX_QUERIES = 8  # of one: what a work-item keeps of each is in registers
 WIDE = 256  # elements of a row, of which it keeps half as many
 GROUPS_EACH = 4  # work-groups that each unit should have
 
@@ -35,7 +35,7 @@ def flash_attn(
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
     alike = q.ne[1] * (q.ne[2] // k.ne[2])
-    most = MOST_QUERIES if max(k.ne[0], v.ne[0]) <= WIDE else MOST_QUERIES // 2
+    most = MAX_QUERIES if max(k.ne[0], v.ne[0]) <= WIDE else MAX_QUERIES // 2
     queries = min(most, 1 << (alike - 1).bit_length())
     groups = -(-alike // queries), k.ne[2] * q.ne[3]
     span = _span(c, groups[0] * groups[1], k.ne[1])

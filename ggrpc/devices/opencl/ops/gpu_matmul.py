@@ -30,8 +30,8 @@ def mul_mat(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
     if tokens <= FEW:
         each = 1 << (tokens - 1).bit_length()
         name = c.kernel("gpu_matvec", "matvec", **_row_defines(c, a, each))
-        groups = -(-a.ne[1] // c.traits.shapes.rows), 1, matrices
-        c.launch(name, groups, *given, local=c.traits.shapes.items)
+        groups = -(-a.ne[1] // c.traits.launch_config.rows), 1, matrices
+        c.launch(name, groups, *given, local=c.traits.launch_config.items)
         return
     across = _across(c, tokens)
     name = c.kernel("gpu_matmat", "matmat", **_tile_defines(c, a, across))
@@ -52,9 +52,9 @@ def mul_mat_id(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> Non
     used, tokens = ids.ne[:2]
     if used * tokens <= FEW_EACH * a.ne[2]:
         name = c.kernel("gpu_matvec", "matvec_id", **_row_defines(c, a, 1))
-        groups = -(-a.ne[1] // c.traits.shapes.rows), used * tokens
+        groups = -(-a.ne[1] // c.traits.launch_config.rows), used * tokens
         tensors = a, a.ne, a.nb, b, b.ne, b.nb, ids, ids.ne, ids.nb, y, y.nb
-        c.launch(name, groups, *tensors, *c.fault, local=c.traits.shapes.items)
+        c.launch(name, groups, *tensors, *c.fault, local=c.traits.launch_config.items)
         return
     across = _across(c, used * tokens // a.ne[2])
     count = used * tokens // across + a.ne[2]
@@ -81,35 +81,35 @@ def _sorted(
 
 
 def _row_defines(c: Compiler, a: Tensor, tokens: int) -> dict[str, Define]:
-    shapes = c.traits.shapes
+    launch_config = c.traits.launch_config
     return {
         "TYPE": int(a.type),
-        "ROWS": shapes.rows,
+        "ROWS": launch_config.rows,
         "TOKENS": tokens,
-        "LOCAL": shapes.items,
+        "LOCAL": launch_config.items,
     }
 
 
 def _tile_defines(c: Compiler, a: Tensor, across: int) -> dict[str, Define]:
-    shapes = c.traits.shapes
+    launch_config = c.traits.launch_config
     return {
         "TYPE": int(a.type),
-        "ROWS": shapes.tile_rows,
+        "ROWS": launch_config.tile_rows,
         "TOKENS": across,
-        "DEPTH": shapes.depth,
+        "DEPTH": launch_config.depth,
     }
 
 
 def _across(c: Compiler, tokens: int) -> int:
     """Rows of b in a tile: no more than that many fill, but half of it at least."""
-    most = c.traits.shapes.tile_tokens
+    most = c.traits.launch_config.tile_tokens
     return most if tokens > most // 2 else most // 2
 
 
 def _tile_rows(c: Compiler, a: Tensor) -> int:
-    return -(-a.ne[1] // c.traits.shapes.tile_rows)
+    return -(-a.ne[1] // c.traits.launch_config.tile_rows)
 
 
 def _items(c: Compiler, across: int) -> int:
     """Each multiplies eight rows by eight."""
-    return c.traits.shapes.tile_rows // 8 * (across // 8)
+    return c.traits.launch_config.tile_rows // 8 * (across // 8)

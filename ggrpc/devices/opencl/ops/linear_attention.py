@@ -8,14 +8,14 @@ from ggrpc.ops import Node, Op
 from ggrpc.ops.linear_attention import DeltaNet, Gla, Wkv6, Wkv7
 from ggrpc.tensor import Dims, Tensor
 
-WIDEST = 256  # what a work-item keeps of a state
+MAX_WIDTH = 256  # what a work-item keeps of a state
 
 
 def _accepts(node: Node) -> bool:
     size = node.source(0).ne[0]
     return (
         size % 16 == 0
-        and 0 < size <= WIDEST
+        and 0 < size <= MAX_WIDTH
         and all_dense_f32(node)
         and node.source(0).nelements > 0
     )

@@ -14,7 +14,7 @@ from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS
 
-MOST_MATRICES = 64  # of quantized ones, each is a launch
+MAX_MATRICES = 64  # of quantized ones, each is a launch
 
 ROWS = 4  # of the matrix, read side by side
 FEW, LONG = 8, 128  # rows of b, and columns, for which a panel is not worth it
@@ -27,7 +27,7 @@ def _accepts(node: Node) -> bool:
     if not dense_f32(b):
         return False
     if a.type in quantized.TYPES:
-        few = a.ne[2] * a.ne[3] <= MOST_MATRICES
+        few = a.ne[2] * a.ne[3] <= MAX_MATRICES
         return few and y.is_contiguous and (a.ne[2] == 1 or b.ne[3] == a.ne[3])
     return a.type in FLOATS and dense_f32(y) and a.nb[0] == a.type.type_size
 
@@ -36,7 +36,7 @@ def _accepts(node: Node) -> bool:
 def mul_mat(node: Node, c: Compiler) -> None:
     """Append y[i3, i2, i1, i0] = sum_k a[i3 / r3, i2 / r2, i0, k] b[i3, i2, i1, k]."""
     a, b, y = node.source(A), node.source(B), node.tensor
-    if not c.traits.is_processor:
+    if not c.traits.is_cpu:
         gpu_matmul.mul_mat(c, a, b, y)
         return
     rows = b.nrows // (a.ne[2] * a.ne[3])
@@ -57,7 +57,7 @@ def tile_of(c: Compiler, a: Tensor, rows: int) -> int:
     The sums of six fit 16 registers, and hide how long a multiplication takes; they are
     a sixth faster than those of four.
     """
-    if a.type in FLOATS and c.traits.byte_dots == "AVX2" and rows > 4:
+    if a.type in FLOATS and c.traits.int8_dot == "AVX2" and rows > 4:
         return 6
     return quantized.tile_of(c, rows)
 
@@ -73,7 +73,7 @@ def _times_row(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
 
 def _times_few(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
     matrices = a.ne[2] * a.ne[3]
-    band = -(-a.ne[1] * matrices // (c.traits.units * c.traits.shapes.bands))
+    band = -(-a.ne[1] * matrices // (c.traits.units * c.traits.launch_config.bands))
     groups = -(-a.ne[1] // band), matrices
     name = c.kernel(
         "matfew_float", "matfew_float", **quantized.type_of(c, a), TILE=tile

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ggrpc.devices.opencl.fusions import projections
 from ggrpc.devices.opencl.ops.predicates import (
     all_dense_f32,
-    apart,
+    disjoint,
     rows_of,
     same_memory,
 )
@@ -48,8 +48,10 @@ def sum_norm_and_weight(nodes: Sequence[Node], c: Compiler) -> int:
     add, norm, mul = nodes[:3]
     a, b, weight = add.source(0), add.source(1), mul.source(1)
     x, y, z, eps = add.tensor, norm.tensor, mul.tensor, norm.params.eps
-    terms_stay = (same_memory(t, r) or apart(t, r) for t in (a, b) for r in (x, y, z))
-    if not all(terms_stay) or not apart(weight, x):
+    terms_stay = (
+        same_memory(t, r) or disjoint(t, r) for t in (a, b) for r in (x, y, z)
+    )
+    if not all(terms_stay) or not disjoint(weight, x):
         return 0
     if not _round(nodes[3:], c, (a, b), x, y, weight, z, eps):
         strides = y.ne, a.nb, b.nb, x.nb, y.nb, z.nb
@@ -69,7 +71,7 @@ def _round(
     eps: float,
 ) -> bool:
     """Launch it with the rounding of z where that is the next that a product needs."""
-    rounded = projections.rounded_for_next(rest, z, c)
+    rounded = projections.quantized_for_next(rest, z, c)
     if rounded is None:
         return False
     name = c.kernel("norms_quantize", "norms_rounded", **({"SUM": 1} if terms else {}))
@@ -100,7 +102,7 @@ def _weighs(node: Node, norm: Node) -> bool:
         node.source(0).id == y.id
         and node.source(0).nb == y.nb
         and weight.ne == (y.ne[0], 1, 1, 1)
-        and apart(weight, y)
-        and apart(weight, z)
-        and all(same_memory(x, r) or apart(x, r) for r in (y, z))
+        and disjoint(weight, y)
+        and disjoint(weight, z)
+        and all(same_memory(x, r) or disjoint(x, r) for r in (y, z))
     )

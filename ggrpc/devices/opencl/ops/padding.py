@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, apart, rows_of
+from ggrpc.devices.opencl.ops.predicates import all_dense_f32, disjoint, rows_of
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.padding import A
@@ -10,7 +10,7 @@ from ggrpc.ops.padding import A
 
 def _accepts(node: Node) -> bool:
     zeros = not node.params.circular
-    return zeros and all_dense_f32(node) and apart(node.source(A), node.tensor)
+    return zeros and all_dense_f32(node) and disjoint(node.source(A), node.tensor)
 
 
 @kernel(Op.PAD, accepts=_accepts)

@@ -52,7 +52,7 @@ def is_aligned(tensor: Tensor, offset: int) -> bool:
     return not any(at % unit for at in (offset, *strides))
 
 
-def apart(a: Tensor, b: Tensor) -> bool:
+def disjoint(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have no byte in common."""
     return (
         a.buffer != b.buffer

@@ -40,7 +40,7 @@ TYPES = OF_SIXTEEN | {
 }
 
 
-class Rounded(NamedTuple):
+class QuantizedRows(NamedTuple):
     """Rows of float32 as quantize_row.h leaves them.
 
     Attributes:
@@ -76,14 +76,14 @@ def multiply(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
         b: dense F32 rows.
         y: as many rows of F32, one after the other.
     """
-    x = rounded(b, c, tile_of(c, rows_of(b)))
+    x = quantize_rows(b, c, tile_of(c, rows_of(b)))
     if x.tile == 1:
         _times_row(c, a, x, y)
     else:
         _times_rows(c, a, x, y)
 
 
-def rounded(b: Tensor, c: Compiler, tile: int) -> Rounded:
+def quantize_rows(b: Tensor, c: Compiler, tile: int) -> QuantizedRows:
     """What the rows of a tensor are rounded to, launched where it is not yet known."""
     count = -(-rows_of(b) // tile) * tile
     x, is_new = room_for(b, c, tile, count)
@@ -95,7 +95,7 @@ def rounded(b: Tensor, c: Compiler, tile: int) -> Rounded:
 
 def room_for(
     b: Tensor, c: Compiler, tile: int, count: int, order: object = None
-) -> tuple[Rounded, bool]:
+) -> tuple[QuantizedRows, bool]:
     """Memory for rounded rows, and whether it does not hold them yet.
 
     Rows of the same number and length all use the same, one after the other.
@@ -111,7 +111,9 @@ def room_for(
     memory = c.shared(("rounded", count, padded), (), lambda: _Memory(c, count, padded))
     now = c.shared(("rounded", b.buffer, b.data, b.ne, b.nb, tile, order), [b], object)
     is_new, memory.holds = memory.holds is not now, now
-    return Rounded(tile, padded, memory.numbers, memory.scales, memory.sums), is_new
+    return QuantizedRows(
+        tile, padded, memory.numbers, memory.scales, memory.sums
+    ), is_new
 
 
 class _Memory:
@@ -125,7 +127,7 @@ class _Memory:
         self.holds: object = None
 
 
-def _times_row(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
+def _times_row(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
     k, n, _, _ = a.ne
     rows = rows_at_once(c, a)
     band = band_of(c, n, rows)
@@ -133,7 +135,7 @@ def _times_row(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
     c.launch(name, (-(-n // band),), a, a.nb[1], *x.inputs(a), k, n, y, band, local=1)
 
 
-def _times_rows(c: Compiler, a: Tensor, x: Rounded, y: Tensor) -> None:
+def _times_rows(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
     k, n, _, _ = a.ne
     name = c.kernel("matmat", "matmat", **type_of(c, a), TILE=x.tile, CHUNK=CHUNK)
     rows = x.padded, k, n, rows_of(y)
@@ -148,7 +150,7 @@ def rows_at_once(c: Compiler, a: Tensor) -> int:
     One where there are 16 registers: the sums of more of them go to memory and back,
     which takes twice as long.
     """
-    return ROWS.get(a.type, OTHERWISE_ROWS) if c.traits.byte_dots == "VNNI" else 1
+    return ROWS.get(a.type, OTHERWISE_ROWS) if c.traits.int8_dot == "VNNI" else 1
 
 
 def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
@@ -161,14 +163,14 @@ def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
 def type_of(c: Compiler, a: Tensor) -> dict[str, int]:
     """What kernels for processors are told about a matrix's type, and about them."""
     defines = {"TYPE": int(a.type)}
-    return defines | {c.traits.byte_dots: 1} if c.traits.byte_dots else defines
+    return defines | {c.traits.int8_dot: 1} if c.traits.int8_dot else defines
 
 
 def tile_of(c: Compiler, rows: int) -> int:
     """How many rows are multiplied at once."""
-    return min(c.traits.shapes.tile, 1 << (rows - 1).bit_length())
+    return min(c.traits.launch_config.tile, 1 << (rows - 1).bit_length())
 
 
 def band_of(c: Compiler, n: int, rows: int) -> int:
     """How many of `n` rows a work-group has: a multiple of `rows`."""
-    return -(-n // (c.traits.units * c.traits.shapes.bands * rows)) * rows
+    return -(-n // (c.traits.units * c.traits.launch_config.bands * rows)) * rows

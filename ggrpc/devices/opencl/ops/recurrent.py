@@ -18,7 +18,7 @@ from ggrpc.ops.recurrent import (
     with_heads,
 )
 
-WIDEST = 256  # what a work-item keeps of a state
+MAX_WIDTH = 256  # what a work-item keeps of a state
 
 
 @kernel(Op.SSM_CONV, accepts=all_dense_f32)
@@ -34,7 +34,7 @@ def _accepts_scan(node: Node) -> bool:
     width = node.source(S).ne[0]
     return (
         width % 16 == 0
-        and width <= WIDEST
+        and width <= MAX_WIDTH
         and node.source(X).nelements > 0
         and all(dense_f32(node.source(at)) for at in (SCAN_A, SCAN_B, SCAN_C))
     )

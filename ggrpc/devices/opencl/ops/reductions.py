@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, apart, dense_f32
+from ggrpc.devices.opencl.ops.predicates import all_dense_f32, dense_f32, disjoint
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.reductions import A, SortOrder
 
 # Each element is compared with each: beyond this a sort takes less time.
-LONGEST = 2048
+MAX_LENGTH = 2048
 
 
 def _accepts(node: Node) -> bool:
@@ -42,7 +42,7 @@ def argmax(node: Node, c: Compiler) -> None:
 
 def _accepts_order(node: Node) -> bool:
     x, y = node.source(A), node.tensor
-    return dense_f32(x) and y.nb[0] == 4 and x.ne[0] <= LONGEST and apart(x, y)
+    return dense_f32(x) and y.nb[0] == 4 and x.ne[0] <= MAX_LENGTH and disjoint(x, y)
 
 
 @kernel(Op.ARGSORT, Op.TOP_K, accepts=_accepts_order)

@@ -10,8 +10,8 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.opencl.ops.copies import sets_alike, types_set, what_is_set
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, apart, rows_of
-from ggrpc.devices.opencl.program import AHEAD, Argument, Compiler, fuser, kernel
+from ggrpc.devices.opencl.ops.predicates import all_dense_f32, disjoint, rows_of
+from ggrpc.devices.opencl.program import LOOKAHEAD, Argument, Compiler, fuser, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.copies import ROWS
 from ggrpc.ops.rope import (
@@ -53,8 +53,8 @@ def two_ropes(nodes: Sequence[Node], c: Compiler) -> int:
     Where SET_ROWS put these and the values into caches, those too.
     """
     node = nodes[0]
-    for at in range(1, min(AHEAD, len(nodes))):
-        if _turns_alike(node, nodes[at]) and c.may_come_first(nodes[:at], nodes[at]):
+    for at in range(1, min(LOOKAHEAD, len(nodes))):
+        if _turns_alike(node, nodes[at]) and c.can_hoist(nodes[:at], nodes[at]):
             break
     else:
         return 0
@@ -64,7 +64,7 @@ def two_ropes(nodes: Sequence[Node], c: Compiler) -> int:
     strides = y.ne, x.nb, y.nb, w.ne, v.nb, w.nb
     given: tuple[Argument, ...] = x, y, v, w, table, *strides, pairs(p), p.n_offs
     rows = rows_of(y) + rows_of(w)
-    sets = _sets_of(keys, nodes[:AHEAD], c)
+    sets = _sets_of(keys, nodes[:LOOKAHEAD], c)
     if sets:
         first, second = (nodes[place] for place in sets)
         given += *what_is_set(_by_heads(first, w)), *what_is_set(second)
@@ -75,7 +75,7 @@ def two_ropes(nodes: Sequence[Node], c: Compiler) -> int:
         name = c.kernel("rope", f"{_name(p)}_two")
     c.launch(name, (rows,), *given)
     for place in (at, *sets):
-        c.comes_early(nodes[place])
+        c.mark_hoisted(nodes[place])
     return 1
 
 
@@ -89,9 +89,9 @@ def _sets_of(keys: Node, nodes: Sequence[Node], c: Compiler) -> Sequence[int]:
     fits = (
         sets_alike(first, second)
         and _sets_tokens(first, keys.tensor)
-        and all(apart(first.tensor, t) for t in (keys.tensor, keys.source(A)))
-        and c.may_come_first(before, first)
-        and c.may_come_first(nodes[: places[1]], second)
+        and all(disjoint(first.tensor, t) for t in (keys.tensor, keys.source(A)))
+        and c.can_hoist(before, first)
+        and c.can_hoist(nodes[: places[1]], second)
     )
     return places if fits else ()
 

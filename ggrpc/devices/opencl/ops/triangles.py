@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, apart, rows_of
+from ggrpc.devices.opencl.ops.predicates import all_dense_f32, disjoint, rows_of
 from ggrpc.devices.opencl.program import Compiler, kernel
 from ggrpc.ops import Node, Op
 from ggrpc.ops.triangles import CLEARED, A, B, Triangle
@@ -33,7 +33,7 @@ def _masked(node: Node, c: Compiler, diagonal: int, above: bool, value: float) -
 
 def _accepts_apart(node: Node) -> bool:
     sources = filter(None, node.src)
-    return all_dense_f32(node) and all(apart(x, node.tensor) for x in sources)
+    return all_dense_f32(node) and all(disjoint(x, node.tensor) for x in sources)
 
 
 @kernel(Op.DIAG, accepts=_accepts_apart)

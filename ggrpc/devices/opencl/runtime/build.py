@@ -28,7 +28,7 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
 # Programs of a device, of some MiB each. Models take a dozen or two; a client may ask
 # for attention of thousands of widths.
-MOST_KEPT = 256
+MAX_KEPT = 256
 
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
@@ -76,7 +76,7 @@ class Builder:
         with self._lock:
             if key not in self._built:
                 built = self._build(*key)
-                if len(self._built) >= MOST_KEPT:
+                if len(self._built) >= MAX_KEPT:
                     self._drop(next(iter(self._built)))
                 self._built[key] = built
             return self._built[key]

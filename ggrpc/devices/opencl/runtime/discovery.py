@@ -21,7 +21,7 @@ class Found(NamedTuple):
         description: what the driver calls the device, and itself.
         total: bytes of its memory.
         largest: bytes of the largest buffer.
-        is_processor: whether it is the processor that runs this process.
+        is_cpu: whether it is the processor that runs this process.
         device: pyopencl's own object.
     """
 
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     description: str
     total: int
     largest: int
-    is_processor: bool
+    is_cpu: bool
     device: cl.Device
 
 

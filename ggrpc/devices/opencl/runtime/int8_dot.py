@@ -27,7 +27,7 @@ UNSIGNED = np.tile(np.array([127, 127, 127, 127, 1, 2, 3, 100], np.uint8), 8)
 SIGNED = np.tile(np.array([-128, -128, -128, -128, 5, -6, 7, -8], np.int8), 8)
 
 
-def byte_dots(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
+def int8_dot(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
     """The best that the processor has, and the driver can build and gets right.
 
     Args:

@@ -13,12 +13,12 @@ import pyopencl as cl
 from ggrpc.devices.opencl.runtime import disk_cache
 
 VERSION = 1  # of the file; another one is for other kernels
-MOST = 1024  # of anything: far more than is good
+MAX = 1024  # of anything: far more than is good
 
 log = logging.getLogger(__name__)
 
 
-class Shapes(NamedTuple):
+class LaunchConfig(NamedTuple):
     """Of the products of matrices; powers of two all of them.
 
     Attributes:
@@ -42,25 +42,25 @@ class Shapes(NamedTuple):
     depth: int = 2
 
 
-def shapes_of(device: cl.Device) -> Shapes:
+def launch_config_of(device: cl.Device) -> LaunchConfig:
     """Those that were measured for a device and its driver, else the usual ones."""
     try:
         path = path_of(device)
     except FileNotFoundError:
-        return Shapes()
+        return LaunchConfig()
     try:
         return _parsed(path.read_text())
     except FileNotFoundError:
-        return Shapes()
+        return LaunchConfig()
     except (OSError, ValueError) as error:
         log.warning(
             "%s is not used: %s; 'ggrpc devices --tune' makes it anew", path, error
         )
-        return Shapes()
+        return LaunchConfig()
 
 
-def keep(device: cl.Device, shapes: Shapes) -> Path:
-    """Write what was measured to where `shapes_of` finds it.
+def keep(device: cl.Device, shapes: LaunchConfig) -> Path:
+    """Write what was measured to where `launch_config_of` finds it.
 
     Raises:
         OSError: it cannot be written.
@@ -77,8 +77,8 @@ def path_of(device: cl.Device) -> Path:
     return disk_cache.folder() / f"shapes-{number}.json"
 
 
-def _parsed(text: str) -> Shapes:
-    """Shapes out of a file.
+def _parsed(text: str) -> LaunchConfig:
+    """LaunchConfig out of a file.
 
     Raises:
         ValueError: it is no such file.
@@ -87,12 +87,12 @@ def _parsed(text: str) -> Shapes:
     if not isinstance(contents, dict) or contents.get("version") != VERSION:
         raise ValueError(f"it is not of version {VERSION}")
     shapes = contents.get("shapes")
-    if not isinstance(shapes, dict) or shapes.keys() != Shapes()._asdict().keys():
+    if not isinstance(shapes, dict) or shapes.keys() != LaunchConfig()._asdict().keys():
         raise ValueError("its shapes are others")
     for name, value in shapes.items():
-        if type(value) is not int or not 0 < value <= MOST or value & (value - 1):
-            raise ValueError(f"its '{name}' is no power of two up to {MOST}")
-    made = Shapes(**shapes)
+        if type(value) is not int or not 0 < value <= MAX or value & (value - 1):
+            raise ValueError(f"its '{name}' is no power of two up to {MAX}")
+    made = LaunchConfig(**shapes)
     if min(made.tile_rows, made.tile_tokens // 2) < 8:
         raise ValueError("its tiles are too small")
     return made

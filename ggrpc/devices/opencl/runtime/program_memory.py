@@ -14,7 +14,7 @@ Take = Callable[[int], cl.Buffer]
 Give = Callable[[int], None]
 
 
-class Room:
+class ProgramMemory:
     """Buffers that live as long as this does.
 
     Args:

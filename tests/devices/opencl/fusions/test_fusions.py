@@ -36,7 +36,7 @@ def steps(device: OpenClDevice, case: Case) -> int:
 
 
 def check(device: OpenClDevice, case: Case, launches: int) -> None:
-    if device.traits.is_processor:  # others have kernels of their own for products
+    if device.traits.is_cpu:  # others have kernels of their own for products
         assert steps(device, case) == launches
     expected = run_case(CpuDevice(threads=1), case)
     for name, values in run_case(device, case).items():

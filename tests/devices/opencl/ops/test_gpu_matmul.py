@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.ops.quantized import TYPES
-from ggrpc.devices.opencl.runtime.launch_config import Shapes
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS, GGMLType
 from tests.devices.conftest import open_opencl
@@ -103,14 +103,14 @@ def test_mul_mat_of_numbers_that_are_none_stays_in_its_rows(gpu: OpenClDevice) -
 @pytest.mark.parametrize(
     "shapes",
     [
-        Shapes(items=16, rows=1, tile_rows=8, tile_tokens=16, depth=1),
-        Shapes(items=128, rows=4, tile_rows=128, tile_tokens=128, depth=4),
+        LaunchConfig(items=16, rows=1, tile_rows=8, tile_tokens=16, depth=1),
+        LaunchConfig(items=128, rows=4, tile_rows=128, tile_tokens=128, depth=4),
     ],
     ids=["small", "large"],
 )
 @pytest.mark.parametrize("rows", [1, 150])
 def test_mul_mat_in_other_shapes_is_right(
-    gpu: OpenClDevice, monkeypatch: pytest.MonkeyPatch, shapes: Shapes, rows: int
+    gpu: OpenClDevice, monkeypatch: pytest.MonkeyPatch, shapes: LaunchConfig, rows: int
 ) -> None:
     monkeypatch.setattr(gpu, "traits", gpu.traits._replace(shapes=shapes))
     case = Case()

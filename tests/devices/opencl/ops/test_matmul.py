@@ -34,7 +34,7 @@ def device() -> Iterator[OpenClDevice]:
 @pytest.fixture(scope="module")
 def portable() -> Iterator[OpenClDevice]:
     device = open_opencl()
-    device.traits = device.traits._replace(byte_dots="")
+    device.traits = device.traits._replace(int8_dot="")
     yield device
     device.close()
 

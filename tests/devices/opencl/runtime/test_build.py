@@ -11,7 +11,7 @@ import pytest
 
 from ggrpc.devices.opencl.runtime import disk_cache
 from ggrpc.devices.opencl.runtime.build import Builder
-from ggrpc.devices.opencl.runtime.launch_config import Shapes, shapes_of
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
 from tests.support.drivers import usable_device
 
 
@@ -144,4 +144,4 @@ def test_user_without_a_home_keeps_nothing(
     without_home(monkeypatch)
     assert build(context) == "twice"
     assert compiled == ["proof"]
-    assert shapes_of(context.devices[0]) == Shapes()
+    assert launch_config_of(context.devices[0]) == LaunchConfig()

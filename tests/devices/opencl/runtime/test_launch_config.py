@@ -9,7 +9,12 @@ from pathlib import Path
 import pyopencl as cl
 import pytest
 
-from ggrpc.devices.opencl.runtime.launch_config import Shapes, keep, path_of, shapes_of
+from ggrpc.devices.opencl.runtime.launch_config import (
+    LaunchConfig,
+    keep,
+    launch_config_of,
+    path_of,
+)
 from tests.support.drivers import usable_device
 
 
@@ -20,10 +25,10 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cl.Device:
 
 
 def test_kept_shapes_are_found_again(device: cl.Device) -> None:
-    assert shapes_of(device) == Shapes()
-    measured = Shapes(bands=4, tile_rows=128)
+    assert launch_config_of(device) == LaunchConfig()
+    measured = LaunchConfig(bands=4, tile_rows=128)
     assert keep(device, measured) == path_of(device)
-    assert shapes_of(device) == measured
+    assert launch_config_of(device) == measured
 
 
 @pytest.mark.parametrize(
@@ -44,13 +49,13 @@ def test_kept_shapes_are_found_again(device: cl.Device) -> None:
 def test_bad_file_is_ignored_with_one_line(  # type: ignore[no-untyped-def]
     device: cl.Device, caplog: pytest.LogCaptureFixture, change, reason: str
 ) -> None:
-    path = keep(device, Shapes(bands=4))
+    path = keep(device, LaunchConfig(bands=4))
     changed = change(json.loads(path.read_text()))
     path.write_bytes(
         changed if isinstance(changed, bytes) else json.dumps(changed).encode()
     )
     with caplog.at_level(logging.WARNING):
-        assert shapes_of(device) == Shapes()
+        assert launch_config_of(device) == LaunchConfig()
     (record,) = caplog.records
     assert str(path) in record.getMessage()
     assert reason in record.getMessage()

@@ -3,26 +3,26 @@ from __future__ import annotations
 import pytest
 
 from ggrpc.devices.device import Memory
-from ggrpc.engine.server.reservations import Budget
+from ggrpc.engine.server.quotas import MemoryQuota
 from ggrpc.errors import OutOfMemory
 
 GIB = 1 << 30
 MEMORY = Memory(free=10 * GIB, total=16 * GIB)
 
 
-def pair() -> tuple[Budget, Budget]:
+def pair() -> tuple[MemoryQuota, MemoryQuota]:
     """A whole of 8 GiB and 4 pieces, and a part of 6 GiB and 3 pieces."""
-    whole = Budget(8 * GIB, 4, "--all")
-    return whole, Budget(6 * GIB, 3, "--each", whole)
+    whole = MemoryQuota(8 * GIB, 4, "--all")
+    return whole, MemoryQuota(6 * GIB, 3, "--each", whole)
 
 
-def take(budget: Budget, size: int) -> None:
+def take(budget: MemoryQuota, size: int) -> None:
     with budget.taking(size):
         pass
 
 
 def test_budget_without_a_size_passes_memory_on() -> None:
-    budget = Budget(None, 10, "--all")
+    budget = MemoryQuota(None, 10, "--all")
     take(budget, 1 << 50)
     assert budget.within(MEMORY) == MEMORY
 
