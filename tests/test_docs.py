@@ -1,14 +1,58 @@
-"""Pages of the docs that are made from the code are those that the code makes."""
+"""What the docs generate from the code is current, and what they refer to exists."""
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
+# Files of the repository that a page names, but for placeholders such as <family>.py.
+FILE = re.compile(r"`((?:ggrpc|tests|docs)/[\w/.]*)`")
+PAGES = ("index.md", "architecture.md", "protocol.md", "glossary.md")
 
 
 def test_generated_pages_are_current() -> None:
     command = [sys.executable, ROOT / "docs" / "generate.py", "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_stale_part_is_noticed() -> None:
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    for name, parts in generate["PARTS"].items():
+        text = (DOCS / name).read_text()
+        for part in parts:
+            marker = f"<!-- generated: {part} -->\n"
+            stale = text.replace(marker, f"{marker}an old line\n")
+            assert stale != text
+            assert generate["spliced"](stale, parts) == text
+
+
+def test_lost_marker_is_noticed() -> None:
+    spliced = runpy.run_path(str(DOCS / "generate.py"))["spliced"]
+    with pytest.raises(ValueError, match="markers of the part table"):
+        spliced("a page without", {"table": lambda: ""})
+
+
+def test_index_lists_every_page() -> None:
+    linked = set(LINK.findall((DOCS / "index.md").read_text()))
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+    assert pages <= linked
+
+
+@pytest.mark.parametrize(
+    "page", [*(DOCS / name for name in PAGES), ROOT / "CONTRIBUTING.md"], ids=str
+)
+def test_links_and_files_exist(page: Path) -> None:
+    text = page.read_text()
+    named = [page.parent / link for link in LINK.findall(text)]
+    named += [ROOT / file for file in FILE.findall(text)]
+    assert [str(path) for path in named if not path.exists()] == []
