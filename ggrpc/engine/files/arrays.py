@@ -5,13 +5,13 @@ A file called .npy holds an array, any other the bytes of a tensor as they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap, write_array_header_1_0
 
+from ggrpc.atomic_file import SHARED, replacing
 from ggrpc.errors import ConfigError, FileError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import NUMPY, shape_of, unpack
@@ -55,9 +55,8 @@ def save(
     """
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already: --force replaces it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("wb") as file:
+        with replacing(path, SHARED) as file:
             if path.suffix != ".npy":
                 file.writelines(pieces)
             elif tensor.type in NUMPY:
@@ -67,8 +66,5 @@ def save(
                 file.writelines(pieces)
             else:
                 np.save(file, unpack(tensor, memoryview(b"".join(pieces))))
-        partial.replace(path)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)

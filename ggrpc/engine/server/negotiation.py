@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ggrpc.atomic_file import replacing
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
     V1_0_0,
@@ -186,13 +186,7 @@ def _write(state: Path, accepted: dict[str, list[Dialect]]) -> None:
     clients = {host: [str(d.version) for d in ds] for host, ds in accepted.items()}
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=state.parent)
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                json.dump({"clients": clients}, file, indent=1)
-            os.replace(beside, state)
-        except OSError:
-            os.unlink(beside)  # what a full disk took of it
-            raise
+        with replacing(state) as file:
+            file.write(json.dumps({"clients": clients}, indent=1).encode())
     except OSError as error:
         log.warning("%s cannot be written: %s", state, error.strerror)

@@ -7,12 +7,13 @@ What cannot be written is made anew each time, and so is what cannot be read.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import pyopencl as cl
+
+from ggrpc.atomic_file import replacing
 
 DIGEST = 32  # bytes of a checksum
 
@@ -60,12 +61,5 @@ def replace(path: Path, contents: bytes) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(contents)
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
+    with replacing(path) as file:
+        file.write(contents)
