@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
         host, colon, port = _split(text)
         if not _is_host(host) or (colon and not _is_port(port)):
             raise ConfigError(
-                f"'{text}' is no endpoint: write host:port, [v6]:port or host"
+                f"'{text}' is not a valid endpoint: write host:port, [v6]:port or host"
             )
         return cls(host, int(port) if colon else DEFAULT_PORT)
 

@@ -1,24 +1,24 @@
 """Every error that ggrpc raises on purpose, in one tree:
 
     GgrpcError
-    ├── ConfigError                 a flag, endpoint, device or version makes no sense
+    ├── ConfigError                 an invalid flag, endpoint, device or version
     ├── TransportError              the connection itself
-    │   ├── ConnectError            nobody answers there
-    │   ├── BindError               the server cannot listen there
-    │   ├── TransportTimeout        the time budget ran out
+    │   ├── ConnectError            no server answers at the address
+    │   ├── BindError               the server cannot listen on the address
+    │   ├── TransportTimeout        an operation took too long
     │   ├── ConnectionLost          the peer closed or reset the connection
-    │   └── Cancelled               we ended it ourselves
+    │   └── Cancelled               this process closed the connection
     ├── ProtocolError               the bytes on the connection
-    │   ├── LocalProtocolError      we were asked to send something illegal
-    │   ├── RemoteProtocolError     the peer sent something illegal
-    │   └── VersionMismatch         the peer speaks a version that we do not
+    │   ├── LocalProtocolError      this side tried to send an invalid message
+    │   ├── RemoteProtocolError     the peer sent an invalid message
+    │   └── VersionMismatch         the peer speaks an unsupported version
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
     ├── FileError                   a file cannot be read or written
-    │   └── RecordingError          a recording
-    └── DeviceError                 a device cannot be used
-        ├── UnsupportedOp           it has no kernel for this node
-        └── OutOfMemory             it has not got that much memory
+    │   └── RecordingError          a recording cannot be read or written
+    └── DeviceError                 a device failed or cannot be used
+        ├── UnsupportedOp           the device has no kernel for a node
+        └── OutOfMemory             the device does not have enough free memory
 
 Each message is one line that says what happened, where, and what to do next.
 """
@@ -27,11 +27,11 @@ from __future__ import annotations
 
 
 class GgrpcError(Exception):
-    """The root: catching it catches everything that ggrpc raises on purpose.
+    """The base class of every error that ggrpc raises on purpose.
 
     Attributes:
-        endpoint: the peer concerned, as `host:port`, or None.
-        command: the protocol command under way, such as `GET_TENSOR`, or None.
+        endpoint: the peer, as `host:port`, or None.
+        command: the protocol command in progress, such as `GET_TENSOR`, or None.
     """
 
     def __init__(
@@ -47,39 +47,39 @@ class GgrpcError(Exception):
 
 
 class ConfigError(GgrpcError):
-    """What the operator asked for makes no sense."""
+    """The user asked for something invalid: a flag, endpoint, device or version."""
 
 
 class TransportError(GgrpcError):
-    """The connection failed."""
+    """A connection failed."""
 
 
 class ConnectError(TransportError):
-    """Could not connect."""
+    """Could not connect to the peer."""
 
 
 class BindError(TransportError):
-    """Could not listen on the address asked for."""
+    """Could not listen on an address."""
 
 
 class TransportTimeout(TransportError):
-    """The time budget of an operation ran out."""
+    """An operation on the network took too long."""
 
 
 class ConnectionLost(TransportError):
-    """The peer closed or reset the connection in the middle of a conversation."""
+    """The peer closed or reset the connection."""
 
 
 class Cancelled(TransportError):
-    """This process ended the connection: another thread, or a call that failed."""
+    """This process closed the connection: another thread, or a call that failed."""
 
 
 class ProtocolError(GgrpcError):
-    """The conversation broke the protocol; the connection cannot go on."""
+    """A message broke the protocol; the connection cannot be used any more."""
 
 
 class LocalProtocolError(ProtocolError):
-    """We were asked to send something that the protocol does not allow."""
+    """This side tried to send something that the protocol does not allow."""
 
 
 class RemoteProtocolError(ProtocolError):
@@ -87,11 +87,11 @@ class RemoteProtocolError(ProtocolError):
 
 
 class VersionMismatch(ProtocolError):
-    """The peer speaks a protocol version that ggrpc does not."""
+    """The peer speaks a protocol version that ggrpc does not support."""
 
 
 class RefusedError(GgrpcError):
-    """A well-formed request for something that is not there or not allowed."""
+    """The server refused a well-formed request."""
 
 
 class GraphError(GgrpcError):
@@ -115,4 +115,4 @@ class UnsupportedOp(DeviceError):
 
 
 class OutOfMemory(DeviceError):
-    """The device has not got the memory asked for."""
+    """The device does not have enough free memory."""

@@ -40,5 +40,5 @@ def test_endpoint_is_read_and_shown(text: str, endpoint: Endpoint, shown: str) -
     ],
 )
 def test_endpoint_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no endpoint"):
+    with pytest.raises(ConfigError, match="is not a valid endpoint"):
         Endpoint.parse(text)

@@ -1,4 +1,4 @@
-"""`ggrpc bench`: how fast servers answer, move bytes and dispatch graphs."""
+"""`ggrpc bench`: latency, throughput and graph dispatch of servers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import DeviceNumber, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
+from ggrpc.commands.tls import client_options
 from ggrpc.units import format_size, parse_size
 
 if TYPE_CHECKING:
@@ -24,12 +25,10 @@ EXAMPLES = (
     "ggrpc bench old:50052 new:50052 --rounds 21 --sizes 1M,256M",
 )
 
-Rounds = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Turns that each server gets.")
-]
+Rounds = Annotated[int, typer.Option(metavar="N", min=1, help="Number of rounds.")]
 Sizes = Annotated[
     str,
-    typer.Option(metavar="SIZE,...", help="How much the transfers move."),
+    typer.Option(metavar="SIZE,...", help="Sizes of the transfers."),
 ]
 
 
@@ -63,26 +62,24 @@ def bench(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Time servers side by side.
+    """Compare the speed of servers.
 
-    Connecting, a small request, transfers, and a graph of small nodes. Several servers
-    take turns; RATIO is how many times as fast as the first one a server is (the median
-    over the rounds, and the spread), so that two nodes can be compared on a noisy
-    machine. An endpoint may stand twice, to see what the noise alone does.
+    It times connecting, a small request, transfers, and a graph of small nodes. The
+    servers are timed alternately. RATIO is the speed of a server relative to the first
+    one: the median over the rounds, and its spread. Ratios make two nodes comparable on
+    a noisy machine. List an endpoint twice to see the effect of noise alone.
 
-    ENDPOINTs are written as for 'ggrpc probe'. Needs free memory for twice the largest
-    size, on each server.
+    ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
+    twice the largest size.
     """
     from ggrpc.engine.client.bench import Bench, BenchSettings
-    from ggrpc.engine.wire.dialects import dialect_named
 
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
     settings = BenchSettings(
         [parse_size(size) for size in sizes.split(",")],
         device,
-        dialect_named(protocol) if protocol else None,
-        timeout,
+        client_options(environment, timeout, protocol),
     )
     bench = Bench(servers, settings)
     with bar(environment, "turns", rounds * len(servers), steps=True) as done:
@@ -101,7 +98,7 @@ def bench(
 
 
 def _rows(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
-    """By case, so that what is to be compared stands together."""
+    """Rows grouped by case, so that comparable rows are adjacent."""
     results = [(server, bench.results(at)) for at, server in enumerate(servers)]
     cases = {result.case: None for _, some in results for result in some}
     for case in cases:

@@ -274,3 +274,6 @@ def path(context: typer.Context, cache_dir: CacheDir = None) -> None:
     from ggrpc.engine.cache.folder import default_folder
 
     environment_of(context).write(f"{cache_dir or default_folder()}\n")
+
+
+PARTS = (ls, add, verify, prune, path)

@@ -1,4 +1,4 @@
-"""`ggrpc check`: whether servers keep to the protocol, and reckon right."""
+"""`ggrpc check`: tests of a server's protocol and arithmetic."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
+from ggrpc.commands.tls import client_options
 from ggrpc.errors import GgrpcError
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
     from ggrpc.engine.checking.checker import CheckSettings, Finding
+    from ggrpc.engine.client.options import ClientOptions
 
 EXAMPLES = (
     "ggrpc check localhost",
@@ -30,13 +32,11 @@ Full = Annotated[
     bool,
     typer.Option(
         "--full",
-        help="All ops and types, not only those of language models. A native server "
-        "ends when its backend lacks one.",
+        help="Test all ops and types, not only those of language models. A native "
+        "server exits if its backend lacks one.",
     ),
 ]
-All = Annotated[
-    bool, typer.Option("--all", help="Show what is in order, too, and what it skipped.")
-]
+All = Annotated[bool, typer.Option("--all", help="Show passed and skipped checks too.")]
 
 COLUMNS = (
     Column("endpoint", "ENDPOINT"),
@@ -63,17 +63,19 @@ def check(
 ) -> ExitCode:
     """Check the protocol and the arithmetic of servers.
 
-    Every command of the protocol is tried, at the edges too. Small graphs are computed
-    on each device and on the cpu here, and must agree as far as types
-    and ops allow. Shown are a summary of each device, and each check that failed; with
-    --json all checks, one a line. The exit code is 1 where any failed.
+    It tests every command of the protocol, including edge cases. It computes small
+    graphs on each device and on the local cpu device, and compares the results within
+    the precision of types and ops. The output is a summary of each device and each
+    failed check; with --json all checks, one a line. The exit code is 1 if a check
+    failed.
 
-    ENDPOINTs are written as for 'ggrpc probe'; one is checked after the other. A server
-    of llama.cpp talks to one client at a time: it must have no other.
+    ENDPOINTs have the same form as for 'ggrpc probe'; they are checked one by one. A
+    server of llama.cpp handles one client at a time: it must have no other client.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
-    settings = _settings(full, timeout, protocol, op_table)
+    options = client_options(environment, timeout, protocol, op_table)
+    settings = _settings(full, options)
     listing = Listing(COLUMNS, as_json, not no_headers)
     everything = show_all or as_json
     codes = []
@@ -88,23 +90,18 @@ def check(
     return code_of_several(codes)
 
 
-def _settings(
-    full: bool, timeout: float, protocol: str | None, op_table: str | None
-) -> CheckSettings:
-    from functools import partial
-
+def _settings(full: bool, options: ClientOptions) -> CheckSettings:
     from ggrpc.devices.cpu import CpuDevice
     from ggrpc.engine.checking.checker import CheckSettings
-    from ggrpc.engine.client.registry import connect
+    from ggrpc.engine.client.registry import open_server
 
-    opener = partial(connect, timeout=timeout, protocol=protocol, op_table=op_table)
-    return CheckSettings(opener, CpuDevice(), full)
+    return CheckSettings(lambda to: open_server(to, options), CpuDevice(), full)
 
 
 def _check(
     server: Endpoint, settings: CheckSettings, environment: Environment, rows: list[Row]
 ) -> ExitCode:
-    """Check one server, and add its rows, as far as it goes."""
+    """Check one server, and append its rows until it fails."""
     from ggrpc.engine.checking.checker import Checker
 
     try:
@@ -143,7 +140,7 @@ def _failed(row: Row) -> bool:
 
 
 def _summary(rows: list[Row]) -> Iterator[Row]:
-    """A row for each part of each device."""
+    """One row for each part of each device."""
     counts: dict[tuple[Any, ...], Counter[str]] = {}
     for row in rows:
         key = row["endpoint"], row["device"], row["part"]

@@ -1,4 +1,4 @@
-"""`ggrpc devices`: what this machine has to compute on."""
+"""`ggrpc devices`: the compute devices of this machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Tune = Annotated[
     bool,
     typer.Option(
         "--tune",
-        help="Measure on each OpenCL device how its kernels best share out their work, "
-        "and keep that for serve.",
+        help="Measure the best work-group shapes of each OpenCL device, and save them "
+        "for serve.",
     ),
 ]
 
@@ -30,23 +30,23 @@ COLUMNS = (
     Column("description", "DESCRIPTION", wraps=True),
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
-    Column("largest_buffer_bytes", "LARGEST", format_size, right=True),
+    Column("max_buffer_bytes", "LARGEST", format_size, right=True),
     Column(
         "usable",
         "USABLE",
         lambda usable: "yes" if usable else "no",
         styles={"yes": "green", "no": "red"},
     ),
-    Column("why_not", "WHY NOT", wraps=True),
+    Column("reason", "REASON", wraps=True),
 )
 
 TUNED = (
     Column("device", "DEVICE"),
     Column("shape", "SHAPE"),
-    Column("usual", "USUAL", right=True),
-    Column("chosen", "CHOSEN", right=True),
-    Column("usual_ms", "USUAL MS", "{:.2f}".format, right=True),
-    Column("chosen_ms", "CHOSEN MS", "{:.2f}".format, right=True),
+    Column("default", "DEFAULT", right=True),
+    Column("best", "BEST", right=True),
+    Column("default_ms", "DEFAULT MS", "{:.2f}".format, right=True),
+    Column("best_ms", "BEST MS", "{:.2f}".format, right=True),
 )
 
 
@@ -58,8 +58,8 @@ def devices(
 ) -> None:
     """List the devices of this machine.
 
-    The names are those that serve takes. What cannot be used is listed too, with the
-    reason.
+    'ggrpc serve --device' takes these names. Devices that cannot be used are listed
+    with the reason.
     """
     from ggrpc.devices.catalogue import entries
 
@@ -74,7 +74,7 @@ def devices(
 
 
 def _tuned(environment: Environment) -> list[Row]:
-    """Measure every device; a row for each choice."""
+    """Measure every device; one row for each choice."""
     from ggrpc.devices.catalogue import tunings
 
     rows: list[Row] = []
@@ -86,10 +86,10 @@ def _tuned(environment: Environment) -> list[Row]:
                     {
                         "device": tuning.name,
                         "shape": " x ".join(choice.fields),
-                        "usual": " x ".join(map(str, choice.usual)),
-                        "chosen": " x ".join(map(str, choice.chosen)),
-                        "usual_ms": choice.usual_ms,
-                        "chosen_ms": choice.chosen_ms,
+                        "default": " x ".join(map(str, choice.usual)),
+                        "best": " x ".join(map(str, choice.chosen)),
+                        "default_ms": choice.usual_ms,
+                        "best_ms": choice.chosen_ms,
                     }
                 )
     return rows
@@ -101,7 +101,7 @@ def _row(entry: DeviceListing) -> Row:
         "description": entry.description,
         "memory_free_bytes": entry.free,
         "memory_total_bytes": entry.total,
-        "largest_buffer_bytes": entry.largest,
+        "max_buffer_bytes": entry.largest,
         "usable": entry.why_not is None,
-        "why_not": entry.why_not,
+        "reason": entry.why_not,
     }

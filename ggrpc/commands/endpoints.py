@@ -1,6 +1,6 @@
-"""Which servers a command is to talk to: lists, ranges, files, the environment.
+"""Parsing of endpoint arguments: lists, ranges, files and the environment.
 
-It only reads what was typed; nobody is asked, and no name is looked up.
+Only the text is parsed; no server is contacted and no name is resolved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
 
 VARIABLE = "GGRPC_ENDPOINTS"
-MAX = 100_000  # far more than any fleet: a slip in a range, not a wish
+MAX = 100_000  # far more than any fleet: more is a typing error in a range
 
 Endpoints = Annotated[list[str] | None, typer.Argument(metavar="ENDPOINT", hidden=True)]
 OneEndpoint = Annotated[
@@ -35,37 +35,38 @@ _RANGES = re.compile(r"\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
 def endpoints_of(
     typed: Sequence[str] | None, environment: Environment
 ) -> list[Endpoint]:
-    """Read endpoints as an operator types them.
+    """Parse endpoints as an operator types them.
 
     Args:
-        typed: each one, a list with commas, `@FILE` or `-`, with ranges as in
-            `node[01-16,20]:50052`; none for those of $GGRPC_ENDPOINTS.
-        environment: its stdin is read for `-`.
+        typed: single endpoints, lists with commas, `@FILE` or `-`, with ranges as in
+            `node[01-16,20]:50052`; empty reads $GGRPC_ENDPOINTS.
+        environment: provides stdin for `-`.
 
     Raises:
-        ConfigError: one is none, a file cannot be read, or there are too many.
+        ConfigError: an endpoint is invalid, a file cannot be read, or there are too
+            many endpoints.
     """
     typed = typed or os.environ.get(VARIABLE, "").split()
     if not typed:
-        raise ConfigError(f"which servers? write host:port, or set ${VARIABLE}")
+        raise ConfigError(f"no servers given: write host:port, or set ${VARIABLE}")
     texts = itertools.chain.from_iterable(_words(text, environment) for text in typed)
     expanded = itertools.chain.from_iterable(map(_expand, texts))
     endpoints = [Endpoint.parse(text) for text in itertools.islice(expanded, MAX + 1)]
     if len(endpoints) > MAX:
-        raise ConfigError(f"more than {MAX} endpoints: look at the ranges again")
+        raise ConfigError(f"more than {MAX} endpoints: check the ranges")
     if not endpoints:
         raise ConfigError(f"no endpoint in {' '.join(typed)}: write host:port")
     return endpoints
 
 
 def one_endpoint(typed: str) -> Endpoint:
-    """Read the endpoint of a command that talks to a single server.
+    """Parse the endpoint of a command that takes a single server.
 
     Raises:
-        ConfigError: it is none, or several.
+        ConfigError: it is invalid, or names several.
     """
     if len(list(itertools.islice(_expand(typed), 2))) > 1 or _COMMA.search(typed):
-        raise ConfigError(f"'{typed}' is several endpoints: this takes one")
+        raise ConfigError(f"'{typed}' names several endpoints: give exactly one")
     return Endpoint.parse(typed)
 
 
@@ -76,19 +77,21 @@ def _words(text: str, environment: Environment) -> Iterable[str]:
         try:
             return _lines(Path(text[1:]).read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read endpoints of {text[1:]}: {error}") from None
+            raise ConfigError(
+                f"cannot read endpoints from {text[1:]}: {error}"
+            ) from None
     return _COMMA.split(text)
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The endpoints of a file: any number a line, # before a remark."""
+    """The endpoints of a file: any number a line, with # before a comment."""
     for line in text.splitlines():
         for word in line.partition("#")[0].split():
             yield from filter(None, _COMMA.split(word))
 
 
 def _expand(text: str) -> Iterator[str]:
-    """What a text with ranges stands for, the last range running fastest."""
+    """The endpoints that a text with ranges names; the last range varies fastest."""
     found = _RANGES.search(text)
     if found is None:
         yield text
@@ -99,7 +102,7 @@ def _expand(text: str) -> Iterator[str]:
 
 
 def _numbers(ranges: str) -> Iterator[str]:
-    """The numbers of `01-16,20`, as wide as the first is written."""
+    """The numbers of `01-16,20`, zero-padded to the width of the first."""
     for text in ranges.split(","):
         first, dash, last = text.partition("-")
         if dash and int(last) < int(first):

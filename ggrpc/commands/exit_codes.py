@@ -1,4 +1,4 @@
-"""The exit codes, the same for every command, and which error leads to which."""
+"""Exit codes of all commands, and the table that maps errors to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
     """How a command ended.
 
     Attributes:
-        meaning: for people to read.
+        meaning: a short description for the help page.
     """
 
     meaning: str
@@ -24,20 +24,20 @@ class ExitCode(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "all went well"
-    CHECK_FAILED = 1, "a check failed, or ggrpc itself did"
-    USAGE = 2, "the command line makes no sense"
-    UNREACHABLE = 3, "nobody answers at an address, or it cannot be listened on"
-    TIMEOUT = 4, "the time ran out"
+    OK = 0, "success"
+    CHECK_FAILED = 1, "a check failed, or ggrpc has a bug"
+    USAGE = 2, "invalid command line"
+    UNREACHABLE = 3, "cannot connect to an address, or cannot listen on it"
+    TIMEOUT = 4, "timeout"
     PROTOCOL = 5, "the peer speaks another protocol or version"
     REFUSED = 6, "the server refused or dropped the request"
     PARTIAL = 7, "some of several servers failed"
     DEVICE = 8, "a device cannot be used"
     FILE = 9, "a file cannot be read or written"
-    INTERRUPTED = 130, "stopped by Ctrl-C"
+    INTERRUPTED = 130, "interrupted by Ctrl-C"
 
 
-# The first class that fits counts.
+# The first matching class wins.
 _BY_ERROR: tuple[tuple[type[errors.GgrpcError], ExitCode], ...] = (
     (errors.ConfigError, ExitCode.USAGE),
     (errors.TransportTimeout, ExitCode.TIMEOUT),
@@ -67,8 +67,8 @@ def code_of_several(codes: Sequence[ExitCode]) -> ExitCode:
         codes: one for each server.
 
     Returns:
-        PARTIAL where some went well and some not. Where none went well: what they have
-        in common, else the highest.
+        PARTIAL if some servers succeeded and others failed. If all failed: their common
+        code, or else the highest one.
     """
     if ExitCode.OK in codes and set(codes) != {ExitCode.OK}:
         return ExitCode.PARTIAL

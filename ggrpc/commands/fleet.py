@@ -1,6 +1,6 @@
-"""Asks several servers the same at once, and shows what each of them answers.
+"""Parallel queries to several servers, and the output of their answers.
 
-A server that fails costs one line on stderr, never the answers of the others.
+A server that fails adds one line to stderr and does not affect the other servers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Listing, Row
+from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import GgrpcError, RefusedError
 
 if TYPE_CHECKING:
     from ggrpc.engine.client.client import Client
+    from ggrpc.engine.client.options import ClientOptions
 
 T = TypeVar("T")
 
-AT_ONCE = 128  # threads; most of the time each of them waits
+MAX_THREADS = 128  # most of them wait for an answer most of the time
 
 Timeout = Annotated[
     float,
@@ -36,34 +38,35 @@ Protocol = Annotated[
     str | None,
     typer.Option(
         metavar="VERSION",
-        help="Speak this version, such as 7.0.0, instead of finding out which.",
+        help="Protocol version to use, such as 7.0.0, instead of detecting it.",
     ),
 ]
 DeviceNumber = Annotated[
-    int, typer.Option("--device", metavar="N", min=0, help="The number of the device.")
+    int, typer.Option("--device", metavar="N", min=0, help="Number of the device.")
 ]
 OpTableDate = Annotated[
     str | None,
     typer.Option(
         "--op-table",
         metavar="DATE",
-        show_default="what its version says",
-        help="The day of the server's op numbers, such as 2025-07-20.",
+        show_default="the table of its version",
+        help="Day of the llama.cpp build that defines the server's op numbers, such as "
+        "2025-07-20.",
     ),
 ]
 
-# What a command reports of one device of a server: its row without the first two keys.
+# Queries one device of a server; returns its row without the first two keys.
 Look = Callable[["Client", int], dict[str, Any]]
 
 
 class Answer(NamedTuple):
-    """What became of one server's questioning.
+    """The outcome of querying one server.
 
     Attributes:
         endpoint: the server.
         rows: one for each of its devices.
-        error: why there are none, else None.
-        done: what was done before that, in words.
+        error: the reason if the query failed, else None.
+        done: the progress made before the failure, as text.
     """
 
     endpoint: Endpoint
@@ -78,14 +81,14 @@ class Answer(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What went wrong, and where."""
+        """The error message, with the endpoint."""
         named = self.error is None or self.error.endpoint
         text = str(self.error) if named else f"{self.endpoint}: {self.error}"
         return f"{text}; {self.done}" if self.done else text
 
     @property
     def failure(self) -> Row:
-        """The row that stands for a server that failed."""
+        """The row of a server that failed."""
         return {
             "endpoint": str(self.endpoint),
             "error": self.message,
@@ -94,13 +97,13 @@ class Answer(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """The servers to ask.
+    """The servers to query.
 
     Attributes:
-        endpoints: as the operator typed them; each may be several. None for those of
-            the environment.
+        endpoints: as typed by the operator; each may name several. None reads them
+            from the environment.
         timeout: seconds to wait for each.
-        protocol: the version to speak, None to find it out.
+        protocol: the protocol version, None to detect it.
     """
 
     endpoints: Sequence[str] | None
@@ -110,45 +113,44 @@ class Fleet(NamedTuple):
     def survey(
         self, environment: Environment, look: Look, listing: Listing
     ) -> ExitCode:
-        """Ask all of them, and show the answers in the order of the endpoints.
+        """Query all servers, and show the answers in the order of the endpoints.
 
         Raises:
-            ConfigError: an endpoint or the version makes no sense; nobody is asked.
+            ConfigError: an endpoint or the version is invalid; no server is contacted.
         """
         endpoints = endpoints_of(self.endpoints, environment)
-        answers = all_at_once(self._asker(look), endpoints)
+        options = client_options(environment, self.timeout, self.protocol)
+        answers = all_at_once(_asker(look, options), endpoints)
         return show(environment, answers, listing)
 
-    def _asker(self, look: Look) -> Callable[[Endpoint], Answer]:
-        # Here and not above: help and version must not wait for numpy.
-        from ggrpc.engine.client.client import connect
-        from ggrpc.engine.net.deadline import Deadline
-        from ggrpc.engine.wire.dialects import dialect_named
 
-        dialect = dialect_named(self.protocol) if self.protocol else None
+def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
+    # Imported here so that --help and --version do not load numpy.
+    from ggrpc.engine.client.client import open_client
+    from ggrpc.engine.net.deadline import Deadline
 
-        def ask(endpoint: Endpoint) -> Answer:
-            deadline = Deadline(self.timeout)
-            rows: list[Row] = []
-            try:
-                with connect(endpoint, dialect, self.timeout) as client:
-                    for device in range(client.device_count()):
-                        deadline.left()  # however many devices it says it has
-                        first = {"endpoint": str(endpoint), "device": device}
-                        rows.append(first | look(client, device))
-                if not rows:
-                    raise RefusedError("this server has no device at all")
-            except GgrpcError as error:
-                return Answer(endpoint, error=error)
-            return Answer(endpoint, rows)
+    def ask(endpoint: Endpoint) -> Answer:
+        deadline = Deadline(options.timeout)
+        rows: list[Row] = []
+        try:
+            with open_client(endpoint, options) as client:
+                for device in range(client.device_count()):
+                    deadline.left()  # limits any device count that a server claims
+                    first = {"endpoint": str(endpoint), "device": device}
+                    rows.append(first | look(client, device))
+            if not rows:
+                raise RefusedError("this server has no device")
+        except GgrpcError as error:
+            return Answer(endpoint, error=error)
+        return Answer(endpoint, rows)
 
-        return ask
+    return ask
 
 
 def show(
     environment: Environment, answers: Sequence[Answer], listing: Listing
 ) -> ExitCode:
-    """Write what servers answered, and why others did not."""
+    """Write the answers to stdout and the errors to stderr."""
     listing.show(
         environment,
         [
@@ -164,7 +166,7 @@ def show(
 
 
 def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:
-    """Ask in threads; the answers are in the order of the endpoints."""
+    """Query in threads; the answers are in the order of the endpoints."""
     promised = [(endpoint, Future[T]()) for endpoint in endpoints]
     todo = iter(promised)
 
@@ -175,7 +177,7 @@ def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> 
             except BaseException as error:
                 promise.set_exception(error)
 
-    for _ in promised[:AT_ONCE]:
-        # Daemons, so that Ctrl-C need not wait for a slow server.
+    for _ in promised[:MAX_THREADS]:
+        # Daemon threads, so that Ctrl-C does not wait for a slow server.
         Thread(target=work, daemon=True).start()
     return [promise.result() for _, promise in promised]

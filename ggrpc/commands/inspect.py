@@ -1,4 +1,4 @@
-"""`ggrpc inspect`: what is in a recording, a captured session or a model."""
+"""`ggrpc inspect`: the contents of a recording, a captured session or a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = (
 
 
 class By(str, Enum):
-    """What has a line."""
+    """The unit of a row."""
 
     graph = "graph"
     op = "op"
@@ -42,7 +42,7 @@ class By(str, Enum):
 
 
 class Format(str, Enum):
-    """How a graph is written."""
+    """The output format of a graph."""
 
     table = "table"
     dot = "dot"
@@ -51,7 +51,7 @@ class Format(str, Enum):
 
 
 def _number(value: float) -> str:
-    """With a letter for thousands, millions and so on: 1.23 G."""
+    """A number with an SI prefix: 1.23 G."""
     for letter in ("", " k", " M", " G", " T"):
         if abs(value) < 1000:
             return f"{value:.3g}{letter}"
@@ -64,6 +64,7 @@ COSTS = (
     Column("bytes", "BYTES", format_size, right=True),
     Column("flops_per_byte", "FLOPS/BYTE", "{:.2f}".format, right=True),
 )
+SHAPE = Column("ne", "NE", lambda ne: "x".join(map(str, ne)))
 COLUMNS: dict[By, tuple[Column, ...]] = {
     By.graph: (
         Column("graph", "GRAPH", right=True),
@@ -80,21 +81,21 @@ COLUMNS: dict[By, tuple[Column, ...]] = {
         Column("op", "OP"),
         Column("name", "NAME"),
         Column("type", "TYPE"),
-        Column("ne", "NE"),
+        SHAPE,
         Column("sources", "SOURCES", wraps=True),
         *COSTS,
     ),
     By.tensor: (
         Column("name", "NAME"),
         Column("type", "TYPE"),
-        Column("ne", "NE"),
-        Column("bytes", "BYTES", format_size, right=True),
+        SHAPE,
+        Column("size_bytes", "SIZE", format_size, right=True),
         Column("at", "AT", right=True),
     ),
     By.type: (
         Column("type", "TYPE"),
         Column("tensors", "TENSORS", right=True),
-        Column("bytes", "BYTES", format_size, right=True),
+        Column("size_bytes", "SIZE", format_size, right=True),
     ),
 }
 CHANGES = (
@@ -110,8 +111,8 @@ Kind = Annotated[
     By | None,
     typer.Option(
         metavar="WHAT",
-        show_default="graph, or tensor of a model",
-        help="What has a line: graph, op or node; tensor or type of a model.",
+        show_default="graph, or tensor for a model",
+        help="Rows to show: graph, op or node; tensor or type for a model.",
     ),
 ]
 GraphNumber = Annotated[
@@ -121,7 +122,7 @@ GraphNumber = Annotated[
         metavar="N",
         min=1,
         show_default="all, or the largest to draw",
-        help="Only this graph.",
+        help="Show only this graph.",
     ),
 ]
 NodeName = Annotated[
@@ -129,8 +130,7 @@ NodeName = Annotated[
     typer.Option(
         "--node",
         metavar="NAME",
-        help="Only nodes of this name or number, with what they read and who reads "
-        "them.",
+        help="Show only nodes of this name or number, with their sources and readers.",
     ),
 ]
 Shape = Annotated[
@@ -144,8 +144,8 @@ Other = Annotated[
     typer.Option(
         "--diff",
         metavar="FILE",
-        help="Show where the graphs of another recording differ; exit code 1 if any "
-        "does.",
+        help="Show where the graphs of another recording differ; exit code 1 if they "
+        "do.",
     ),
 ]
 
@@ -161,22 +161,23 @@ def inspect(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Look into a recording, a captured session or a model.
+    """Show a recording, a captured session or a model.
 
-    FILE is what 'ggrpc record' wrote, a session captured as NAME.c2s.bin beside
-    NAME.s2c.bin, or a GGUF. Of graphs the nodes are shown with their types, shapes and
-    sources, and what they cost: floating-point operations (a multiply-add is two) and
-    bytes read and written. Nothing is computed.
+    FILE is the output of 'ggrpc record', a session captured as NAME.c2s.bin and
+    NAME.s2c.bin, or a GGUF. The nodes of graphs are shown with their types, shapes and
+    sources, and their cost: floating-point operations (a multiply-add counts as two)
+    and bytes read and written. Nothing is computed.
     """
     environment = environment_of(context)
     if _is_model(file):
         _show(environment, by or By.tensor, _of_model(file, by), as_json, no_headers)
         return ExitCode.OK
     if by in (By.tensor, By.type):
-        raise ConfigError(f"{file} is no GGUF: take --by graph, op or node")
+        raise ConfigError(f"{file} is not a GGUF: use --by graph, op or node")
     if format is not Format.table and (as_json or by or node or diff):
         raise ConfigError(
-            f"--format {format.value} draws one whole graph: it goes with --graph alone"
+            f"--format {format.value} draws one whole graph: combine it only with "
+            "--graph"
         )
     from ggrpc.engine.inspection.graphs import graphs_in
 
@@ -218,13 +219,18 @@ def _of_model(file: Path, by: By | None) -> Iterator[Row]:
     if by is By.type:
         for type in dict.fromkeys(tensor.type for tensor in tensors):
             alike = [tensor.size for tensor in tensors if tensor.type == type]
-            yield {"type": type, "tensors": len(alike), "bytes": sum(alike)}
+            yield {"type": type, "tensors": len(alike), "size_bytes": sum(alike)}
         return
     if by not in (None, By.tensor):
-        raise ConfigError(f"{file} is a model: take --by tensor or type")
+        raise ConfigError(f"{file} is a model: use --by tensor or type")
     for tensor in tensors:
-        ne = "x".join(map(str, tensor.ne))
-        yield {**tensor._asdict(), "ne": ne, "bytes": tensor.size}
+        yield {
+            "name": tensor.name,
+            "type": tensor.type,
+            "ne": list(tensor.ne),
+            "at": tensor.at,
+            "size_bytes": tensor.size,
+        }
 
 
 def _chosen(seen: Sequence[Seen], number: int | None, file: Path) -> list[Seen]:
@@ -263,7 +269,7 @@ def _graph_row(one: Seen) -> Row:
 
 
 def _op_rows(seen: Sequence[Seen]) -> Iterator[Row]:
-    """The totals of each op, the dearest first, and of all."""
+    """The totals of each op, the most expensive first, and the overall total."""
     from ggrpc.engine.inspection.graphs import Cost, cost_of, name_of_op
 
     nothing = Cost(0, 0)
@@ -281,7 +287,7 @@ def _op_rows(seen: Sequence[Seen]) -> Iterator[Row]:
 
 
 def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
-    """The nodes of a name or number, what each reads, and what reads it."""
+    """The nodes of a name or number, with their sources and readers."""
     found = False
     for one in seen:
         nodes = one.read().nodes
@@ -301,7 +307,7 @@ def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
                 if any(s and s.id == node.tensor.id for s in reader.src):
                     yield {**_node_row(one, place, reader), "role": "reader"}
     if not found:
-        raise ConfigError(f"no node is called '{name}': --by node lists them")
+        raise ConfigError(f"no node is named '{name}': --by node lists all nodes")
 
 
 def _node_row(one: Seen, at: int, node: Node) -> Row:
@@ -326,7 +332,7 @@ def _tensor_row(one: Seen, tensor: Tensor) -> Row:
         "op": None,
         "name": tensor.name,
         "type": tensor.type.name,
-        "ne": "x".join(map(str, tensor.ne)),
+        "ne": list(tensor.ne),
         "sources": None,
         "flops": None,
         "bytes": tensor.nbytes,

@@ -1,7 +1,7 @@
-"""Shows rows: a table in a terminal, plain columns in a pipe, or JSON.
+"""Output of rows: a table in a terminal, plain columns in a pipe, or JSON.
 
-Many rows are plain columns in a terminal too.
-A row is flat, and its keys say their units. Cells are text, never markup.
+More than `MAX` rows are printed as plain columns in a terminal too. A row is a flat
+mapping whose keys name the units. Cells are plain text, never markup.
 """
 
 from __future__ import annotations
@@ -19,27 +19,23 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-# Rows for which a table is worked out; ten thousand would take ten seconds.
+# Largest number of rows laid out as a table: ten thousand would take ten seconds.
 MAX = 500
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object a line, nothing else.")
-]
-NoHeaders = Annotated[
-    bool, typer.Option("--no-headers", help="Leave out the line of headers.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Omit the header line.")]
 
 
 class Column(NamedTuple):
-    """A column, or line, of what people read.
+    """A column of a table, or a line of a record.
 
     Attributes:
-        key: of its values in the rows; where it is missing or None stands `-`.
+        key: the key of its values in the rows; a missing key or None prints `-`.
         header: its title.
-        text: how a value is written.
-        right: whether it is aligned right, as numbers are.
+        text: formats a value.
+        right: whether it is right-aligned, as numbers are.
         wraps: whether long text may take several lines.
-        styles: the colours of cells that show a state, by their text.
+        styles: the colours of cells that show a state, keyed by cell text.
     """
 
     key: str
@@ -56,10 +52,10 @@ class Column(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What kind of output was asked for.
+    """The output format of a command.
 
     Attributes:
-        columns: what people see.
+        columns: the columns for text output.
         json: whether it is JSON.
         headers: whether the columns have titles.
     """
@@ -69,7 +65,7 @@ class Listing(NamedTuple):
     headers: bool
 
     def show(self, environment: Environment, rows: Iterable[Row]) -> None:
-        """Write rows to stdout; nothing where there are none."""
+        """Write rows to stdout; write nothing if there are no rows."""
         rows = list(rows)
         if not rows:
             return
@@ -86,7 +82,7 @@ class Listing(NamedTuple):
         return titles + [[c.cell(row) for c in self.columns] for row in rows]
 
     def _for_terminal(self, environment: Environment, rows: list[Row]) -> list[str]:
-        """A table, or where the terminal is too narrow for one, line after line."""
+        """A table, or one line a cell if the terminal is too narrow for a table."""
         console = environment.console
         if self._least_width(rows) > console.width:
             return self._records(rows)
@@ -95,7 +91,7 @@ class Listing(NamedTuple):
         return [line.rstrip() for line in capture.get().splitlines()]
 
     def _least_width(self, rows: list[Row]) -> int:
-        """How wide a table must be, so that nothing is cut off."""
+        """The smallest width at which a table truncates no cell."""
         lines = self._cells(rows)
         for line in lines:
             for at, column in enumerate(self.columns):

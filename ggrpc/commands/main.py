@@ -1,40 +1,43 @@
-"""`ggrpc`: puts the commands together, and turns every error into a line and a code."""
+"""`ggrpc`: the table of commands, and the conversion of errors to exit codes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ggrpc import __version__
-from ggrpc.commands import (
-    bench,
-    cache,
-    check,
-    devices,
-    inspect,
-    mem,
-    probe,
-    pull,
-    push,
-    record,
-    replay,
-    serve,
-    shell,
-    tls,
-    tunnel,
-)
+from ggrpc.commands import tls
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
+from ggrpc.commands.lazy_group import LazyGroup
 from ggrpc.errors import GgrpcError
 
-# Typer depends on click or brings a copy of it; either way this is its UsageError.
+# Typer depends on click or includes a copy of it; this is the UsageError of either.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they ask no server
+# The module of each command has the same name, and is imported when it is used.
+COMMANDS = {
+    "serve": "Serve this machine's devices to llama.cpp.",
+    "probe": "Show version, devices and latency of servers.",
+    "mem": "Show the device memory of servers.",
+    "tunnel": "Give llama.cpp a plain port to a TLS server.",
+    "bench": "Compare the speed of servers.",
+    "check": "Check the protocol and the arithmetic of servers.",
+    "shell": "Work with a server in an interactive session.",
+    "pull": "Save tensors that an open session holds.",
+    "push": "Send the tensors of a file to servers.",
+    "record": "Record the traffic of llama.cpp and a server.",
+    "replay": "Run a recording again, and compare the results.",
+    "inspect": "Show a recording, a captured session or a model.",
+    "devices": "List the devices of this machine.",
+    "cache": "Manage the tensors that a worker keeps on its disk.",
+}
+NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they connect to no server
 
 EXAMPLES = (
     "ggrpc serve",
@@ -76,49 +79,51 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     except Exception as error:
         environment.fail(error, _bug(error, environment.debug))
         return ExitCode.CHECK_FAILED
-    finally:
-        tls.forget(environment)
     return int(result or ExitCode.OK)
 
 
-def root() -> TyperGroup:
-    """The whole command line."""
+def root() -> LazyGroup:
+    """The whole command line; `LazyGroup.load` completes a command of it."""
     app = typer.Typer(
+        cls=LazyGroup,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,  # plain help: the same in a terminal and in a pipe
     )
-    app.callback(epilog=_codes() + _examples(EXAMPLES))(_ggrpc)
-    app.command(epilog=_examples(serve.EXAMPLES))(serve.serve)
-    app.command(epilog=_examples(probe.EXAMPLES))(probe.probe)
-    app.command(epilog=_examples(mem.EXAMPLES))(mem.mem)
-    app.command(epilog=_examples(tunnel.EXAMPLES))(tunnel.tunnel)
-    app.command(epilog=_examples(bench.EXAMPLES))(bench.bench)
-    app.command(epilog=_examples(check.EXAMPLES))(check.check)
-    app.command(epilog=_examples(shell.EXAMPLES))(shell.shell)
-    app.command(epilog=_examples(pull.EXAMPLES))(pull.pull)
-    app.command(epilog=_examples(push.EXAMPLES))(push.push)
-    app.command(epilog=_examples(record.EXAMPLES))(record.record)
-    app.command(epilog=_examples(replay.EXAMPLES))(replay.replay)
-    app.command(epilog=_examples(inspect.EXAMPLES))(inspect.inspect)
-    app.command(epilog=_examples(devices.EXAMPLES))(devices.devices)
-    app.add_typer(_cache(), name="cache", epilog=_examples(cache.EXAMPLES))
-    group = cast(TyperGroup, typer.main.get_command(app))
-    # These may stand before the command and behind it.
+    app.callback(cls=LazyGroup, epilog=_codes() + _examples(EXAMPLES))(_ggrpc)
+    group = cast(LazyGroup, typer.main.get_command(app))
+    # These flags can stand before and after the command.
     anywhere = [param for param in group.params if param.name in ("quiet", "debug")]
     clients = [param for param in group.params if param.name in tls.NAMES]
-    for name, command in group.commands.items():
+
+    def load(name: str) -> TyperCommand | TyperGroup:
+        command = _command(name)
         command.params += anywhere if name in NO_CLIENTS else [*clients, *anywhere]
         if isinstance(command, TyperGroup):
             for part in command.commands.values():
                 part.params += anywhere
+        return command
+
+    group.add_lazily(COMMANDS, load)
     return group
 
 
-def _cache() -> typer.Typer:
-    app = typer.Typer(help="Look after the tensors that a worker keeps on its disk.")
-    for part in cache.ls, cache.add, cache.verify, cache.prune, cache.path:
-        app.command(epilog=_examples(cache.EXAMPLES_OF[part.__name__]))(part)
-    return app
+def _command(name: str) -> TyperCommand | TyperGroup:
+    """Import a command, or a group of commands such as `cache`."""
+    module = import_module(f"ggrpc.commands.{name}")
+    app = typer.Typer(
+        name=name,
+        help=COMMANDS[name],
+        epilog=_examples(module.EXAMPLES),
+        rich_markup_mode=None,
+        add_completion=False,
+    )
+    if parts := getattr(module, "PARTS", ()):
+        for part in parts:
+            app.command(epilog=_examples(module.EXAMPLES_OF[part.__name__]))(part)
+    else:
+        function = getattr(module, name)
+        app.command(name, epilog=_examples(module.EXAMPLES))(function)
+    return cast(TyperCommand | TyperGroup, typer.main.get_command(app))
 
 
 def _show_version(context: typer.Context, wanted: bool) -> None:
@@ -155,7 +160,7 @@ def _ggrpc(
             count=True,
             expose_value=False,
             show_default=False,
-            help="Hide notes; -qq: warnings too.",
+            help="Hide notes; -qq hides warnings too.",
         ),
     ] = 0,
     debug: Annotated[
@@ -174,8 +179,8 @@ def _ggrpc(
 ) -> None:
     """Operate fleets of ggml RPC servers, the workers of llama.cpp's --rpc.
 
-    'ggrpc COMMAND -h' says more of a command, with examples. In Python the same is
-    there: import ggrpc, and help(ggrpc).
+    'ggrpc COMMAND -h' shows the help of a command, with examples. The same functions
+    are available in Python: import ggrpc, and help(ggrpc).
     """
 
 

@@ -1,4 +1,4 @@
-"""`ggrpc mem`: how much memory the devices of servers have."""
+"""`ggrpc mem`: the memory of the devices of servers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def mem(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Show the memory of servers' devices.
+    """Show the device memory of servers.
 
-    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several are asked at
-    once: lists with commas as llama.cpp's --rpc takes them, ranges such as
-    node[01-16]:50052, @FILE with one a line, - for stdin. Where none is given, those of
-    $GGRPC_ENDPOINTS are.
+    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several endpoints
+    are queried in parallel: lists with commas as in llama.cpp's --rpc, ranges such as
+    node[01-16]:50052, @FILE with one endpoint a line, or - for stdin. Without
+    ENDPOINT, the command reads $GGRPC_ENDPOINTS.
     """
     listing = Listing(COLUMNS, as_json, not no_headers)
     fleet = Fleet(endpoints, timeout, protocol)

@@ -1,4 +1,4 @@
-"""`ggrpc probe`: what servers are there, and how fast they answer."""
+"""`ggrpc probe`: version, devices and latency of servers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = ("ggrpc probe localhost", "ggrpc probe gpu1:50052,gpu2:50052 --json")
 
-ROUND_TRIPS = 3  # of which the best counts: the others met something else on the way
-NO_LIMIT = 1 << 63  # llama.cpp's CPU says SIZE_MAX
+ROUND_TRIPS = 3  # the fastest one counts: other load delays the rest
+NO_LIMIT = 1 << 63  # llama.cpp's CPU backend reports SIZE_MAX
 
 
 def _buffer_size(size: int) -> str:
@@ -30,10 +30,10 @@ def _buffer_size(size: int) -> str:
 COLUMNS = (
     Column("endpoint", "ENDPOINT"),
     Column("protocol", "PROTOCOL"),
-    Column("clients", "FOR LLAMA.CPP"),
+    Column("clients", "LLAMA.CPP BUILDS"),
     Column("device", "DEVICE", right=True),
     Column("alignment_bytes", "ALIGNMENT", format_size, right=True),
-    Column("max_size_bytes", "LARGEST BUFFER", _buffer_size, right=True),
+    Column("max_buffer_bytes", "LARGEST BUFFER", _buffer_size, right=True),
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
     Column("latency_ms", "LATENCY", format_ms, right=True),
@@ -48,15 +48,15 @@ def probe(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Show version, devices, latency of servers.
+    """Show version, devices and latency of servers.
 
-    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several are asked at
-    once: lists with commas as llama.cpp's --rpc takes them, ranges such as
-    node[01-16]:50052, @FILE with one a line, - for stdin. Where none is given, those of
-    $GGRPC_ENDPOINTS are.
+    ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several endpoints
+    are queried in parallel: lists with commas as in llama.cpp's --rpc, ranges such as
+    node[01-16]:50052, @FILE with one endpoint a line, or - for stdin. Without
+    ENDPOINT, the command reads $GGRPC_ENDPOINTS.
 
-    llama.cpp's own server talks to one client at a time: while it works for one, a
-    probe of it gets no answer.
+    llama.cpp's own server handles one client at a time: a probe gets no answer while
+    another client is connected.
     """
     listing = Listing(COLUMNS, as_json, not no_headers)
     fleet = Fleet(endpoints, timeout, protocol)
@@ -70,7 +70,7 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
         "protocol": str(client.version),
         "clients": _clients(client),
         "alignment_bytes": asked[0][0],
-        "max_size_bytes": client.max_size(device),
+        "max_buffer_bytes": client.max_size(device),
         "memory_free_bytes": memory.free,
         "memory_total_bytes": memory.total,
         "latency_ms": min(ms for _, ms in asked),
@@ -78,7 +78,7 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
 
 
 def _clients(client: Client) -> str:
-    """Which builds of llama.cpp go on with this version."""
+    """The builds of llama.cpp that accept this version."""
     from ggrpc.engine.wire.dialects import spoken_until
 
     until = spoken_until(client.version)
@@ -87,7 +87,7 @@ def _clients(client: Client) -> str:
 
 
 def _alignment(client: Client, device: int) -> tuple[int, float]:
-    """A device's alignment, and how many milliseconds the answer took."""
+    """A device's alignment, and the milliseconds until the answer."""
     start = time.perf_counter()
     alignment = client.alignment(device)
     return alignment, round((time.perf_counter() - start) * 1e3, 3)

@@ -1,4 +1,4 @@
-"""`ggrpc pull`: saves tensors that a session of this user's holds on a server."""
+"""`ggrpc pull`: download of tensors that an open session holds on a server."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Output = Annotated[
         "--output",
         metavar="PATH",
         show_default="NAME.npy",
-        help="The file, or the folder for several; .npy for values, any other name for "
-        "the bytes as they are.",
+        help="Output file, or a folder for several tensors; .npy stores values, any "
+        "other name stores raw bytes.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 COLUMNS = (
     Column("name", "NAME"),
@@ -75,7 +75,7 @@ def pull(
             session.save(name, path, force)
             (row,) = (row for row in session.tensors if row["name"] == name)
             saved.append({**row, "file": str(path)})
-    finally:  # what was saved is there, whatever became of the rest
+    finally:  # list what was saved, even if a later tensor failed
         listing.show(environment, saved)
 
 
@@ -87,14 +87,14 @@ def _sessions(endpoint: Endpoint) -> list[SharedSession]:
     ]
     if not sessions:
         raise RefusedError(
-            f"no process of this user's holds anything on {endpoint}: 'ggrpc push "
-            "--hold' does, or 'hold' typed into a 'ggrpc shell' with it"
+            f"none of your processes holds tensors on {endpoint}: start one with "
+            "'ggrpc push --hold', or type 'hold' in a 'ggrpc shell'"
         )
     return sessions
 
 
 def _path(output: Path | None, names: list[str], name: str) -> Path:
-    """Where a tensor goes: into a folder, where several do."""
+    """The output file of a tensor; several tensors go into a folder."""
     if output and len(names) == 1 and not output.is_dir():
         return output
     return (output or Path()) / f"{name}.npy"

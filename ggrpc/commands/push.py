@@ -1,4 +1,4 @@
-"""`ggrpc push`: tensors of files to servers, into their caches or their memory."""
+"""`ggrpc push`: upload of tensors to the caches or the memory of servers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from ggrpc.commands.fleet import (
 )
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import Moved, bar
+from ggrpc.commands.tls import client_options
 from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
     from ggrpc.endpoint import Endpoint
+    from ggrpc.engine.client.options import ClientOptions
     from ggrpc.engine.client.remote_device import RemoteServer
 
 EXAMPLES = (
@@ -41,24 +43,24 @@ Hold = Annotated[
     bool,
     typer.Option(
         "--hold",
-        help="Write into memory, also what is in a GGUF, and keep it there until "
-        "Ctrl-C; 'ggrpc pull' fetches it meanwhile.",
+        help="Write into memory, even from a GGUF, and keep the tensors there until "
+        "Ctrl-C; 'ggrpc pull' can fetch them meanwhile.",
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be sent; send no weights.")
+    bool, typer.Option("--dry-run", help="Show what would be sent; send no weights.")
 ]
 
 COLUMNS = (
     Column("endpoint", "ENDPOINT"),
     Column("present", "PRESENT", right=True),
-    Column("present_bytes", "BYTES", format_size, right=True),
+    Column("present_bytes", "PRESENT SIZE", format_size, right=True),
     Column("sent", "SENT", right=True),
-    Column("sent_bytes", "BYTES", format_size, right=True),
+    Column("sent_bytes", "SENT SIZE", format_size, right=True),
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
 )
 
-POLL_SECONDS = 5.0  # seconds between two looks at whether a server still holds
+POLL_SECONDS = 5.0  # between two checks that a server still holds the tensors
 
 Work = Callable[["RemoteServer", Moved], Row]
 
@@ -77,38 +79,40 @@ def push(
 ) -> ExitCode:
     """Send the tensors of a file to servers.
 
-    FILE is a GGUF, .npy, .npz or .safetensors; ENDPOINTs are written as for 'ggrpc
-    probe'. The large tensors of a GGUF (over 10 MiB) go into the servers' caches, of
-    any make and version, unless they are there already: a client that loads the model
-    later sends none of them. Arrays are written into memory, read back and compared;
-    without --hold they are gone when the command ends.
+    FILE is a GGUF, .npy, .npz or .safetensors; ENDPOINTs have the same form as for
+    'ggrpc probe'. The large tensors of a GGUF (over 10 MiB) go into the servers' caches
+    unless they are already there, so that a client that loads the model later need not
+    send them. This works with servers of any make and version. Arrays are written into
+    memory, read back and compared; without --hold the server frees them when the
+    command ends.
 
-    PRESENT are tensors that a server had. The timeout is for connecting, and for data
-    that does not move.
+    PRESENT counts the tensors that a server already had. The timeout applies to
+    connecting, and to transfers that make no progress.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
     warms = file.suffix == ".gguf" and not hold
     if dry_run and not warms:
         raise ConfigError("--dry-run is for the weights of a GGUF, without --hold")
+    options = client_options(environment, timeout, protocol)
     held: list[RemoteServer] | None = [] if hold else None
     pushing = _warming(file, device, dry_run) if warms else _storing(file, device, held)
     with pushing as (total, work):
         with bar(environment, file.name, total * len(servers)) as moved:
 
             def to(server: Endpoint) -> Answer:
-                return _push_to(server, timeout, protocol, work, total, moved)
+                return _push_to(server, options, work, total, moved)
 
             answers = all_at_once(to, servers)
         code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
         if held:
-            environment.note("held until Ctrl-C; 'ggrpc pull' fetches it")
+            environment.note("tensors are held until Ctrl-C; 'ggrpc pull' fetches them")
             code = _watch(environment, held)
     return code
 
 
 def _watch(environment: Environment, sessions: list[RemoteServer]) -> ExitCode:
-    """Wait as long as any session lives."""
+    """Wait until all sessions have ended."""
     codes: list[ExitCode] = []
     while sessions:
         time.sleep(POLL_SECONDS)
@@ -124,13 +128,12 @@ def _watch(environment: Environment, sessions: list[RemoteServer]) -> ExitCode:
 
 def _push_to(
     server: Endpoint,
-    timeout: float,
-    protocol: str | None,
+    options: ClientOptions,
     work: Work,
     total: int,
     moved: Moved,
 ) -> Answer:
-    from ggrpc.engine.client.registry import connect
+    from ggrpc.engine.client.registry import open_server
 
     arrived = 0
 
@@ -141,7 +144,7 @@ def _push_to(
 
     start = time.perf_counter()
     try:
-        done = work(connect(server, timeout=timeout, protocol=protocol), count)
+        done = work(open_server(server, options), count)
     except GgrpcError as error:
         far = f"{format_size(arrived)} of {format_size(total)} had arrived"
         return Answer(server, error=error, done=far if arrived else "")
@@ -151,7 +154,7 @@ def _push_to(
 
 @contextmanager
 def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work]]:
-    """The bytes for each server, and what sends them to its cache."""
+    """The bytes for each server, and the function that sends them to its cache."""
     import tempfile
 
     from ggrpc.engine.cache.accelerated_hash import hashing_for
@@ -183,12 +186,12 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
 def _storing(
     file: Path, device: int, held: list[RemoteServer] | None
 ) -> Iterator[tuple[int, Work]]:
-    """The bytes for each server, and what writes them into its memory.
+    """The bytes for each server, and the function that writes them to its memory.
 
     Args:
-        file: what is written.
+        file: the file with the tensors.
         device: the number of the device.
-        held: gets the sessions, which then last; None: each ends when it is done.
+        held: collects the sessions and keeps them open; None closes each one.
     """
     from ggrpc.engine.files.tensors import tensors_in
     from ggrpc.engine.sharing.session_sharing import SharingServer

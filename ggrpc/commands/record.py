@@ -1,4 +1,4 @@
-"""`ggrpc record`: keep what a client and a server say to each other."""
+"""`ggrpc record`: recording of the traffic between a client and a server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
+from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
 
 EXAMPLES = (
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Weights(str, Enum):
-    """What is kept of them."""
+    """How weights are recorded."""
 
     full = "full"
     hash = "hash"
@@ -33,14 +34,15 @@ class Weights(str, Enum):
 
 
 Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")
+    Path,
+    typer.Option("-o", "--output", metavar="FILE", help="Recording file to write."),
 ]
 KeptWeights = Annotated[
     Weights,
     typer.Option(
         "--weights",
         metavar="HOW",
-        help="Keep the weights that clients set in full, by their hash, or not at all: "
+        help="Record the weights that clients set in full, as hashes, or not at all: "
         "full, hash or none.",
     ),
 ]
@@ -62,12 +64,10 @@ For = Annotated[
         metavar="SECONDS",
         min=0,
         show_default=False,
-        help="Stop recording after so long.",
+        help="Stop recording after this time.",
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace a file that is there already.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 def record(
@@ -81,20 +81,21 @@ def record(
     force: Force = False,
     expose: Expose = False,
 ) -> ExitCode:
-    """Record what llama.cpp sends a server, and what it gets.
+    """Record the traffic of llama.cpp and a server.
 
-    LISTEN is a port of 127.0.0.1, or host:port. What connects there is taken to
-    ENDPOINT, a server of any make and version: 'llama-cli --rpc 127.0.0.1:LISTEN' then
-    computes as ever, and FILE gets each graph, with what it reads and gives back, for
-    'ggrpc replay'. Start it before the client, which sends weights but once.
+    LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
+    ENDPOINT, a server of any make and version. 'llama-cli --rpc 127.0.0.1:LISTEN'
+    computes as usual, and FILE gets each graph with its inputs and results, for 'ggrpc
+    replay'. Start the recorder before the client, which sends weights only once.
 
-    Ends by Ctrl-C or SIGTERM; with -n or --for, when the last client has left after
-    that. The file is good whenever it ends, and ends with the graph that made the
-    server drop the connection.
+    Stop it with Ctrl-C or SIGTERM. After the limit of -n or --for, it stops when the
+    last client has disconnected. The file is valid however the recording ends. If the
+    server drops a connection, the recording includes the graph that caused it.
     """
     from ggrpc.engine.recording import framing
     from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
 
+    environment = environment_of(context)
     settings = RecorderSettings(
         plain_endpoint(listen, expose),
         one_endpoint(endpoint),
@@ -103,8 +104,9 @@ def record(
         framing.WeightRecording(weights.value),
         graphs,
         seconds,
+        tls_context(environment),
     )
-    with logging_to(environment_of(context), None, LogFormat.text):
+    with logging_to(environment, None, LogFormat.text):
         recorder = Recorder(settings)
         for address in recorder.endpoints:
             log.info("listening on %s, for %s", address, settings.server)

@@ -1,4 +1,4 @@
-"""`ggrpc replay`: run what was recorded again, elsewhere, and compare."""
+"""`ggrpc replay`: a recording run again on other devices, and compared."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
+from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, GgrpcError
 
 if TYPE_CHECKING:
     from ggrpc.devices.device import Device
+    from ggrpc.engine.client.options import ClientOptions
     from ggrpc.engine.recording.journal import Journal
     from ggrpc.engine.recording.replayer import Replayer, ReplaySettings
     from ggrpc.engine.recording.results import Tally
@@ -38,7 +40,7 @@ DeviceNames = Annotated[
     typer.Option(
         *("-d", "--device"),
         metavar="NAME,...",
-        help="Run on devices of this machine instead, as 'ggrpc devices' names them.",
+        help="Use these devices of this machine, by their names in 'ggrpc devices'.",
     ),
 ]
 Repeat = Annotated[
@@ -46,8 +48,8 @@ Repeat = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Run each graph N times, for the timings, with what it overwrites of its "
-        "inputs put back in between.",
+        help="Run each graph N times for the timings, and restore overwritten inputs "
+        "before each run.",
     ),
 ]
 Tolerance = Annotated[
@@ -55,13 +57,13 @@ Tolerance = Annotated[
     typer.Option(
         metavar="NMSE",
         min=0,
-        help="The largest normalised mean squared error that counts as the same.",
+        help="Largest normalised mean squared error that counts as equal.",
     ),
 ]
 ModelFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="GGUF", help="Where weights come from that the recording lacks."
+        metavar="GGUF", help="Model that provides weights missing from the recording."
     ),
 ]
 
@@ -97,13 +99,14 @@ def replay(
 ) -> ExitCode:
     """Run a recording again, and compare the results.
 
-    FILE is what 'ggrpc record' wrote; ENDPOINTs are written as for 'ggrpc probe'. What
-    the client did is done again on each of them, of any make and version: memory is
-    taken anew, addresses and op numbers are translated. Each tensor that the client
-    read is compared with what it got, and the time of each kind of graph is shown.
+    FILE is the output of 'ggrpc record'; ENDPOINTs have the same form as for 'ggrpc
+    probe', and may be servers of any make and version. Each server repeats the recorded
+    requests: memory is allocated again, and addresses and op numbers are translated.
+    Each tensor that the client read is compared with the recorded result. The output
+    shows the time of each kind of graph.
 
-    Weights that the recording lacks come from --model, or are made up, which a warning
-    says. The exit code is 1 where a tensor differs.
+    Weights missing from the recording come from --model; without it they are random,
+    and a warning says so. The exit code is 1 if a tensor differs.
     """
     environment = environment_of(context)
     from ggrpc.engine.recording.replayer import ReplaySettings
@@ -111,14 +114,13 @@ def replay(
 
     if device and endpoints:
         raise ConfigError("name either --device or ENDPOINTs, not both")
-    targets: Sequence[_Target] = (
-        [_Here(device)]
-        if device
-        else [
-            _There(endpoint, timeout, protocol, op_table)
-            for endpoint in endpoints_of(endpoints or [], environment)
-        ]
-    )
+    targets: Sequence[_Target]
+    if device:
+        targets = [_Here(device)]
+    else:
+        options = client_options(environment, timeout, protocol, op_table)
+        servers = endpoints_of(endpoints or [], environment)
+        targets = [_There(server, options) for server in servers]
     settings = ReplaySettings(tolerance, repeat, GgufWeights(model) if model else None)
     codes: list[ExitCode] = []
     for target in targets:
@@ -132,7 +134,7 @@ def replay(
 
 
 class _Here(NamedTuple):
-    """Devices of this machine."""
+    """Replay target: devices of this machine."""
 
     names: str
 
@@ -147,24 +149,19 @@ class _Here(NamedTuple):
 
 
 class _There(NamedTuple):
-    """Those of a server."""
+    """Replay target: the devices of a server."""
 
     endpoint: Endpoint
-    timeout: float
-    protocol: str | None
-    op_table: str | None
+    options: ClientOptions
 
     def __str__(self) -> str:
         return str(self.endpoint)
 
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
-        from ggrpc.engine.client.registry import connect
+        from ggrpc.engine.client.registry import open_server
 
-        endpoint, timeout, protocol, op_table = self
-        with connect(
-            endpoint, timeout=timeout, protocol=protocol, op_table=op_table
-        ) as server:
+        with open_server(self.endpoint, self.options) as server:
             yield server.devices
 
 
@@ -174,7 +171,7 @@ _Target = _Here | _There
 def _replay(
     file: Path, target: _Target, settings: ReplaySettings, environment: Environment
 ) -> tuple[list[Row], ExitCode]:
-    """Replay on one target; its rows, as far as it goes."""
+    """Replay on one target; returns the rows up to a failure."""
     from ggrpc.engine.recording.journal import Journal
     from ggrpc.engine.recording.replayer import Replayer
     from ggrpc.engine.recording.results import Tally
@@ -201,7 +198,7 @@ def _replay(
 
 
 def _failure(target: _Target, error: GgrpcError, tally: Tally) -> str:
-    """What went wrong, where, and what was done before."""
+    """The error message, with the target and the progress before it."""
     from ggrpc.errors import RecordingError
 
     named = error.endpoint is not None or isinstance(error, RecordingError)
@@ -224,8 +221,9 @@ def _say_more(
     filled = replayer.filled
     if filled.noise:
         environment.warn(
-            f"{filled.noise} tensors are not in the recording, and were made up: "
-            "results differ; --model takes them from a GGUF"
+            f"{filled.noise} tensors are missing from the recording and were "
+            "replaced by random data: results differ; use --model to read them from a "
+            "GGUF"
         )
     if filled.model:
         environment.note(f"{filled.model} tensors came from the model")
@@ -233,7 +231,7 @@ def _say_more(
     if wanted > devices:
         environment.warn(
             f"the recording uses {wanted} devices, the target has {devices}: its "
-            "first one did the work of those that it lacks"
+            "first device ran the graphs of the missing ones"
         )
     for drop in replayer.dropped:
         how = "after" if drop.answered else "instead of answering"
@@ -242,11 +240,11 @@ def _say_more(
             f"graph {drop.graph}"
         )
     if journal.cut:
-        environment.warn(f"{journal.path} is cut short: what it holds was replayed")
+        environment.warn(f"{journal.path} is truncated: its complete part was replayed")
 
 
 def _graph_rows(target: str, tally: Tally) -> Iterator[Row]:
-    """A row for the graphs of each size, in the order of their first appearance."""
+    """One row for the graphs of each size, in order of first appearance."""
     for nodes in dict.fromkeys(graph.nodes for graph in tally.graphs):
         alike = [graph for graph in tally.graphs if graph.nodes == nodes]
         times = sorted(1e3 * s for graph in alike for s in graph.seconds)
@@ -261,7 +259,7 @@ def _graph_rows(target: str, tally: Tally) -> Iterator[Row]:
 
 
 def _tensor_rows(target: str, tally: Tally, tolerance: float) -> Iterator[Row]:
-    """A row for each tensor that was read: the worst of its comparisons."""
+    """One row for each tensor that was read, with its worst comparison."""
     for name, worst in tally.tensors.items():
         compared = worst.compared
         nmse, largest, first = compared.difference

@@ -1,4 +1,4 @@
-"""`ggrpc serve`: be a worker for llama.cpp, until SIGINT or SIGTERM."""
+"""`ggrpc serve`: a worker for llama.cpp that runs until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def serve(
 ) -> None:
     """Serve this machine's devices to llama.cpp.
 
-    The log goes to stderr. Ctrl-C and SIGTERM let a graph that runs finish, then end
-    the server; a second one ends it at once.
+    The log goes to stderr. Ctrl-C or SIGTERM waits for running graphs and then stops
+    the server; a second signal stops it immediately.
 
-    The protocol has no password and no encryption: listen on trusted networks only, or
-    use --allow, --tls-cert and --tls-client-ca. llama.cpp comes in over TLS through
+    The protocol has no passwords and no encryption: listen on trusted networks only, or
+    use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
     'ggrpc tunnel'.
     """
     # Here and not above: no other command's help must wait for the engine.
@@ -190,7 +190,7 @@ def _run(settings: ServerSettings) -> None:
         sd_notify.notify(sd_notify.READY)
         server.run()
     if server.unfinished:
-        log.error("%d sessions do not end: the process does", server.unfinished)
+        log.error("%d sessions did not end: the process exits now", server.unfinished)
         os._exit(ExitCode.CHECK_FAILED)
     log.info("stopped")
 
@@ -206,14 +206,15 @@ def _announce(settings: ServerSettings, server: Server) -> None:
     for endpoint in server.endpoints:
         log.info("listening on %s", endpoint)
     if not all(ip_address(endpoint.host).is_loopback for endpoint in server.endpoints):
-        _tell_who_gets_in(settings)
+        _warn_if_open(settings)
 
 
-def _tell_who_gets_in(settings: ServerSettings) -> None:
+def _warn_if_open(settings: ServerSettings) -> None:
     clients_are_known = settings.tls and settings.tls.verify_mode
     if settings.allowed.everybody and not clients_are_known:
         log.warning(
-            "other machines can connect: whoever reaches this address can compute and "
-            "fill the memory%s; --allow, --tls-cert and --tls-client-ca change that",
+            "other machines can connect: every client that reaches this address can "
+            "compute and fill the memory%s; restrict access with --allow, --tls-cert "
+            "and --tls-client-ca",
             "" if settings.tls else ", and nothing is encrypted",
         )

@@ -1,4 +1,4 @@
-"""The flags of `ggrpc serve`: their names, their help, and nothing else."""
+"""Flags of `ggrpc serve`: names, types and help texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ggrpc.commands.logs import LogFormat, LogLevel
 SHORTEST = 0.1  # seconds
 
 Host = Annotated[
-    str, typer.Option("-H", "--host", metavar="HOST", help="The address to listen on.")
+    str, typer.Option("-H", "--host", metavar="HOST", help="Address to listen on.")
 ]
 Port = Annotated[
     int,
@@ -21,7 +21,7 @@ Port = Annotated[
         metavar="PORT",
         min=0,
         max=65535,
-        help="The port; 0 takes a free one.",
+        help="Port to listen on; 0 picks a free one.",
     ),
 ]
 Devices = Annotated[
@@ -30,7 +30,7 @@ Devices = Annotated[
         *("-d", "--device"),
         metavar="NAME,...",
         show_default="all GPUs, else the processor by OpenCL, else cpu",
-        help="What to compute on, as 'ggrpc devices' names it.",
+        help="Devices to serve, by their names in 'ggrpc devices'.",
     ),
 ]
 Threads = Annotated[
@@ -40,22 +40,22 @@ Threads = Annotated[
         metavar="N",
         min=1,
         show_default="all processors",
-        help="Threads of the cpu.",
+        help="Number of threads of the cpu device.",
     ),
 ]
 Cache = Annotated[
     bool,
     typer.Option(
         *("-c", "--cache"),
-        help="Keep large tensors on disk, in llama.cpp's folder for them.",
+        help="Cache large tensors on disk, in llama.cpp's cache folder.",
     ),
 ]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        show_default="as 'ggrpc cache path' says",
-        help="Keep them in this folder: the same as -c, elsewhere.",
+        show_default="see 'ggrpc cache path'",
+        help="Cache tensors in this folder; implies -c.",
     ),
 ]
 CacheLimit = Annotated[
@@ -63,7 +63,8 @@ CacheLimit = Annotated[
     typer.Option(
         metavar="SIZE",
         show_default="a tenth of the disk",
-        help="What they may take: 100G; the least recently used go first.",
+        help="Maximum size of the cache, such as 100G; the least recently used entries "
+        "are removed first.",
     ),
 ]
 Models = Annotated[
@@ -71,8 +72,8 @@ Models = Annotated[
     typer.Option(
         metavar="PATH",
         show_default=False,
-        help="A GGUF, one file of a split one, or a folder of them: what is in there "
-        "need not be sent. May be given several times.",
+        help="A GGUF, one file of a split model, or a folder of models: clients need "
+        "not send the tensors in it. Can be repeated.",
     ),
 ]
 WeightCache = Annotated[
@@ -80,15 +81,15 @@ WeightCache = Annotated[
     typer.Option(
         metavar="SIZE",
         show_default="a quarter of the memory",
-        help="Memory for weights that the cpu keeps unpacked: 512M, 4G, 0.",
+        help="Memory for unpacked weights on the cpu device: 512M, 4G, 0.",
     ),
 ]
 Protocol = Annotated[
     str,
     typer.Option(
         metavar="VERSION",
-        help="What to speak: 7.0.0, or one of each kind as in 2.0,5.0; auto learns "
-        "it from each client.",
+        help="Protocol version: 7.0.0, or one for each kind of client as in 2.0,5.0; "
+        "auto detects the version of each client.",
     ),
 ]
 OpTableDate = Annotated[
@@ -96,15 +97,16 @@ OpTableDate = Annotated[
     typer.Option(
         "--op-table",
         metavar="DATE",
-        show_default="what a client's graph fits",
-        help="Number ops as llama.cpp did on a day, such as 2025-07-20.",
+        show_default="the table that fits the client's graph",
+        help="Use llama.cpp's op numbers of this day, such as 2025-07-20.",
     ),
 ]
 Profile = Annotated[
     bool,
     typer.Option(
         "--profile",
-        help="Log where the time went when a client leaves; that costs some.",
+        help="Log a time profile when a client disconnects; this slows the server "
+        "down slightly.",
     ),
 ]
 Level = Annotated[
@@ -112,25 +114,26 @@ Level = Annotated[
     typer.Option(
         metavar="LEVEL",
         show_default="info",
-        help="What is worth a line: debug, info, warning or error.",
+        help="Least severe level to log: debug, info, warning or error.",
     ),
 ]
 Format = Annotated[
-    LogFormat, typer.Option(metavar="FORMAT", help="How a line looks: text or json.")
+    LogFormat,
+    typer.Option(metavar="FORMAT", help="Format of a log line: text or json."),
 ]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        show_default="what a device has",
-        help="Memory for all clients together: 16G.",
+        show_default="the memory of the device",
+        help="Memory for all clients together, such as 16G.",
     ),
 ]
 MaxClientMemory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        show_default="what a device has",
+        show_default="the memory of the device",
         help="Memory for each client.",
     ),
 ]
@@ -139,26 +142,29 @@ MaxClients = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Connections at once; one that holds no memory makes way for a new one.",
+        help="Maximum number of connections; a new one replaces the longest idle "
+        "connection that holds no memory.",
     ),
 ]
 MaxClientsPerAddress = Annotated[
     int,
-    typer.Option(metavar="N", min=1, help="Connections at once from one address."),
+    typer.Option(
+        metavar="N", min=1, help="Maximum number of connections from one address."
+    ),
 ]
 MaxMessage = Annotated[
     str,
     typer.Option(
-        metavar="SIZE", help="The longest request, but for the data of a tensor."
+        metavar="SIZE", help="Maximum size of a request, without tensor data."
     ),
 ]
 MaxNodes = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Nodes of the largest graph.")
+    int, typer.Option(metavar="N", min=1, help="Maximum number of nodes of a graph.")
 ]
 HelloTimeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=SHORTEST, help="Time to greet, from connecting on."
+        metavar="SECONDS", min=SHORTEST, help="Maximum time from connecting to HELLO."
     ),
 ]
 MessageTimeout = Annotated[
@@ -166,7 +172,7 @@ MessageTimeout = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=SHORTEST,
-        help="How long a client may stall within a request or a reply.",
+        help="How long a client may pause within a request or a reply.",
     ),
 ]
 IdleTimeout = Annotated[
@@ -175,7 +181,7 @@ IdleTimeout = Annotated[
         metavar="SECONDS",
         min=SHORTEST,
         show_default="no limit",
-        help="How long a client may ask nothing.",
+        help="How long a client may pause between requests.",
     ),
 ]
 Grace = Annotated[
@@ -183,15 +189,15 @@ Grace = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=0,
-        help="Time that a stop leaves for what has begun, such as a graph.",
+        help="How long a shutdown waits for running graphs and requests.",
     ),
 ]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CIDR",
-        show_default="everybody",
-        help="Who may connect: an address or network, as often as there are some.",
+        show_default="all",
+        help="Address or network that may connect. Can be repeated.",
     ),
 ]
 TlsCert = Annotated[
@@ -199,22 +205,22 @@ TlsCert = Annotated[
     typer.Option(
         metavar="FILE",
         show_default="no TLS",
-        help="Speak TLS, with this certificate (PEM); for ggrpc clients and tunnels.",
+        help="Use TLS with this certificate (PEM), for ggrpc clients and tunnels.",
     ),
 ]
 TlsKey = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        show_default="in the certificate's file",
-        help="The certificate's key.",
+        show_default="in the file of the certificate",
+        help="Private key of the certificate.",
     ),
 ]
 TlsClientCa = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        show_default="everybody",
-        help="Let in only clients with a certificate of one of these CAs.",
+        show_default="all clients",
+        help="Accept only clients with a certificate from one of these CAs (PEM).",
     ),
 ]

@@ -14,6 +14,7 @@ from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Json, Listing
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
+from ggrpc.commands.tls import client_options
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ EXAMPLES = (
 
 KeepGoing = Annotated[
     bool,
-    typer.Option("--keep-going", help="Go on after a line of the pipe that failed."),
+    typer.Option("--keep-going", help="Continue after a line from a pipe fails."),
 ]
 
 
@@ -39,20 +40,21 @@ def shell(
     protocol: Protocol = None,
     as_json: Json = False,
 ) -> ExitCode:
-    """Work with a server in one open session.
+    """Work with a server in an interactive session.
 
-    Tensors are allocated, written and read, and a graph is built and computed. At a
-    terminal there is a prompt with history and completion; 'help' lists what can be
-    typed. From a pipe the same lines are read: the first that fails ends it, with its
+    Allocate, write and read tensors, and build and compute a graph. A terminal shows a
+    prompt with history and completion; type 'help' for a list of commands. A pipe
+    provides the same commands, one a line: the first failure ends the session with its
     exit code.
     """
-    from ggrpc.engine.client.registry import connect
+    from ggrpc.engine.client.registry import open_server
     from ggrpc.engine.sharing.workspace import Workspace
 
     environment = environment_of(context)
     where = one_endpoint(endpoint)
+    options = client_options(environment, timeout, protocol, op_table)
     with (
-        connect(where, timeout=timeout, protocol=protocol, op_table=op_table) as node,
+        open_server(where, options) as node,
         Workspace(node) as bench,
     ):
         conversation = Conversation(bench, environment, as_json)
@@ -62,7 +64,7 @@ def shell(
 
 
 class Conversation:
-    """Lines in, answers out."""
+    """Reads lines, runs them, and shows the answers."""
 
     def __init__(self, bench: Workspace, environment: Environment, json: bool) -> None:
         self._bench = bench
@@ -70,16 +72,18 @@ class Conversation:
         self._json = json
 
     def by_hand(self) -> ExitCode:
-        """Take what a person types; nothing but a lost session ends it."""
+        """Run typed lines; only the loss of the session ends the loop."""
         from ggrpc.commands.shell_prompt import history_of, typed_lines
         from ggrpc.engine.server.negotiation import state_file
 
         history = history_of(state_file().with_name("shell_history"))
-        self._environment.note("'help' lists what can be typed, Ctrl-D ends it")
+        self._environment.note(
+            "type 'help' for a list of commands; Ctrl-D ends the session"
+        )
         return self._converse(typed_lines(self._bench, history), typed=True)
 
     def by_pipe(self, keep_going: bool) -> ExitCode:
-        """Take lines from a pipe; the code is that of the first one that failed."""
+        """Run lines from a pipe; returns the code of the first failure."""
         return self._converse(iter(self._environment.stdin), stop=not keep_going)
 
     def _converse(
@@ -91,7 +95,7 @@ class Conversation:
                 self._show(run_line(self._bench, line))
             except Quit:
                 break
-            except KeyboardInterrupt:  # gives up what a line does, not the session
+            except KeyboardInterrupt:  # cancels the line, not the session
                 if not typed:
                     raise
             except GgrpcError as error:

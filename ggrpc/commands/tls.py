@@ -1,47 +1,64 @@
-"""The flags by which every command that asks servers speaks TLS with them.
+"""TLS flags of every command that connects to servers.
 
-They are given once, before the command or behind it, or by the environment.
+They can stand before or after the command, or come from environment variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ggrpc.commands.environment import Environment, environment_of
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from ggrpc.engine.client.options import ClientOptions
+
 NAMES = ("tls", "tls_ca", "tls_cert", "tls_key")
 
 
 def _chooses(field: str) -> Callable[[typer.Context, Any], None]:
-    """A callback that keeps one flag's value, and lets clients follow all of them."""
+    """A callback that stores one flag's value in the environment and enables TLS."""
 
     def choose(context: typer.Context, value: Any) -> None:
         if value:
             environment = environment_of(context)
             environment.tls = replace(environment.tls, **{"wanted": True, field: value})
-            _follow(environment)
 
     return choose
 
 
-def _follow(environment: Environment) -> None:
-    # Here and not above: it takes a while, and most runs need none of it.
-    from ggrpc.engine.net.tls import client_context, use_for_clients
+def tls_context(environment: Environment) -> SSLContext | None:
+    """The certificates that the flags name; None without TLS.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    from ggrpc.engine.net.tls import client_context
 
     tls = environment.tls
-    use_for_clients(lambda: client_context(tls.ca, tls.cert, tls.key))
+    return client_context(tls.ca, tls.cert, tls.key) if tls.wanted else None
 
 
-def forget(environment: Environment) -> None:
-    """Let the clients of the next run in this process speak plainly again."""
-    if environment.tls.wanted:
-        from ggrpc.engine.net.tls import use_for_clients
+def client_options(
+    environment: Environment,
+    timeout: float,
+    protocol: str | None = None,
+    op_table: str | None = None,
+) -> ClientOptions:
+    """The options of a command's sessions, from its flags.
 
-        use_for_clients(None)
+    Raises:
+        ConfigError: a flag is invalid, or a file cannot be used.
+    """
+    from ggrpc.engine.client.options import ClientOptions
+
+    tls = tls_context(environment)
+    return ClientOptions.named(timeout, protocol, op_table, tls)
 
 
 def _file(flag: str, field: str, text: str) -> Any:
@@ -63,15 +80,15 @@ Wanted = Annotated[
         envvar="GGRPC_TLS",
         callback=_chooses("wanted"),
         expose_value=False,
-        help="Speak TLS with servers.",
+        help="Connect to servers over TLS.",
     ),
 ]
 Ca = Annotated[
-    str | None, _file("--tls-ca", "ca", "Trust servers of these CAs (PEM); TLS.")
+    str | None, _file("--tls-ca", "ca", "CAs that sign server certificates (PEM).")
 ]
 Cert = Annotated[
-    str | None, _file("--tls-cert", "cert", "Show servers this certificate (PEM); TLS.")
+    str | None, _file("--tls-cert", "cert", "Certificate to present to servers (PEM).")
 ]
 Key = Annotated[
-    str | None, _file("--tls-key", "key", "The key, where it has a file of its own.")
+    str | None, _file("--tls-key", "key", "Private key of the certificate.")
 ]

@@ -1,4 +1,4 @@
-"""`ggrpc tunnel`: a plain port of this machine to a server that speaks TLS."""
+"""`ggrpc tunnel`: a plain local port that forwards to a TLS server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
+from ggrpc.commands.tls import tls_context
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
 
@@ -29,7 +30,7 @@ Server = Annotated[str, typer.Argument(metavar="ENDPOINT", hidden=True)]
 Expose = Annotated[
     bool,
     typer.Option(
-        "--expose", help="Let LISTEN be an address that other machines reach."
+        "--expose", help="Allow a LISTEN address that other machines can reach."
     ),
 ]
 
@@ -39,20 +40,21 @@ def tunnel(
 ) -> None:
     """Give llama.cpp a plain port to a TLS server.
 
-    LISTEN is a port of 127.0.0.1, or host:port. What connects there is taken to
-    ENDPOINT, over TLS: 'llama-server --rpc 127.0.0.1:LISTEN' then computes on a 'ggrpc
-    serve --tls-cert'. Whoever reaches LISTEN acts as this machine does, so it must be
-    an address of loopback unless --expose is given.
+    LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
+    ENDPOINT over TLS: 'llama-server --rpc 127.0.0.1:LISTEN' computes on a 'ggrpc serve
+    --tls-cert'. Every program that can connect to LISTEN uses the certificate of this
+    machine, so LISTEN must be a loopback address unless you give --expose.
 
-    Ends by Ctrl-C or SIGTERM, and all connections with it.
+    Ctrl-C or SIGTERM closes all connections and stops the tunnel.
     """
     from ggrpc.engine.net.deadline import Deadline
     from ggrpc.engine.net.proxy import Proxy
-    from ggrpc.engine.net.tls import TlsStream, client_context, context_for_clients
+    from ggrpc.engine.net.tls import TlsStream, client_context
 
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
-    tls = context_for_clients() or client_context()
-    with logging_to(environment_of(context), None, LogFormat.text):
+    environment = environment_of(context)
+    tls = tls_context(environment) or client_context()
+    with logging_to(environment, None, LogFormat.text):
         running = Proxy(
             plain,
             server,
@@ -68,16 +70,16 @@ def tunnel(
 
 
 def plain_endpoint(text: str, exposed: bool) -> Endpoint:
-    """Where to listen: a port of 127.0.0.1, or an address.
+    """The endpoint to listen on: a port of 127.0.0.1, or an address.
 
     Raises:
-        ConfigError: others can reach it, which was not asked for.
+        ConfigError: other machines can reach it, and `exposed` is False.
     """
     endpoint = Endpoint.parse(f"127.0.0.1:{text}" if text.isdigit() else text)
     if not (exposed or _is_loopback(endpoint.host)):
         raise ConfigError(
-            f"other machines may reach {endpoint}, and would act as this one: listen "
-            "on 127.0.0.1, or say --expose"
+            f"other machines can reach {endpoint} and use the identity of this one: "
+            "listen on 127.0.0.1, or add --expose"
         )
     return endpoint
 

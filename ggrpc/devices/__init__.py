@@ -1,1 +1,1 @@
-"""What computes: one interface, and a folder for each kind of device."""
+"""Devices that compute graphs: one interface, and a folder for each kind."""

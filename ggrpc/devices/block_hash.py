@@ -1,19 +1,18 @@
-"""Hashes long pieces of bytes by FNV-1a of 64 bits.
+"""64-bit FNV-1a hashes of long inputs, computed for many chunks in parallel.
 
-`h = (h xor byte) * PRIME` modulo 2^64, for one byte after the other. That is serial by
-definition, and yet many chunks can be hashed at once, exactly:
+FNV-1a is serial by definition: `h = (h xor byte) * PRIME` modulo 2^64 for each byte.
+Many chunks can still be hashed at once, with an exact result:
 
-- `h xor byte` changes the low byte alone, so `h' = PRIME * h + PRIME * d`, where d is
-  by how much the low byte changed. Where a chunk's hash begins with only the low byte
-  right, what is missing above it is multiplied by PRIME once for each byte, and can be
-  added afterwards.
+- `h xor byte` changes only the low byte, so `h' = PRIME * h + PRIME * d`, where d is
+  the change of the low byte. If the hash of a chunk starts with the right low byte, the
+  missing upper part is multiplied by PRIME once for each byte, and can be added later.
 - The low byte alone is an automaton, `s' = (s xor byte) * 0xB3` modulo 256. Bit k of
-  its end depends on bits 0 to k of its start, and flips exactly when bit k of the start
-  does. So all chunks run from a guessed start, and each pass settles a bit of every
-  chunk's start, by the xor of all ends before it. A pass that runs from both values of
-  that bit settles the next bit too, and so on.
+  its end state depends on bits 0 to k of its start state, and flips exactly when bit k
+  of the start state flips. All chunks therefore run from a guessed start state; each
+  pass finds one bit of every start state, as the xor of all end states before it. A
+  pass that runs both values of that bit finds the next bit too, and so on.
 
-What is here, in numpy, is the definition; a device that is faster has its own.
+This file has the reference implementation in numpy. A device may have a faster one.
 """
 
 from __future__ import annotations
@@ -34,38 +33,39 @@ Hashes = NDArray[np.uint64]
 
 
 class BlockHash(ABC):
-    """Goes on with a hash by whole blocks; a thread has its own.
+    """Updates a hash with whole blocks; each thread needs its own instance.
 
     Attributes:
-        least: bytes of a block below which something simpler is as fast.
+        least: the smallest input in bytes; a simple loop is as fast for less.
     """
 
     least: int
 
     @abstractmethod
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
-        """Go on with a hash.
+        """Update a hash.
 
         Args:
-            value: the hash of all before.
-            data: what comes next; `least` bytes or more.
+            value: the hash of all bytes before.
+            data: the next bytes; `least` or more.
 
         Returns:
-            The hash after as many of the bytes as make a block, and how many those are.
+            The hash after one block, and the number of bytes in that block.
 
         Raises:
-            DeviceError: the device fails.
+            DeviceError: the device failed.
         """
 
 
 class Chunks(BlockHash):
-    """Blocks of chunks, one behind the other, which take their steps together.
+    """A hasher that splits a block into consecutive chunks and hashes them in step.
 
     Attributes:
-        size: bytes of a chunk. Here a cache line, so that no line is fetched twice.
-        group: how many chunks a block has a multiple of.
-        most: how many it has at most. Here enough for calls of numpy to cost little.
-        bits: how many of the starts `lows` is to settle.
+        size: bytes of a chunk; here a cache line, so that no line is fetched twice.
+        group: the number of chunks in a block is a multiple of this.
+        most: the largest number of chunks in a block; here enough to make the overhead
+            of a numpy call small.
+        bits: how many bits of the start states each call of `lows` finds.
     """
 
     size = 64
@@ -85,7 +85,7 @@ class Chunks(BlockHash):
         self.take(data[:end])
         starts = self._starts(count, value)
         power = pow(PRIME, self.size, MODULUS)
-        # What the chunks before add to the hash of each, beyond its start.
+        # What each chunk adds to the hash, apart from its start state.
         rest = self.hashes(starts)
         rest -= np.multiply(starts, np.uint64(power), dtype=np.uint64)
         rest *= _powers(power, self.most)[self.most - count :]
@@ -93,30 +93,30 @@ class Chunks(BlockHash):
         return (lifted + int(rest.sum(dtype=np.uint64))) % MODULUS, end
 
     def take(self, data: Bytes) -> None:
-        """Begin with a block.
+        """Load a block.
 
         Args:
-            data: its bytes, which must stay as they are until the next one.
+            data: the bytes; they must not change until the next block is loaded.
         """
         words = data.view(np.uint64).reshape(-1, self.size // 8)
         count = len(words)
-        # One row for each place in a chunk, so that all chunks take a step at once;
-        # eight rows at a time, for a word is fetched as fast as a byte.
+        # One row for each position in a chunk, so that all chunks advance together;
+        # eight rows at a time, since loading a word is as fast as loading a byte.
         self._block = self._columns[:, :count]
         for at in range(self.size // 8):
             column = np.ascontiguousarray(words[:, at]).view(np.uint8).reshape(-1, 8)
             np.copyto(self._block[8 * at : 8 * at + 8], column.T)
 
     def lows(self, starts: Lows, bit: int) -> Lows:
-        """The low byte of each chunk's hash.
+        """The low byte of each chunk's hash, for every guess of its start state.
 
         Args:
-            starts: that with which it begins; this bit and those above are 0.
-            bit: the lowest of those to settle. All but the highest of them take each
-                value in turn.
+            starts: the known bits of the start states; `bit` and those above are 0.
+            bit: the lowest bit to find. All bits to find but the highest are tried
+                with both values.
 
         Returns:
-            Of shape (2 ** (bits - 1), chunks).
+            An array of shape (2 ** (bits - 1), chunks).
         """
         values = range(0, 1 << bit + self.bits - 1, 1 << bit)
         low = np.stack([starts | np.uint8(value & 0xFF) for value in values])
@@ -126,7 +126,7 @@ class Chunks(BlockHash):
         return low
 
     def hashes(self, starts: Lows) -> Hashes:
-        """Each chunk's hash, begun with a low byte and nothing above."""
+        """The hash of each chunk, started from a low byte with zeros above."""
         hashes, prime = starts.astype(np.uint64), np.uint64(PRIME)
         wide = np.empty_like(hashes)
         for column in self._block:
@@ -136,14 +136,14 @@ class Chunks(BlockHash):
         return hashes
 
     def _starts(self, count: int, value: int) -> Lows:
-        """The low byte with which each chunk of a block begins, after a hash."""
+        """The start state (low byte) of each chunk of a block that follows a hash."""
         starts = np.zeros(count, np.uint8)
         for first in range(0, 8, self.bits):
             ends = list(self.lows(starts, first))
             for bit in range(first, min(first + self.bits, 8)):
                 begins = _begins(ends[0], value, bit)
                 starts |= begins << bit
-                # Those go on that were run from what has turned out to be right.
+                # Keep the ends of the guesses that turned out to be right.
                 right = np.negative(begins)
                 pairs = zip(ends[::2], ends[1::2], strict=False)
                 ends = [a ^ (a ^ b) & right for a, b in pairs]
@@ -151,7 +151,7 @@ class Chunks(BlockHash):
 
 
 def _begins(ends: Lows, value: int, bit: int) -> Lows:
-    """A bit of each chunk's start, out of the ends to which 0 leads."""
+    """One bit of each chunk's start state, from the end states for a guess of 0."""
     flips = np.empty(len(ends), np.uint8)
     flips[0] = value >> bit & 1
     flips[1:] = ends[:-1] >> bit & 1
@@ -159,7 +159,7 @@ def _begins(ends: Lows, value: int, bit: int) -> Lows:
 
 
 def _xor_so_far(bits: Lows) -> Lows:
-    """The xor of each bit and all before it; 64 at a time, for numpy's takes long."""
+    """The running xor of bits; 64 at a time, which is faster than numpy's own."""
     words = np.zeros(-(-len(bits) // 64), np.uint64)
     packed = np.packbits(bits, bitorder="little")
     words.view(np.uint8)[: len(packed)] = packed
@@ -173,9 +173,9 @@ def _xor_so_far(bits: Lows) -> Lows:
 
 @cache
 def _powers(power: int, count: int) -> Hashes:
-    """What the end of each of `count` chunks is multiplied by until the last one's."""
+    """The factor for each of `count` chunks: `power` to the number of later chunks."""
     powers, done = np.ones(count, np.uint64), 1
-    while done < count:  # the second half is the first, so many chunks earlier
+    while done < count:  # double the length: the next part is this one times power
         powers[done : 2 * done] = powers[:done] * np.uint64(power)
         power, done = power * power % MODULUS, 2 * done
     return powers[::-1].copy()

@@ -1,13 +1,12 @@
-"""The kinds of device there are: how to find them, and how to open one by its name.
+"""The devices of this machine: how to list them, and how to open them by name.
 
-The one place that knows them all. A kind's code is loaded when it is asked for.
+Only this file knows every kind of device. The code of a kind is imported on demand.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class DeviceListing(NamedTuple):
-    """A device of this machine, whether it can be used or not.
+    """A device of this machine, usable or not.
 
     Attributes:
-        name: what an operator calls it, such as `cpu` or `opencl:0`.
-        description: what it is.
-        free: bytes of free memory, None where the driver does not tell.
-        total: bytes of all its memory, None where that is not known.
-        largest: bytes of the largest buffer, None where that is not known.
-        why_not: why it cannot be used, None where it can.
+        name: the name on the command line, such as `cpu` or `opencl:0`.
+        description: the make and model, for people to read.
+        free: bytes of free memory, None if the driver does not report it.
+        total: bytes of memory, None if unknown.
+        largest: bytes of the largest buffer, None if unknown.
+        why_not: why the device cannot be used, None if it can.
     """
 
     name: str
@@ -41,13 +40,13 @@ class DeviceListing(NamedTuple):
 
 @dataclass(frozen=True)
 class Choices:
-    """What can be chosen about devices; each kind takes what concerns it.
+    """Options for opening devices; each kind reads the options that it supports.
 
     Attributes:
-        threads: how many the cpu computes with, None for all its processors.
-        weight_cache: bytes that the cpu's unpacked weights may take, None for a
-            quarter of the memory.
-        profile: whether programs are run with a profile.
+        threads: the number of CPU threads, None for one per processor.
+        weight_cache: bytes for the cpu device's unpacked weights, None for a quarter
+            of the memory.
+        profile: whether programs run with a profile.
     """
 
     threads: int | None = None
@@ -56,12 +55,12 @@ class Choices:
 
 
 class Tuning(NamedTuple):
-    """A device whose work-group shapes can be measured.
+    """A device whose work-group sizes can be tuned.
 
     Attributes:
-        name: of the device.
-        trials: how many there are.
-        run: makes them, one choice after the other, and keeps what it finds.
+        name: the name of the device.
+        trials: the number of trials.
+        run: runs the trials, yields each choice and stores the result.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Tuning(NamedTuple):
 
 
 def entries() -> list[DeviceListing]:
-    """Every device of this machine, each OpenCL device proved by a small kernel."""
+    """Every device of this machine; OpenCL devices are tested with a small kernel."""
     return [*_cpu_entries(), *_opencl_entries()]
 
 
@@ -78,29 +77,29 @@ def open_devices(names: str | None, choices: Choices) -> Sequence[Device]:
     """Open devices.
 
     Args:
-        names: one or more, with commas between; None for the best there are: all GPUs,
-            else the processor by OpenCL, else the cpu.
-        choices: how to run them.
+        names: one or more names, separated by commas. None selects all GPUs, or
+            else the processor through OpenCL, or else the cpu device.
+        choices: the options for the devices.
 
     Raises:
-        ConfigError: there is no such device.
-        DeviceError: it cannot be used.
+        ConfigError: a device does not exist.
+        DeviceError: a device cannot be used.
     """
     chosen = _best(choices) if names is None else names.split(",")
     return [_open(name.strip().lower(), choices) for name in chosen]
 
 
 def open_best(choices: Choices) -> Device:
-    """Open one device, the best there is.
+    """Open the fastest kind of device that this machine has.
 
     Raises:
-        DeviceError: it cannot be used.
+        DeviceError: the device cannot be used.
     """
     return _open(_best(choices)[0], choices)
 
 
 def _best(choices: Choices) -> list[str]:
-    """The names of all GPUs, else of the processor by OpenCL, else of the cpu."""
+    """The names of all GPUs, or else the processor through OpenCL, or else `cpu`."""
     try:
         from ggrpc.devices.opencl.runtime.discovery import discover, why_not
 
@@ -123,20 +122,22 @@ def _open(name: str, choices: Choices) -> Device:
     if name not in known:
         raise ConfigError(
             f"there is no device '{name}' here, only {', '.join(known)}; "
-            "'ggrpc devices' lists them"
+            "run 'ggrpc devices' to list them"
         )
     raise DeviceError(f"{name} cannot be used: {known[name].why_not}")
 
 
 def tunings() -> list[Tuning]:
-    """One for each device that can be measured: the OpenCL ones that can be used.
+    """One tuning for each usable OpenCL device.
 
     Raises:
-        DeviceError: there is none.
+        DeviceError: there is no usable OpenCL device.
     """
     usable = [e for e in _opencl_entries() if e.why_not is None]
     if not usable:
-        raise DeviceError("there is no OpenCL device to measure; see 'ggrpc devices'")
+        raise DeviceError(
+            "there is no OpenCL device to measure; run 'ggrpc devices' to see why"
+        )
     return [_tuning(entry.name) for entry in usable]
 
 
@@ -151,7 +152,7 @@ def _tuning(name: str) -> Tuning:
 def _cpu_entries() -> list[DeviceListing]:
     from ggrpc.devices.cpu import CpuDevice
 
-    with closing(CpuDevice(weight_cache=0)) as device:
+    with CpuDevice(weight_cache=0) as device:
         memory = device.memory()
         return [
             DeviceListing(device.name, device.description, *memory, device.max_size)
@@ -165,7 +166,7 @@ def _open_cpu(choices: Choices) -> Device:
 
 
 def _open_opencl(name: str, choices: Choices) -> Device | None:
-    """The OpenCL device of a name; None where there is none that can be used."""
+    """The OpenCL device of this name, or None if no usable one has it."""
     try:
         from ggrpc.devices.opencl.runtime.discovery import discover, why_not
     except ImportError:
@@ -182,7 +183,7 @@ def _open_opencl(name: str, choices: Choices) -> Device | None:
 
 
 def _tell_driver(choices: Choices) -> None:
-    """Let PoCL, which makes a device of the processor, use as many threads."""
+    """Limit the threads of PoCL, the OpenCL driver for the processor, as well."""
     if choices.threads is not None:
         os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
 
@@ -200,7 +201,7 @@ def _opencl_entry(found: Found) -> DeviceListing:
     from ggrpc.devices.opencl.runtime.discovery import why_not
 
     free, total = None, found.total
-    if found.is_cpu:  # whose memory is the machine's, whatever a driver may say
+    if found.is_cpu:  # drivers may report something else than the host memory
         (cpu,) = _cpu_entries()
         free, total = cpu.free, cpu.total or total
     name, description = found.name, found.description

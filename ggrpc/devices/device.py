@@ -1,6 +1,7 @@
-"""The interface of every device: memory to put tensors in, and programs out of graphs.
+"""The interface of every device: buffers that hold tensors, and compiled graphs.
 
-The engine knows this file and no kind of device. Graphs that get here are validated.
+The engine depends on this file only, never on a kind of device. Every graph that
+reaches a device has been validated.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ggrpc.bounds import Region
 from ggrpc.devices.block_hash import BlockHash
@@ -17,104 +18,108 @@ from ggrpc.graph import Graph
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
 
+Self = TypeVar("Self", bound="Device")
+
 
 class Memory(NamedTuple):
-    """Bytes of a device's memory."""
+    """The memory of a device, in bytes."""
 
     free: int
     total: int
 
 
 class Buffer(ABC):
-    """A piece of a device's memory. Offsets and sizes are bytes, already checked."""
+    """A block of device memory. Offsets and sizes are in bytes, and already checked."""
 
     size: int
 
     @abstractmethod
     def read(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
-        """Show bytes to the host, without a copy where the device allows it."""
+        """Map bytes for the host to read, without a copy where the device allows it."""
 
     @abstractmethod
     def write(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
-        """Let the host write bytes; they are the device's when the context ends."""
+        """Map bytes for the host to write; they take effect when the context ends."""
 
     def get(self, offset: int, into: memoryview) -> None:
-        """Copy bytes to the host, as many as `into` has."""
+        """Copy bytes to the host until `into` is full."""
         with self.read(offset, len(into)) as view:
             into[:] = view
 
     def put(self, offset: int, data: memoryview) -> None:
-        """Copy bytes from the host; `data` is of single bytes."""
+        """Copy bytes from the host; the format of `data` is `B`."""
         with self.write(offset, len(data)) as view:
             view[:] = data
 
     @abstractmethod
     def fill(self, offset: int, size: int, value: int) -> None:
-        """Set bytes to one value (0 to 255)."""
+        """Set a range of bytes to one value (0 to 255)."""
 
     @abstractmethod
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
-        """Copy bytes out of a buffer of any device; they may overlap."""
+        """Copy bytes from a buffer of any device; the two ranges may overlap."""
 
     @abstractmethod
     def free(self) -> None:
-        """Give the memory back; only once."""
+        """Release the memory. Call it once."""
 
 
 class Placed(NamedTuple):
-    """A buffer and the address that its first byte has in a graph."""
+    """A buffer, and the address of its first byte in a graph."""
 
     base: int
     buffer: Buffer
 
     @property
     def region(self) -> Region:
-        """Its addresses."""
+        """The range of addresses that the buffer covers."""
         return Region(self.base, self.buffer.size)
 
 
 def no_checkpoint() -> None:
-    """The checkpoint of a program that shares its device with no other."""
+    """The checkpoint of a program that has its device to itself."""
 
 
 class Program(ABC):
-    """A graph made ready to run."""
+    """A compiled graph."""
 
     @abstractmethod
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         """Compute every node, in order.
 
-        A device that is far away may return before it is done: see
-        `Device.synchronize`.
+        A remote device may return before the work is done: see `Device.synchronize`.
 
         Args:
-            checkpoint: called between nodes; it may let another program use the
+            checkpoint: called between nodes. It may let another program use the
                 device first, or raise to cancel this one.
 
         Raises:
-            GraphError: an index that an op read is out of range.
+            GraphError: an op read an index that is out of range.
             DeviceError: the device failed.
         """
 
     def run_timed(
         self, profile: Profile, checkpoint: Callable[[], None] = no_checkpoint
     ) -> None:
-        """The same, and tell a profile where the time goes; slower.
+        """Compute every node and add the time to a profile; slower than `run`.
 
-        Here it goes into one row: a device that knows more of its work says more.
+        By default the whole graph is one row. A device can override this to report
+        each kind of work.
         """
         with profile.run(), profile.timing("graph"):
             self.run(checkpoint)
 
 
 class Device(ABC):
-    """Something that computes graphs.
+    """A device that computes graphs; a context manager that closes it.
+
+    The caller that opens a device owns it, and must close it.
 
     Attributes:
-        name: what an operator calls it, such as `cpu` or `opencl:0`.
-        description: what it is.
-        alignment: bytes that addresses of tensors must be a multiple of.
-        max_size: bytes of the largest buffer.
+        name: the name on the command line, such as `cpu` or `opencl:0`.
+        description: the make and model, for people to read.
+        alignment: tensor addresses must be a multiple of this many bytes.
+        max_size: the size of the largest buffer, in bytes.
     """
 
     name: str
@@ -122,55 +127,64 @@ class Device(ABC):
     alignment: int
     max_size: int
 
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027  a device may have nothing to release
+        """Release threads and memory. No program may run during or after this."""
+
     @abstractmethod
     def memory(self) -> Memory:
-        """Free and total memory, as of now."""
+        """The free and the total memory right now."""
 
     @abstractmethod
     def allocate(self, size: int) -> Buffer:
-        """Take memory, all zeros.
+        """Allocate a buffer of zeros.
 
         Raises:
-            OutOfMemory: there is not that much.
+            OutOfMemory: the device does not have enough free memory.
         """
 
     def alloc_size(self, tensor: Tensor) -> int:
-        """Bytes to set aside for a tensor, with what the device adds to its own."""
+        """Bytes to allocate for a tensor, including any padding of the device."""
         return tensor.nbytes
 
-    def synchronize(self) -> None:  # noqa: B027  most devices are done at once
-        """Wait until all that it was told is done.
+    def synchronize(self) -> None:  # noqa: B027  most devices are synchronous
+        """Wait until all work submitted so far is done.
 
         Raises:
-            GgrpcError: something of it failed.
+            GgrpcError: some of the work failed.
         """
 
     def block_hash(self) -> BlockHash | None:
-        """What hashes blocks of bytes for a thread; None where it is no faster.
+        """A hasher that uses the device, for one thread; None if it is not faster.
 
         Raises:
-            DeviceError: it cannot be used.
+            DeviceError: the device cannot be used.
         """
         return None
 
     @abstractmethod
     def supports(self, node: Node) -> bool:
-        """Whether it computes a node of this op and these types."""
+        """Whether the device computes a node of this op and these types."""
 
     @abstractmethod
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:
-        """Make a validated graph ready to run.
+        """Compile a validated graph.
 
         Args:
-            graph: what to compute.
-            buffers: the session's buffers by handle, all of this device.
+            graph: the graph to compute.
+            buffers: the session's buffers on this device, by handle.
 
         Raises:
-            UnsupportedOp: it has no kernel for a node; the message names it.
+            UnsupportedOp: the device has no kernel for a node; the message names it.
         """
 
 
 def place_of(tensor: Tensor, buffers: Mapping[int, Placed]) -> tuple[Buffer, int]:
-    """The buffer that holds a tensor, and the offset of its first byte there."""
+    """The buffer that holds a tensor, and the offset of the tensor in it."""
     base, buffer = buffers[tensor.buffer]
     return buffer, tensor.data - base

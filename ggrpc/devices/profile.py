@@ -1,4 +1,4 @@
-"""Where the time of programs goes: what each kind of work took, all in all."""
+"""Profiles of programs: the total time that each kind of work took."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """A kind of work.
+    """The total of one kind of work.
 
     Attributes:
-        what: such as `MUL_MAT Q4_0 matvec`.
-        on_device: whether the device did it, while the host went on.
-        times: how often.
-        seconds: how long it took, all in all.
+        what: the kind of work, such as `MUL_MAT Q4_0 matvec`.
+        on_device: whether it ran on the device, in parallel with the host.
+        times: how often it ran.
+        seconds: the total time.
     """
 
     what: str
@@ -26,12 +26,12 @@ class Row(NamedTuple):
 
 
 class Profile:
-    """The sums of many runs of programs.
+    """The totals over many runs of programs.
 
     Attributes:
-        runs: how many.
-        running: seconds that they took.
-        compiling: seconds that it took to make programs out of graphs.
+        runs: the number of runs.
+        running: the time spent in runs, in seconds.
+        compiling: the time spent compiling graphs, in seconds.
     """
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class Profile:
 
     @property
     def between(self) -> float:
-        """Seconds from the first run to the last one, without the runs themselves."""
+        """Seconds from the first run to the last one, minus the runs themselves."""
         return self._ended - self._began - self.running
 
     @property
     def rows(self) -> list[Row]:
-        """What was done, the longest first; the host's work, then the device's."""
+        """The host's rows, then the device's; each sorted by time, longest first."""
         rows = [
             Row(what, on_device, self._times[on_device, what], seconds)
             for (on_device, what), seconds in self._seconds.items()
@@ -58,13 +58,13 @@ class Profile:
         return sorted(rows, key=lambda row: (row.on_device, -row.seconds))
 
     def add(self, what: str, seconds: float, on_device: bool = False) -> None:
-        """Something was done once."""
+        """Add one piece of work."""
         self._seconds[on_device, what] += seconds
         self._times[on_device, what] += 1
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
-        """What is done in here is work of the host."""
+        """Time the body as work of the host."""
         start = time.perf_counter()
         try:
             yield
@@ -73,7 +73,7 @@ class Profile:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """A program runs in here."""
+        """Time the body as one run of a program."""
         start = time.perf_counter()
         self._began = self._began or start
         try:
@@ -85,7 +85,7 @@ class Profile:
 
     @contextmanager
     def compile(self) -> Iterator[None]:
-        """A program is made in here."""
+        """Time the body as the compilation of a program."""
         start = time.perf_counter()
         try:
             yield
@@ -93,7 +93,7 @@ class Profile:
             self.compiling += time.perf_counter() - start
 
     def lines(self) -> Iterator[str]:
-        """All of it, for people to read."""
+        """The profile as text for people to read."""
         yield (
             f"{self.runs} graphs in {self.running:.3f} s, {self.between:.3f} s between "
             f"them; {self.compiling:.3f} s to compile"

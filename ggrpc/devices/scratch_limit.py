@@ -5,21 +5,21 @@ from __future__ import annotations
 from ggrpc.errors import OutOfMemory
 from ggrpc.units import format_size
 
-# Any program may use the base, in bytes, and on top of it this multiple of its buffers.
-# A model's graphs need a fraction of its weights; only an attack needs more.
+# A program may use the base, in bytes, plus this multiple of the size of its buffers.
+# Graphs of real models need a fraction of the size of their weights.
 SCRATCH_BASE = 256 << 20
 SCRATCH_FACTOR = 8
 
 
 def check_scratch_size(wanted: int, buffers: int) -> None:
-    """Check the scratch memory of a program, in bytes, against that of its buffers.
+    """Check the scratch memory of a program against the size of its buffers (bytes).
 
     Raises:
-        OutOfMemory: it is out of proportion.
+        OutOfMemory: the program needs more than the limit.
     """
     limit = SCRATCH_BASE + SCRATCH_FACTOR * buffers
     if wanted > limit:
         raise OutOfMemory(
             f"a graph needs {format_size(wanted)} of scratch memory; with "
-            f"{format_size(buffers)} of buffers it may have {format_size(limit)}"
+            f"{format_size(buffers)} of buffers the limit is {format_size(limit)}"
         )

@@ -1,4 +1,4 @@
-"""What several nodes of a graph have in common: made once, dropped when stale."""
+"""Intermediate results that several nodes of a graph share, until they are stale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Made = TypeVar("Made")
 
 
 class Shared:
-    """Work that a compiler does for the first node that wants it, and then knows."""
+    """A compiler's cache of work that several nodes need."""
 
     def __init__(self) -> None:
         self._made: dict[object, tuple[Any, list[_Span]]] = {}
@@ -19,11 +19,11 @@ class Shared:
     def get(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
     ) -> Made:
-        """What was made under a key, or else what `make` makes.
+        """Return the result stored under a key; call `make` for it the first time.
 
         Args:
-            key: equal for equal work.
-            tensors: what it is made from.
+            key: equal keys mean equal work.
+            tensors: the inputs of the work.
             make: does the work.
         """
         found = self._made.get(key)
@@ -33,7 +33,7 @@ class Shared:
         return cast(Made, found[0])
 
     def overwritten(self, tensor: Tensor) -> None:
-        """A node wrote here: drop what was made from any of these bytes."""
+        """Drop all results made from bytes of a tensor that a node has overwritten."""
         written = _Span.of(tensor)
         stale = [
             key
@@ -45,12 +45,12 @@ class Shared:
 
 
 def overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have a byte in common, as far as their ends tell."""
+    """Whether the address ranges of two tensors overlap, gaps between rows included."""
     return _Span.of(a).overlaps(_Span.of(b))
 
 
 class _Span(NamedTuple):
-    """Addresses of one buffer."""
+    """A range of addresses in a buffer."""
 
     buffer: int
     start: int

@@ -17,11 +17,11 @@ def machine(monkeypatch):  # type: ignore[no-untyped-def]
     )
 
 
-def test_devices_show_memory_and_why_not(piped, machine) -> None:  # type: ignore[no-untyped-def]
+def test_devices_show_memory_and_the_reason(piped, machine) -> None:  # type: ignore[no-untyped-def]
     machine(CPU, GPU)
     assert piped("devices") == (
         0,
-        "NAME      DESCRIPTION        FREE    TOTAL  LARGEST  USABLE  WHY NOT\n"
+        "NAME      DESCRIPTION        FREE    TOTAL  LARGEST  USABLE  REASON\n"
         "cpu       Some Processor  3.0 GiB  4.0 GiB  4.0 GiB  yes     -\n"
         "opencl:0  GPU (Maker)           -  8.0 GiB  2.0 GiB  no      no kernels yet\n",
         "",
@@ -38,18 +38,18 @@ def test_devices_json_has_flat_rows_with_units(piped, machine) -> None:  # type:
             "description": "Some Processor",
             "memory_free_bytes": 3 << 30,
             "memory_total_bytes": 4 << 30,
-            "largest_buffer_bytes": 4 << 30,
+            "max_buffer_bytes": 4 << 30,
             "usable": True,
-            "why_not": None,
+            "reason": None,
         },
         {
             "name": "opencl:0",
             "description": "GPU (Maker)",
             "memory_free_bytes": None,
             "memory_total_bytes": 8 << 30,
-            "largest_buffer_bytes": 2 << 30,
+            "max_buffer_bytes": 2 << 30,
             "usable": False,
-            "why_not": "no kernels yet",
+            "reason": "no kernels yet",
         },
     ]
 
@@ -74,7 +74,7 @@ def test_this_machine_has_a_usable_cpu(piped) -> None:  # type: ignore[no-untype
     assert cpu["name"] == "cpu"
     assert cpu["usable"]
     assert 0 < cpu["memory_free_bytes"] <= cpu["memory_total_bytes"]
-    assert all(row["usable"] != bool(row["why_not"]) for row in others)
+    assert all(row["usable"] != bool(row["reason"]) for row in others)
 
 
 def test_tuning_shows_each_choice(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -86,19 +86,19 @@ def test_tuning_shows_each_choice(piped, monkeypatch) -> None:  # type: ignore[n
     monkeypatch.setattr("ggrpc.devices.catalogue.tunings", lambda: [tuning])
     assert piped("devices", "--tune") == (
         0,
-        "DEVICE    SHAPE                      USUAL   CHOSEN  USUAL MS  CHOSEN MS\n"
-        "opencl:0  bands                          8        4      2.50       2.00\n"
-        "opencl:0  tile_rows x tile_tokens  64 x 64  64 x 64      9.00       9.00\n",
+        "DEVICE    SHAPE                    DEFAULT     BEST  DEFAULT MS  BEST MS\n"
+        "opencl:0  bands                          8        4        2.50     2.00\n"
+        "opencl:0  tile_rows x tile_tokens  64 x 64  64 x 64        9.00     9.00\n",
         "",
     )
     first = piped("devices", "--tune", "--json").rows[0]
     assert first == {
         "device": "opencl:0",
         "shape": "bands",
-        "usual": "8",
-        "chosen": "4",
-        "usual_ms": 2.5,
-        "chosen_ms": 2.0,
+        "default": "8",
+        "best": "4",
+        "default_ms": 2.5,
+        "best_ms": 2.0,
     }
 
 

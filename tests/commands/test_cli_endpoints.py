@@ -44,9 +44,9 @@ def test_files_and_stdin_hold_endpoints(tmp_path: Path) -> None:
     [
         ("node[9-1]", "runs backwards"),
         ("node[1-999999999999]", "more than 100000 endpoints"),
-        ("a,,b", "'' is no endpoint"),
-        ("node[1-x]", "is no endpoint"),
-        ("@/no/such/file", "cannot read endpoints of /no/such/file"),
+        ("a,,b", "'' is not a valid endpoint"),
+        ("node[1-x]", "is not a valid endpoint"),
+        ("@/no/such/file", "cannot read endpoints from /no/such/file"),
         ("-", "no endpoint in -"),
     ],
 )
@@ -58,7 +58,7 @@ def test_what_is_no_endpoint_is_refused(typed: str, reason: str) -> None:
 @pytest.mark.parametrize("typed", ["a,b", "node[1-2]"])
 def test_one_endpoint_refuses_several(typed: str) -> None:
     assert str(one_endpoint("[::1]:7")) == "[::1]:7"
-    with pytest.raises(ConfigError, match="this takes one"):
+    with pytest.raises(ConfigError, match="give exactly one"):
         one_endpoint(typed)
 
 

@@ -59,7 +59,7 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
     assert (code, err) == (0, "")
     headers, first, second = out.splitlines()
     assert headers.split() == (
-        "ENDPOINT PROTOCOL FOR LLAMA.CPP DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL "
+        "ENDPOINT PROTOCOL LLAMA.CPP BUILDS DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL "
         "LATENCY".split()
     )
     for number, line in enumerate((first, second)):
@@ -77,7 +77,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
     assert [list(row) for row in rows] == [
         [
             *("endpoint", "device", "protocol", "clients"),
-            *("alignment_bytes", "max_size_bytes"),
+            *("alignment_bytes", "max_buffer_bytes"),
             *("memory_free_bytes", "memory_total_bytes", "latency_ms"),
         ]
     ] * 2
@@ -88,7 +88,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
             "device": 1,
             "protocol": "7.0.0",
             "alignment_bytes": 32,
-            "max_size_bytes": 1 << 40,
+            "max_buffer_bytes": 1 << 40,
             "memory_free_bytes": 3 * GIB,
             "memory_total_bytes": 4 * GIB,
         }.items()
@@ -148,8 +148,8 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["a:b"], "'a:b' is no endpoint: write host:port, [v6]:port or host"),
-        (["a,"], "'' is no endpoint: write host:port, [v6]:port or host"),
+        (["a:b"], "'a:b' is not a valid endpoint: write host:port, [v6]:port or host"),
+        (["a,"], "'' is not a valid endpoint: write host:port, [v6]:port or host"),
         (
             ["a", "--protocol", "9"],
             f"protocol '9' is not spoken here: use one of {spoken()}",
@@ -210,7 +210,7 @@ def test_server_without_devices_exits_6(piped, server, monkeypatch) -> None:  # 
     monkeypatch.setattr(Client, "device_count", lambda client: 0)
     code, out, err = piped("mem", server)
     assert (code, out) == (6, "")
-    assert err == f"ggrpc: error: {server}: this server has no device at all\n"
+    assert err == f"ggrpc: error: {server}: this server has no device\n"
 
 
 def test_server_that_claims_endless_devices_times_out(  # type: ignore[no-untyped-def]

@@ -43,7 +43,7 @@ def test_node_with_what_it_reads_and_who_reads_it(piped, session: str) -> None: 
     assert {"source", "reader"} <= set(roles)
     outcome = piped("inspect", session, "--node", "none")
     assert outcome.code == 2
-    assert "no node is called 'none'" in outcome.err
+    assert "no node is named 'none'" in outcome.err
 
 
 def test_same_recording_does_not_differ(piped, session: str) -> None:  # type: ignore[no-untyped-def]
@@ -70,17 +70,20 @@ def test_model_shows_tensors_and_types(piped) -> None:  # type: ignore[no-untype
     tensors = piped("inspect", model, "--json").rows
     types = piped("inspect", model, "--by", "type", "--json").rows
     assert sum(row["tensors"] for row in types) == len(tensors)
-    assert sum(row["bytes"] for row in types) == sum(r["bytes"] for r in tensors)
+    size = sum(row["size_bytes"] for row in tensors)
+    assert sum(row["size_bytes"] for row in types) == size
+    assert all("size" not in row and "bytes" not in row for row in tensors)
+    assert all(isinstance(row["ne"], list) for row in tensors)
     assert piped("inspect", model, "--by", "op").code == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--by", "tensor"), "is no GGUF"),
+        (("--by", "tensor"), "is not a GGUF"),
         (("--graph", "99"), "no graph 99"),
-        (("--format", "dot", "--json"), "goes with --graph alone"),
-        (("--format", "dot", "--by", "op"), "goes with --graph alone"),
+        (("--format", "dot", "--json"), "combine it only with --graph"),
+        (("--format", "dot", "--by", "op"), "combine it only with --graph"),
     ],
 )
 def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]

@@ -42,6 +42,15 @@ def test_every_command_has_a_row_in_the_readme(command: str) -> None:
     assert f"\n| `ggrpc {command}" in README.read_text()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_summary_is_the_first_line_of_the_help(command: str) -> None:
+    group = main.root()
+    summary = group.commands[command].help
+    group.load(command)
+    text = group.commands[command].help
+    assert text and text.split("\n\n")[0].strip() == summary
+
+
 def test_version_is_the_packages(piped) -> None:  # type: ignore[no-untyped-def]
     assert piped("--version") == (0, f"ggrpc {__version__}\n", "")
 
@@ -84,7 +93,7 @@ def test_global_flags_are_in_the_help_of_each_command(
         (["prob"], r"no such command 'prob'.*; see 'ggrpc --help'"),
         (["--frob"], r"no such option:? '?--frob'?; see 'ggrpc --help'"),
         (["mem", "--frob"], r"no such option:? '?--frob'?; see 'ggrpc mem --help'"),
-        (["probe"], r"which servers\? write host:port, or set \$GGRPC_ENDPOINTS"),
+        (["probe"], r"no servers given: write host:port, or set \$GGRPC_ENDPOINTS"),
         (["shell"], r"missing argument 'ENDPOINT'; see 'ggrpc shell --help'"),
         (["serve", "-p", "70000"], r"invalid value for '-p'.*; see 'ggrpc serve --he"),
         (["serve", "-t", "0"], r"invalid value for '-t'.*; see 'ggrpc serve --help'"),

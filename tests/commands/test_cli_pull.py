@@ -70,4 +70,4 @@ def test_pull_of_what_is_not_held_exits_6(piped, holding: str) -> None:  # type:
     assert f"no tensor 'y' is shared on {holding}" in err
     code, _, err = piped("pull", "elsewhere:1", "y")
     assert code == 6
-    assert "holds anything on elsewhere:1: 'ggrpc push --hold' does" in err
+    assert "holds tensors on elsewhere:1: start one with 'ggrpc push --hold'" in err

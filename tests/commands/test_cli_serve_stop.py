@@ -105,4 +105,4 @@ def test_session_that_cannot_be_ended_does_not_keep_the_process() -> None:
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "ERROR 1 sessions do not end: the process does" in err
+    assert "ERROR 1 sessions did not end: the process exits now" in err

@@ -176,7 +176,7 @@ def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> No
             code = run(["shell", str(node)], environment)
     assert code == 2
     assert out.getvalue() == "[2.]\n"
-    assert "Ctrl-D ends it" in err.getvalue()
+    assert "Ctrl-D ends the session" in err.getvalue()
     assert "there is no tensor 'nix'" in err.getvalue()
     assert "set x 2" in (tmp_path / "ggrpc" / "shell_history").read_text()
 

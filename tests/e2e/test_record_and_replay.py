@@ -159,7 +159,7 @@ def test_weights_come_from_the_model_or_are_made_up(
     assert said == ""
     code, rows, said = replay(path, "-d", "cpu")
     assert code == 1
-    assert "were made up" in said
+    assert "replaced by random data" in said
     assert any(row["result"] == "differs" and row["first"] for row in rows)
 
 
@@ -182,7 +182,7 @@ def test_cut_recording_is_replayed_as_far_as_it_goes(
     cut.write_bytes(whole[: len(whole) * 98 // 100])
     code, rows, said = replay(cut, "-d", "cpu")
     assert code == 0 and rows
-    assert "is cut short" in said
+    assert "is truncated" in said
 
 
 def test_nothing_is_overwritten(recorded: Path) -> None:

@@ -189,7 +189,7 @@ def session(data: bytes) -> None:
     logging.getLogger("ggrpc").addHandler(ALARM)
     try:
         ConnectionHandler(tape, settings, quotas.one()).run()
-        left = quotas.one().budget.within(Memory(LIMITS.memory, LIMITS.memory))
+        left = quotas.one().memory.within(Memory(LIMITS.memory, LIMITS.memory))
         assert left.free == LIMITS.memory, "memory was not given back"
         assert SECRET[:8] not in tape.sent, "another's data got out"
         assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))

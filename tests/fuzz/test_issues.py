@@ -207,7 +207,7 @@ def test_7293_graph_beyond_memory_ends_its_session(
     vectors[2]["op"], vectors[2]["src"][:2] = op, (1, 2)
     vectors[2]["op_params"] = np.frombuffer(raw, "<i4")
     attacker.compute(payload_of([3], np.array(vectors)))
-    assert_refused(attacker, served, "a graph wants 16.0 GiB", "GRAPH_COMPUTE")
+    assert_refused(attacker, served, "a graph needs 16.0 GiB", "GRAPH_COMPUTE")
 
 
 def test_buffers_of_a_lost_client_are_freed(served: Served) -> None:

@@ -70,9 +70,9 @@ def recording(server: Endpoint, path: Path, *flags: str) -> Iterator[Recorder]:
     try:
         yield recorder
     finally:
-        if recorder.process.poll() is None:
-            code, said = recorder.stop()
-            assert code == 0, said
+        running = recorder.process.poll() is None
+        code, said = recorder.stop() if running else (0, "")
+    assert code == 0, said
 
 
 def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:

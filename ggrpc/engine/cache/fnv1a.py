@@ -1,6 +1,6 @@
 """The hash that names a tensor's bytes: FNV-1a of 64 bits, as llama.cpp computes it.
 
-How many bytes are hashed at once, exactly, is in `devices/hashing.py`; here it is made
+How many bytes are hashed at once, exactly, is in `devices/block_hash.py`; here it is made
 of bytes as they arrive. Nothing here knows files or tensors.
 """
 

@@ -136,7 +136,7 @@ class Index:
             + ("" if name is None else "WHERE t.hash = ?"),
             *(() if name is None else (name,)),
         )
-        return [_model_tensors(row[:6], Stamp(*row[6:])) for row in rows]
+        return [_model_tensor(row[:6], Stamp(*row[6:])) for row in rows]
 
     def known_tensors(self, path: str, stamp: Stamp) -> dict[str, ModelTensor]:
         """The tensors of a model's file that are indexed, by name.
@@ -152,7 +152,7 @@ class Index:
         rows = self._rows(
             "SELECT hash, path, tensor, at, size, crc FROM tensor WHERE path = ?", path
         )
-        return {row[2]: _model_tensors(row, stamp) for row in rows}
+        return {row[2]: _model_tensor(row, stamp) for row in rows}
 
     def is_whole(self, path: str, stamp: Stamp) -> bool:
         """Whether all tensors of a model's file are indexed."""
@@ -168,9 +168,9 @@ class Index:
         """Begin to index a model's file, or, once it is `whole`, say so."""
         self._rows("REPLACE INTO model VALUES (?, ?, ?, ?, ?)", path, *stamp, whole)
 
-    def add_tensor(self, model_tensors: ModelTensor) -> None:
+    def add_tensor(self, tensor: ModelTensor) -> None:
         """Remember a tensor of a model's file."""
-        self._rows("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *model_tensors[:6])
+        self._rows("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *tensor[:6])
 
     def forget_model(self, path: str) -> None:
         """A model's file has changed, or gone."""
@@ -207,7 +207,7 @@ class Index:
         return _connected(":memory:")
 
 
-def _model_tensors(row: Sequence[Any], stamp: Stamp) -> ModelTensor:
+def _model_tensor(row: Sequence[Any], stamp: Stamp) -> ModelTensor:
     name, path, tensor, at, size, crc = row
     return ModelTensor(name, path, tensor, at, size, crc, stamp)
 

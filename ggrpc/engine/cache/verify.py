@@ -57,14 +57,14 @@ class Check:
         self._index = index
         self._dry_run = dry_run
         self._entries = folder.entries()
-        self._model_tensors = index.model_tensors()
+        self._models = index.model_tensors()
         self._hashing = hashing_for(self.size)
 
     @property
     def size(self) -> int:
         """Bytes to go over."""
         sizes = [entry.size for entry in self._entries]
-        return sum(sizes) + sum(stored.size for stored in self._model_tensors)
+        return sum(sizes) + sum(tensor.size for tensor in self._models)
 
     def run(self, moved: Moved) -> Iterator[Problem]:
         """Check one after the other: models first, which entries are repaired from.
@@ -72,11 +72,11 @@ class Check:
         Args:
             moved: called with numbers of bytes that are done.
         """
-        for stored in self._model_tensors:
-            result = self._check_model_tensor(stored, moved)
+        for tensor in self._models:
+            result = self._check_model_tensor(tensor, moved)
             if result != "ok" and not self._dry_run:
-                self._index.forget_model(stored.path)
-            yield Problem(stored.hash, "model", stored.size, result, stored.path)
+                self._index.forget_model(tensor.path)
+            yield Problem(tensor.hash, "model", tensor.size, result, tensor.path)
         for entry in self._entries:
             path = self._folder.path / entry.name
             result = self._check_entry(entry.name, path, moved)
@@ -84,14 +84,14 @@ class Check:
                 result = self._repair(entry.name, path)
             yield Problem(entry.name, "entry", entry.size, result, str(path))
 
-    def _check_model_tensor(self, stored: ModelTensor, moved: Moved) -> str:
+    def _check_model_tensor(self, tensor: ModelTensor, moved: Moved) -> str:
         try:
-            with open(stored.path, "rb") as file:
-                if Stamp.of(os.fstat(file.fileno())) != stored.stamp:
+            with open(tensor.path, "rb") as file:
+                if Stamp.of(os.fstat(file.fileno())) != tensor.stamp:
                     return "changed"
-                path = Path(stored.path)
+                path = Path(tensor.path)
                 hasher = self._hashing.hasher()
-                where = file.fileno(), stored.at, stored.size, path
+                where = file.fileno(), tensor.at, tensor.size, path
                 value, _ = scan(*where, hasher, moved)
         except FileNotFoundError:
             return "gone"
@@ -99,7 +99,7 @@ class Check:
             return "unreadable"
         except TornError:
             return "changed"
-        return "ok" if name_of(value) == stored.hash else "changed"
+        return "ok" if name_of(value) == tensor.hash else "changed"
 
     def _check_entry(self, name: str, path: Path, moved: Moved) -> str:
         try:
@@ -135,22 +135,22 @@ class Check:
             return "in use"
         return "repaired" if any(map(self._copy, sources)) else "removed"
 
-    def _copy(self, stored: ModelTensor) -> bool:
-        begun = self._folder.begin(stored.size, UNLIMITED)
+    def _copy(self, tensor: ModelTensor) -> bool:
+        begun = self._folder.begin(tensor.size, UNLIMITED)
         if begun is None:
             return False
         fd, part = begun
         try:
-            with open(stored.path, "rb") as file:
-                _copy(file.fileno(), stored.at, fd, stored.size, Path(stored.path))
-            value, crc = scan(fd, 0, stored.size, part, self._hashing.hasher())
-            if name_of(value) != stored.hash:
+            with open(tensor.path, "rb") as file:
+                _copy(file.fileno(), tensor.at, fd, tensor.size, Path(tensor.path))
+            value, crc = scan(fd, 0, tensor.size, part, self._hashing.hasher())
+            if name_of(value) != tensor.hash:
                 return False
             os.fsync(fd)
             mtime_ns = os.fstat(fd).st_mtime_ns
-            self._folder.publish(part, stored.hash)
-            known = EntryRecord(stored.size, mtime_ns, crc, stored.tensor)
-            self._index.add_entry(stored.hash, known)
+            self._folder.publish(part, tensor.hash)
+            known = EntryRecord(tensor.size, mtime_ns, crc, tensor.tensor)
+            self._index.add_entry(tensor.hash, known)
             return True
         except (OSError, TornError):
             return False

@@ -1,1 +1,1 @@
-"""Is a node healthy? Whether it keeps to the protocol, and whether it reckons right."""
+"""Checks of a server: it follows the protocol, and it computes correctly."""

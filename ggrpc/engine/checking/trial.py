@@ -16,6 +16,7 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.compute.computation import Computation, Values
 from ggrpc.engine.compute.random_data import normal_bytes
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import absolute_errors, nmse
 from ggrpc.formats.numpy_values import pack
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -123,12 +124,8 @@ def difference(case: Case, theirs: Array, ours: Array) -> float:
         return float("inf")
     if not np.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
         return float("inf")
-    return _nmse(theirs[finite].astype(np.float64), ours[finite].astype(np.float64))
-
-
-def _nmse(theirs: Array, ours: Array) -> float:
-    size = float(np.sum(ours**2)) or 1.0
-    return float(np.sum((theirs - ours) ** 2)) / size
+    theirs, ours = theirs[finite], ours[finite]
+    return nmse(absolute_errors(theirs, ours), ours)
 
 
 def _rows(ne: Sequence[int]) -> int:

@@ -10,13 +10,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client.client import Client, connect
+from ggrpc.engine.client.client import Client, open_client
+from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.errors import GgrpcError, RefusedError
 from ggrpc.graph import Graph
 from ggrpc.op import Op
@@ -52,14 +52,12 @@ class BenchSettings:
     Attributes:
         sizes: bytes of the transfers.
         device: the number of the device, on each server.
-        dialect: the protocol to speak, None to find it out.
-        timeout: seconds for each answer.
+        options: how to connect to each server.
     """
 
     sizes: Sequence[int]
     device: int = 0
-    dialect: Dialect | None = None
-    timeout: float | None = None
+    options: ClientOptions = field(default_factory=ClientOptions)
 
 
 class Ratio(NamedTuple):
@@ -156,13 +154,12 @@ def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
     Raises:
         GgrpcError: the server failed.
     """
-    dialect, timeout = settings.dialect, settings.timeout
 
     def hello() -> None:
-        connect(endpoint, dialect, timeout).close()
+        open_client(endpoint, settings.options).close()
 
     turn = {Workload("connect"): _timed(hello)}
-    with connect(endpoint, dialect, timeout) as client:
+    with open_client(endpoint, settings.options) as client:
         for case, call in _cases(client, settings):
             turn[case] = _timed(call)
     return turn

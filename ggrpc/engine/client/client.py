@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ssl import SSLContext
 from threading import Lock, RLock
 from types import TracebackType
 from typing import TypeVar, cast
 
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.net.deadline import Deadline, IdleTimeout
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
@@ -359,32 +361,34 @@ def connect(
     dialect: Dialect | None = None,
     timeout: float | None = None,
     op_table: OpTable | None = None,
+    tls: SSLContext | None = None,
 ) -> Client:
-    """Connect to a server and greet it.
+    """Connect to a server with single options: see `open_client`."""
+    return open_client(endpoint, ClientOptions(timeout, dialect, op_table, tls))
 
-    Args:
-        endpoint: where it is.
-        dialect: the version to speak; None finds it out: a HELLO of 4.0 and later
-            first, and where the server drops that, one of 3.x.
-        timeout: seconds for this, and for each later operation.
-        op_table: how the server numbers ops; None for what its version says, the
-            newest where that leaves several.
+
+def open_client(endpoint: Endpoint, options: ClientOptions) -> Client:
+    """Connect to a server and send HELLO.
+
+    Without a dialect in the options, the first HELLO is one of protocol 4.0 and later.
+    If the server drops it, a second connection sends one of 3.x.
 
     Raises:
-        ConnectError: nobody answers there.
-        TransportTimeout: not in time.
-        ConnectionLost: it drops every HELLO.
-        VersionMismatch: it speaks a version that ggrpc does not.
+        ConnectError: the server cannot be reached or is not trusted.
+        TransportTimeout: the server did not answer in time.
+        ConnectionLost: the server dropped every HELLO.
+        VersionMismatch: the server speaks a version that ggrpc does not.
     """
-    candidates = (dialect,) if dialect else _one_for_each_hello()
+    exactly = options.dialect is not None
+    candidates = (options.dialect,) if options.dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            client = _greet(endpoint, candidate, timeout, exactly=dialect is not None)
+            client = _greet(endpoint, candidate, options, exactly)
         except ConnectionLost:
             if candidate is candidates[-1]:
                 raise
         else:
-            table = op_table.date if op_table else ""
+            table = options.op_table.date if options.op_table else ""
             return client.speak(spoken_by(client.version, client.dialect, table))
     raise AssertionError("there is at least one dialect")
 
@@ -396,9 +400,10 @@ def _one_for_each_hello() -> tuple[Dialect, ...]:
 
 
 def _greet(
-    endpoint: Endpoint, dialect: Dialect, timeout: float | None, exactly: bool
+    endpoint: Endpoint, dialect: Dialect, options: ClientOptions, exactly: bool
 ) -> Client:
-    client = Client(connect_stream(endpoint, Deadline(timeout)), dialect, timeout)
+    stream = connect_stream(endpoint, Deadline(options.timeout), options.tls)
+    client = Client(stream, dialect, options.timeout)
     try:
         version = client.hello()
         fitting = dialect if exactly else dialect_for(version)

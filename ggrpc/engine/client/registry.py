@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from ssl import SSLContext
 from threading import RLock
 from types import TracebackType
 
 from ggrpc.devices.catalogue import Choices, open_devices
 from ggrpc.devices.device import Buffer, Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client import client
+from ggrpc.engine.client.client import open_client
+from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice, RemoteServer
-from ggrpc.engine.wire.dialects import dialect_named
-from ggrpc.engine.wire.op_tables import op_table_named
 from ggrpc.errors import ConfigError
 
 SCHEME = "rpc://"
@@ -29,30 +29,37 @@ def connect(
     timeout: float | None = None,
     protocol: str | None = None,
     op_table: str | None = None,
+    tls: SSLContext | None = None,
 ) -> RemoteServer:
     """Open a session on a server of any make.
 
     Args:
         endpoint: `host:port`, `[v6]:port` or a host alone (port 50052).
         timeout: seconds for connecting, and for each later operation; None: no limit.
-        protocol: the version to speak, such as `7.0.0`; None finds it out.
+        protocol: the version to speak, such as `7.0.0`; None detects it.
         op_table: the day, such as `2025-07-20`, of the server's op numbers; None for
-            what its version says, the newest where that leaves several.
+            those of its version, the newest if the version had several.
+        tls: the certificates to trust and to present, such as the result of
+            `ssl.create_default_context`; None connects without TLS.
 
     Raises:
-        ConfigError: an argument makes no sense.
-        ConnectError: nobody answers there.
-        TransportTimeout: not in time.
-        ConnectionLost: it drops every HELLO.
-        VersionMismatch: it speaks a version that ggrpc does not.
+        ConfigError: an argument is invalid.
+        ConnectError: the server cannot be reached or is not trusted.
+        TransportTimeout: the server did not answer in time.
+        ConnectionLost: the server dropped every HELLO.
+        VersionMismatch: the server speaks a version that ggrpc does not.
     """
     where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
-    session = client.connect(
-        where,
-        dialect_named(protocol) if protocol else None,
-        timeout,
-        op_table_named(op_table) if op_table else None,
-    )
+    return open_server(where, ClientOptions.named(timeout, protocol, op_table, tls))
+
+
+def open_server(endpoint: Endpoint, options: ClientOptions) -> RemoteServer:
+    """Open a session on a server.
+
+    Raises:
+        GgrpcError: as `connect`.
+    """
+    session = open_client(endpoint, options)
     try:
         return RemoteServer(session)
     except BaseException:
@@ -75,13 +82,17 @@ class Registry(Mapping[str, Device]):
     Args:
         threads: how many the cpu computes with; None for all processors.
         timeout: seconds for each answer of a server; None: no limit.
+        tls: the certificates to trust and to present; None connects without TLS.
     """
 
     def __init__(
-        self, threads: int | None = None, timeout: float | None = None
+        self,
+        threads: int | None = None,
+        timeout: float | None = None,
+        tls: SSLContext | None = None,
     ) -> None:
         self._choices = Choices(threads=threads)
-        self._timeout = timeout
+        self._options = ClientOptions(timeout, tls=tls)
         self._devices: dict[str, Device] = {}
         self._servers: dict[Endpoint, RemoteServer] = {}
         self._opening = RLock()  # nothing is opened twice
@@ -131,7 +142,7 @@ class Registry(Mapping[str, Device]):
         where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         with self._opening:
             if where not in self._servers:
-                server = connect(where, timeout=self._timeout)
+                server = open_server(where, self._options)
                 self._servers[where] = self._closing.enter_context(server)
                 self._devices.update({device.name: device for device in server.devices})
             return self._servers[where].devices

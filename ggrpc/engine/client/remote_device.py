@@ -253,7 +253,7 @@ class RemoteServer:
         self.client = client
         self.devices = [RemoteDevice(client, n) for n in range(client.device_count())]
         if not self.devices:
-            raise RefusedError(f"{client.endpoint} has no device at all")
+            raise RefusedError(f"{client.endpoint} has no device")
 
     def __enter__(self) -> RemoteServer:
         return self

@@ -1,7 +1,7 @@
 """The tensors in files of arrays: .npy, .npz, .safetensors and .gguf.
 
 Their bytes are what a device takes, as they lie in the file, without a copy where the
-format allows it. Files of one tensor's raw bytes are `array_files`' business.
+format allows it. Files of one tensor's raw bytes are for `arrays.py`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from typing import NamedTuple, cast
 from ggrpc.bounds import Region
 from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
-from ggrpc.engine.recording.framing import ConnectionTap, WeightRecording
+from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter
+from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
-from functools import cache
 from typing import NoReturn
 
 from ggrpc.endpoint import Endpoint
@@ -190,33 +188,17 @@ def _reason(error: BaseException | None) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-_clients: Callable[[], ssl.SSLContext] | None = None
-
-
-def use_for_clients(context: Callable[[], ssl.SSLContext] | None) -> None:
-    """Let all clients of this process speak TLS, or none from now on.
-
-    An operator chooses it once for a command; whatever it asks of servers, follows.
-
-    Args:
-        context: makes it, when it is needed.
-    """
-    global _clients
-    _clients = cache(context) if context else None
-
-
-def context_for_clients() -> ssl.SSLContext | None:
-    """What clients of this process use, None for no TLS.
+def connect_stream(
+    endpoint: Endpoint,
+    deadline: Deadline = NEVER,
+    context: ssl.SSLContext | None = None,
+) -> Stream:
+    """Connect to a server, over TLS if a context is given.
 
     Raises:
-        ConfigError: a file cannot be used.
+        ConnectError: the connection failed, or the server is not trusted.
+        TransportTimeout: the deadline passed.
     """
-    return _clients() if _clients else None
-
-
-def connect_stream(endpoint: Endpoint, deadline: Deadline = NEVER) -> Stream:
-    """Connect as the clients of this process do: see `use_for_clients`."""
-    context = context_for_clients()
     if context is None:
         return Stream.connect(endpoint, deadline)
     return TlsStream.connect_with(context, endpoint, deadline)

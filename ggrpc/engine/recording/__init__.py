@@ -1,1 +1,1 @@
-"""Sessions kept in files: what was said, to be looked into and run again."""
+"""Recordings of sessions: write them, read them, and replay them on other devices."""

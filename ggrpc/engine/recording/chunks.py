@@ -1,10 +1,10 @@
-"""The file of a recording: chunks, each with its length and checksum.
+"""The file format of a recording: chunks, each with its length and checksum.
 
     header  "GGRPCREC" | version u32 | 0 u32
     chunk   kind u32 | length u64 | payload | CRC-32 of all that u32
 
-All numbers are little-endian. A file that was cut is good up to its last whole chunk. A
-reader that only wants to know what is there skips payloads unread.
+All numbers are little-endian. A truncated file is valid up to its last whole chunk. A
+reader can list chunks without reading their payloads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from zlib_ng import zlib_ng
@@ -33,11 +32,11 @@ class ChunkWriter:
     """Appends chunks to a new file.
 
     Args:
-        path: where to.
-        force: whether a file that is there may be replaced.
+        path: the file to write.
+        force: whether to replace an existing file.
 
     Raises:
-        ConfigError: there is a file already, or it cannot be written.
+        ConfigError: the file already exists, or cannot be written.
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
@@ -58,7 +57,7 @@ class ChunkWriter:
         """Write a chunk.
 
         Raises:
-            RecordingError: the disk is full, or gone.
+            RecordingError: the file cannot be written, such as on a full disk.
         """
         head = _HEAD.pack(kind, sum(map(len, pieces)))
         crc = zlib_ng.crc32(head)
@@ -71,7 +70,7 @@ class ChunkWriter:
         self._file.close()
 
     def _write(self, pieces: list[Bytes]) -> None:
-        """Write at once, so that nothing is lost with the process."""
+        """Write without buffering, so that a crash of the process loses nothing."""
         try:
             written = os.writev(self._file.fileno(), pieces)
             if written < sum(map(len, pieces)):
@@ -89,9 +88,9 @@ class Chunk(NamedTuple):
     """A chunk of a file.
 
     Attributes:
-        kind: what it is.
-        at: where its payload begins.
-        size: bytes of the payload.
+        kind: the kind of chunk.
+        at: the offset of the payload in the file.
+        size: the size of the payload in bytes.
     """
 
     kind: int
@@ -103,14 +102,14 @@ class ChunkReader:
     """Reads chunks; a context manager.
 
     Args:
-        path: the file.
+        path: the file to read.
 
     Attributes:
-        size: bytes of the file.
-        cut: whether the file ends in the middle of a chunk, once all were listed.
+        size: the size of the file in bytes.
+        cut: whether the file ends inside a chunk; valid after all chunks were listed.
 
     Raises:
-        RecordingError: it is no recording, or one from the future, or not readable.
+        RecordingError: the file is not a recording, of a newer format or unreadable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,16 +130,11 @@ class ChunkReader:
     def __enter__(self) -> ChunkReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every whole chunk, in order; payloads are not read."""
+        """Every whole chunk, in order, without reading payloads."""
         at = _HEADER.size
         while at < self.size:
             head = self._bytes(at, _HEAD.size)
@@ -155,7 +149,7 @@ class ChunkReader:
         self.cut = at != self.size
 
     def read(self, chunk: Chunk) -> bytes:
-        """The payload.
+        """Read a payload.
 
         Raises:
             RecordingError: the checksum is wrong.
@@ -170,7 +164,7 @@ class ChunkReader:
         return whole[_HEAD.size : size]
 
     def peek(self, chunk: Chunk, size: int) -> bytes:
-        """The first bytes of the payload, without a look at the checksum."""
+        """The first bytes of the payload, without checking the checksum."""
         return self._bytes(chunk.at, min(size, chunk.size))
 
     def _bytes(self, at: int, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What a target computed beside what was recorded."""
+"""Compares what a replay computed with what the recorded server computed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.formats.codecs import CODECS, DTYPES, Array
+from ggrpc.formats.nmse import absolute_errors, nmse, sum_of_squares
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
@@ -16,10 +17,10 @@ class Difference(NamedTuple):
 
     Attributes:
         nmse: the normalised mean squared error, as ggml's tests measure it; for
-            integers the part of them that differ.
+            integers, the share of elements that differ.
         largest: the largest absolute difference.
-        first: the first element that differs by more than the tolerance allows for an
-            element of average size, None where none does.
+        first: the index of the first element that differs by more than the tolerance
+            allows for an element of average size, or None.
     """
 
     nmse: float
@@ -28,39 +29,34 @@ class Difference(NamedTuple):
 
 
 def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Difference:
-    """Compare bytes of a tensor.
+    """Compare two versions of a tensor's bytes.
 
     Args:
-        tensor: whose.
-        ours: what was computed now.
-        theirs: what was recorded, as many bytes.
-        tolerance: the largest nmse that counts as the same.
+        tensor: the tensor that the bytes belong to.
+        ours: the bytes that were computed now.
+        theirs: the bytes in the recording, of the same length.
+        tolerance: the largest NMSE that counts as equal.
     """
-    mine, right = _values(tensor.type, ours), _values(tensor.type, theirs)
-    if mine.dtype.kind in "iu":
-        differ = mine != right
-        first = int(differ.argmax()) if differ.any() else None
-        gap = np.abs(mine.astype(np.float64) - right.astype(np.float64))
-        part = float(differ.mean()) if differ.size else 0.0
-        return Difference(part, float(gap.max(initial=0)), first)
-    expected = right.astype(np.float64)
-    with np.errstate(all="ignore"):
-        gap = np.abs(mine - expected)
-    same = (mine == right) | (np.isnan(mine) & np.isnan(right))  # inf - inf is NaN
-    gap = np.where(same, 0, gap)
-    finite = np.where(np.isfinite(expected), expected, 0)
-    size = float(np.sum(finite**2))
-    nmse = float(np.sum(gap**2)) / (size or 1.0)
-    usual = (size / max(1, expected.size)) ** 0.5
-    far = ~(gap <= tolerance**0.5 * usual) & ~same
-    first = int(far.argmax()) if far.any() else None
-    return Difference(
-        nmse if nmse == nmse else np.inf, float(gap.max(initial=0)), first
-    )
+    actual, expected = _values(tensor.type, ours), _values(tensor.type, theirs)
+    if actual.dtype.kind in "iu":
+        differ = actual != expected
+        errors = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        share = float(differ.mean()) if differ.size else 0.0
+        return Difference(share, float(errors.max(initial=0)), _first(differ))
+    errors = absolute_errors(actual, expected)
+    root_mean_square = (sum_of_squares(expected) / max(1, expected.size)) ** 0.5
+    differ = ~(errors <= tolerance**0.5 * root_mean_square)
+    largest = float(errors.max(initial=0))
+    return Difference(nmse(errors, expected), largest, _first(differ))
+
+
+def _first(differ: Array) -> int | None:
+    """The index of the first element that is true."""
+    return int(differ.argmax()) if differ.any() else None
 
 
 def _values(type: GGMLType, data: bytes) -> Array:
-    """The values; of what cuts through blocks, the bytes."""
+    """Decoded values, or the bytes themselves where they end inside a block."""
     if len(data) % type.type_size:
         return np.frombuffer(data, np.uint8)
     if type not in CODECS:

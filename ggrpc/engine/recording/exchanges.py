@@ -1,4 +1,4 @@
-"""The requests of a recording, decoded, each with the reply that it got."""
+"""Pairs each request of a recording with its reply, and decodes both."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ggrpc.errors import RecordingError
 
 @dataclass
 class Exchange:
-    """A request and its reply, decoded when they are asked for.
+    """A request and its reply, decoded on first use.
 
     Attributes:
-        connection: on which connection.
-        dialect: the version that was spoken there.
-        message: the request as it was kept.
-        answer: the reply as it was kept; None where the command has none, or none came.
-        answered: False where a reply was due and none came.
+        connection: the number of the connection.
+        dialect: the dialect of the connection.
+        message: the recorded request.
+        answer: the recorded reply; None if the command has none, or none arrived.
+        answered: False if a reply was expected and none arrived.
     """
 
     connection: int
@@ -35,16 +35,16 @@ class Exchange:
 
     @cached_property
     def request(self) -> m.Request:
-        """What the client asked; data is left in `message`.
+        """The decoded request; its data stays in `message`.
 
         Raises:
-            RecordingError: the version has no such request.
-            RemoteProtocolError: a malformed tensor.
+            RecordingError: the version does not have this request.
+            RemoteProtocolError: a tensor is malformed.
         """
         message = self.message
         layout = self.dialect.requests.get(message.command)
         if layout is None or not layout.holds(message.size):
-            raise self._none_such("a", message.size)
+            raise self._unknown("a", message.size)
         if layout.tail != "graph":
             return cast(m.Request, layout.read(message.head(layout.size), message.size))
         payload = message.payload()
@@ -53,35 +53,35 @@ class Exchange:
 
     @cached_property
     def reply(self) -> Any:
-        """What the server answered; None where there is no answer.
+        """The decoded reply, or None if there is none.
 
         Raises:
-            RecordingError: the version has no such reply.
+            RecordingError: the version does not have this reply.
         """
         if self.answer is None:
             return None
         layout = self.dialect.replies.get(cast(Command, self.message.command))
         if layout is None or not layout.holds(self.answer.size):
-            raise self._none_such("a reply to", self.answer.size)
+            raise self._unknown("a reply to", self.answer.size)
         return layout.read(self.answer.head(layout.size), self.answer.size)
 
     @property
     def seconds(self) -> float | None:
-        """From the request to its reply; None where there is none."""
+        """The time from the request to its reply; None if there is no reply."""
         if self.answer is None:
             return None
         return (self.answer.time - self.message.time) / 1e9
 
-    def _none_such(self, what: str, size: int) -> RecordingError:
+    def _unknown(self, what: str, size: int) -> RecordingError:
         return RecordingError(
-            f"protocol {self.dialect.version} has no such thing as {what} command "
-            f"{self.message.command} of {size} bytes, which is in the recording"
+            f"the recording holds {what} command {self.message.command} of {size} "
+            f"bytes, which protocol {self.dialect.version} does not have"
         )
 
 
 @dataclass
-class _Talk:
-    """What is known of one connection so far."""
+class _Connection:
+    """The state of one connection while the recording is read."""
 
     dialect: Dialect | None = None
     waiting: deque[Message] = field(default_factory=deque)  # requests, in order
@@ -89,70 +89,70 @@ class _Talk:
 
 
 def exchanges(journal: Journal) -> Iterator[Exchange | Closed]:
-    """Every exchange, in the order in which each was complete, and where each ends.
+    """Every exchange, in the order of completion, and the end of each connection.
 
-    Connections that something else opened, a browser for example, are left out.
+    Connections of other clients, such as a browser, are left out.
 
     Raises:
-        RecordingError: the file is damaged, or of a version that ggrpc does not speak.
+        RecordingError: the file is damaged, or its version is not supported.
     """
-    talks: dict[int, _Talk] = {}
+    connections: dict[int, _Connection] = {}
     for event in journal.events():
         if isinstance(event, Opened):
-            talks[event.connection] = _Talk()
+            connections[event.connection] = _Connection()
             continue
-        talk = talks.get(event.connection)
-        if talk is None:
+        state = connections.get(event.connection)
+        if state is None:
             raise RecordingError(
                 f"{journal.path}: connection {event.connection} was never opened"
             )
         if isinstance(event, Closed):
-            yield from _unanswered(talks.pop(event.connection))
+            yield from _unanswered(connections.pop(event.connection))
             yield event
-        elif talk.foreign or _is_foreign(talk, event):
-            talk.foreign = True
+        elif state.foreign or _is_foreign(state, event):
+            state.foreign = True
         elif event.from_server:
-            yield _answered(talk, event, journal)
-            yield from _silent(talk)
+            yield _answered(state, event, journal)
+            yield from _silent(state)
         else:
-            talk.waiting.append(event)
-            yield from _silent(talk)
-    for talk in talks.values():
-        yield from _unanswered(talk)
+            state.waiting.append(event)
+            yield from _silent(state)
+    for state in connections.values():
+        yield from _unanswered(state)
 
 
-def _is_foreign(talk: _Talk, message: Message) -> bool:
-    """Whether this is the first message of something that is no client of ggml's."""
-    begins = talk.dialect is None and not talk.waiting
+def _is_foreign(state: _Connection, message: Message) -> bool:
+    """Whether this is the first message of a client that does not speak ggml RPC."""
+    begins = state.dialect is None and not state.waiting
     return begins and (message.from_server or message.command != Command.HELLO)
 
 
-def _silent(talk: _Talk) -> Iterator[Exchange]:
-    """The requests at the front that get no reply."""
-    while talk.waiting and talk.dialect:
-        message = talk.waiting[0]
-        if talk.dialect.replies.get(cast(Command, message.command)) is not None:
+def _silent(state: _Connection) -> Iterator[Exchange]:
+    """The oldest pending requests, as far as they have no reply."""
+    while state.waiting and state.dialect:
+        message = state.waiting[0]
+        if state.dialect.replies.get(cast(Command, message.command)) is not None:
             return
-        yield Exchange(message.connection, talk.dialect, talk.waiting.popleft())
+        yield Exchange(message.connection, state.dialect, state.waiting.popleft())
 
 
-def _answered(talk: _Talk, answer: Message, journal: Journal) -> Exchange:
-    if not talk.waiting:
+def _answered(state: _Connection, answer: Message, journal: Journal) -> Exchange:
+    if not state.waiting:
         raise RecordingError(
-            f"{journal.path}: a reply belongs to no request of connection "
-            f"{answer.connection}; the file was damaged, record it anew"
+            f"{journal.path}: a reply on connection {answer.connection} has no "
+            "request; the file was damaged, record it anew"
         )
-    message = talk.waiting.popleft()
-    if talk.dialect is None:
-        talk.dialect = _dialect(answer, journal)
-    return Exchange(message.connection, talk.dialect, message, answer)
+    message = state.waiting.popleft()
+    if state.dialect is None:
+        state.dialect = _dialect(answer, journal)
+    return Exchange(message.connection, state.dialect, message, answer)
 
 
-def _unanswered(talk: _Talk) -> Iterator[Exchange]:
-    """What was owed an answer when the connection, or the recording, ended."""
-    for message in talk.waiting:
-        if talk.dialect is not None:
-            yield Exchange(message.connection, talk.dialect, message, answered=False)
+def _unanswered(state: _Connection) -> Iterator[Exchange]:
+    """The requests without a reply when the connection, or the recording, ended."""
+    for message in state.waiting:
+        if state.dialect is not None:
+            yield Exchange(message.connection, state.dialect, message, answered=False)
 
 
 def _dialect(answer: Message, journal: Journal) -> Dialect:

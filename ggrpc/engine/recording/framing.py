@@ -1,13 +1,13 @@
-"""Finds the messages in what one side of a connection sends, while it passes by."""
+"""Splits the byte streams of a connection into messages and records them."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from enum import Enum
 
 from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.recording.journal import JournalWriter
+from ggrpc.engine.recording.weights import WeightRecording as WeightRecording
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
 from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for
@@ -19,24 +19,16 @@ HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
 BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
 
 
-class WeightRecording(str, Enum):
-    """What is kept of the weights that a client sets."""
-
-    FULL = "full"
-    HASH = "hash"
-    NONE = "none"
-
-
 class MessageFramer:
-    """One direction of one connection.
+    """Splits one direction of a connection into messages.
 
     Args:
-        journal: where messages go.
-        connection: whose they are.
-        from_server: which side sends them.
-        began: called when a message begins, with its command (0 for replies) and its
-            first bytes; gives how many of its bytes are kept, None for all.
-        hashes: whether the bytes that are not kept are hashed.
+        journal: the journal to write messages to.
+        connection: the number of the connection.
+        from_server: whether the server sends them.
+        began: called at the start of a message, with its command (0 for replies) and
+            its first bytes; returns how many of its bytes to record, None for all.
+        hashes: whether to hash the bytes that are not recorded.
     """
 
     def __init__(
@@ -60,21 +52,21 @@ class MessageFramer:
         self._unhashed = bytearray()
 
     def feed(self, data: memoryview) -> None:
-        """Take what was sent."""
+        """Process the next bytes of the stream."""
         if self._pending:
             data = memoryview(self._pending + bytes(data))
             self._pending = b""
         while len(data):
             if self._left:
-                data = self._go_on(data)
-            elif self._tells_enough(data):
+                data = self._continue(data)
+            elif self._has_beginning(data):
                 data = self._begin(data)
             else:
                 self._pending = bytes(data)
                 return
 
-    def _tells_enough(self, data: memoryview) -> bool:
-        """Whether the beginning of a message shows what it is about."""
+    def _has_beginning(self, data: memoryview) -> bool:
+        """Whether enough of a message is here to call `began`."""
         if len(data) < self._head.size:
             return False
         size: int = self._head.unpack_from(data)[-1]
@@ -94,7 +86,7 @@ class MessageFramer:
         self._hasher = Hasher() if self._left_out and self._hashes else None
         return rest[len(here) :]
 
-    def _go_on(self, data: memoryview) -> memoryview:
+    def _continue(self, data: memoryview) -> memoryview:
         here = data[: self._keep or self._left]
         if self._keep:
             self._journal.part(*self._of, here)
@@ -112,20 +104,20 @@ class MessageFramer:
 
 
 class ConnectionTap:
-    """Both directions of one connection.
+    """Records both directions of a connection.
 
-    Weights are what a client sets before its first graph, in the buffers that it
-    allocated first: llama.cpp loads the model, then allocates memory to compute in.
+    Weights are the data that a client sets before its first graph, in the buffers that
+    it allocated first: llama.cpp loads the model, then allocates compute buffers.
 
     Args:
-        journal: where it is written.
-        connection: its number.
-        weights: what is kept of them.
-        computed: called when a graph passes by.
+        journal: the journal to write to.
+        connection: the number of the connection.
+        weights: how to record weights.
+        computed: called when a graph is computed.
 
     Attributes:
-        requests: is fed what the client sends.
-        replies: is fed what the server sends, before the client gets it.
+        requests: feed it the bytes from the client.
+        replies: feed it the bytes from the server, before the client gets them.
     """
 
     def __init__(
@@ -153,7 +145,7 @@ class ConnectionTap:
         elif command == Command.ALLOC_BUFFER and self._loaded:
             self._loads = False
         elif command == Command.SET_TENSOR and not self._ran and self._is_weight(data):
-            # Where the version is not known, nobody can say how it begins.
+            # The size of the fields is only known for a known version.
             return self._dialect.requests[command].size if self._dialect else None
         return None
 

@@ -1,4 +1,4 @@
-"""Records what passes between clients and a server, none of which knows of it."""
+"""Records the traffic between clients and a server, as a transparent proxy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from ssl import SSLContext
 from threading import Lock, Timer
 
 from ggrpc.endpoint import Endpoint
@@ -17,8 +18,9 @@ from ggrpc.engine.net.pump import Watch, pump
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.recording.chunks import ChunkWriter
-from ggrpc.engine.recording.framing import ConnectionTap, WeightRecording
+from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import JournalWriter
+from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.errors import RecordingError
 
 CONNECTING = 10.0  # seconds
@@ -37,7 +39,8 @@ class RecorderSettings:
         force: whether a file that is there may be replaced.
         weights: what is kept of those that clients set.
         graphs: stop recording after so many, None for no such limit.
-        seconds: stop recording after so long, None for no such limit.
+        seconds: stop recording after this time; None: no limit.
+        tls: the certificates for the server; None connects without TLS.
     """
 
     listen: Endpoint
@@ -47,21 +50,22 @@ class RecorderSettings:
     weights: WeightRecording = WeightRecording.FULL
     graphs: int | None = None
     seconds: float | None = None
+    tls: SSLContext | None = None
 
 
 class Recorder:
-    """Listens from construction on.
+    """A recording proxy; it listens from construction on.
 
-    Once a limit is reached it writes no more, and ends with the last connection.
+    When it reaches a limit, it stops writing, and it ends with the last connection.
 
     Args:
         settings: what to record.
 
     Attributes:
-        graphs: how many were recorded.
+        graphs: the number of graphs recorded.
 
     Raises:
-        BindError: the address cannot be had.
+        BindError: the address is not available.
         ConfigError: the file cannot be written.
     """
 
@@ -71,7 +75,7 @@ class Recorder:
         self._proxy = Proxy(
             settings.listen,
             server,
-            lambda: connect_stream(server, Deadline(CONNECTING)),
+            lambda: connect_stream(server, Deadline(CONNECTING), settings.tls),
             self._carry,
             self._ended,
         )
@@ -93,10 +97,10 @@ class Recorder:
         return self._proxy.endpoints
 
     def run(self) -> None:
-        """Pass on and record until `stop` is called, or a limit ends it.
+        """Forward and record until `stop` is called or a limit is reached.
 
         Raises:
-            RecordingError: not all was recorded, because the file took no more.
+            RecordingError: writing the file failed; the recording is incomplete.
         """
         timer = Timer(self._settings.seconds or 0, self._finish)
         timer.daemon = True
@@ -111,15 +115,15 @@ class Recorder:
             raise self._failed
 
     def stop(self) -> None:
-        """Make `run` return; from any thread, or a signal's handler."""
+        """Make `run` return; safe in any thread and in a signal handler."""
         self._proxy.stop()
 
     def _carry(self, client: Stream, server: Stream) -> None:
         number = next(self._numbers)
-        watcher = ConnectionTap(
+        tap = ConnectionTap(
             self._journal, number, self._settings.weights, self._computed
         )
-        ended_by: list[bool] = []  # whether by the server, the first first
+        ended_by: list[bool] = []  # whether the server closed, in order
 
         def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
             if not data:
@@ -132,20 +136,20 @@ class Recorder:
             pump(
                 client,
                 server,
-                partial(watch, watcher.requests.feed, False),
-                partial(watch, watcher.replies.feed, True),
+                partial(watch, tap.requests.feed, False),
+                partial(watch, tap.replies.feed, True),
             )
         finally:
             self._write(self._journal.closed, number, ended_by[:1] == [True])
 
     def _write(self, write: Callable[..., object], *arguments: object) -> None:
-        """Write, as long as anything is recorded."""
+        """Write, unless the recording is over."""
         with self._lock:
             if not self._writes:
                 return
             try:
                 write(*arguments)
-            except _Enough:
+            except _LimitReached:
                 self._end()
             except RecordingError as error:
                 log.error("%s; what passes from now on is not recorded", error)
@@ -153,9 +157,9 @@ class Recorder:
                 self._end()
 
     def _computed(self) -> None:
-        """A graph begins to pass by."""
+        """Count a graph, or end the recording at the limit."""
         if self.graphs == self._settings.graphs:
-            raise _Enough
+            raise _LimitReached
         self.graphs += 1
 
     def _finish(self) -> None:
@@ -164,7 +168,7 @@ class Recorder:
         self._ended()
 
     def _ended(self) -> None:
-        """A connection, or the recording, is over: where all is, stop."""
+        """Stop once the recording is over and no connection is left."""
         if not self._writes and not self._proxy.connections:
             self.stop()
 
@@ -176,5 +180,5 @@ class Recorder:
         log.info("recorded %d graphs to %s", self.graphs, self._settings.path)
 
 
-class _Enough(Exception):
-    """As many graphs were recorded as were wanted."""
+class _LimitReached(Exception):
+    """The limit on graphs is reached."""

@@ -17,7 +17,7 @@ from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.journal import Closed, Journal
 from ggrpc.engine.recording.results import Compared, Computed, Dropped, Filled
 from ggrpc.engine.recording.sessions import ReplaySession, write
-from ggrpc.engine.recording.snapshot import RepeatableGraph
+from ggrpc.engine.recording.snapshot import RepeatableProgram
 from ggrpc.engine.recording.substitute_weights import GgufWeights, random_weights
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
@@ -207,14 +207,14 @@ class Replayer:
         return self._run(program, request.device, exchange)
 
     def _run(
-        self, program: RepeatableGraph, number: int, exchange: Exchange
+        self, program: RepeatableProgram, number: int, exchange: Exchange
     ) -> Computed:
         self._graph += 1
         repeats = self._settings.repeat - 1
-        put_back = program.keep() if repeats else lambda: None
+        restore = program.snapshot() if repeats else lambda: None
         seconds = [self._timed(program, number)]
         for _ in range(repeats):
-            put_back()
+            restore()
             seconds.append(self._timed(program, number))
         nodes = len(program.graph.node_ids)
         computed = Computed(self._graph, number, nodes, exchange.seconds, seconds)
@@ -222,7 +222,7 @@ class Replayer:
             self._told[exchange.connection] = computed, exchange.message.time
         return computed
 
-    def _timed(self, program: RepeatableGraph, number: int) -> float:
+    def _timed(self, program: RepeatableProgram, number: int) -> float:
         start = time.perf_counter()
         program.run()
         self._device(number).synchronize()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from ggrpc.devices.device import Buffer, Device, Placed, Program
-from ggrpc.engine.recording.snapshot import RepeatableGraph
+from ggrpc.engine.recording.snapshot import RepeatableProgram
 from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.server.program_cache import ProgramCache
 from ggrpc.engine.wire.dialects import Dialect
@@ -74,7 +74,7 @@ class ReplaySession:
         for handle in list(self._placed):
             self.release(handle)
 
-    def program(self, device: Device, number: int, payload: bytes) -> RepeatableGraph:
+    def program(self, device: Device, number: int, payload: bytes) -> RepeatableProgram:
         """A graph made ready for a device, which the recording calls by a number."""
         placed = {
             handle: there
@@ -85,13 +85,13 @@ class ReplaySession:
         def compile(device: Device, payload: bytes) -> Program:
             regions = {handle: there.region for handle, there in placed.items()}
             graph = self._graphs.read(payload, regions)
-            return RepeatableGraph(device.compile(graph, placed), graph, placed)
+            return RepeatableProgram(device.compile(graph, placed), graph, placed)
 
-        program = cast(RepeatableGraph, self._programs.get(device, payload, compile))
+        program = cast(RepeatableProgram, self._programs.get(device, payload, compile))
         self._last[number] = payload, program.graph
         return program
 
-    def last(self, device: Device, number: int) -> RepeatableGraph:
+    def last(self, device: Device, number: int) -> RepeatableProgram:
         """The graph that a device was sent last.
 
         Made ready again where a buffer was freed since: before protocol 7.0 a server

@@ -1,4 +1,4 @@
-"""A graph made ready to be run several times on the same inputs."""
+"""Snapshots of the inputs that a graph overwrites, to run it again on the same data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ggrpc.graph import Graph
 from ggrpc.ops import contract_of
 
 
-class RepeatableGraph(Program):
-    """A program, and the graph that it came from.
+class RepeatableProgram(Program):
+    """A program that can be run several times on the same inputs.
 
     Args:
-        program: computes it.
-        graph: the graph.
-        placed: the buffers that it uses.
+        program: the compiled graph.
+        graph: the graph that the program was compiled from.
+        placed: the buffers that the program uses, by handle.
 
     Attributes:
-        graph: the graph.
+        graph: the graph that the program was compiled from.
     """
 
     def __init__(
@@ -35,28 +35,29 @@ class RepeatableGraph(Program):
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         self._program.run(checkpoint)
 
-    def keep(self) -> Callable[[], None]:
-        """Keep what a run destroys of what it reads; gives what puts it back."""
-        kept = [
-            (buffer, at, _bytes(buffer, at, size)) for buffer, at, size in self._lost
+    def snapshot(self) -> Callable[[], None]:
+        """Copy the inputs that a run overwrites; returns what restores them."""
+        saved = [
+            (buffer, at, _bytes(buffer, at, size))
+            for buffer, at, size in self._clobbered
         ]
 
-        def put_back() -> None:
-            for buffer, at, data in kept:
+        def restore() -> None:
+            for buffer, at, data in saved:
                 buffer.put(at, data)
 
-        return put_back
+        return restore
 
     @cached_property
-    def _lost(self) -> list[tuple[Buffer, int, int]]:
-        """Buffer, offset and size of each piece that a run destroys."""
+    def _clobbered(self) -> list[tuple[Buffer, int, int]]:
+        """Buffer, offset and size of each range that a run clobbers."""
         return [
             (
                 self._placed[handle].buffer,
                 start - self._placed[handle].base,
                 end - start,
             )
-            for handle, start, end in clobbered(self.graph)
+            for handle, start, end in clobbered_ranges(self.graph)
         ]
 
 
@@ -66,13 +67,13 @@ def _bytes(buffer: Buffer, at: int, size: int) -> memoryview:
     return view
 
 
-class Clobbered(NamedTuple):
-    """Bytes that a graph reads and then overwrites.
+class ClobberedRange(NamedTuple):
+    """A range of bytes that a graph reads and then overwrites.
 
     Attributes:
-        buffer: the handle of their buffer.
-        start: the address of the first.
-        end: the address after the last.
+        buffer: the handle of the buffer.
+        start: the address of the first byte.
+        end: the address after the last byte.
     """
 
     buffer: int
@@ -80,15 +81,15 @@ class Clobbered(NamedTuple):
     end: int
 
 
-def clobbered(graph: Graph) -> Iterator[Clobbered]:
-    """What a second run of a graph would not find as the first one did.
+def clobbered_ranges(graph: Graph) -> Iterator[ClobberedRange]:
+    """The input bytes that differ after a run of the graph.
 
-    That is inputs whose memory is used again for results, as llama.cpp's allocator
-    does, and state that a graph brings forward. Gaps between strided rows count as
-    their tensor's.
+    These are inputs whose memory llama.cpp's allocator reuses for results, and state
+    that the graph updates in place. The gaps between strided rows count as part of
+    their tensor.
     """
-    read: defaultdict[int, Spans] = defaultdict(Spans)
-    written: defaultdict[int, Spans] = defaultdict(Spans)
+    read: defaultdict[int, RangeSet] = defaultdict(RangeSet)
+    written: defaultdict[int, RangeSet] = defaultdict(RangeSet)
     for node in graph.nodes:
         if not contract_of(node.tensor.op).computes:
             continue
@@ -101,11 +102,11 @@ def clobbered(graph: Graph) -> Iterator[Clobbered]:
     for handle, spans in read.items():
         for start, end in spans:
             for piece in written[handle].inside(start, end):
-                yield Clobbered(handle, *piece)
+                yield ClobberedRange(handle, *piece)
 
 
-class Spans:
-    """Ranges of addresses, of which none touches another."""
+class RangeSet:
+    """A set of address ranges, none of which overlaps or touches another."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -115,7 +116,7 @@ class Spans:
         return zip(self._starts, self._ends, strict=True)
 
     def add(self, start: int, end: int) -> None:
-        """Add a range, joined with those that it meets."""
+        """Add a range and merge it with the ranges that it overlaps or touches."""
         if start == end:
             return
         first = bisect_left(self._ends, start)
@@ -127,14 +128,14 @@ class Spans:
         self._ends[first:after] = [end]
 
     def inside(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The parts of a range that are there."""
+        """The parts of a range that are in the set."""
         first = bisect_right(self._ends, start)
         after = bisect_left(self._starts, end)
         for at in range(first, after):
             yield max(start, self._starts[at]), min(end, self._ends[at])
 
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The parts of a range that are not there."""
+        """The parts of a range that are not in the set."""
         for begin, stop in self.inside(start, end):
             if start < begin:
                 yield start, begin

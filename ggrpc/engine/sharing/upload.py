@@ -15,7 +15,7 @@ from ggrpc.errors import ConfigError, DeviceError
 
 
 class UploadedTensors:
-    """What was pushed to one device: a `holding.Keeper`.
+    """What was pushed to one device: a `TensorHolder`.
 
     Args:
         device: where tensors go.
@@ -63,7 +63,7 @@ class UploadedTensors:
         return [row_of(name, each.tensor) for name, each in self._stored.items()]
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write one to a file, as `array_files` says."""
+        """Write one to a file, as `files/arrays.py` says."""
         if name not in self._stored:
             raise ConfigError(f"there is no tensor '{name}'")
         tensor = self._stored[name]

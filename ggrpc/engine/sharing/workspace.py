@@ -118,7 +118,7 @@ class Workspace:
         return Output(tensor.tensor, tensor.numpy())
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write a tensor to a file, as `array_files` says."""
+        """Write a tensor to a file, as `files/arrays.py` says."""
         if name in self.outputs:
             tensor, values = self.outputs[name]
             save(path, tensor, [pack(values, tensor.type)], force)

@@ -1,4 +1,4 @@
-"""The commands by number. Source: `enum rpc_cmd` of ggml-rpc.cpp."""
+"""The numbers of the commands. Source: `enum rpc_cmd` of ggml-rpc.cpp."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Command(IntEnum):
 
 
 def name_of(command: int) -> str:
-    """The name of a command, or its number where it has none."""
+    """The name of a command, or `command N` for an unknown number."""
     try:
         return Command(command).name
     except ValueError:

@@ -1,12 +1,12 @@
-"""Both sides of one conversation, without the socket.
+"""The two sides of a connection, without the socket.
 
-The owner receives into `space()`, says `filled(n)`, and asks for the next message until
-there is none. The data of SET_TENSOR and of GET_TENSOR's reply never pass through here:
-after such a message the owner calls `take` for what has arrived already, and receives
-the rest straight into its place.
+The owner of the socket receives into `space()`, calls `filled(n)`, and asks for the
+next message until it gets None. The data of SET_TENSOR and of GET_TENSOR's reply
+bypass this file: after one of these messages, the owner calls `take` for the data that
+has already arrived, and receives the rest straight into the destination.
 
-Whatever the peer sends gives a message, None (more bytes are needed) or a
-RemoteProtocolError. After an error the conversation is over.
+Any bytes from the peer result in a message, None (more bytes are needed) or a
+RemoteProtocolError. After an error the connection cannot be used any more.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ MAX_REQUEST = 256 << 20
 
 
 class _Side:
-    """What both sides have: the inbox, and data on its way."""
+    """The state of either side: the inbox, and how much data is still to be taken."""
 
     def __init__(self) -> None:
         self._inbox = Inbox()
         self._data_left = 0
 
     def space(self) -> memoryview:
-        """Where the next bytes from the peer go."""
+        """The buffer to receive the next bytes from the peer into."""
         return self._inbox.space()
 
     def filled(self, count: int) -> None:
-        """Say that `count` bytes were received into `space()`."""
+        """Tell that `count` bytes were received into `space()`."""
         self._inbox.filled(count)
 
     @property
     def room(self) -> int:
-        """Bytes that the inbox takes."""
+        """The memory that the inbox uses, in bytes."""
         return self._inbox.room
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that was received is read."""
+        """Whether every received byte has been read."""
         return not len(self._inbox)
 
     def take(self, view: memoryview) -> int:
-        """Begin to read data: move what is here into `view`.
+        """Start reading data: move the bytes received so far into `view`.
 
-        The owner receives the rest of `view` itself. Call it with as many bytes as the
-        message said, or with several pieces of them.
+        The owner receives the rest of `view` from the socket itself. The views of all
+        calls together are as long as the data of the message.
 
         Returns:
-            How many bytes of `view` are filled.
+            The number of bytes of `view` that are filled.
         """
         if len(view) > self._data_left:
             raise LocalProtocolError(f"only {self._data_left} bytes of data are left")
@@ -77,15 +77,15 @@ class _Side:
 
 
 class ServerConnection(_Side):
-    """A server's side: requests in, replies out.
+    """The server's side of a connection: decodes requests and encodes replies.
 
     Args:
-        answer: says which version to answer a HELLO of so many bytes with, or raises
-            RemoteProtocolError.
-        longest: bytes of the longest request, but for data.
+        answer: takes the payload size of HELLO and returns the dialect to answer with,
+            or raises RemoteProtocolError.
+        longest: the largest request to accept in bytes, data not included.
 
     Attributes:
-        dialect: the version spoken, None before HELLO.
+        dialect: the dialect of this connection, None before HELLO.
     """
 
     def __init__(
@@ -97,10 +97,11 @@ class ServerConnection(_Side):
         self.dialect: Dialect | None = None
 
     def next_request(self) -> m.Request | None:
-        """The next request, None when more bytes are needed.
+        """The next request, or None if more bytes are needed.
 
         Raises:
-            RemoteProtocolError: the client broke the protocol; it names the command.
+            RemoteProtocolError: the client broke the protocol; the error names the
+                command.
         """
         if not self._has(REQUEST_HEAD.size):
             return None
@@ -116,8 +117,8 @@ class ServerConnection(_Side):
         layout = dialect.requests.get(command)
         if layout is None:
             raise RemoteProtocolError(
-                f"there is no {name_of(command)} in protocol {dialect.version}; "
-                "--protocol chooses another"
+                f"protocol {dialect.version} has no {name_of(command)}; --protocol "
+                "chooses another version"
             )
         if not layout.holds(size):
             what = f"a {name_of(command)} request of protocol {dialect.version}"
@@ -137,7 +138,7 @@ class ServerConnection(_Side):
         return request
 
     def reply(self, request: m.Request, reply: m.Reply) -> list[m.Bytes]:
-        """Encode a reply; nothing where the dialect has none for this command."""
+        """Encode a reply; an empty list if the command has no reply in this dialect."""
         assert self.dialect is not None, "there is no request before HELLO"
         layout = self.dialect.replies[request.command]
         return [] if layout is None else _framed(layout, reply)
@@ -161,10 +162,12 @@ class ServerConnection(_Side):
 
 
 class ClientConnection(_Side):
-    """A client's side: requests out, replies in, in the same order.
+    """The client's side of a connection: encodes requests and decodes replies.
+
+    Replies arrive in the order of the requests.
 
     Args:
-        dialect: the version to speak.
+        dialect: the dialect to use.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -173,7 +176,7 @@ class ClientConnection(_Side):
         self._awaited: deque[tuple[Command, Layout]] = deque()
 
     def request(self, request: m.Request) -> list[m.Bytes]:
-        """Encode a request, as buffers of which the data is the caller's own.
+        """Encode a request as a list of buffers; data is not copied.
 
         Raises:
             LocalProtocolError: the dialect has no such command, or a value does not
@@ -191,7 +194,7 @@ class ClientConnection(_Side):
         return [bytes([request.command]) + head, *rest]
 
     def next_reply(self) -> m.Reply | None:
-        """The reply to the oldest request that has none yet; None: more bytes.
+        """The reply to the oldest pending request, or None if more bytes are needed.
 
         Raises:
             RemoteProtocolError: the server sent something else.
@@ -203,7 +206,7 @@ class ClientConnection(_Side):
         if not layout.holds(size):
             what = f"the reply to {command.name} in protocol {self.dialect.version}"
             if command is Command.HELLO:
-                what = f"no ggml RPC server is there, or of no known version: {what}"
+                what = f"the peer is not a ggml RPC server of a known version: {what}"
             raise _wrong_size(layout, size, what)
         whole = REPLY_HEAD.size + layout.size
         if not self._has(whole):
@@ -220,12 +223,13 @@ class ClientConnection(_Side):
 def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:
     right = f"{layout.size} to {layout.most}" if layout.tail else layout.size
     return RemoteProtocolError(
-        f"{what} has {size} bytes, where {right} belong; --protocol chooses another"
+        f"{what} has {size} bytes instead of {right}; --protocol chooses another "
+        "version"
     )
 
 
 def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:
-    """The size and the fields in one piece, then the tail as it is."""
+    """The size and the fields in one buffer, and the tail uncopied."""
     fields = layout.write(message)
     if layout.tail is None:
         return [REPLY_HEAD.pack(len(fields)) + fields]

@@ -1,6 +1,6 @@
-"""The protocol versions, as data: which fields and commands, which replies, which ops.
+"""The protocol versions as data: their fields, commands, replies and op tables.
 
-Adding a version is one entry here. No code outside this file asks for a version.
+A new version needs one entry here. No other file compares version numbers.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ class Version(NamedTuple):
 
     @classmethod
     def of(cls, welcome: bytes | memoryview) -> Version:
-        """What the reply to HELLO begins with; zeros where it is too short."""
+        """Read the version from the reply to HELLO; missing bytes count as zero."""
         return cls(*bytes(welcome[:3]).ljust(3, b"\0"))
 
 
 @dataclass(frozen=True, eq=False)
 class Dialect:
-    """How one version of the protocol is spoken.
+    """One version of the protocol.
 
     Attributes:
-        version: what the server announces.
-        since: the day on which llama.cpp began to speak it.
+        version: the version that the server announces.
+        since: the date on which llama.cpp switched to this version.
         optional: the fields marked ? in `layouts` that this version has, and
-            `use_count` and `compute`, which tensors carry from some version on.
-        commands: what a client may send.
-        silent: the commands that have no reply at all.
-        op_tables: the names of the op tables that held under this version and, since
-            a client never tells it, any other patch of it; the newest last.
-        caveat: what to say when a session of this version fails.
+            `use_count` and `compute` where its tensors carry them.
+        commands: the commands that a client may send.
+        silent: the commands without a reply.
+        op_tables: the names of the op tables that were in use with this version, or
+            with another patch of it, since a client never sends the patch number; the
+            newest is last.
+        caveat: a hint to add to the error when a session of this version fails.
     """
 
     version: Version
@@ -59,22 +60,22 @@ class Dialect:
 
     @cached_property
     def tables(self) -> tuple[OpTable, ...]:
-        """The op tables that a peer of this version may use, the newest first."""
+        """The op tables that a peer of this version may use, newest first."""
         return tuple(op_table(name) for name in reversed(self.op_tables))
 
     @property
     def table(self) -> OpTable:
-        """The newest of them."""
+        """The newest op table."""
         return self.tables[0]
 
     @property
     def hello_size(self) -> int:
-        """Bytes in a client's HELLO."""
+        """The payload size of a client's HELLO, in bytes."""
         return CAPS_BYTES if "caps" in self.optional else 0
 
     @property
     def says_what_to_keep(self) -> bool:
-        """Whether SET_TENSOR says what the server's cache is to keep."""
+        """Whether SET_TENSOR says if the server should cache the data."""
         return "cache" in self.optional
 
     @cached_property
@@ -88,7 +89,7 @@ class Dialect:
 
     @cached_property
     def replies(self) -> dict[int, Layout | None]:
-        """The layout of each command's reply, None where it has none."""
+        """The layout of each command's reply, None for commands without one."""
         return {command: self._reply(command) for command in self.commands}
 
     def _reply(self, command: Command) -> Layout | None:
@@ -139,8 +140,8 @@ V3_5_0 = replace(
     commands=V3_0_0.commands | {Command.GRAPH_RECOMPUTE},
     silent=V3_0_0.silent | {Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE},
     op_tables=("2025-12-11",),
-    caveat="3.5 is also what ik_llama.cpp says, whose tensors and ops are laid out "
-    "in a way of its own: that fork is not supported",
+    caveat="ik_llama.cpp announces 3.5 too, but lays out tensors and numbers ops "
+    "differently: that fork is not supported",
 )
 V3_6_0 = replace(
     V3_5_0,
@@ -209,8 +210,8 @@ DIALECTS = (
 )
 DEFAULTS = (V3_6_1, V7_0_0)  # one for each size of HELLO
 
-# Where a version had several op tables and its patch number counted them, a server,
-# which tells its patch, has this one.
+# Versions whose patch number counts the op tables. A server announces its patch number,
+# so its op table is known.
 SERVED = {
     V3_6_0.version: "2025-12-11",
     V3_6_1.version: "2026-03-15",
@@ -220,20 +221,20 @@ SERVED = {
     V4_0_3.version: "2026-07-17b",
 }
 
-# ik_llama.cpp announces these, with tensors of 344 bytes and op numbers of its own.
+# ik_llama.cpp announces these; its tensors have 344 bytes and its op numbers differ.
 IK_LLAMA = (Version(3, 5, 1), Version(3, 5, 2))
 
 
 def dialect_named(text: str) -> Dialect:
-    """The dialect of a version, written `7.0.0` or shorter, such as `5` or `3.6`.
+    """The dialect of a version such as `7.0.0`, or of a prefix such as `5` or `3.6`.
 
     Raises:
-        ConfigError: ggrpc does not speak it.
+        ConfigError: ggrpc does not support the version.
     """
     if re.fullmatch(r"\d+(\.\d+){0,2}", text):
         wanted = tuple(map(int, text.split(".")))
         fits = [d for d in DIALECTS if d.version[: len(wanted)] == wanted]
-        # The default of its kind where it is meant, else the newest.
+        # Prefer a default dialect that matches, or else the newest one.
         for dialect in (*DEFAULTS, *reversed(fits)):
             if dialect in fits:
                 return dialect
@@ -241,24 +242,24 @@ def dialect_named(text: str) -> Dialect:
 
 
 def dialects_named(text: str) -> tuple[Dialect, ...]:
-    """The dialects of one version, or of one for each size of HELLO: `2.0,5.0`.
+    """The dialects of a list such as `2.0,5.0`, one for each size of HELLO.
 
     Raises:
-        ConfigError: ggrpc does not speak one, or two share a size of HELLO.
+        ConfigError: a version is not supported, or two have the same size of HELLO.
     """
     dialects = tuple(dialect_named(part.strip()) for part in text.split(","))
     if len({dialect.hello_size for dialect in dialects}) < len(dialects):
         raise ConfigError(
-            f"--protocol {text} leaves open what to answer: give one version up to 3.6 "
-            "and one from 4.0 on"
+            f"--protocol {text} leaves open which version to answer with: give one "
+            "version up to 3.6 and one from 4.0 on"
         )
     return dialects
 
 
 def dialect_for(version: Version) -> Dialect | None:
-    """The dialect to speak with a server that announces a version.
+    """The dialect to use with a server that announces a version, or None.
 
-    The patch number only counts ops, but for what a dialect of its own says.
+    A patch number without a dialect of its own only counts changes to the op table.
     """
     fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
     older = [d for d in fits if d.version <= version]
@@ -267,27 +268,27 @@ def dialect_for(version: Version) -> Dialect | None:
 
 @cache
 def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
-    """A dialect with the one op table, where it can be known, that a server has.
+    """A dialect reduced to the one op table of a server, if that table is known.
 
     Args:
-        server: what it announces.
-        dialect: what is spoken with it.
-        op_table: the table's name, where somebody knows better.
+        server: the version that the server announces.
+        dialect: the dialect to use with the server.
+        op_table: the name of the op table, if the user gave one.
     """
     table = op_table or SERVED.get(server)
     return replace(dialect, op_tables=(table,)) if table else dialect
 
 
 def spoken_until(version: Version) -> str | None:
-    """The day on which llama.cpp went on to another major or minor version.
+    """The date on which llama.cpp moved on to the next major or minor version.
 
     Returns:
-        None where it has not.
+        None for the newest version.
     """
     later = [d.since for d in DIALECTS if d.version[:2] > version[:2]]
     return min(later) if later else None
 
 
 def spoken() -> str:
-    """The versions that ggrpc speaks, for people to read."""
+    """The versions that ggrpc supports, for people to read."""
     return ", ".join(str(dialect.version) for dialect in DIALECTS)

@@ -1,4 +1,4 @@
-"""The graph inside GRAPH_COMPUTE:
+"""Encodes and decodes the graph inside GRAPH_COMPUTE:
 
 n_nodes u32 | node ids u64[n_nodes] | n_tensors u32 | rpc_tensor[n_tensors].
 """
@@ -22,16 +22,16 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
     """Decode a graph.
 
     Raises:
-        RemoteProtocolError: the counts do not agree with the length, or a tensor is
+        RemoteProtocolError: the counts do not match the length, or a tensor is
             malformed.
-        GraphError: an id is missing or taken twice.
+        GraphError: an id is missing or used twice.
     """
     tensors_at = _COUNT.size + 8 * _count(payload, 0)
     first = tensors_at + _COUNT.size
     if len(payload) != first + TENSOR_BYTES * _count(payload, tensors_at):
         raise RemoteProtocolError(
-            f"a graph of {len(payload)} bytes does not hold the nodes and tensors "
-            "that it counts"
+            f"a graph of {len(payload)} bytes does not match its own counts of nodes "
+            "and tensors"
         )
     node_ids = np.frombuffer(payload[_COUNT.size : tensors_at], "<u8").tolist()
     tensors, numbers = unpack_tensors(memoryview(payload)[first:], table)
@@ -39,26 +39,26 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
 
 
 def count_nodes(payload: bytes) -> int:
-    """How many nodes a graph says that it has, before anything of it is decoded."""
+    """The number of nodes that an encoded graph claims to have."""
     return _count(payload, 0)
 
 
 def _count(payload: bytes, at: int) -> int:
     if len(payload) < at + _COUNT.size:
-        raise RemoteProtocolError(f"a graph of {len(payload)} bytes is cut short")
+        raise RemoteProtocolError(f"a graph of {len(payload)} bytes is truncated")
     return int(_COUNT.unpack_from(payload, at)[0])
 
 
 def write_graph(graph: Graph, table: OpTable, optional: frozenset[str]) -> bytes:
     """Encode a graph.
 
-    From the version on that has the flag COMPUTE, ggml's CPU computes no node without
-    it: where none carries it, all nodes get it.
+    In versions that have the flag COMPUTE, ggml's CPU backend skips nodes without it.
+    If no tensor of the graph has the flag, it is set on all nodes.
 
     Args:
-        graph: what to encode.
-        table: how the peer numbers ops.
-        optional: the dialect's fields; `compute` says that it has the flag.
+        graph: the graph to encode.
+        table: the peer's op table.
+        optional: the dialect's optional fields; `compute` means that it has the flag.
     """
     tensors = tuple(graph.tensors.values())
     flagged = any(t.flags & FLAG_COMPUTE for t in tensors)

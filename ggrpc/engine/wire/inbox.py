@@ -1,7 +1,7 @@
-"""The bytes that have arrived and are not read yet.
+"""A receive buffer for bytes that have arrived and are not read yet.
 
-The owner of the socket receives into `space()`, so that a small message costs one
-receive and no copy.
+The owner of the socket receives straight into `space()`, so that a small message needs
+one system call and no copy.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Inbox:
 
     @property
     def room(self) -> int:
-        """Bytes that it takes."""
+        """The memory that the buffer uses, in bytes."""
         return len(self._view)
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty after `reserve`."""
+        """The part to receive the next bytes into; never empty after `reserve`."""
         return self._view[self._end :]
 
     def filled(self, count: int) -> None:
-        """Say that `count` bytes were put into `space()`."""
+        """Tell that `count` bytes were put into `space()`."""
         self._end += count
 
     def peek(self, start: int, stop: int) -> memoryview:
@@ -44,11 +44,11 @@ class Inbox:
         return self._view[self._start + start : self._start + stop]
 
     def unpack(self, head: struct.Struct) -> tuple[Any, ...]:
-        """The first unread bytes, decoded."""
+        """Decode the first unread bytes, and leave them unread."""
         return head.unpack_from(self._view, self._start)
 
     def skip(self, count: int) -> None:
-        """Take `count` bytes as read."""
+        """Mark `count` bytes as read."""
         self._start += count
         if self._start == self._end:
             self._start = self._end = 0
@@ -58,8 +58,8 @@ class Inbox:
     def reserve(self, size: int) -> None:
         """Make room for more of a message of `size` bytes.
 
-        It grows with what has come, not with what was announced: memory is taken only
-        for a peer that has sent half as much.
+        The buffer grows with the bytes received, not with the announced size: it is
+        never more than twice as large as what the peer has sent.
         """
         if self._start + size <= len(self._view) and self._end < len(self._view):
             return
@@ -71,7 +71,7 @@ class Inbox:
         self._view, self._start, self._end = room, 0, len(unread)
 
     def take(self, view: memoryview) -> int:
-        """Move what is unread into `view`, as far as it goes.
+        """Move unread bytes into `view`, until it is full or none are left.
 
         Returns:
             The number of bytes moved.

@@ -1,9 +1,9 @@
-"""How each message lies in a payload.
+"""The layout of each message's payload.
 
-A layout is a line of fields, `name:code`, where the code is struct's (I = u32, Q = u64,
-B = u8), T for an rpc_tensor, S for the ten sources and C for the capabilities of HELLO.
-A field marked ? is there only in dialects that list it. Every layout says how long its
-payload is, so that a length is checked before memory is taken for it.
+A layout is a list of fields, `name:code`. A code is that of struct (I = u32, Q = u64,
+B = u8), T for an rpc_tensor, S for the ten sources or C for the capabilities of HELLO.
+Only the dialects that list a field marked ? have it. Every layout knows the size of its
+payload, so that a size is checked before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
     Command.GET_DEVICE_SUPPORTS_OP: (m.Result, "result:B"),
 }
 
-# The field that takes the rest of the payload.
+# The field that holds the rest of the payload.
 TAILS: dict[type, str] = {
     m.SetTensor: "data",
     m.TensorData: "data",
@@ -74,19 +74,19 @@ TAILS: dict[type, str] = {
 }
 
 
-# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000. Data is
-# as long as the buffer that it goes to, or comes from.
+# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000 of them.
+# The size of data is limited by the buffer that it belongs to.
 MAX_TAIL = {"graph": 256 << 20, "data": 1 << 63}
 
 
-# A client says the same few things at every token. Messages are immutable, so what was
-# decoded once stands for the same bytes ever after, in every session.
+# A client sends the same few messages for every token. Messages are immutable, so one
+# decoded message serves for the same bytes in every session.
 SEEN = 256
 
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """What a field's code stands for: its struct format, and a translation."""
+    """The meaning of a field's code: its struct format, and a translation."""
 
     format: str
     read: Callable[[bytes, OpTable], Any] | None = None
@@ -120,13 +120,13 @@ _CODES = {
 
 
 class Layout:
-    """One message in one dialect.
+    """The layout of one message in one dialect.
 
     Attributes:
-        message: its class.
-        size: bytes of its fields; the whole payload, unless there is a tail.
-        tail: the field that takes the rest of the payload, or None.
-        most: bytes of the longest payload.
+        message: the class of the message.
+        size: the size of the fields in bytes; the whole payload if there is no tail.
+        tail: the field that holds the rest of the payload, or None.
+        most: the size of the largest payload in bytes.
     """
 
     def __init__(
@@ -150,14 +150,14 @@ class Layout:
         self.read = lru_cache(SEEN)(self._read)
 
     def holds(self, size: int) -> bool:
-        """Whether a payload can have so many bytes."""
+        """Whether `size` bytes are a valid size of the payload."""
         return self.size <= size <= self.most
 
     def fields(self, payload: bytes) -> dict[str, Any]:
         """Decode the fields by name.
 
         Raises:
-            RemoteProtocolError: a malformed tensor.
+            RemoteProtocolError: a tensor is malformed.
         """
         values: list[Any] = list(self._struct.unpack_from(payload))
         for at in self._translated:
@@ -167,7 +167,7 @@ class Layout:
         return dict(zip(self._names, values, strict=True))
 
     def _read(self, payload: bytes, size: int) -> Any:
-        """Decode a message whose whole payload, with the tail, has `size` bytes."""
+        """Decode a message whose payload, tail included, has `size` bytes."""
         rest = {"size": size - self.size} if self.tail else {}
         return self.message(**self.fields(payload), **rest)
 

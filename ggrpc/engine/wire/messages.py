@@ -1,8 +1,8 @@
-"""What can be said: a request and, where it has one, a reply for each command.
+"""The messages of the protocol: the request and the reply of each command.
 
-A request's class is named after its command. Fields that a dialect does not carry have
-their default: `device` is 0 where there is but one, `cache` False where the client
-cannot ask for it. Addresses, offsets and sizes are bytes.
+A request's class is named after its command. A field that a dialect lacks keeps its
+default: `device` is 0 in versions with one device, and `cache` is 0 in versions that
+cannot ask for it. Addresses, offsets and sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a client sends."""
+    """A message from the client."""
 
     command: ClassVar[Command]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocBuffer(Request):
-    """Take `size` bytes on a device."""
+    """Allocate a buffer of `size` bytes on a device."""
 
     command = Command.ALLOC_BUFFER
     device: int = 0
@@ -34,7 +34,7 @@ class AllocBuffer(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetAlignment(Request):
-    """What must addresses of tensors be a multiple of?"""
+    """Ask for the alignment of tensor addresses."""
 
     command = Command.GET_ALIGNMENT
     device: int = 0
@@ -42,7 +42,7 @@ class GetAlignment(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetMaxSize(Request):
-    """How large can a buffer be?"""
+    """Ask for the size of the largest buffer."""
 
     command = Command.GET_MAX_SIZE
     device: int = 0
@@ -50,7 +50,7 @@ class GetMaxSize(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferGetBase(Request):
-    """At which address does a buffer begin?"""
+    """Ask for the base address of a buffer."""
 
     command = Command.BUFFER_GET_BASE
     remote_ptr: int
@@ -58,7 +58,7 @@ class BufferGetBase(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeBuffer(Request):
-    """Give a buffer back."""
+    """Free a buffer."""
 
     command = Command.FREE_BUFFER
     remote_ptr: int
@@ -78,9 +78,9 @@ class SetTensor(Request):
     """Write `size` bytes at `offset` in a tensor.
 
     Attributes:
-        cache: the client asks the server to keep the bytes by their hash.
-        data: the bytes, to send; None in a request that was read, where they follow
-            on the connection, to be taken straight into their place.
+        cache: whether the client asks the server to cache the data by its hash.
+        data: the bytes to send; None in a decoded request, whose data follows on the
+            connection and is received straight into its destination.
     """
 
     command = Command.SET_TENSOR
@@ -93,7 +93,7 @@ class SetTensor(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTensorHash(Request):
-    """Write what the server keeps under this FNV-1a hash, if it does."""
+    """Write the data that the server has cached under an FNV-1a hash, if any."""
 
     command = Command.SET_TENSOR_HASH
     tensor: Tensor
@@ -113,7 +113,7 @@ class GetTensor(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyTensor(Request):
-    """Copy one tensor's bytes to another's place."""
+    """Copy the bytes of one tensor to another."""
 
     command = Command.COPY_TENSOR
     src: Tensor
@@ -125,8 +125,8 @@ class GraphCompute(Request):
     """Run a graph.
 
     Attributes:
-        graph: as it lies on the wire. `graphs.read_graph` decodes it: a server that
-            has seen the same bytes before need not.
+        graph: the encoded graph. `graphs.read_graph` decodes it; a server need not
+            decode the same bytes twice.
     """
 
     command = Command.GRAPH_COMPUTE
@@ -136,7 +136,7 @@ class GraphCompute(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetDeviceMemory(Request):
-    """How much memory has a device?"""
+    """Ask for the free and total memory of a device."""
 
     command = Command.GET_DEVICE_MEMORY
     device: int = 0
@@ -144,7 +144,7 @@ class GetDeviceMemory(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitTensor(Request):
-    """Prepare a tensor whose rows the device may want to pad."""
+    """Prepare a tensor whose rows the device may pad."""
 
     command = Command.INIT_TENSOR
     tensor: Tensor
@@ -152,10 +152,10 @@ class InitTensor(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetAllocSize(Request):
-    """How many bytes must be set aside for a tensor?
+    """Ask how many bytes to allocate for a tensor.
 
     Attributes:
-        srcs: its sources, None for absent ones; empty where the dialect has none.
+        srcs: the sources, None for absent ones; empty in dialects without them.
     """
 
     command = Command.GET_ALLOC_SIZE
@@ -169,7 +169,7 @@ class Hello(Request):
     """The first request.
 
     Attributes:
-        caps: 24 bytes of RDMA parameters from 4.0 on, all zero for TCP; before, empty.
+        caps: 24 bytes of RDMA parameters, all zero for TCP; empty before 4.0.
     """
 
     command = Command.HELLO
@@ -178,14 +178,14 @@ class Hello(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCount(Request):
-    """How many devices are there?"""
+    """Ask for the number of devices."""
 
     command = Command.DEVICE_COUNT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRecompute(Request):
-    """Run the device's last graph again."""
+    """Run the last graph of a device again."""
 
     command = Command.GRAPH_RECOMPUTE
     device: int = 0
@@ -204,7 +204,7 @@ class MemsetTensor(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetDeviceSupportsOp(Request):
-    """Does a device compute such a node?"""
+    """Ask whether a device computes a node like this one."""
 
     command = Command.GET_DEVICE_SUPPORTS_OP
     device: int = 0
@@ -214,17 +214,17 @@ class GetDeviceSupportsOp(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a server answers."""
+    """A message from the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Reply):
-    """Done, and nothing to tell. Empty, or not sent at all: the dialect says which."""
+    """An empty reply; in some dialects it is not sent at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocated(Reply):
-    """The handle and size of a new buffer; 0 and 0: it could not be had."""
+    """The handle and size of a new buffer; both 0 if the allocation failed."""
 
     remote_ptr: int
     remote_size: int
@@ -232,7 +232,7 @@ class Allocated(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment(Reply):
-    """What addresses of tensors must be a multiple of."""
+    """The alignment of tensor addresses."""
 
     alignment: int
 
@@ -246,21 +246,21 @@ class MaxSize(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base(Reply):
-    """The address at which a buffer begins."""
+    """The base address of a buffer."""
 
     base_ptr: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result(Reply):
-    """1: yes, done; 0: no."""
+    """1 for yes or done, 0 for no."""
 
     result: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status(Reply):
-    """How a graph went: 0, for a failure ends the connection."""
+    """The result of a graph: always 0, since a failure ends the connection."""
 
     status: int = 0
 
@@ -270,7 +270,7 @@ class TensorData(Reply):
     """The bytes of a tensor.
 
     Attributes:
-        data: the bytes, to send; None in a reply that was read, where they follow.
+        data: the bytes to send; None in a decoded reply, whose data follows.
     """
 
     size: int
@@ -279,7 +279,7 @@ class TensorData(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceMemory(Reply):
-    """Free and total bytes."""
+    """The free and total memory of a device."""
 
     free: int
     total: int
@@ -287,7 +287,7 @@ class DeviceMemory(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocSize(Reply):
-    """The bytes to set aside."""
+    """The number of bytes to allocate for a tensor."""
 
     alloc_size: int
 
@@ -305,6 +305,6 @@ class Welcome(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count(Reply):
-    """How many devices there are."""
+    """The number of devices."""
 
     device_count: int

@@ -1,9 +1,9 @@
-"""How the ops were numbered through time.
+"""Op tables: the numbers of the ops in each period of ggml's history.
 
-The number on the wire is the `enum ggml_op` value of the client's build. ggml inserts
-new ops where they fit, so that all behind them move. `Op`, `UnaryOp` and `GluOp` are
-the newest tables; an older one lacks what was added after it. A table is named by the
-day of the last addition that it holds, with a letter where a day saw several.
+The op number on the wire is the `enum ggml_op` value of the client's build. ggml adds
+new ops in the middle of the enum, which renumbers all ops after them. `Op`, `UnaryOp`
+and `GluOp` are the newest table; an older table lacks the later additions. A table is
+named after the date of its last addition, with a letter if a date had several.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ADDITIONS: dict[str, tuple[IntEnum, ...]] = {
     "2026-09-11": (GluOp.SWIGLU_CLAMP,),
 }
 
-# For some hours of a day GELU_ERF stood before GELU_QUICK, and RELU at the end.
+# For some hours GELU_ERF was before GELU_QUICK in the enum, and RELU at the end.
 SHUFFLED = {
     "2025-05-25a": (
         *(UnaryOp.ABS, UnaryOp.SGN, UnaryOp.NEG, UnaryOp.STEP, UnaryOp.TANH),
@@ -60,7 +60,7 @@ SHUFFLED = {
 
 UNKNOWN = -1
 
-# The types that came after the first table, and the tables since.
+# The types added after the first op table, and the first table that has each.
 TYPES_SINCE = {
     GGMLType.MXFP4: "2025-08-14a",
     GGMLType.NVFP4: "2026-06-11",
@@ -73,14 +73,14 @@ Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 @dataclass(frozen=True, eq=False)
 class Numbering:
-    """One enum in one table: arrays that translate both ways, UNKNOWN for no such."""
+    """Arrays that translate the numbers of one enum; UNKNOWN for missing members."""
 
     to_ours: Numbers
     to_wire: Numbers
 
     @classmethod
     def of(cls, members: list[IntEnum], count: int) -> Numbering:
-        """Number `members` in order, out of an enum of `count` members."""
+        """Number `members` in order; the whole enum has `count` members."""
         to_ours = np.array([int(m) for m in members], np.int32)
         to_wire = np.full(count, UNKNOWN, np.int32)
         to_wire[to_ours] = np.arange(len(members))
@@ -89,7 +89,7 @@ class Numbering:
 
 @dataclass(frozen=True, eq=False)
 class OpTable:
-    """The numbers of ops and sub-operations as of a day."""
+    """The numbers of ops and sub-operations on a date."""
 
     date: str
     op: Numbering
@@ -97,22 +97,22 @@ class OpTable:
     glu: Numbering
 
     def has(self, member: Op | UnaryOp | GluOp) -> bool:
-        """Whether it numbers an op, or a sub-operation."""
+        """Whether the table has an op or a sub-operation."""
         return self.number(member) != UNKNOWN
 
     def has_type(self, type: GGMLType) -> bool:
-        """Whether a build of its day knows a type."""
+        """Whether builds of the table's date know a type."""
         return TYPES_SINCE.get(type, "") <= self.date
 
     def number(self, member: Op | UnaryOp | GluOp) -> int:
-        """The number of an op, or of a sub-operation; UNKNOWN where it has none."""
+        """The number of an op or a sub-operation, or UNKNOWN."""
         numberings = {Op: self.op, UnaryOp: self.unary, GluOp: self.glu}
         return int(numberings[type(member)].to_wire[member])
 
 
 @cache
 def op_table(date: str) -> OpTable:
-    """A table by its name, one of ADDITIONS."""
+    """The table with one of the names in ADDITIONS."""
     later = [m for day, added in ADDITIONS.items() if day > date for m in added]
 
     def numbering(enum: type[IntEnum]) -> Numbering:
@@ -126,15 +126,15 @@ def op_table(date: str) -> OpTable:
 
 
 def op_table_named(text: str) -> OpTable:
-    """The table that held on a day, or the one of exactly this name.
+    """The table in use on a date, or the table with exactly this name.
 
     Args:
         text: a date such as 2025-07-20, or a name such as 2025-07-01b.
 
     Raises:
-        ConfigError: there was no table yet, or it is no date.
+        ConfigError: the text is not a date, or earlier than the first table.
     """
-    # A letter counts as later than the day alone, and ~ as later than any letter.
+    # A name with a letter sorts after the bare date, and ~ sorts after every letter.
     held = [
         day for day in ADDITIONS if day <= (text if text in ADDITIONS else text + "~")
     ]

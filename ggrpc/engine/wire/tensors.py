@@ -1,7 +1,7 @@
-"""`rpc_tensor`: how a tensor lies on the wire.
+"""Encodes and decodes `rpc_tensor`, the layout of a tensor on the wire.
 
-A graph's tensors are decoded column by column, not tensor by tensor; a single one, as
-every small SET_TENSOR carries it, without numpy's cost of a call for each column.
+The tensors of a graph are decoded column by column with numpy. A single tensor, as in
+SET_TENSOR, is decoded with struct, which avoids the overhead of numpy's calls.
 Source: `struct rpc_tensor` of ggml-rpc.cpp, packed, 296 bytes.
 """
 
@@ -53,9 +53,9 @@ for _type in GGMLType:
 
 
 class Unpacked(NamedTuple):
-    """Tensors, and a number for each: equal ones are of the same kind.
+    """Tensors, and the number of each tensor's kind.
 
-    That is, they have the same type, ne, nb, op, op_params and flags.
+    Tensors of one kind have the same type, ne, nb, op, op_params and flags.
     """
 
     tensors: list[Tensor]
@@ -65,10 +65,10 @@ class Unpacked(NamedTuple):
 def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> Unpacked:
     """Decode a whole number of rpc_tensors.
 
-    A graph's layers are alike, so what many tensors have in common is decoded once.
+    The layers of a model are alike, so the fields of each kind are decoded once.
 
     Raises:
-        RemoteProtocolError: a type or op that does not exist.
+        RemoteProtocolError: a type or op does not exist.
     """
     records: Records = np.frombuffer(payload, RPC_TENSOR)
     keys = _kind_bytes(records).tolist()
@@ -96,10 +96,10 @@ def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> Unpacked:
 
 
 def _kind_bytes(records: Records) -> Any:
-    """The bytes of each record that make its kind.
+    """The bytes of each record that determine its kind.
 
-    numpy cuts zeros off at the end of what it takes for text; what is left still tells
-    pieces of one length apart.
+    numpy strips trailing zeros from byte strings; since all strings have the same
+    length, equal strings still mean equal bytes.
     """
     raw = records.view(np.uint8).reshape(len(records), TENSOR_BYTES)
     fields = RPC_TENSOR.fields
@@ -117,7 +117,7 @@ def _unpack_kinds(records: Records, table: OpTable) -> tuple[list[Any], ...]:
     return (
         [_TYPES[t] for t in types.tolist()],
         list(map(tuple, records["ne"].tolist())),
-        list(map(tuple, _whole_nb(records, types).tolist())),
+        list(map(tuple, _restored_nb(records, types).tolist())),
         [_OPS[op] for op in ops.tolist()],
         [
             params[at : at + OP_PARAMS_BYTES]
@@ -131,7 +131,7 @@ def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
     """Decode one rpc_tensor.
 
     Raises:
-        RemoteProtocolError: a type or op that does not exist.
+        RemoteProtocolError: the type or op does not exist.
     """
     values = _ONE.unpack(payload)
     type, op, ne = values[1], values[11], values[3:7]
@@ -157,7 +157,7 @@ def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
 
 
 def _is_rare(type: GGMLType, op: Op, ne: Dims) -> bool:
-    """Whether a tensor has what only the decoder for many looks after."""
+    """Whether only `unpack_tensors` can decode it: long strides or a sub-operation."""
     large = type.row_size(ne[0]) * ne[1] * ne[2] * ne[3] > 0xFFFFFFFF
     return large or op is Op.UNARY or op is Op.GLU
 
@@ -168,12 +168,12 @@ def pack_tensors(
     """Encode tensors.
 
     Args:
-        tensors: what to encode.
-        table: how the peer numbers ops.
-        optional: the dialect's fields; `use_count` is one of them, or padding.
+        tensors: the tensors to encode.
+        table: the peer's op table.
+        optional: the dialect's optional fields; without `use_count` it is written as 0.
 
     Raises:
-        LocalProtocolError: the table lacks an op.
+        LocalProtocolError: the op table lacks an op.
     """
     records: Records = np.zeros(len(tensors), RPC_TENSOR)
     for at, tensor in enumerate(tensors):
@@ -199,17 +199,17 @@ def _known_types(records: Records) -> Any:
     types = records["type"]
     known = types < len(_BLCK_SIZE)
     known[known] = _BLCK_SIZE[types[known]] > 0
-    _demand(known, types, records, "type")
+    _require(known, types, records, "type")
     return types
 
 
 def _translate(numbers: Any, to_ours: Any, records: Records, what: str) -> Any:
-    """Wire numbers to ours, refusing what the table does not have."""
-    _demand((numbers >= 0) & (numbers < len(to_ours)), numbers, records, what)
+    """Translate wire numbers to those of `Op`; reject unknown ones."""
+    _require((numbers >= 0) & (numbers < len(to_ours)), numbers, records, what)
     return to_ours[numbers]
 
 
-def _demand(holds: Any, numbers: Any, records: Records, what: str) -> None:
+def _require(holds: Any, numbers: Any, records: Records, what: str) -> None:
     if not holds.all():
         at = int(np.argmin(holds))
         name = bytes(records["name"][at]).split(b"\0")[0].decode(errors="replace")
@@ -230,22 +230,24 @@ def _params_from_wire(records: Records, ops: Any, table: OpTable) -> Any:
 
 
 def _sub_operations(table: OpTable) -> tuple[tuple[Op, Numbering], ...]:
-    """The ops whose op_params[0] is a number out of a table of its own."""
+    """The ops whose op_params[0] is the number of a sub-operation."""
     return (Op.UNARY, table.unary), (Op.GLU, table.glu)
 
 
 def _numbers(ours: Any, numbering: Numbering) -> Any:
     numbers = numbering.to_wire[ours]
     if (numbers == UNKNOWN).any():
-        raise LocalProtocolError("the peer's version lacks an op that the graph uses")
+        raise LocalProtocolError(
+            "the graph uses an op that the peer's version does not have"
+        )
     return numbers
 
 
-def _whole_nb(records: Records, types: Any) -> Any:
-    """The strides, with the upper half that 32 bits cut off put back.
+def _restored_nb(records: Records, types: Any) -> Any:
+    """The 64-bit strides, restored from the low 32 bits on the wire.
 
-    ggml sends nb as u32. Where the low halves are those of a contiguous tensor, it is
-    one: no other layout of a tensor that large is in use.
+    ggml sends nb as u32. If the low halves match a contiguous tensor, the tensor is
+    taken to be contiguous: no other layout of a tensor that large is in use.
     """
     sent = records["nb"].astype(np.uint64)
     ne = records["ne"].astype(np.uint64)

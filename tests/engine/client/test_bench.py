@@ -6,12 +6,13 @@ import pytest
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.bench import Bench, BenchSettings, Workload, take_turn
+from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1
 from ggrpc.errors import RefusedError
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
-SETTINGS = BenchSettings(sizes=(4096, 1 << 20), timeout=20)
+SETTINGS = BenchSettings((4096, 1 << 20), options=ClientOptions(timeout=20))
 TRANSFERS = ("SET_TENSOR", "GET_TENSOR", "COPY_TENSOR", "BUFFER_CLEAR")
 CASES = [
     *(Workload("connect"), Workload("request")),
@@ -67,7 +68,7 @@ def test_a_device_that_is_not_there_is_refused(server: Endpoint) -> None:
 @pytest.mark.parametrize(("peer", "dialect"), [("0.3.36", None), ("0.3.17", V3_6_1)])
 def test_the_native_server_is_timed_as_well(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
     with native_serving(peer) as endpoint:
-        settings = BenchSettings(sizes=(4096,), dialect=dialect, timeout=20)
+        settings = BenchSettings((4096,), options=ClientOptions(20, dialect))
         turn = take_turn(endpoint, settings)
         assert take_turn(endpoint, settings).keys() == turn.keys()
     assert Workload("GET_TENSOR", 4096) in turn

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ggrpc
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
-from ggrpc.engine.net import tls
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.tls import (
     TlsStream,
     client_context,
     server_context,
-    use_for_clients,
 )
 from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
@@ -36,16 +35,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture(autouse=True)
-def plain_again() -> Iterator[None]:
-    yield
-    use_for_clients(None)
-
-
-def speak_tls(ca: str | None = None, cert: str | None = None) -> None:
-    use_for_clients(lambda: client_context(ca, cert))
-
-
 @pytest.fixture(scope="module")
 def server(files: Certificates) -> Iterator[Endpoint]:
     """A server that speaks TLS with everybody."""
@@ -61,16 +50,22 @@ def strict(files: Certificates) -> Iterator[Endpoint]:
 
 
 def test_client_computes_over_tls(server: Endpoint, files: Certificates) -> None:
-    speak_tls(files.ca)
-    with connect(server, timeout=20) as client:
+    with connect(server, timeout=20, tls=client_context(files.ca)) as client:
         assert computes(client)
+
+
+def test_library_connects_over_tls(server: Endpoint, files: Certificates) -> None:
+    context = client_context(files.ca)
+    with ggrpc.connect(server, timeout=20, tls=context) as node:
+        assert node.device().memory().total > 0
+    with ggrpc.Registry(timeout=20, tls=context) as registry:
+        assert registry.add_server(server)
 
 
 def test_large_tensors_go_both_ways_over_tls(
     server: Endpoint, files: Certificates
 ) -> None:
-    speak_tls(files.ca)
-    with connect(server, timeout=20) as client:
+    with connect(server, timeout=20, tls=client_context(files.ca)) as client:
         tensor = a_tensor(client, 5 * MIB + 3)
         sent = np.random.default_rng(1).bytes(tensor.nbytes)
         client.set_tensor(tensor, sent)
@@ -80,29 +75,27 @@ def test_large_tensors_go_both_ways_over_tls(
 
 
 def test_server_of_an_unknown_ca_is_not_trusted(server: Endpoint) -> None:
-    speak_tls()
     with pytest.raises(ConnectError, match=r"issuer.*name its CA with --tls-ca"):
-        connect(server, timeout=20)
+        connect(server, timeout=20, tls=client_context())
 
 
 def test_server_of_another_name_is_not_trusted(files: Certificates) -> None:
     context = server_context(files.server, None, None)
-    speak_tls(files.ca)
     with running(tls=context, host="127.0.0.2") as endpoint:
         with pytest.raises(ConnectError, match=r"127\.0\.0\.2"):
-            connect(endpoint, timeout=20)
+            connect(endpoint, timeout=20, tls=client_context(files.ca))
 
 
 def test_client_needs_a_certificate_where_the_server_wants_one(
     strict: Endpoint, files: Certificates
 ) -> None:
-    speak_tls(files.ca, files.client)
-    with connect(strict, timeout=20) as client:
+    known = client_context(files.ca, files.client)
+    with connect(strict, timeout=20, tls=known) as client:
         assert client.device_count() == 1
     for certificate in (None, files.stranger):
-        speak_tls(files.ca, certificate)
+        unknown = client_context(files.ca, certificate)
         with pytest.raises((ConnectionLost, ConnectError)):
-            connect(strict, timeout=20)
+            connect(strict, timeout=20, tls=unknown)
 
 
 def test_client_without_tls_gets_nowhere(server: Endpoint) -> None:
@@ -111,10 +104,9 @@ def test_client_without_tls_gets_nowhere(server: Endpoint) -> None:
 
 
 def test_server_without_tls_is_told_of(files: Certificates) -> None:
-    speak_tls(files.ca)
     with running(limits=Limits(hello_seconds=5)) as endpoint:
         with pytest.raises((ConnectError, TransportTimeout)):
-            connect(endpoint, timeout=1)
+            connect(endpoint, timeout=1, tls=client_context(files.ca))
 
 
 def test_handshake_that_never_begins_ends_the_connection(files: Certificates) -> None:
@@ -122,16 +114,15 @@ def test_handshake_that_never_begins_ends_the_connection(files: Certificates) ->
     with running(tls=context, limits=Limits(hello_seconds=0.2)) as endpoint:
         with socket.create_connection(endpoint) as sock:
             assert closed_within(sock, 10)
-        speak_tls(files.ca)
-        connect(endpoint, timeout=20).close()
+        connect(endpoint, timeout=20, tls=client_context(files.ca)).close()
 
 
 def test_request_that_stalls_ends_the_session_over_tls(files: Certificates) -> None:
     context = server_context(files.server, None, None)
-    speak_tls(files.ca)
+    ours = client_context(files.ca)
     limits = Limits(message_seconds=0.3)
     with running(tls=context, limits=limits) as endpoint:
-        with connect(endpoint, timeout=20) as client:
+        with connect(endpoint, timeout=20, tls=ours) as client:
             client._stream.send([b"\x0a"])
             place = memoryview(bytearray(1))
             assert client._stream.receive(place, Deadline(10)) == 0
@@ -249,7 +240,3 @@ def test_server_that_is_gone_costs_a_tunnel_one_connection(
         connect(endpoint, timeout=20)
     next(tunnels, None)
     assert "cannot connect to" in caplog.text
-
-
-def test_plain_is_what_clients_speak_unless_told() -> None:
-    assert tls.context_for_clients() is None

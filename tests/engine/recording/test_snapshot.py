@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ggrpc.engine.recording.snapshot import Spans, clobbered
+from ggrpc.engine.recording.snapshot import RangeSet, clobbered_ranges
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor, contiguous_nb
@@ -28,7 +28,7 @@ def tensor(id: int, at: int, op: Op = Op.NONE, *src: int, of: int = 0) -> Tensor
 
 def lost_of(*tensors: Tensor) -> list[tuple[int, int, int]]:
     nodes = [t.id for t in tensors if t.op]
-    return [tuple(piece) for piece in clobbered(Graph.of(tensors, nodes))]
+    return [tuple(piece) for piece in clobbered_ranges(Graph.of(tensors, nodes))]
 
 
 def test_input_that_nothing_overwrites_is_not_lost() -> None:
@@ -69,7 +69,7 @@ def test_state_that_is_read_before_it_is_written_is_lost() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_spans_are_those_of_a_set_of_addresses(seed: int) -> None:
     rng = random.Random(seed)
-    spans, model = Spans(), set()
+    spans, model = RangeSet(), set()
     for _ in range(200):
         start = rng.randrange(300)
         end = start + rng.randrange(12)

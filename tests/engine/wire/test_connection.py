@@ -203,15 +203,15 @@ def head(command: int, size: int) -> bytes:
         (head(15, 0), "DEVICE_COUNT came before HELLO"),
         (head(14, 23), "HELLO of 23 bytes"),
         (head(14, 0) + head(14, 0), "second time"),
-        (head(14, 0) + head(99, 0), "there is no command 99 in protocol 3.6.1"),
-        (head(14, 0) + head(17, 313), "there is no MEMSET_TENSOR"),
+        (head(14, 0) + head(99, 0), "protocol 3.6.1 has no command 99"),
+        (head(14, 0) + head(17, 313), "has no MEMSET_TENSOR"),
         (
             head(14, 0) + head(0, 1 << 60),
             "ALLOC_BUFFER request of protocol 3.6.1 has 1152921504606846976",
         ),
         (
             head(14, 0) + head(6, 303),
-            "SET_TENSOR request of protocol 3.6.1 has 303 bytes, where 304",
+            "SET_TENSOR request of protocol 3.6.1 has 303 bytes instead of 304",
         ),
         (
             head(14, 0) + head(10, 1 << 40),

@@ -74,7 +74,7 @@ def test_commands_answer_as_the_version_does(dialect, answered, silent) -> None:
 def test_one_version_of_each_kind_can_be_named() -> None:
     assert dialects_named("2.0, 5.0") == (V2_0_0, V5_0_0)
     assert dialects_named("7.0.1") == (V7_0_1,)
-    with pytest.raises(ConfigError, match="leaves open what to answer"):
+    with pytest.raises(ConfigError, match="leaves open which version"):
         dialects_named("5.0,7.0")
 
 

@@ -88,7 +88,7 @@ def test_op_that_the_version_lacks_cannot_be_sent() -> None:
         PLAIN._replace(op=Op.LIGHTNING_INDEXER),
         sub_operation(Op.GLU, GluOp.SWIGLU_CLAMP),
     ):
-        with pytest.raises(LocalProtocolError, match="lacks an op"):
+        with pytest.raises(LocalProtocolError, match="does not have"):
             pack_tensors([tensor], OLD)
 
 

@@ -112,7 +112,7 @@ def test_mul_mat_of_numbers_that_are_none_stays_in_its_rows(gpu: OpenClDevice) -
 def test_mul_mat_in_other_shapes_is_right(
     gpu: OpenClDevice, monkeypatch: pytest.MonkeyPatch, shapes: LaunchConfig, rows: int
 ) -> None:
-    monkeypatch.setattr(gpu, "traits", gpu.traits._replace(shapes=shapes))
+    monkeypatch.setattr(gpu, "traits", gpu.traits._replace(launch_config=shapes))
     case = Case()
     a, b = case.leaf((512, 77), GGMLType.Q6_K), case.leaf((512, rows))
     assert_right(gpu, case, a, b)

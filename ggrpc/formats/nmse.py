@@ -1,0 +1,38 @@
+"""The normalised mean squared error, the measure of ggml's own backend comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ggrpc.formats.codecs import Array
+
+
+def absolute_errors(actual: Array, expected: Array) -> Array:
+    """The absolute difference of each element, as F64.
+
+    Equal infinities, and NaN in both arrays, count as equal.
+    """
+    with np.errstate(all="ignore"):
+        errors = np.abs(actual - expected.astype(np.float64))
+    equal = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    return np.where(equal, 0, errors)
+
+
+def sum_of_squares(values: Array) -> float:
+    """The sum of the squares of all finite elements."""
+    finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    return float(np.sum(finite**2))
+
+
+def nmse(errors: Array, expected: Array) -> float:
+    """The sum of squared errors over the sum of squared expected values.
+
+    Args:
+        errors: what `absolute_errors` returned.
+        expected: the values to normalise by; all zeros do not scale the errors.
+
+    Returns:
+        Infinity where an error is infinite or NaN.
+    """
+    error = float(np.sum(errors**2)) / (sum_of_squares(expected) or 1.0)
+    return error if error == error else float("inf")
