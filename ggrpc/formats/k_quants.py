@@ -102,7 +102,7 @@ def _stored(d: Blocks) -> Blocks:
 def _with_minimum(
     x: Blocks, d: Blocks, ls: Blocks, dmin: Blocks, lm: Blocks, nmax: int
 ) -> Blocks:
-    """q such that q (d ls) - (dmin lm) is near x, for the parts of x; (n, 256)."""
+    """Q such that q (d ls) - (dmin lm) is near x, for the parts of x; (n, 256)."""
     scale, minimum = (_stored(d) * ls)[..., None], (_stored(dmin) * lm)[..., None]
     parts = x.reshape(*ls.shape, -1)
     q: Blocks = np.rint((parts + minimum) / np.where(scale, scale, np.inf))
@@ -110,7 +110,7 @@ def _with_minimum(
 
 
 def _without_minimum(x: Blocks, d: Blocks, times: Blocks, nmax: int) -> Blocks:
-    """q such that (q - nmax) (d times) is near x, for the parts of x; (n, 256)."""
+    """Q such that (q - nmax) (d times) is near x, for the parts of x; (n, 256)."""
     scale = (_stored(d) * times)[..., None]
     q = np.rint(x.reshape(*times.shape, -1) / np.where(scale, scale, np.inf))
     return (np.clip(q, -nmax, nmax - 1) + nmax).astype(np.uint8).reshape(x.shape)

@@ -140,7 +140,7 @@ def of_largest_size(x: Blocks) -> Blocks:
 
 
 def inverse(x: Blocks, of: float = 1) -> Blocks:
-    """of / x, and 0 for 0."""
+    """Of / x, and 0 for 0."""
     return np.where(x == 0, np.float32(0), np.float32(of) / x)
 
 

@@ -11,7 +11,17 @@ def test_bench_compares_two_servers(piped) -> None:  # type: ignore[no-untyped-d
         code, out, err = piped("bench", str(one), str(two), *QUICK)
     assert (code, err) == (0, "")
     headers, *lines = out.splitlines()
-    assert headers.split() == "CASE SIZE ENDPOINT MEDIAN P99 GB/s RATIO FROM TO".split()
+    assert headers.split() == [
+        "CASE",
+        "SIZE",
+        "ENDPOINT",
+        "MEDIAN",
+        "P99",
+        "GB/s",
+        "RATIO",
+        "FROM",
+        "TO",
+    ]
     assert [str(one) in line for line in lines] == [True, False] * 8
     assert all(line.endswith("-") == (str(one) in line) for line in lines)
 

@@ -59,8 +59,19 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
     assert (code, err) == (0, "")
     headers, first, second = out.splitlines()
     assert headers.split() == (
-        "ENDPOINT PROTOCOL LLAMA.CPP BUILDS DEVICE ALIGNMENT LARGEST BUFFER FREE TOTAL "
-        "LATENCY".split()
+        [
+            "ENDPOINT",
+            "PROTOCOL",
+            "LLAMA.CPP",
+            "BUILDS",
+            "DEVICE",
+            "ALIGNMENT",
+            "LARGEST",
+            "BUFFER",
+            "FREE",
+            "TOTAL",
+            "LATENCY",
+        ]
     )
     for number, line in enumerate((first, second)):
         start = f"{server}  7.0.0     since 2026-09-11       {number}       32 B"

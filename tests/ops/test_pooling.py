@@ -40,7 +40,7 @@ def test_pool_1d_without_a_stride_is_refused() -> None:
 
 
 def test_pool_counted_with_half_a_padding_more_is_taken() -> None:
-    """ggml counts with the padding as a float, and sends the whole number below."""
+    """Ggml counts with the padding as a float, and sends the whole number below."""
     case = Case()
     params = PLAIN._replace(s0=1)
     case.node(Op.POOL_2D, [case.leaf((8, 6))], (8, 3), params=params)

@@ -1,7 +1,7 @@
 """The hash that names a tensor's bytes: FNV-1a of 64 bits, as llama.cpp computes it.
 
-How many bytes are hashed at once, exactly, is in `devices/block_hash.py`; here it is made
-of bytes as they arrive. Nothing here knows files or tensors.
+`devices/block_hash.py` hashes one block; this module hashes bytes as they arrive.
+It knows no files and no tensors.
 """
 
 from __future__ import annotations

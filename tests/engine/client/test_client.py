@@ -56,9 +56,8 @@ def scripted():  # type: ignore[no-untyped-def]
 def test_server_that_never_answers_times_out(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
     script.append(WELCOME)
-    with connect(endpoint, timeout=0.2) as client:
-        with pytest.raises(TransportTimeout):
-            client.memory()
+    with connect(endpoint, timeout=0.2) as client, pytest.raises(TransportTimeout):
+        client.memory()
 
 
 def test_call_after_one_that_timed_out_fails(scripted) -> None:  # type: ignore[no-untyped-def]

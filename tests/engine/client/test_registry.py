@@ -50,9 +50,8 @@ def test_devices_of_this_machine_are_opened_once() -> None:
     ],
 )
 def test_name_that_is_none_is_refused(name: str, message: str) -> None:
-    with Registry() as registry:
-        with pytest.raises(ConfigError, match=message):
-            registry[name]
+    with Registry() as registry, pytest.raises(ConfigError, match=message):
+        registry[name]
 
 
 def test_number_that_a_server_lacks_is_refused() -> None:
@@ -72,6 +71,5 @@ def test_version_and_op_table_may_be_said() -> None:
 
 def test_server_without_devices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Client, "device_count", lambda self: 0)
-    with running() as endpoint:
-        with pytest.raises(RefusedError, match="no device"):
-            connect(endpoint, timeout=60)
+    with running() as endpoint, pytest.raises(RefusedError, match="no device"):
+        connect(endpoint, timeout=60)

@@ -333,9 +333,8 @@ def test_refusal_is_logged_in_one_line(
 def test_probe_is_not_worth_a_line(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        with connect(endpoint, timeout=20) as client:
-            client.memory()
+    with caplog.at_level(logging.INFO), connect(endpoint, timeout=20) as client:
+        client.memory()
     assert caplog.records == []
 
 

@@ -51,7 +51,7 @@ def sigmoid(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def swish(slope: Array, x: Array, y: Array, t: Array, *_: Array) -> None:
-    """x / (1 + exp(-slope x)), of which SILU and GELU_QUICK are cases."""
+    """X / (1 + exp(-slope x)), of which SILU and GELU_QUICK are cases."""
     np.multiply(x, -slope, t)
     np.exp(t, t)
     np.add(t, ONE, t)
@@ -69,7 +69,7 @@ def gelu(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def gelu_erf(x: Array, y: Array, t: Array, u: Array, w: Array) -> None:
-    """x (1 + erf(x / sqrt(2))) / 2 = max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|."""
+    """X (1 + erf(x / sqrt(2))) / 2 = max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|."""
     _erfc(x, t, u, w)
     np.multiply(w, x, w)
     np.multiply(w, HALF, w)
@@ -128,7 +128,7 @@ def round_half_away(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def xielu(p: UnaryParams, x: Array, y: Array, t: Array, u: Array, *_: Array) -> None:
-    """beta x + (alpha_p x^2 if x > 0 else alpha_n (expm1(min(x, eps)) - x))."""
+    """Beta x + (alpha_p x^2 if x > 0 else alpha_n (expm1(min(x, eps)) - x))."""
     np.minimum(x, scalar(p.eps), out=t)
     np.expm1(t, t)
     np.subtract(t, x, t)

@@ -32,7 +32,7 @@ ZERO = scalar(0)
 
 @kernel(*BINARY)
 def binary(node: Node, c: Compiler) -> None:
-    """b is repeated over a."""
+    """B is repeated over a."""
     a, y = c.f32(node.source(A)), c.result(node.tensor)
     b, a, y = repeated(c.f32(node.source(B)), a, y)
     c.elementwise(BINARY[node.tensor.op], (a, b), y)

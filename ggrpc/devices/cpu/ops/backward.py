@@ -36,7 +36,7 @@ ONE = scalar(1)
 
 @kernel(Op.SILU_BACK)
 def silu_back(node: Node, c: Compiler) -> None:
-    """grad * s * (1 + x (1 - s)), s = sigmoid(x)."""
+    """Grad * s * (1 + x (1 - s)), s = sigmoid(x)."""
     arrays = c.f32(node.source(GRAD)), c.f32(node.source(A)), c.result(node.tensor)
     c.rows(_silu_back, arrays, [node.tensor.ne[0]] * 2)
 
@@ -76,7 +76,7 @@ def _rms_norm_back(
 
 @kernel(Op.SOFT_MAX_BACK)
 def soft_max_back(node: Node, c: Compiler) -> None:
-    """scale * y * (grad - sum(y grad)), of which y is SOFT_MAX's result."""
+    """Scale * y * (grad - sum(y grad)), of which y is SOFT_MAX's result."""
     arrays = c.f32(node.source(GRAD)), c.f32(node.source(A)), c.result(node.tensor)
     function = partial(_soft_max_back, scalar(node.params.scale))
     c.rows(function, arrays, [1, node.tensor.ne[0]])

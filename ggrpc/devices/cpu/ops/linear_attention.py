@@ -37,7 +37,7 @@ class _Shape(NamedTuple):
 
 @kernel(Op.RWKV_WKV6)
 def rwkv_wkv6(node: Node, c: Compiler) -> None:
-    """y = r (state + u k v^T); then state = state * w + k v^T; u is tf, w is td."""
+    """Y = r (state + u k v^T); then state = state * w + k v^T; u is tf, w is td."""
     shape = _Shape.of(node.source(Wkv6.K), node.source(Wkv6.STATE))
     k, v, r, w = (
         _tokens(node, at, shape, c) for at in (Wkv6.K, Wkv6.V, Wkv6.R, Wkv6.TD)
@@ -70,7 +70,7 @@ def _sum(x: Array, y: Array) -> None:
 
 @kernel(Op.RWKV_WKV7)
 def rwkv_wkv7(node: Node, c: Compiler) -> None:
-    """state = state * w + v k^T + (state a) b^T; y = state r."""
+    """State = state * w + v k^T + (state a) b^T; y = state r."""
     shape = _Shape.of(node.source(Wkv7.K), node.source(Wkv7.STATE))
     k, v, r, w, a, b = (
         _tokens(node, at, shape, c)
@@ -94,7 +94,7 @@ def rwkv_wkv7(node: Node, c: Compiler) -> None:
 
 @kernel(Op.GATED_LINEAR_ATTN)
 def gated_linear_attn(node: Node, c: Compiler) -> None:
-    """state = state * g + k v^T; y = scale q state."""
+    """State = state * g + k v^T; y = scale q state."""
     shape = _Shape.of(node.source(Gla.K), node.source(Gla.STATE))
     k, v, q, g = (_tokens(node, at, shape, c) for at in (Gla.K, Gla.V, Gla.Q, Gla.G))
     y, slots = _result(node, shape, 1, c)

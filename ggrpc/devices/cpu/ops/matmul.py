@@ -178,7 +178,7 @@ def block_of(c: Compiler, ne: Dims) -> Array:
 def multiply_by_blocks(
     unpack: Convert, a: Array, block: Array, b: Array, y: Array
 ) -> None:
-    """b @ a.T for packed `a` (a3, a2, n, bytes); `block` is (a2, rows, k)."""
+    """B @ a.T for packed `a` (a3, a2, n, bytes); `block` is (a2, rows, k)."""
     size = block.shape[1]
     for packed, rows, out in zip(a, b, y, strict=True):
         for start in range(0, packed.shape[1], size):

@@ -27,7 +27,7 @@ def norm(node: Node, c: Compiler) -> None:
 
 @kernel(Op.RMS_NORM)
 def rms_norm(node: Node, c: Compiler) -> None:
-    """x / sqrt(mean(x * x) + eps)."""
+    """X / sqrt(mean(x * x) + eps)."""
     if node.tensor.nrows > 1:
         _rows(_rms_norm, node, c)
         return
@@ -37,7 +37,7 @@ def rms_norm(node: Node, c: Compiler) -> None:
 
 @kernel(Op.L2_NORM)
 def l2_norm(node: Node, c: Compiler) -> None:
-    """x / max(sqrt(sum(x * x)), eps)."""
+    """X / max(sqrt(sum(x * x)), eps)."""
     _rows(_l2_norm, node, c)
 
 

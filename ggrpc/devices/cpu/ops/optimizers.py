@@ -24,7 +24,7 @@ from ggrpc.ops.optimizers import (
 
 @kernel(Op.OPT_STEP_ADAMW)
 def opt_step_adamw(node: Node, c: Compiler) -> None:
-    """m and v: running means of the gradient and its square, which set the pace.
+    """M and v: running means of the gradient and its square, which set the pace.
 
     Source: "Decoupled Weight Decay Regularization", arXiv 1711.05101.
     """
@@ -56,7 +56,7 @@ def _adamw(
 
 @kernel(Op.OPT_STEP_SGD)
 def opt_step_sgd(node: Node, c: Compiler) -> None:
-    """w * (1 - alpha * wd) - alpha * grad."""
+    """W * (1 - alpha * wd) - alpha * grad."""
     arrays = [c.f32(node.source(at)) for at in (A, GRAD)]
     numbers = c.f32(node.source(SGD_PARAMS))
     c.rows(partial(_sgd, numbers), arrays, [node.tensor.ne[0]])

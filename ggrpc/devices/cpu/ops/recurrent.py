@@ -48,7 +48,7 @@ def _convolve(x: Array, weights: Array, y: Array, sums: Array, t: Array) -> None
 
 @kernel(Op.SSM_SCAN)
 def ssm_scan(node: Node, c: Compiler) -> None:
-    """state = state * exp(dt A) + dt x B^T; y = state C; dt goes through softplus.
+    """State = state * exp(dt A) + dt x B^T; y = state C; dt goes through softplus.
 
     Mamba 2 has one A a head, Mamba 1 one for each element of the state.
     """
@@ -76,7 +76,7 @@ def ssm_scan(node: Node, c: Compiler) -> None:
 
 
 def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
-    """dt and the decay, of (tokens, seqs, heads), and its rate: see `Scan`."""
+    """Dt and the decay, of (tokens, seqs, heads), and its rate: see `Scan`."""
     raw = c.f32(node.source(DT))[0].swapaxes(0, 1)
     dt, a = c.scratch(raw.shape), c.f32(node.source(SCAN_A))[0, 0]
     c.elementwise(np.logaddexp, (raw, ZERO), dt)

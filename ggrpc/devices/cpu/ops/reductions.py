@@ -19,7 +19,7 @@ SORTED = 24
 
 @kernel(Op.SUM)
 def sum_all(node: Node, c: Compiler) -> None:
-    """ggml reads a row's elements side by side, wherever nb[0] says that they lie."""
+    """Ggml reads a row's elements side by side, wherever nb[0] says that they lie."""
     a = node.source(A)
     dense = a._replace(nb=(a.type.type_size, *a.nb[1:]))
     c.step(_sum, c.f32(dense), c.result(node.tensor))

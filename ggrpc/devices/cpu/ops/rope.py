@@ -82,7 +82,7 @@ def _shared_table(
 
 
 def _neighbours_table(node: Node, c: Compiler) -> Array:
-    """cos + i sin, of shape (tokens, 1, pairs)."""
+    """Cos + i sin, of shape (tokens, 1, pairs)."""
     theta = _angles(node, c)
     table = c.lasting((len(theta), 1, theta.shape[-1]), np.complex64)
     _cos_and_sin(node, theta, table.real[:, 0], table.imag[:, 0], c)
@@ -90,7 +90,7 @@ def _neighbours_table(node: Node, c: Compiler) -> Array:
 
 
 def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
-    """cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
+    """Cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
     theta = _angles(node, c)
     cos = c.lasting((len(theta), 1, 1, theta.shape[-1]))
     sin = c.lasting((len(theta), 1, 2, theta.shape[-1]))
@@ -123,7 +123,7 @@ def _angles(node: Node, c: Compiler) -> Array:
 
 
 def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
-    """position * theta_scale ** pair, multiplied up pair by pair as ggml does.
+    """Position * theta_scale ** pair, multiplied up pair by pair as ggml does.
 
     That way the angles of far positions are off by what ggml's are off by.
     """

@@ -47,7 +47,7 @@ def _masked(node: Node, c: Compiler, diagonal: int, above: bool, value: float) -
 
 @kernel(Op.SOLVE_TRI)
 def solve_tri(node: Node, c: Compiler) -> None:
-    """y such that a y = b, for a with nothing above its diagonal."""
+    """Y such that a y = b, for a with nothing above its diagonal."""
     a, b = c.view(node.source(A)), c.view(node.source(B))
     c.step(_solve_tri, a, b, c.view(node.tensor))
 

@@ -140,7 +140,7 @@ def _name(p: RopeParams) -> str:
 
 
 def _table(node: Node, c: Compiler) -> cl.Buffer:
-    """cos and sin of each token and pair: float32 (tokens, 2, pairs)."""
+    """Cos and sin of each token and pair: float32 (tokens, 2, pairs)."""
     pos, factors = node.source(POS), node.src[FREQ_FACTORS]
     key = pos.id, _id(factors), node.params._replace(n_offs=0)
     tensors = [tensor for tensor in (pos, factors) if tensor is not None]

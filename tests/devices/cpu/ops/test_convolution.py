@@ -59,7 +59,7 @@ def test_convolution_is_as_defined(cpu: CpuDevice, case: Case) -> None:
 
 
 def test_conv_2d_takes_kernels_in_any_order(cpu: CpuDevice) -> None:
-    """ggml's cpu refuses them, other devices do not."""
+    """Ggml's cpu refuses them, other devices do not."""
     case = Case()
     a, b = channels_first(case, (3, 2, 4, 5)), case.leaf((9, 8, 4))
     params = Conv2dParams(1, 1, 0, 0, 1, 1)

@@ -79,7 +79,7 @@ def delta_rule(
 
 
 def rows(y: Array, *states: Array) -> Array:
-    """y and what is behind it, as one tensor of rows."""
+    """Y and what is behind it, as one tensor of rows."""
     flat = np.concatenate([part.ravel() for part in (y, *states)])
     return flat.reshape(1, 1, -1, y.shape[-1] * y.shape[-2])
 
