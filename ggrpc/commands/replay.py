@@ -218,15 +218,15 @@ def _say_more(
     devices: int,
     environment: Environment,
 ) -> None:
-    filled = replayer.filled
-    if filled.noise:
+    weights = replayer.weights
+    if weights.random:
         environment.warn(
-            f"{filled.noise} tensors are missing from the recording and were "
+            f"{weights.random} tensors are missing from the recording and were "
             "replaced by random data: results differ; use --model to read them from a "
             "GGUF"
         )
-    if filled.model:
-        environment.note(f"{filled.model} tensors came from the model")
+    if weights.model:
+        environment.note(f"{weights.model} tensors came from the model")
     wanted = 1 + max((graph.device for graph in tally.graphs), default=0)
     if wanted > devices:
         environment.warn(

@@ -65,6 +65,15 @@ class Exchange:
             raise self._unknown("a reply to", self.answer.size)
         return layout.read(self.answer.head(layout.size), self.answer.size)
 
+    def data(self) -> Iterator[bytes]:
+        """The data that follows the fields of the request, piece by piece.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
+        layout = self.dialect.requests[cast(Command, self.message.command)]
+        return self.message.tail(layout.size)
+
     @property
     def seconds(self) -> float | None:
         """The time from the request to its reply; None if there is no reply."""

@@ -1,4 +1,4 @@
-"""What a replay says of itself as it goes."""
+"""The results of a replay."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ggrpc.tensor import Tensor
 
 @dataclass(slots=True)
 class Computed:
-    """A graph that was run.
+    """A graph that the replay computed.
 
     Attributes:
-        number: counted from 1 over the whole recording.
-        device: the number that the client gave the device.
-        nodes: how many it has.
-        recorded: seconds until the recorded server answered it or, where the version
-            has no such answer, the next question; None as long as that is unknown.
-        seconds: what each run took here.
+        number: the position of the graph in the recording, from 1.
+        device: the number of the device in the recording.
+        nodes: the number of nodes.
+        recorded: seconds from the request to its recorded reply or, if the version has
+            no such reply, to the next reply on the connection; None while unknown.
+        seconds: the time of each run on the target.
     """
 
     number: int
@@ -30,14 +30,14 @@ class Computed:
 
 @dataclass(frozen=True)
 class Compared:
-    """A tensor that the client read.
+    """A tensor that the client read, compared with the recorded bytes.
 
     Attributes:
-        graph: the number of the last graph before.
-        tensor: which.
-        offset: the first byte that was read.
-        size: how many bytes.
-        difference: how what comes out here differs from what was recorded.
+        graph: the number of the last graph before the read.
+        tensor: the tensor.
+        offset: the offset of the first byte that was read.
+        size: the number of bytes.
+        difference: the difference between the target's result and the recorded one.
     """
 
     graph: int
@@ -48,28 +48,28 @@ class Compared:
 
 
 @dataclass
-class Filled:
-    """How the weights came about, by the number of tensors.
+class WeightSources:
+    """The number of tensors from each source of weights.
 
     Attributes:
-        recorded: out of the recording.
-        model: out of a GGUF.
-        noise: made up.
+        recorded: tensors from the recording.
+        model: tensors from a GGUF file.
+        random: tensors with random values.
     """
 
     recorded: int = 0
     model: int = 0
-    noise: int = 0
+    random: int = 0
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """The end of a connection that the recorded server closed.
+    """A connection that the recorded server closed.
 
     Attributes:
         graph: the number of the last graph before.
-        command: what the client asked for last.
-        answered: whether that had its answer, as far as it has one.
+        command: the last command of the client.
+        answered: whether the command has its reply in the recording, or needs none.
     """
 
     graph: int
@@ -79,11 +79,11 @@ class Dropped:
 
 @dataclass
 class Worst:
-    """All comparisons of the tensors of one name.
+    """All comparisons of the tensors with one name.
 
     Attributes:
-        count: how many.
-        compared: the one with the largest error.
+        count: the number of comparisons.
+        compared: the comparison with the largest error.
     """
 
     count: int
@@ -91,11 +91,11 @@ class Worst:
 
 
 class Tally:
-    """What a replay said, without what nobody will ask for.
+    """The graphs and the worst comparisons of a replay.
 
     Attributes:
-        graphs: what was run.
-        tensors: what was compared, by name.
+        graphs: the graphs, in order.
+        tensors: the comparisons by tensor name.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Tally:
         self.tensors: dict[str, Worst] = {}
 
     def add(self, result: Computed | Compared) -> None:
-        """Take one result more."""
+        """Add a result."""
         if isinstance(result, Computed):
             self.graphs.append(result)
             return
@@ -114,5 +114,5 @@ class Tally:
 
     @property
     def compared(self) -> int:
-        """How many results were compared."""
+        """The number of comparisons."""
         return sum(worst.count for worst in self.tensors.values())

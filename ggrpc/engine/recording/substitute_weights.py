@@ -1,4 +1,4 @@
-"""Weights that a recording does not hold: out of a GGUF, or made up."""
+"""Substitutes for weights that a recording lacks: from a GGUF file, or random."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
+from ggrpc.devices.device import Buffer
 from ggrpc.engine.cache.fnv1a import fnv1a
+from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.recording.results import WeightSources
+from ggrpc.engine.wire import messages as m
+from ggrpc.errors import RecordingError
 from ggrpc.formats.codecs import CODECS, DTYPES
 from ggrpc.tensor import Tensor
 
 
 class GgufWeights:
-    """The tensors of a GGUF.
+    """The tensors of a GGUF file.
 
     Args:
         path: the file.
 
     Raises:
-        FileError: it cannot be read, is none, or is cut short.
+        FileError: the file cannot be read, is not a GGUF or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
-        self._stored = {tensor.name: tensor for tensor in tensors_of(path)}
+        self._tensors = {tensor.name: tensor for tensor in tensors_of(path)}
         file = path.open("rb")
         self._file = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         file.close()
@@ -33,31 +38,86 @@ class GgufWeights:
     def bytes_of(
         self, tensor: Tensor, offset: int, size: int, hash: int
     ) -> memoryview | None:
-        """Bytes of the tensor of that name; None where it is not there, or another.
+        """Some bytes of the tensor with the same name.
 
         Args:
-            tensor: which.
-            offset: of the first byte in it.
-            size: how many.
-            hash: their FNV-1a, 0 where it is not known.
+            tensor: the tensor to look up.
+            offset: the offset of the first byte in the tensor.
+            size: the number of bytes.
+            hash: the FNV-1a hash of the bytes; 0 if it is unknown.
+
+        Returns:
+            The bytes; None if the file has no tensor of this name and size, or if its
+            bytes have another hash.
         """
-        stored = self._stored.get(tensor.name)
-        if stored is None or not offset + size <= stored.size == tensor.nbytes:
+        found = self._tensors.get(tensor.name)
+        if found is None or not offset + size <= found.size == tensor.nbytes:
             return None
-        start = stored.at + offset
+        start = found.at + offset
         view = self._file[start : start + size]
         return None if hash and fnv1a(view) != hash else view
 
 
-def random_weights(tensor: Tensor, size: int) -> bytes:
-    """Made-up contents: normal numbers of a weight's usual size, the same every time.
+class SubstituteWeights(Loader):
+    """The source of weights that a recording lacks; replaces the cache of a server.
 
     Args:
-        tensor: for which; its name is the seed.
-        size: bytes, whole blocks of its type.
+        model: the file to look in first; None makes all weights random.
+
+    Attributes:
+        counts: the number of tensors from each source.
+    """
+
+    def __init__(self, model: GgufWeights | None = None) -> None:
+        super().__init__()
+        self._model = model
+        self.counts = WeightSources()
+
+    def load(self, request: m.SetTensorHash, buffer: Buffer, at: int) -> bool:
+        """Write the tensor that the recorded server found in its cache.
+
+        Raises:
+            RecordingError: the tensor does not lie inside the buffer.
+        """
+        size = request.tensor.nbytes - request.offset
+        if not 0 <= size <= buffer.size - at:
+            raise RecordingError(
+                f"{request.tensor}: bytes {at} to {at + size} do not lie inside its "
+                f"buffer of {buffer.size}"
+            )
+        with buffer.write(at, size) as view:
+            self.fill(view, request.tensor, request.offset, request.hash)
+        return True
+
+    def fill(self, view: memoryview, tensor: Tensor, offset: int, hash: int) -> None:
+        """Fill `view` with bytes of a tensor.
+
+        Args:
+            view: the bytes to fill.
+            tensor: the tensor to look up.
+            offset: the offset of the first byte in the tensor.
+            hash: the FNV-1a hash of the bytes; 0 if it is unknown.
+        """
+        model, size = self._model, len(view)
+        found = model.bytes_of(tensor, offset, size, hash) if model else None
+        if found is None:
+            self.counts.random += 1
+            view[:] = random_weights(tensor, size)
+        else:
+            self.counts.model += 1
+            view[:] = found
+
+
+def random_weights(tensor: Tensor, size: int) -> bytes:
+    """Normally distributed values of a realistic scale, the same every time.
+
+    Args:
+        tensor: the tensor that needs them; its name is the seed.
+        size: the number of bytes.
 
     Returns:
-        The bytes; zeros for types that values cannot be packed into.
+        The bytes; zeros if the type has no codec that packs, or if `size` is not a
+        multiple of its block size.
     """
     type = tensor.type
     rng = np.random.default_rng(zlib.crc32(tensor.name.encode()))

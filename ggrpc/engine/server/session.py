@@ -7,11 +7,11 @@ between the connection and the buffer, without a copy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
-from ggrpc.devices.device import Device, Program
+from ggrpc.devices.device import Device, Placed, Program
 from ggrpc.devices.profile import Profile
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.server.address_space import AddressSpace
@@ -23,6 +23,7 @@ from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.graphs import count_nodes
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import GraphError, OutOfMemory, RefusedError
+from ggrpc.graph import Graph
 from ggrpc.ops import Node, contract_of
 
 DONE = m.Done()
@@ -208,7 +209,14 @@ class Session:
         regions = {handle: placed.region for handle, placed in buffers.items()}
         timed = self._profile.compile() if self._profile else nullcontext()
         with Slice(self._quota.compiling), timed:
-            return device.compile(self._graphs.read(payload, regions), buffers)
+            graph = self._graphs.read(payload, regions)
+            return self._build(device, graph, buffers)
+
+    def _build(
+        self, device: Device, graph: Graph, buffers: Mapping[int, Placed]
+    ) -> Program:
+        """Make a program of a validated graph; a subclass may wrap it."""
+        return device.compile(graph, buffers)
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
         device = self._device(request.device)

@@ -1,0 +1,256 @@
+"""A recorded connection on new devices: a server session that the recording feeds.
+
+It differs from a session of a server in four things. Buffers keep the handles and
+addresses of the recorded server, data comes from the recording, a graph can run several
+times on the same inputs, and the last graph of a device outlives FREE_BUFFER.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+from ggrpc.devices.device import Buffer, Device, Placed, Program
+from ggrpc.engine.recording.exchanges import Exchange
+from ggrpc.engine.recording.snapshot import RepeatableProgram
+from ggrpc.engine.recording.substitute_weights import SubstituteWeights
+from ggrpc.engine.server.address_space import AddressSpace
+from ggrpc.engine.server.fair_share import FairSemaphore
+from ggrpc.engine.server.quotas import ClientQuota, MemoryQuota, Reservation
+from ggrpc.engine.server.session import DataLink, Session
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.errors import RecordingError, RefusedError
+from ggrpc.graph import Graph
+from ggrpc.tensor import Tensor
+
+MAX_WRITE = 16 << 20  # bytes that are written to a target at once
+
+
+class RecordedLink(DataLink):
+    """The data of one exchange, in place of a connection.
+
+    Args:
+        exchange: the recorded request and its reply.
+        weights: the source of data that the recording lacks.
+
+    Attributes:
+        sent: the data that the session sent; None if it sent none.
+    """
+
+    def __init__(self, exchange: Exchange, weights: SubstituteWeights) -> None:
+        self._exchange = exchange
+        self._weights = weights
+        self._pieces = exchange.data()
+        self._piece = memoryview(b"")
+        self.sent: bytes | None = None
+
+    def receive_data(self, view: memoryview) -> None:
+        """Fill `view` with the next recorded bytes, or with substitutes.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
+        omitted = self._exchange.message.omitted
+        if omitted is not None:
+            request = cast(m.SetTensor, self._exchange.request)
+            self._weights.fill(view, request.tensor, request.offset, omitted.hash)
+            return
+        while len(view):
+            if not self._piece:
+                self._piece = memoryview(next(self._pieces))
+            count = min(len(view), len(self._piece))
+            view[:count] = self._piece[:count]
+            view, self._piece = view[count:], self._piece[count:]
+
+    def send(self, request: m.Request, reply: m.Reply) -> None:
+        """Keep the data of a reply, to compare it with the recorded one."""
+        data = cast(m.TensorData, reply).data
+        assert data is not None
+        self.sent = bytes(data)
+
+
+class RecordedAddressSpace(AddressSpace):
+    """Buffers with the handles and addresses that the recorded server gave them."""
+
+    def adopt(self, handle: int, buffer: Buffer, device: Device) -> None:
+        """Add a buffer under a recorded handle."""
+        self.placed[handle] = Placed(handle, buffer)
+        self.devices[handle] = device
+
+    def move(self, handle: int, base: int) -> None:
+        """Set the recorded address of a buffer.
+
+        Raises:
+            RecordingError: the recording does not allocate the buffer.
+        """
+        self.placed[handle] = self.find(handle)._replace(base=base)
+
+    def find(self, handle: int) -> Placed:
+        """The buffer with a recorded handle.
+
+        Raises:
+            RecordingError: the recording does not allocate the buffer.
+        """
+        try:
+            return super().find(handle)
+        except RefusedError:
+            raise RecordingError(
+                f"buffer {handle:#x} was not allocated in the recording; start "
+                "'ggrpc record' before the client"
+            ) from None
+
+    def part(self, tensor: Tensor, offset: int, size: int) -> tuple[Buffer, int]:
+        """The buffer of a tensor, and the offset of some of its bytes in the buffer.
+
+        Raises:
+            RecordingError: the bytes do not lie inside the buffer.
+        """
+        try:
+            return super().part(tensor, offset, size)
+        except RefusedError as error:
+            raise RecordingError(str(error)) from None
+
+
+class ReplaySession(Session):
+    """The buffers and programs of one recorded connection.
+
+    Args:
+        devices: the target devices. The first one also stands in for a recorded device
+            with a number that the target does not have.
+        dialect: the dialect of the recorded connection.
+        weights: the source of data that the recording lacks.
+        repeat: how often to run each graph, each time on the same inputs.
+
+    Attributes:
+        seconds: the time of each run of the last graph.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        dialect: Dialect,
+        weights: SubstituteWeights,
+        repeat: int = 1,
+    ) -> None:
+        super().__init__(devices, dialect.tables, _unlimited(), weights)
+        self._space = self._addresses = RecordedAddressSpace()
+        self._weights = weights
+        self._repeat = repeat
+        # The last graph of each device, by its recorded number, encoded and decoded.
+        self._computed: dict[int, tuple[m.GraphCompute, Graph]] = {}
+        self.seconds: list[float] = []
+
+    def replay(self, exchange: Exchange) -> bytes | None:
+        """Repeat a recorded request.
+
+        Returns:
+            The bytes that GET_TENSOR read; None for other commands.
+
+        Raises:
+            RecordingError: the recording is damaged or incomplete.
+            GgrpcError: the target cannot do it.
+        """
+        request = exchange.request
+        link = RecordedLink(exchange, self._weights)
+        if isinstance(request, m.AllocBuffer):
+            self._adopt(request, exchange.reply)
+        elif isinstance(request, m.BufferGetBase):
+            self._addresses.move(request.remote_ptr, exchange.reply.base_ptr)
+        elif isinstance(request, m.SetTensorHash):
+            if exchange.reply.result:  # the data was in the cache of the server
+                self.handle(request, link)
+        elif isinstance(request, m.SetTensor) and exchange.message.omitted is None:
+            for part in _parts(request):
+                self.handle(part, link)
+            self._weights.counts.recorded += 1
+        else:
+            self.handle(request, link)
+        return link.sent
+
+    def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
+        """Do what a request asks for; see `Session.handle`.
+
+        Servers before protocol 7.0 keep the last graph of a device when a buffer is
+        freed, so GRAPH_RECOMPUTE computes the bytes of the last graph again.
+        """
+        if isinstance(request, m.GraphRecompute):
+            request = self._last_request(request.device)
+        reply = super().handle(request, link)
+        if isinstance(request, m.GraphCompute):
+            program = cast(RepeatableProgram, self._last[request.device])
+            self._computed[request.device] = request, program.graph
+        return reply
+
+    def graph(self, number: int) -> Graph:
+        """The last graph that the device with a recorded number computed."""
+        return self._computed[number][1]
+
+    def named(self, tensor: Tensor, size: int) -> Tensor:
+        """The tensor of a graph at the place of an unnamed tensor, if there is one.
+
+        ggrpc's own client reads and writes plain bytes.
+        """
+        if tensor.name:
+            return tensor
+        for _, graph in self._computed.values():
+            for other in reversed(graph.computed):
+                if (other.data, other.nbytes) == (tensor.data, size):
+                    return other
+        return tensor
+
+    def _adopt(self, request: m.AllocBuffer, reply: m.Allocated) -> None:
+        """Allocate a buffer of the recorded size, unless the recorded server failed."""
+        if reply.remote_ptr:
+            device = self._device(request.device)
+            with self._quota.memory.taking(reply.remote_size):
+                buffer = device.allocate(reply.remote_size)
+            self._addresses.adopt(reply.remote_ptr, buffer, device)
+
+    def _last_request(self, number: int) -> m.GraphCompute:
+        if number not in self._computed:
+            raise RecordingError(
+                f"the recording lacks the graph that device {number} computes again; "
+                "start 'ggrpc record' before the client"
+            )
+        return self._computed[number][0]
+
+    def _device(self, number: int) -> Device:
+        return super()._device(number if number < len(self._devices) else 0)
+
+    def _build(
+        self, device: Device, graph: Graph, buffers: Mapping[int, Placed]
+    ) -> RepeatableProgram:
+        return RepeatableProgram(super()._build(device, graph, buffers), graph, buffers)
+
+    def _run(self, program: Program, device: Device) -> None:
+        """Run a program as often as the settings say, and measure each run."""
+        program = cast(RepeatableProgram, program)
+        repeats = self._repeat - 1
+        restore = program.snapshot() if repeats else lambda: None
+        self.seconds = [_timed(program, device)]
+        for _ in range(repeats):
+            restore()
+            self.seconds.append(_timed(program, device))
+
+
+def _unlimited() -> ClientQuota:
+    memory = MemoryQuota(None, sys.maxsize, "no limit")
+    return ClientQuota(memory, Reservation(memory), sys.maxsize, FairSemaphore(), {})
+
+
+def _parts(request: m.SetTensor) -> Iterator[m.SetTensor]:
+    """A request as several ones, none of which needs much memory at a time."""
+    for start in range(0, request.size, MAX_WRITE):
+        size = min(MAX_WRITE, request.size - start)
+        yield replace(request, offset=request.offset + start, size=size)
+
+
+def _timed(program: Program, device: Device) -> float:
+    start = time.perf_counter()
+    program.run()
+    device.synchronize()
+    return time.perf_counter() - start
