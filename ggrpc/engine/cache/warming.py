@@ -6,7 +6,6 @@ not sent.
 
 from __future__ import annotations
 
-import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from ggrpc.engine.cache.index import Index, ModelTensor
 from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.store import PENDING
 from ggrpc.engine.client.client import Client
+from ggrpc.engine.files.gguf import map_file
 from ggrpc.errors import Cancelled, ConfigError, RefusedError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
@@ -173,11 +173,8 @@ def _placed(buffer: int, base: int, stored: ModelTensor) -> Tensor:
 
 
 def _send(client: Client, tensor: Tensor, stored: ModelTensor) -> None:
-    with open(stored.path, "rb") as file:
-        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    with whole, memoryview(whole) as view:
-        with view[stored.at : stored.at + stored.size] as data:
-            client.set_tensor(tensor, data, keep=True)
+    data = map_file(stored.path)[stored.at : stored.at + stored.size]
+    client.set_tensor(tensor, data, keep=True)
 
 
 def _see_that_it_keeps(client: Client, tensor: Tensor, value: int) -> None:

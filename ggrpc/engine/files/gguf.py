@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,19 @@ def is_gguf(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
+
+
+def map_file(path: str | Path) -> memoryview:
+    """Map a file into memory, read only.
+
+    The mapping lasts as long as the view and the slices of it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is empty.
+    """
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def tensors_of(path: Path) -> list[Stored]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from ggrpc.engine.files.arrays import load
-from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.files.gguf import map_file, tensors_of
 from ggrpc.errors import ConfigError, FileError, GgrpcError
 from ggrpc.formats.numpy_values import NUMPY, ne_of, pack, type_of
 from ggrpc.tensor import Dims
@@ -94,8 +93,7 @@ def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> Loaded:
 
 def _safetensors(path: Path) -> Iterator[Loaded]:
     """Eight bytes with the length of a JSON object, that object, and the data."""
-    with path.open("rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    view = map_file(path)
     (length,) = struct.unpack_from("<Q", view)
     if length > min(MAX_HEADER, len(view) - 8):
         raise ValueError(f"a header of {length} bytes")
@@ -119,9 +117,7 @@ def _of_bytes(
 
 
 def _gguf(path: Path) -> Iterator[Loaded]:
-    stored = tensors_of(path)
-    with path.open("rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    stored, view = tensors_of(path), map_file(path)
     for tensor in stored:
         a, b, c, d = (*tensor.ne, 1, 1, 1, 1)[:4]
         data = view[tensor.at : tensor.at + tensor.size]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import zlib
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from ggrpc.devices.device import Buffer
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.cache.loading import Loader
-from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.files.gguf import map_file, tensors_of
 from ggrpc.engine.recording.results import WeightSources
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import RecordingError
@@ -31,9 +30,7 @@ class GgufWeights:
 
     def __init__(self, path: Path) -> None:
         self._tensors = {tensor.name: tensor for tensor in tensors_of(path)}
-        file = path.open("rb")
-        self._file = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        file.close()
+        self._file = map_file(path)
 
     def bytes_of(
         self, tensor: Tensor, offset: int, size: int, hash: int
