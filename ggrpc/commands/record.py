@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
+from ggrpc.engine.recording.weights import WeightRecording
 
 EXAMPLES = (
     "ggrpc record 50053 localhost:50052 -o graph.bin",
@@ -25,20 +25,12 @@ EXAMPLES = (
 log = logging.getLogger(__name__)
 
 
-class Weights(str, Enum):
-    """How weights are recorded."""
-
-    full = "full"
-    hash = "hash"
-    none = "none"
-
-
 Output = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="FILE", help="Recording file to write."),
 ]
-KeptWeights = Annotated[
-    Weights,
+Weights = Annotated[
+    WeightRecording,
     typer.Option(
         "--weights",
         metavar="HOW",
@@ -75,7 +67,7 @@ def record(
     listen: Listen,
     endpoint: Server,
     output: Output,
-    weights: KeptWeights = Weights.full,
+    weights: Weights = WeightRecording.FULL,
     graphs: Graphs = None,
     seconds: For = None,
     force: Force = False,
@@ -92,7 +84,6 @@ def record(
     last client has disconnected. The file is valid however the recording ends. If the
     server drops a connection, the recording includes the graph that caused it.
     """
-    from ggrpc.engine.recording import framing
     from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
 
     environment = environment_of(context)
@@ -101,7 +92,7 @@ def record(
         one_endpoint(endpoint),
         output,
         force,
-        framing.WeightRecording(weights.value),
+        weights,
         graphs,
         seconds,
         tls_context(environment),

@@ -127,11 +127,11 @@ def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-unt
 ) -> None:
     path = tmp_path / "graph.bin"
     with running(host="127.0.0.1") as server:
-        recorder = Recorder(server, path, room=1_000_000)
+        recorder = Recorder(server, path, max_bytes=1_000_000)
         compute(recorder.endpoint, steps=2, rows=1 << 13)  # and goes on to its end
         code, said = recorder.wait()
     assert code == 9
-    assert said.count("what passes from now on is not recorded") == 1
+    assert said.count("recording has stopped, forwarding continues") == 1
     assert path.stat().st_size == 1_000_000
     outcome = piped("replay", str(path), "-d", "cpu", "--json")
     assert (outcome.code, outcome.out) == (0, "")
@@ -143,7 +143,7 @@ def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None
     path.write_bytes(b"precious")
     arguments = ("record", "0", "localhost", "-o", str(path), "--for", "0")
     outcome = piped(*arguments)
-    assert outcome.code == 2 and "--force replaces it" in outcome.err
+    assert outcome.code == 2 and "--force to replace it" in outcome.err
     assert path.read_bytes() == b"precious"
     assert piped(*arguments, "--force").code == 0
     assert path.read_bytes().startswith(b"GGRPCREC")

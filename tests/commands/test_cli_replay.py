@@ -7,7 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.recording.framing import WeightRecording
+from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.processes import free_port
@@ -201,7 +201,7 @@ def test_cut_recording_is_replayed_as_far_as_it_goes(  # type: ignore[no-untyped
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        (b"GGUF" + bytes(60), "is no recording of 'ggrpc record'"),
+        (b"GGUF" + bytes(60), "is not a recording of 'ggrpc record'"),
         (b"GGRPCREC" + bytes([9, 0, 0, 0] + [0] * 4), "this ggrpc reads up to 1"),
     ],
 )
@@ -222,7 +222,7 @@ def test_wrong_checksum_is_found(piped, session: str, tmp_path: Path) -> None:  
     path.write_bytes(damaged)
     outcome = piped("replay", str(path), "-d", "cpu")
     assert outcome.code == 9
-    assert "was damaged, record it anew" in outcome.err
+    assert "is damaged, record it again" in outcome.err
     assert outcome.err.count("\n") == 1
 
 

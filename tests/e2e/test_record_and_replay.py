@@ -1,4 +1,4 @@
-"""A session of the native client, recorded and done again elsewhere."""
+"""Sessions of native clients, recorded and replayed on other servers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model() -> Path:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The newest client on the newest native server."""
+    """A session of the newest client with the newest native server."""
     folder = tmp_path_factory.mktemp("recorded")
     path = folder / "graph.bin"
     with native_serving(NEWEST) as server, recording(server, path) as recorder:
@@ -42,14 +42,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replay(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
-    """The exit code, the rows and what was said of a run."""
+    """Run `ggrpc replay`; returns its exit code, rows and stderr."""
     command = [sys.executable, "-m", "ggrpc", "replay", "--json", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.returncode, [*map(json.loads, done.stdout.splitlines())], done.stderr
 
 
-def same_everywhere(rows: list[dict[str, Any]]) -> bool:
-    """Whether all logits were compared, and none differed."""
+def all_equal(rows: list[dict[str, Any]]) -> bool:
+    """Whether the logits of all graphs were compared, and none differed."""
     (tensor,) = [row for row in rows if row["kind"] == "tensor"]
     graphs = [row for row in rows if row["kind"] == "graph"]
     return (
@@ -63,16 +63,16 @@ def test_replays_on_this_machine(recorded: Path) -> None:
     for device in ("cpu", usable_device().name):
         code, rows, said = replay(recorded, "-d", device)
         assert code == 0
-        assert "ggrpc: " not in said  # a driver may say what it likes
-        assert same_everywhere(rows)
+        assert "ggrpc: " not in said  # a driver may print anything
+        assert all_equal(rows)
 
 
-def test_replays_on_our_server_and_on_native_ones(recorded: Path) -> None:
+def test_replays_on_our_server_and_an_older_native_one(recorded: Path) -> None:
     with serving() as ours, native_serving(MIDDLE) as older:
         code, rows, said = replay(recorded, ours.endpoint, older)
     assert (code, said) == (0, "")
     for endpoint in (ours.endpoint, older):
-        assert same_everywhere([r for r in rows if r["target"] == str(endpoint)])
+        assert all_equal([r for r in rows if r["target"] == str(endpoint)])
 
 
 @pytest.mark.parametrize("version", BETWEEN)
@@ -82,14 +82,14 @@ def test_replays_on_native_servers_of_other_versions(
     with native_serving(BETWEEN[version]) as server:
         code, rows, said = replay(recorded, server)
     assert (code, said) == (0, "")
-    assert same_everywhere(rows)
+    assert all_equal(rows)
 
 
 @pytest.mark.parametrize("version", [OLDEST, MIDDLE])
-def test_session_of_older_ones_replays_on_the_newest(
+def test_session_of_an_older_client_replays_on_the_newest_server(
     tmp_path: Path, version: str
 ) -> None:
-    """The other way the oldest ggml lacks what the newest client asks for."""
+    """Not the other way round: the oldest ggml lacks ops of the newest client."""
     path = tmp_path / "graph.bin"
     with native_serving(version) as server, recording(server, path) as recorder:
         generate(version, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
@@ -97,11 +97,11 @@ def test_session_of_older_ones_replays_on_the_newest(
         code, rows, said = replay(path, ours.endpoint, newest)
     assert (code, said) == (0, "")
     for endpoint in (ours.endpoint, newest):
-        assert same_everywhere([r for r in rows if r["target"] == str(endpoint)])
+        assert all_equal([r for r in rows if r["target"] == str(endpoint)])
 
 
-def test_repeats_give_the_same_and_are_timed(recorded: Path) -> None:
-    """A second run finds inputs and cache as the first one did, here and remotely."""
+def test_repeated_runs_give_the_same_result_and_are_timed(recorded: Path) -> None:
+    """Each run starts from the same inputs and KV cache, on devices here and remote."""
     with native_serving(MIDDLE) as server:
         runs = [
             replay(recorded, *target, "--repeat", 5)
@@ -109,13 +109,13 @@ def test_repeats_give_the_same_and_are_timed(recorded: Path) -> None:
         ]
     for code, rows, said in runs:
         assert (code, said) == (0, "")
-        assert same_everywhere(rows)
+        assert all_equal(rows)
         for row in [row for row in rows if row["kind"] == "graph"]:
             assert 0 < row["min_ms"] <= row["median_ms"] <= row["p99_ms"]
             assert row["recorded_ms"] > 0
 
 
-def test_killed_recorder_leaves_what_it_wrote(tmp_path: Path) -> None:
+def test_file_of_a_killed_recorder_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "graph.bin"
     with serving() as server:
         recorder = Recorder(server.endpoint, path)
@@ -146,16 +146,18 @@ def client_graphs(path: Path) -> list[Exchange]:
 
 
 @pytest.mark.parametrize("weights", ["hash", "none"])
-def test_weights_come_from_the_model_or_are_made_up(
+def test_missing_weights_come_from_the_model_or_are_random(
     tmp_path: Path, weights: str
 ) -> None:
     path = tmp_path / "graph.bin"
-    with serving() as server:
-        with recording(server.endpoint, path, "--weights", weights) as recorder:
-            generate(MIDDLE, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
+    with (
+        serving() as server,
+        recording(server.endpoint, path, "--weights", weights) as recorder,
+    ):
+        generate(MIDDLE, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
     assert path.stat().st_size < model().stat().st_size
     code, rows, said = replay(path, "-d", "cpu", "--model", model())
-    assert (code, same_everywhere(rows)) == (0, True)
+    assert (code, all_equal(rows)) == (0, True)
     assert said == ""
     code, rows, said = replay(path, "-d", "cpu")
     assert code == 1
@@ -163,7 +165,7 @@ def test_weights_come_from_the_model_or_are_made_up(
     assert any(row["result"] == "differs" and row["first"] for row in rows)
 
 
-def test_recorder_ends_by_itself_after_some_graphs(tmp_path: Path) -> None:
+def test_recorder_ends_at_the_limit_of_graphs(tmp_path: Path) -> None:
     path = tmp_path / "graph.bin"
     with serving() as server:
         recorder = Recorder(server.endpoint, path, "-n", "2")
@@ -174,7 +176,7 @@ def test_recorder_ends_by_itself_after_some_graphs(tmp_path: Path) -> None:
     assert replay(path, "-d", "cpu")[0] == 0
 
 
-def test_cut_recording_is_replayed_as_far_as_it_goes(
+def test_complete_part_of_a_truncated_recording_is_replayed(
     recorded: Path, tmp_path: Path
 ) -> None:
     whole = recorded.read_bytes()
@@ -185,7 +187,7 @@ def test_cut_recording_is_replayed_as_far_as_it_goes(
     assert "is truncated" in said
 
 
-def test_nothing_is_overwritten(recorded: Path) -> None:
+def test_existing_file_is_not_overwritten(recorded: Path) -> None:
     before = recorded.read_bytes()
     command = ["record", "0", "127.0.0.1:1", "-o", str(recorded)]
     done = subprocess.run(
@@ -196,7 +198,7 @@ def test_nothing_is_overwritten(recorded: Path) -> None:
     assert recorded.read_bytes() == before
 
 
-def test_foreign_file_is_one_line_and_its_own_exit_code() -> None:
+def test_file_of_another_format_is_a_file_error() -> None:
     code, rows, said = replay(model(), "-d", "cpu")
     assert (code, rows) == (9, [])
-    assert said.count("\n") == 1 and "is no recording" in said
+    assert said.count("\n") == 1 and "is not a recording" in said

@@ -1,4 +1,4 @@
-"""Recordings: by `ggrpc record` as a process, or in this one."""
+"""Recordings made by `ggrpc record` in a process of its own, or in this one."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ import ggrpc
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording import recorder as engine
-from ggrpc.engine.recording.framing import WeightRecording
 from ggrpc.engine.recording.recorder import RecorderSettings
+from ggrpc.engine.recording.weights import WeightRecording
 from tests.support.servers import running
 
 
 class Recorder:
-    """A running recorder.
+    """A process that runs `ggrpc record`.
 
     Args:
-        server: where it takes clients.
-        path: the file.
-        flags: what else is said to it.
-        room: the bytes that the file may have, None for no limit.
+        server: the server to forward to.
+        path: the file to write.
+        flags: more arguments.
+        max_bytes: the largest size of the file; None for no limit.
 
     Attributes:
-        process: it.
-        endpoint: where clients connect.
+        process: the process.
+        endpoint: the address that clients connect to.
     """
 
     def __init__(
-        self, server: Endpoint, path: Path, *flags: str, room: int | None = None
+        self, server: Endpoint, path: Path, *flags: str, max_bytes: int | None = None
     ) -> None:
         command = ["record", "0", str(server), "-o", str(path), *flags]
-        limit = ["prlimit", f"--fsize={room}"] if room else []
+        limit = ["prlimit", f"--fsize={max_bytes}"] if max_bytes else []
         self.process = subprocess.Popen(
             [*limit, sys.executable, "-m", "ggrpc", *command],
             stderr=subprocess.PIPE,
@@ -53,30 +53,30 @@ class Recorder:
         self.endpoint = Endpoint.parse(found[1])
 
     def wait(self) -> tuple[int, str]:
-        """Wait for its end; the exit code and what it said."""
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
+        """Wait for the process to end; returns its exit code and stderr."""
+        _, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stderr
 
     def stop(self) -> tuple[int, str]:
-        """End it as an operator would."""
+        """Interrupt the process, as Ctrl-C does; returns its exit code and stderr."""
         self.process.send_signal(signal.SIGINT)
         return self.wait()
 
 
 @contextlib.contextmanager
 def recording(server: Endpoint, path: Path, *flags: str) -> Iterator[Recorder]:
-    """Run one, and end it."""
+    """Run a recorder, and interrupt it at the end of the context."""
     recorder = Recorder(server, path, *flags)
     try:
         yield recorder
     finally:
         running = recorder.process.poll() is None
-        code, said = recorder.stop() if running else (0, "")
-    assert code == 0, said
+        code, stderr = recorder.stop() if running else (0, "")
+    assert code == 0, stderr
 
 
 def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:
-    """A client that multiplies with a weight, `steps` times, on the first device."""
+    """Multiply with a weight on the first device, `steps` times."""
     rng = np.random.default_rng(5)
     g = ggrpc.GraphBuilder()
     w, x = g.tensor("F32", 64, rows, name="w"), g.tensor("F32", 64, 2, name="x")
@@ -84,15 +84,17 @@ def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:
     with ggrpc.connect(endpoint, timeout=20) as server:
         device = server.device()
         values = rng.standard_normal((rows, 64), np.float32)
-        with ggrpc.DeviceTensor.of(device, values) as weight:
-            with ggrpc.Computation(g, {w: weight}) as computation:
-                for _ in range(steps):
-                    computation.run({x: rng.standard_normal((2, 64))})[y]
+        with (
+            ggrpc.DeviceTensor.of(device, values) as weight,
+            ggrpc.Computation(g, {w: weight}) as computation,
+        ):
+            for _ in range(steps):
+                computation.run({x: rng.standard_normal((2, 64))})[y]
 
 
 @contextlib.contextmanager
 def recording_here(settings: RecorderSettings) -> Iterator[Endpoint]:
-    """Record in this process; yields where clients connect."""
+    """Record in this process; yields the address that clients connect to."""
     recorder = engine.Recorder(settings)
     thread = threading.Thread(target=recorder.run)
     thread.start()
@@ -110,7 +112,7 @@ def recorded_here(
     devices: Sequence[Device] = (),
     client: Callable[[Endpoint], object] = compute,
 ) -> Path:
-    """A recording of a client's session with a server of this process."""
+    """Record a client's session with a server in this process."""
     with running(*devices, host="127.0.0.1") as server:
         settings = RecorderSettings(
             Endpoint("127.0.0.1", 0), server, path, weights=weights

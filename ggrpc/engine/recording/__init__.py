@@ -1,1 +1,1 @@
-"""Recordings of sessions: write them, read them, and replay them on other devices."""
+"""Recordings of sessions: written, read, and replayed on other devices."""

@@ -1,7 +1,7 @@
 """The file format of a recording: chunks, each with its length and checksum.
 
     header  "GGRPCREC" | version u32 | 0 u32
-    chunk   kind u32 | length u64 | payload | CRC-32 of all that u32
+    chunk   kind u32 | length u64 | payload | CRC-32 of the chunk so far u32
 
 All numbers are little-endian. A truncated file is valid up to its last whole chunk. A
 reader can list chunks without reading their payloads.
@@ -43,7 +43,9 @@ class ChunkWriter:
         try:
             self._file = path.open("wb" if force else "xb", buffering=0)
         except FileExistsError:
-            raise ConfigError(f"{path} is there already: --force replaces it") from None
+            raise ConfigError(
+                f"{path} already exists: use --force to replace it"
+            ) from None
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         self._path = path
@@ -79,8 +81,8 @@ class ChunkWriter:
                     rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RecordingError(
-                f"cannot write {self._path}: {error.strerror}; what was written before "
-                "is good"
+                f"cannot write {self._path}: {error.strerror}; the file is valid up to "
+                "here"
             ) from error
 
 
@@ -109,7 +111,8 @@ class ChunkReader:
         cut: whether the file ends inside a chunk; valid after all chunks were listed.
 
     Raises:
-        RecordingError: the file is not a recording, of a newer format or unreadable.
+        RecordingError: the file is not a recording, has a newer format or cannot be
+            read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,7 +162,7 @@ class ChunkReader:
         if _CRC.pack(zlib_ng.crc32(memoryview(whole)[:size])) != whole[size:]:
             raise RecordingError(
                 f"{self._path}: the checksum of {chunk.size} bytes at {chunk.at} is "
-                "wrong; the file was damaged, record it anew"
+                "wrong; the file is damaged, record it again"
             )
         return whole[_HEAD.size : size]
 
@@ -177,10 +180,10 @@ class ChunkReader:
 
     def _check(self, header: bytes) -> None:
         if len(header) < _HEADER.size or not header.startswith(MAGIC):
-            raise RecordingError(f"{self._path} is no recording of 'ggrpc record'")
+            raise RecordingError(f"{self._path} is not a recording of 'ggrpc record'")
         _, version, _ = _HEADER.unpack(header)
         if version > VERSION:
             raise RecordingError(
-                f"{self._path} is a recording of format {version}; this ggrpc reads "
-                f"up to {VERSION}: install a newer one"
+                f"{self._path} has format {version}, this ggrpc reads up to {VERSION}; "
+                "install a newer ggrpc"
             )

@@ -83,8 +83,9 @@ class Exchange:
 
     def _unknown(self, what: str, size: int) -> RecordingError:
         return RecordingError(
-            f"the recording holds {what} command {self.message.command} of {size} "
-            f"bytes, which protocol {self.dialect.version} does not have"
+            f"the recording contains {what} command {self.message.command} of {size} "
+            f"bytes, which protocol {self.dialect.version} does not have; the file is "
+            "damaged, record it again"
         )
 
 
@@ -94,7 +95,7 @@ class _Connection:
 
     dialect: Dialect | None = None
     waiting: deque[Message] = field(default_factory=deque)  # requests, in order
-    foreign: bool = False  # whether it does not begin with HELLO
+    foreign: bool = False  # whether the client does not speak ggml RPC
 
 
 def exchanges(journal: Journal) -> Iterator[Exchange | Closed]:
@@ -113,7 +114,8 @@ def exchanges(journal: Journal) -> Iterator[Exchange | Closed]:
         state = connections.get(event.connection)
         if state is None:
             raise RecordingError(
-                f"{journal.path}: connection {event.connection} was never opened"
+                f"{journal.path}: connection {event.connection} was never opened; the "
+                "file is damaged, record it again"
             )
         if isinstance(event, Closed):
             yield from _unanswered(connections.pop(event.connection))
@@ -122,10 +124,10 @@ def exchanges(journal: Journal) -> Iterator[Exchange | Closed]:
             state.foreign = True
         elif event.from_server:
             yield _answered(state, event, journal)
-            yield from _silent(state)
+            yield from _without_reply(state)
         else:
             state.waiting.append(event)
-            yield from _silent(state)
+            yield from _without_reply(state)
     for state in connections.values():
         yield from _unanswered(state)
 
@@ -136,8 +138,8 @@ def _is_foreign(state: _Connection, message: Message) -> bool:
     return begins and (message.from_server or message.command != Command.HELLO)
 
 
-def _silent(state: _Connection) -> Iterator[Exchange]:
-    """The oldest pending requests, as far as they have no reply."""
+def _without_reply(state: _Connection) -> Iterator[Exchange]:
+    """The oldest pending requests, up to the first one that expects a reply."""
     while state.waiting and state.dialect:
         message = state.waiting[0]
         if state.dialect.replies.get(cast(Command, message.command)) is not None:
@@ -149,7 +151,7 @@ def _answered(state: _Connection, answer: Message, journal: Journal) -> Exchange
     if not state.waiting:
         raise RecordingError(
             f"{journal.path}: a reply on connection {answer.connection} has no "
-            "request; the file was damaged, record it anew"
+            "request; the file is damaged, record it again"
         )
     message = state.waiting.popleft()
     if state.dialect is None:
@@ -169,7 +171,7 @@ def _dialect(answer: Message, journal: Journal) -> Dialect:
     dialect = dialect_for(version)
     if dialect is None:
         raise RecordingError(
-            f"{journal.path} is of a server that spoke protocol {version}; ggrpc "
-            f"speaks {spoken()}"
+            f"{journal.path} was recorded from a server of protocol {version}, which "
+            f"ggrpc does not speak; it speaks {spoken()}"
         )
     return dialect

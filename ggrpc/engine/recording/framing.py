@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.recording.journal import JournalWriter
-from ggrpc.engine.recording.weights import WeightRecording as WeightRecording
+from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
 from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for
@@ -15,8 +15,8 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR
 
 _BUFFER = struct.Struct("<Q")
 _BUFFER_AT = RPC_TENSOR.fields["buffer"][1]  # type: ignore[index]
-HASHED = 1 << 20  # bytes that are hashed at once; less of them is much slower
-BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a message, to know what it is about
+HASH_CHUNK = 1 << 20  # bytes to hash at once; hashing small pieces is much slower
+MIN_BEGINNING = _BUFFER_AT + _BUFFER.size  # bytes of a request, up to a tensor's buffer
 
 
 class MessageFramer:
@@ -45,9 +45,9 @@ class MessageFramer:
         self._began = began
         self._hashes = hashes
         self._pending = b""
-        self._left = 0  # of the message under way
-        self._keep = 0  # of those
-        self._left_out = 0
+        self._left = 0  # bytes of the message that have not come yet
+        self._keep = 0  # how many of those to record
+        self._omitted = 0  # bytes of the message that are not recorded
         self._hasher: Hasher | None = None
         self._unhashed = bytearray()
 
@@ -66,11 +66,11 @@ class MessageFramer:
                 return
 
     def _has_beginning(self, data: memoryview) -> bool:
-        """Whether enough of a message is here to call `began`."""
+        """Whether `data` has enough of a message to call `began`."""
         if len(data) < self._head.size:
             return False
         size: int = self._head.unpack_from(data)[-1]
-        return len(data) >= self._head.size + min(size, BEGINNING)
+        return len(data) >= self._head.size + min(size, MIN_BEGINNING)
 
     def _begin(self, data: memoryview) -> memoryview:
         *command, size = self._head.unpack_from(data)
@@ -82,8 +82,8 @@ class MessageFramer:
         self._journal.message(*self._of, number, size, here)
         self._left = size - len(here)
         self._keep -= len(here)
-        self._left_out = size - (len(here) + self._keep)
-        self._hasher = Hasher() if self._left_out and self._hashes else None
+        self._omitted = size - (len(here) + self._keep)
+        self._hasher = Hasher() if self._omitted and self._hashes else None
         return rest[len(here) :]
 
     def _continue(self, data: memoryview) -> memoryview:
@@ -94,12 +94,12 @@ class MessageFramer:
         elif self._hasher:
             self._unhashed += here
         self._left -= len(here)
-        if self._hasher and (len(self._unhashed) >= HASHED or not self._left):
+        if self._hasher and (len(self._unhashed) >= HASH_CHUNK or not self._left):
             self._hasher.update(self._unhashed)
             self._unhashed = bytearray()
-        if self._left_out and not self._left:
+        if self._omitted and not self._left:
             hash = self._hasher.value if self._hasher else 0
-            self._journal.omitted(*self._of, self._left_out, hash)
+            self._journal.omitted(*self._of, self._omitted, hash)
         return data[len(here) :]
 
 
@@ -129,10 +129,10 @@ class ConnectionTap:
     ) -> None:
         self._weights = weights
         self._computed = computed
-        self._ran = False
-        self._loads = True
-        self._loaded: set[int] = set()  # the buffers with weights
-        self._greeted = False
+        self._has_computed = False
+        self._loading = True  # whether the client may still allocate weight buffers
+        self._weight_buffers: set[int] = set()
+        self._has_dialect = False
         self._dialect: Dialect | None = None
         hashes = weights is WeightRecording.HASH
         self.requests = MessageFramer(journal, connection, False, self._request, hashes)
@@ -140,25 +140,29 @@ class ConnectionTap:
 
     def _request(self, command: int, data: memoryview) -> int | None:
         if command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
-            self._ran = True
+            self._has_computed = True
             self._computed()
-        elif command == Command.ALLOC_BUFFER and self._loaded:
-            self._loads = False
-        elif command == Command.SET_TENSOR and not self._ran and self._is_weight(data):
+        elif command == Command.ALLOC_BUFFER and self._weight_buffers:
+            self._loading = False
+        elif (
+            command == Command.SET_TENSOR
+            and not self._has_computed
+            and self._is_weight(data)
+        ):
             # The size of the fields is only known for a known version.
             return self._dialect.requests[command].size if self._dialect else None
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
-        if self._weights is WeightRecording.FULL or len(data) < BEGINNING:
+        if self._weights is WeightRecording.FULL or len(data) < MIN_BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]
-        if self._loads:
-            self._loaded.add(buffer)
-        return buffer in self._loaded
+        if self._loading:
+            self._weight_buffers.add(buffer)
+        return buffer in self._weight_buffers
 
     def _reply(self, command: int, data: memoryview) -> int | None:
-        if not self._greeted:
+        if not self._has_dialect:
             self._dialect = dialect_for(Version.of(data))
-        self._greeted = True
+        self._has_dialect = True
         return None

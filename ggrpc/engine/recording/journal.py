@@ -1,7 +1,7 @@
-"""What a recording says: who connected, what each side sent, and when.
+"""The events of a recording: connections, messages of both sides, and their times.
 
-Chunks of a recording (see `chunks`), numbers little-endian, times in nanoseconds since
-the recording began:
+Each event is one chunk or several ones (see `chunks`). Numbers are little-endian. Times
+are in nanoseconds since the recording began.
 
     OPENED   connection u32 | time u64 | JSON: client, server
     MESSAGE  connection u32 | time u64 | from server u8 | command u8 | size u64 | bytes
@@ -9,9 +9,9 @@ the recording began:
     OMITTED  connection u32 | from server u8 | size u64 | FNV-1a u64, 0 for none
     CLOSED   connection u32 | time u64 | by the server u8
 
-A MESSAGE is a request or a reply as it was on the wire without its head; what of its
-`size` bytes it does not hold follows in PARTs, or is OMITTED. A reply belongs to the
-oldest request of its connection that has none yet.
+A MESSAGE is a request or a reply as it was on the wire, without its header. If it holds
+fewer than `size` bytes, the rest follows in PARTs or is OMITTED. A reply belongs to the
+oldest request of its connection that has no reply yet.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _CLOSED = struct.Struct("<IQB")
 
 
 class JournalWriter:
-    """Writes what connections say.
+    """Writes the events of connections.
 
     Args:
-        chunks: where to.
+        chunks: the file to write to.
     """
 
     def __init__(self, chunks: ChunkWriter) -> None:
@@ -48,6 +48,16 @@ class JournalWriter:
         self._began = time.perf_counter_ns()
 
     def opened(self, connection: int, client: str, server: str) -> None:
+        """Write that a client connected.
+
+        Args:
+            connection: the number of the connection.
+            client: the name of the client.
+            server: the name of the server.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         about = json.dumps({"client": client, "server": server}).encode()
         head = _OPENED.pack(connection, self._now())
         self._chunks.append(OPENED, head, about)
@@ -55,16 +65,49 @@ class JournalWriter:
     def message(
         self, connection: int, from_server: bool, command: int, size: int, data: Bytes
     ) -> None:
+        """Write the start of a message.
+
+        Args:
+            connection: the number of the connection.
+            from_server: whether the message is a reply.
+            command: the command of a request; 0 for a reply.
+            size: the size of the payload in bytes.
+            data: the first bytes of the payload, or all of them.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         head = _MESSAGE.pack(connection, self._now(), from_server, command, size)
         self._chunks.append(MESSAGE, head, data)
 
     def part(self, connection: int, from_server: bool, data: Bytes) -> None:
+        """Write the next bytes of a message.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         self._chunks.append(PART, _PART.pack(connection, from_server), data)
 
     def omitted(self, connection: int, from_server: bool, size: int, hash: int) -> None:
+        """Write that the rest of a message is not recorded.
+
+        Args:
+            connection: the number of the connection.
+            from_server: whether the message is a reply.
+            size: the number of bytes that are not recorded.
+            hash: the FNV-1a hash of these bytes; 0 if it is unknown.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         self._chunks.append(OMITTED, _OMITTED.pack(connection, from_server, size, hash))
 
     def closed(self, connection: int, by_server: bool) -> None:
+        """Write that a connection ended.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         self._chunks.append(CLOSED, _CLOSED.pack(connection, self._now(), by_server))
 
     def _now(self) -> int:
@@ -92,8 +135,8 @@ class Omitted(NamedTuple):
     """Bytes at the end of a message that the recording lacks.
 
     Attributes:
-        size: how many.
-        hash: their FNV-1a, 0 where it was not wanted.
+        size: the number of bytes.
+        hash: their FNV-1a hash; 0 if it was not computed.
     """
 
     size: int
@@ -105,15 +148,15 @@ class Message:
     """A request or a reply.
 
     Attributes:
-        connection: whose.
-        time: when it began.
+        connection: the number of the connection.
+        time: the time of its first byte.
         from_server: whether it is a reply.
-        command: what is asked for, 0 in a reply.
-        size: bytes of its payload on the wire.
-        omitted: what is not there of it.
-        reader: has its chunks.
-        chunks: those with its bytes, and where in each they begin.
-        left: how many bytes are still to come.
+        command: the command of a request; 0 for a reply.
+        size: the size of its payload on the wire in bytes.
+        omitted: the bytes that are not recorded; None if all are.
+        reader: reads its chunks.
+        chunks: the chunks with its bytes, and where the bytes begin in each.
+        left: the number of bytes that were not read yet.
     """
 
     connection: int
@@ -127,7 +170,7 @@ class Message:
     left: int = 0
 
     def parts(self) -> Iterator[bytes]:
-        """The payload, piece by piece, as far as it was kept.
+        """The recorded bytes of the payload, piece by piece.
 
         Raises:
             RecordingError: a checksum is wrong.
@@ -137,11 +180,19 @@ class Message:
             yield self.reader.read(chunk)[skip:]
 
     def payload(self) -> bytes:
-        """All of it in one piece."""
+        """The recorded bytes of the payload.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
         return b"".join(self.parts())
 
     def head(self, size: int) -> bytes:
-        """Its first bytes."""
+        """The first `size` bytes of the payload, or fewer if it is shorter.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
         found = b""
         for part in self.parts():
             found += part[: size - len(found)]
@@ -150,7 +201,11 @@ class Message:
         return found
 
     def tail(self, start: int) -> Iterator[bytes]:
-        """The payload from a byte on, piece by piece."""
+        """The recorded bytes from offset `start` on, piece by piece.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
         for part in self.parts():
             yield part[start:]
             start = max(0, start - len(part))
@@ -167,13 +222,14 @@ class Journal:
 
     Attributes:
         path: the file.
-        size: its bytes.
-        moved: called with the bytes of each chunk that was gone through.
-        cut: whether the file ends in the middle of a chunk or of a message, once all
-            events were read.
+        size: the size of the file in bytes.
+        moved: called with the size of each chunk that was read.
+        cut: whether the file ends inside a chunk or a message; valid after all events
+            were read.
 
     Raises:
-        RecordingError: it is no recording that this ggrpc can read.
+        RecordingError: the file is not a recording, has a newer format or cannot be
+            read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -190,26 +246,26 @@ class Journal:
         self._reader.__exit__(None, None, None)
 
     def events(self) -> Iterator[Event]:
-        """What happened, in order; a message when it was whole.
+        """All events, in order; a message counts from its last byte.
 
         Raises:
-            RecordingError: a checksum is wrong.
+            RecordingError: the file is damaged.
         """
-        under_way: dict[tuple[int, bool], Message] = {}
+        pending: dict[tuple[int, bool], Message] = {}
         for chunk in self._reader.chunks():
             self.moved(chunk.size)
             if chunk.kind == OPENED:
                 yield self._opened(chunk)
             elif chunk.kind == CLOSED:
                 closed = self._closed(chunk)
-                for from_server in (False, True):  # what never became whole
-                    under_way.pop((closed.connection, from_server), None)
+                for from_server in (False, True):  # drop incomplete messages
+                    pending.pop((closed.connection, from_server), None)
                 yield closed
             else:
-                message = self._message(chunk, under_way)
+                message = self._message(chunk, pending)
                 if message is not None:
                     yield message
-        self.cut = self._reader.cut or bool(under_way)
+        self.cut = self._reader.cut or bool(pending)
 
     def _opened(self, chunk: Chunk) -> Opened:
         payload = self._reader.read(chunk)
@@ -218,7 +274,7 @@ class Journal:
             about = json.loads(payload[_OPENED.size :])
             return Opened(connection, time, about["client"], about["server"])
         except (ValueError, KeyError, TypeError):
-            raise self._damaged(chunk, "do not say who was connected") from None
+            raise self._damaged(chunk, "do not name client and server") from None
 
     def _closed(self, chunk: Chunk) -> Closed:
         payload = self._reader.read(chunk)
@@ -226,26 +282,26 @@ class Journal:
         return Closed(connection, time, bool(by_server))
 
     def _message(
-        self, chunk: Chunk, under_way: dict[tuple[int, bool], Message]
+        self, chunk: Chunk, pending: dict[tuple[int, bool], Message]
     ) -> Message | None:
-        """Add a chunk to the message that it belongs to; that one where it is whole."""
+        """Add a chunk to its message; returns the message once it is complete."""
         if chunk.kind == MESSAGE:
-            message, kept = self._begun(chunk)
+            message, size = self._begin(chunk)
         else:
-            message, kept = self._continued(chunk, under_way)
+            message, size = self._continue(chunk, pending)
         key = message.connection, message.from_server
-        # Nothing of a side may come between the pieces of what it says.
-        if kept > message.left or under_way.get(key, message) is not message:
+        # A side sends one message after the other.
+        if size > message.left or pending.get(key, message) is not message:
             raise self._damaged(chunk, "belong to no message")
-        message.left -= kept
+        message.left -= size
         if message.left:
-            under_way[key] = message
+            pending[key] = message
             return None
-        under_way.pop(key, None)
+        pending.pop(key, None)
         return message
 
-    def _begun(self, chunk: Chunk) -> tuple[Message, int]:
-        """A new message, and how many bytes of it are here."""
+    def _begin(self, chunk: Chunk) -> tuple[Message, int]:
+        """Create a message; returns it and how many of its bytes the chunk holds."""
         head = self._reader.peek(chunk, _MESSAGE.size)
         connection, time, server, command, size = self._fields(_MESSAGE, chunk, head)
         message = Message(connection, time, bool(server), command, size)
@@ -253,18 +309,20 @@ class Journal:
         message.chunks.append((chunk, _MESSAGE.size))
         return message, chunk.size - _MESSAGE.size
 
-    def _continued(
-        self, chunk: Chunk, under_way: dict[tuple[int, bool], Message]
+    def _continue(
+        self, chunk: Chunk, pending: dict[tuple[int, bool], Message]
     ) -> tuple[Message, int]:
-        """The message that goes on, and how many bytes of it are here, or omitted."""
+        """Find the message that a chunk continues.
+
+        Returns:
+            The message, and how many of its bytes the chunk holds or omits.
+        """
         layout = {PART: _PART, OMITTED: _OMITTED}.get(chunk.kind)
         if layout is None:
-            raise self._damaged(
-                chunk, f"are a chunk of kind {chunk.kind}, unknown here"
-            )
+            raise self._damaged(chunk, f"are a chunk of unknown kind {chunk.kind}")
         head = self._reader.peek(chunk, layout.size)
         connection, server, *rest = self._fields(layout, chunk, head)
-        message = under_way.get((connection, bool(server)))
+        message = pending.get((connection, bool(server)))
         if message is None:
             raise self._damaged(chunk, "belong to no message")
         if chunk.kind == PART:
@@ -275,12 +333,12 @@ class Journal:
 
     def _fields(self, layout: struct.Struct, chunk: Chunk, payload: bytes) -> Any:
         if len(payload) < layout.size:
-            raise self._damaged(chunk, "are too few for what they are")
+            raise self._damaged(chunk, "are too few for a chunk of their kind")
         return layout.unpack_from(payload)
 
     def _damaged(self, chunk: Chunk, what: str) -> RecordingError:
-        self._reader.read(chunk)  # the checksum is the better reason
+        self._reader.read(chunk)  # a wrong checksum explains more
         return RecordingError(
-            f"{self.path}: {chunk.size} bytes at {chunk.at} {what}; the file was "
-            "damaged, record it anew"
+            f"{self.path}: {chunk.size} bytes at {chunk.at} {what}; the file is "
+            "damaged, record it again"
         )

@@ -23,23 +23,23 @@ from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.errors import RecordingError
 
-CONNECTING = 10.0  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RecorderSettings:
-    """What to record.
+    """What to record, and where.
 
     Attributes:
-        listen: where clients connect; port 0 takes a free one.
-        server: where they are taken.
-        path: the file.
-        force: whether a file that is there may be replaced.
-        weights: what is kept of those that clients set.
-        graphs: stop recording after so many, None for no such limit.
-        seconds: stop recording after this time; None: no limit.
+        listen: the address that clients connect to; port 0 takes a free port.
+        server: the server to forward to.
+        path: the file to write.
+        force: whether to replace an existing file.
+        weights: how to record the weights that clients set.
+        graphs: stop recording after this many graphs; None for no limit.
+        seconds: stop recording after this time; None for no limit.
         tls: the certificates for the server; None connects without TLS.
     """
 
@@ -59,7 +59,7 @@ class Recorder:
     When it reaches a limit, it stops writing, and it ends with the last connection.
 
     Args:
-        settings: what to record.
+        settings: what to record, and where.
 
     Attributes:
         graphs: the number of graphs recorded.
@@ -75,8 +75,8 @@ class Recorder:
         self._proxy = Proxy(
             settings.listen,
             server,
-            lambda: connect_stream(server, Deadline(CONNECTING), settings.tls),
-            self._carry,
+            lambda: connect_stream(server, Deadline(CONNECT_TIMEOUT), settings.tls),
+            self._forward,
             self._ended,
         )
         try:
@@ -88,12 +88,12 @@ class Recorder:
         self._numbers = count(1)
         self._lock = Lock()  # guards the file and the three below
         self._writes = True
-        self._failed: RecordingError | None = None
+        self._failure: RecordingError | None = None
         self.graphs = 0
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The addresses that it listens on."""
+        """The addresses that the recorder listens on."""
         return self._proxy.endpoints
 
     def run(self) -> None:
@@ -111,27 +111,28 @@ class Recorder:
         finally:
             timer.cancel()
             self._finish()
-        if self._failed:
-            raise self._failed
+        if self._failure:
+            raise self._failure
 
     def stop(self) -> None:
         """Make `run` return; safe in any thread and in a signal handler."""
         self._proxy.stop()
 
-    def _carry(self, client: Stream, server: Stream) -> None:
+    def _forward(self, client: Stream, server: Stream) -> None:
         number = next(self._numbers)
         tap = ConnectionTap(
             self._journal, number, self._settings.weights, self._computed
         )
-        ended_by: list[bool] = []  # whether the server closed, in order
+        ended_by: list[bool] = []  # the sides that closed, in order; True is the server
 
         def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
             if not data:
                 ended_by.append(by_server and not server.was_shut)
             self._write(feed, data)
 
-        names = str(client.endpoint), str(server.endpoint)
-        self._write(self._journal.opened, number, *names)
+        self._write(
+            self._journal.opened, number, str(client.endpoint), str(server.endpoint)
+        )
         try:
             pump(
                 client,
@@ -143,23 +144,27 @@ class Recorder:
             self._write(self._journal.closed, number, ended_by[:1] == [True])
 
     def _write(self, write: Callable[..., object], *arguments: object) -> None:
-        """Write, unless the recording is over."""
+        """Call a function that writes to the journal, unless the recording is over."""
         with self._lock:
             if not self._writes:
                 return
             try:
                 write(*arguments)
-            except _LimitReached:
+            except _LimitReachedError:
                 self._end()
             except RecordingError as error:
-                log.error("%s; what passes from now on is not recorded", error)
-                self._failed = error
+                log.error("%s; recording has stopped, forwarding continues", error)
+                self._failure = error
                 self._end()
 
     def _computed(self) -> None:
-        """Count a graph, or end the recording at the limit."""
+        """Count a graph.
+
+        Raises:
+            _LimitReachedError: the limit on graphs was reached before.
+        """
         if self.graphs == self._settings.graphs:
-            raise _LimitReached
+            raise _LimitReachedError
         self.graphs += 1
 
     def _finish(self) -> None:
@@ -180,5 +185,5 @@ class Recorder:
         log.info("recorded %d graphs to %s", self.graphs, self._settings.path)
 
 
-class _LimitReached(Exception):
+class _LimitReachedError(Exception):
     """The limit on graphs is reached."""

@@ -153,7 +153,7 @@ class Replayer:
         if len(recorded) != len(data):
             raise RecordingError(
                 f"{request.tensor}: the client read {len(data)} bytes, and the "
-                f"recording has {len(recorded)}; the file was damaged, record it anew"
+                f"recording has {len(recorded)}; the file is damaged, record it again"
             )
         tensor = session.named(request.tensor, request.size)
         difference = compare(tensor, data, recorded, self._settings.tolerance)

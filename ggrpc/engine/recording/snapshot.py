@@ -33,12 +33,13 @@ class RepeatableProgram(Program):
         self._placed = placed
 
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        """Compute the graph once; see `Program.run`."""
         self._program.run(checkpoint)
 
     def snapshot(self) -> Callable[[], None]:
-        """Copy the inputs that a run overwrites; returns what restores them."""
+        """Copy the inputs that a run overwrites; returns a function to restore them."""
         saved = [
-            (buffer, at, _bytes(buffer, at, size))
+            (buffer, at, _copy_of(buffer, at, size))
             for buffer, at, size in self._clobbered
         ]
 
@@ -61,7 +62,7 @@ class RepeatableProgram(Program):
         ]
 
 
-def _bytes(buffer: Buffer, at: int, size: int) -> memoryview:
+def _copy_of(buffer: Buffer, at: int, size: int) -> memoryview:
     view = memoryview(bytearray(size))
     buffer.get(at, view)
     return view
@@ -99,8 +100,8 @@ def clobbered_ranges(graph: Graph) -> Iterator[ClobberedRange]:
                 read[source.buffer].add(*gap)
         result = node.tensor
         written[result.buffer].add(result.data, result.data + result.nbytes)
-    for handle, spans in read.items():
-        for start, end in spans:
+    for handle, ranges in read.items():
+        for start, end in ranges:
             for piece in written[handle].inside(start, end):
                 yield ClobberedRange(handle, *piece)
 

@@ -1,4 +1,4 @@
-"""How a recording stores weights; cheap to import, for the command line."""
+"""The ways to record weights, in a file of their own that imports fast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class WeightRecording(str, Enum):
-    """How the weights that a client sets are recorded."""
+    """How to record the weights that a client sets: the bytes, a hash, or nothing."""
 
     FULL = "full"
     HASH = "hash"

@@ -30,7 +30,7 @@ def test_chunks_come_back(path: Path) -> None:
     assert contents(path) == ([(1, b"one"), (2, b"two")], False)
 
 
-def test_file_is_good_up_to_its_last_whole_chunk(path: Path) -> None:
+def test_file_is_valid_up_to_its_last_whole_chunk(path: Path) -> None:
     whole = path.read_bytes()
     first = len(whole) - (4 + 8 + 3 + 4)
     for size in range(16, len(whole)):
@@ -54,15 +54,15 @@ def test_every_flipped_bit_is_found(path: Path) -> None:
 def test_foreign_file_is_refused(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "other"
     path.write_bytes(start)
-    with pytest.raises(RecordingError, match="is no recording"):
+    with pytest.raises(RecordingError, match="is not a recording"):
         ChunkReader(path)
 
 
-def test_format_of_the_future_is_refused(path: Path) -> None:
+def test_newer_format_is_refused(path: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[8] = 9
     path.write_bytes(whole)
-    with pytest.raises(RecordingError, match="format 9; this ggrpc reads up to 1"):
+    with pytest.raises(RecordingError, match="has format 9, this ggrpc reads up to 1"):
         ChunkReader(path)
 
 
@@ -71,7 +71,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         ChunkReader(tmp_path / "none")
 
 
-def test_file_that_is_there_stays_unless_forced(path: Path) -> None:
+def test_existing_file_is_kept_unless_forced(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="--force"):
         ChunkWriter(path)
@@ -80,24 +80,24 @@ def test_file_that_is_there_stays_unless_forced(path: Path) -> None:
     assert contents(path) == ([], False)
 
 
-def test_folder_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
+def test_missing_folder_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write"):
         ChunkWriter(tmp_path / "none" / "graph.bin")
 
 
-def test_full_disk_is_told() -> None:
+def test_full_disk_is_reported() -> None:
     with pytest.raises(RecordingError, match="No space left"):
         ChunkWriter(Path("/dev/full"), force=True)
 
 
-def test_what_a_full_disk_took_is_good(tmp_path: Path) -> None:
+def test_file_on_a_full_disk_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "graph.bin"
     writer = ChunkWriter(path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         writer.append(1, b"one")
-        with pytest.raises(RecordingError, match="File too large; what was written"):
+        with pytest.raises(RecordingError, match="File too large; the file is valid"):
             writer.append(2, bytes(80))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -106,7 +106,7 @@ def test_what_a_full_disk_took_is_good(tmp_path: Path) -> None:
     assert contents(path) == ([(1, b"one")], True)
 
 
-def test_nothing_waits_in_memory(tmp_path: Path) -> None:
+def test_chunks_are_written_at_once(tmp_path: Path) -> None:
     path = tmp_path / "graph.bin"
     writer = ChunkWriter(path)
     writer.append(1, b"one")

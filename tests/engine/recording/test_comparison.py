@@ -26,7 +26,7 @@ def test_same_values_do_not_differ() -> None:
     assert compared(b"", b"") == (0, 0, None)
 
 
-def test_error_is_normalised_by_what_was_recorded() -> None:
+def test_error_is_normalised_by_the_recorded_values() -> None:
     nmse, largest, first = compared(floats(3, 4.5), floats(3, 4))
     assert nmse == pytest.approx(0.25 / 25)
     assert (largest, first) == (0.5, 1)
@@ -34,12 +34,12 @@ def test_error_is_normalised_by_what_was_recorded() -> None:
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_what_is_no_number_differs_without_bounds(wrong: float) -> None:
+def test_nan_and_infinity_are_an_infinite_error(wrong: float) -> None:
     nmse, _, first = compared(floats(1, wrong), floats(1, 2))
     assert (nmse, first) == (np.inf, 1)
 
 
-def test_integers_are_the_same_or_not() -> None:
+def test_integers_are_equal_or_not() -> None:
     ours, theirs = (
         np.array(v, np.int32).tobytes() for v in ([1, 2, 9, 4], [1, 2, 3, 4])
     )

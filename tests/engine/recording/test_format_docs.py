@@ -1,4 +1,4 @@
-"""The reader in docs/recording.md, which knows nothing but that page."""
+"""The example reader in docs/recording.md reads what ggrpc writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read() -> Any:
 
 
 @pytest.mark.parametrize("weights", WeightRecording)
-def test_reader_of_the_page_reads_what_we_do(
+def test_example_reader_reads_the_same_messages(
     read: Any, tmp_path: Path, weights: WeightRecording
 ) -> None:
     path = recorded_here(tmp_path / "graph.bin", weights, client=larger)
@@ -44,5 +44,5 @@ def test_reader_of_the_page_reads_what_we_do(
 
 
 def larger(endpoint: Any) -> None:
-    """A client whose weight takes several chunks."""
+    """Compute with a weight that takes several chunks."""
     compute(endpoint, 2, rows=1 << 13)

@@ -1,4 +1,4 @@
-"""Messages found in bytes that pass by in pieces of any size."""
+"""Messages in a byte stream that arrives in pieces of any size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BYTES = bytes(range(256)) * 4 + bytes(176)
 
 
 def framed(dialect: Dialect, *requests: m.Request) -> bytes:
-    """What a client sends."""
+    """The bytes that a client sends."""
     sent = b""
     for request in requests:
         layout = dialect.requests[request.command]
@@ -37,7 +37,7 @@ def framed(dialect: Dialect, *requests: m.Request) -> bytes:
 
 
 def hello(dialect: Dialect) -> tuple[bytes, bytes]:
-    """The client's greeting and the server's."""
+    """The bytes of the client's HELLO and of the reply."""
     caps = bytes(dialect.hello_size)
     layout = dialect.replies[Command.HELLO]
     assert layout is not None
@@ -50,22 +50,24 @@ def hello(dialect: Dialect) -> tuple[bytes, bytes]:
 def recorded(
     path: Path, dialect: Dialect, sent: bytes, step: int, weights: WeightRecording
 ) -> list[Exchange]:
-    """What a recording of a conversation says, whose bytes passed in steps."""
+    """Record a conversation whose bytes arrive in steps; returns its exchanges."""
     chunks = ChunkWriter(path, force=True)
     journal = JournalWriter(chunks)
     journal.opened(3, "client", "server")
-    watcher = ConnectionTap(journal, 3, weights, lambda: None)
+    tap = ConnectionTap(journal, 3, weights, lambda: None)
     greeting, answer = hello(dialect)
-    watcher.requests.feed(memoryview(greeting))
-    watcher.replies.feed(memoryview(answer))
+    tap.requests.feed(memoryview(greeting))
+    tap.replies.feed(memoryview(answer))
     for at in range(0, len(sent), step):
-        watcher.requests.feed(memoryview(sent[at : at + step]))
+        tap.requests.feed(memoryview(sent[at : at + step]))
     journal.closed(3, False)
     chunks.close()
     with Journal(path) as read:
         *found, closed = exchanges(read)
         assert not read.cut
-        assert [exchange.request for exchange in found]  # as long as the file is open
+        assert [
+            exchange.request for exchange in found
+        ]  # decoded while the file is open
     assert isinstance(closed, Closed)
     assert isinstance(found[0].request, m.Hello)
     return found[1:]
@@ -77,7 +79,7 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 
 def conversation(dialect: Dialect) -> bytes:
-    """A weight, then memory for an input, the input and a graph, and both again."""
+    """A weight, memory for an input, the input and the weight, a graph, both again."""
     weight = m.SetTensor(tensor=WEIGHT, offset=0, size=len(BYTES), data=BYTES)
     data = m.SetTensor(
         tensor=WEIGHT._replace(buffer=6), offset=0, size=len(BYTES), data=BYTES
@@ -88,7 +90,7 @@ def conversation(dialect: Dialect) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 7, 100, 1 << 20])
-def test_all_is_kept_whatever_the_pieces(
+def test_everything_is_recorded_in_pieces_of_any_size(
     tmp_path: Path, dialect: Dialect, step: int
 ) -> None:
     path, sent = tmp_path / "g", conversation(dialect)
@@ -107,23 +109,23 @@ def test_all_is_kept_whatever_the_pieces(
 
 @pytest.mark.parametrize("step", [1, 100, 1 << 20])
 @pytest.mark.parametrize("weights", [WeightRecording.HASH, WeightRecording.NONE])
-def test_weights_are_left_out_and_inputs_are_not(
+def test_weights_are_omitted_and_inputs_are_not(
     tmp_path: Path, dialect: Dialect, step: int, weights: WeightRecording
 ) -> None:
     found = recorded(tmp_path / "g", dialect, conversation(dialect), step, weights)
     omitted = [e.message.omitted for e in found if isinstance(e.request, m.SetTensor)]
     hash = fnv1a(BYTES) if weights is WeightRecording.HASH else 0
-    left_out = Omitted(len(BYTES), hash)
-    assert omitted == [left_out, None, left_out, None, None]
+    expected = Omitted(len(BYTES), hash)
+    assert omitted == [expected, None, expected, None, None]
 
 
-def test_what_the_server_owed_is_told(tmp_path: Path) -> None:
+def test_missing_reply_is_marked(tmp_path: Path) -> None:
     dialect = dialect_named("3.6.1")
     asked = m.GetTensor(tensor=WEIGHT, offset=0, size=4)
     sent = framed(dialect, m.GraphCompute(graph=bytes(8)), asked)
     graph, exchange = recorded(
         tmp_path / "g", dialect, sent, 1 << 20, WeightRecording.FULL
     )
-    assert graph.answered  # as far as this version answers graphs
+    assert graph.answered  # this version has no reply to a graph
     assert isinstance(exchange.request, m.GetTensor)
     assert not exchange.answered

@@ -1,4 +1,4 @@
-"""What a recording says, also where it makes no sense."""
+"""Events of recordings, valid ones and damaged ones."""
 
 from __future__ import annotations
 
@@ -80,15 +80,19 @@ def test_times_and_names_come_back(tmp_path: Path) -> None:
         *([(kind, b"\0")] for kind in (OPENED, MESSAGE, PART, OMITTED, CLOSED)),
     ],
 )
-def test_chunks_that_make_no_sense_are_damage(
+def test_invalid_chunks_are_damage(
     tmp_path: Path, chunks: list[tuple[int, bytes]]
 ) -> None:
-    with Journal(written(tmp_path / "g", *chunks)) as journal:
-        with pytest.raises(RecordingError, match="was damaged"):
-            list(journal.events())
+    with (
+        Journal(written(tmp_path / "g", *chunks)) as journal,
+        pytest.raises(RecordingError, match="is damaged"),
+    ):
+        list(journal.events())
 
 
-def test_what_a_closed_connection_never_finished_is_no_cut(tmp_path: Path) -> None:
+def test_unfinished_message_of_a_closed_connection_is_not_truncation(
+    tmp_path: Path,
+) -> None:
     closed = CLOSED, struct.pack("<IQB", 1, 0, 0)
     for end, cut in ([], True), ([closed], False):
         with Journal(written(tmp_path / "g", message(3, b"ab"), *end)) as journal:
@@ -105,10 +109,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_foreign_writer_raises_only_what_is_ours(
+def test_arbitrary_chunks_raise_only_ggrpc_errors(
     tmp_path: Path, good: list[tuple[int, bytes]], seed: int
 ) -> None:
-    """Chunks with right checksums and wrong contents, as no recorder writes them."""
+    """Chunks with valid checksums and invalid contents."""
     rng = random.Random(seed)
     chunks = [(kind, bytearray(payload)) for kind, payload in good]
     for _ in range(rng.choice((1, 3, 10))):

@@ -1,4 +1,4 @@
-"""What a recorder writes of how connections end."""
+"""The record of which side ended a connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = "127.0.0.1"
 
 
 def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
-    """How a connection ended whose client says a lot and waits for the end."""
+    """Record a client that sends much and waits for the end; returns that event."""
     with socket.create_server((HERE, 0)) as listener:
         server = Endpoint(*listener.getsockname())
 
@@ -35,7 +35,7 @@ def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
             with socket.create_connection(endpoint) as client:
                 client.settimeout(20)
                 client.sendall(bytes(1 << 16))
-                if serve is polite:
+                if serve is read_to_the_end:
                     client.shutdown(socket.SHUT_WR)
                 try:
                     while client.recv(1 << 16):
@@ -48,26 +48,26 @@ def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
     return found
 
 
-def polite(sock: socket.socket) -> None:
+def read_to_the_end(sock: socket.socket) -> None:
     while sock.recv(1 << 16):
         pass
 
 
-def closing(sock: socket.socket) -> None:
+def shut_down(sock: socket.socket) -> None:
     sock.recv(10)
     sock.shutdown(socket.SHUT_WR)
 
 
-def resetting(sock: socket.socket) -> None:
+def reset(sock: socket.socket) -> None:
     sock.recv(10)
     linger = struct.pack("ii", 1, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 @pytest.mark.parametrize(
-    ("serve", "by_server"), [(polite, False), (closing, True), (resetting, True)]
+    ("serve", "by_server"), [(read_to_the_end, False), (shut_down, True), (reset, True)]
 )
-def test_who_ended_it_is_written(
+def test_side_that_closed_first_is_recorded(
     tmp_path: Path, serve: Callable[[socket.socket], object], by_server: bool
 ) -> None:
     assert closed(tmp_path / "graph.bin", serve).by_server is by_server

@@ -1,4 +1,4 @@
-"""What a graph destroys of what it reads."""
+"""Inputs that a graph overwrites."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
 BUFFER = 3
-ROW = 16  # bytes of a tensor here
+ROW = 16  # bytes of each tensor
 
 
 def tensor(id: int, at: int, op: Op = Op.NONE, *src: int, of: int = 0) -> Tensor:
@@ -26,60 +26,62 @@ def tensor(id: int, at: int, op: Op = Op.NONE, *src: int, of: int = 0) -> Tensor
     )
 
 
-def lost_of(*tensors: Tensor) -> list[tuple[int, int, int]]:
+def clobbered(*tensors: Tensor) -> list[tuple[int, int, int]]:
     nodes = [t.id for t in tensors if t.op]
     return [tuple(piece) for piece in clobbered_ranges(Graph.of(tensors, nodes))]
 
 
-def test_input_that_nothing_overwrites_is_not_lost() -> None:
-    assert lost_of(tensor(1, 0), tensor(2, ROW, Op.SQR, 1)) == []
+def test_input_that_nothing_overwrites_is_not_clobbered() -> None:
+    assert clobbered(tensor(1, 0), tensor(2, ROW, Op.SQR, 1)) == []
 
 
-def test_input_whose_memory_is_used_again_is_lost() -> None:
+def test_input_whose_memory_is_reused_is_clobbered() -> None:
     middle = tensor(2, ROW, Op.SQR, 1)
-    assert lost_of(tensor(1, 0), middle, tensor(3, 0, Op.SQRT, 2)) == [(BUFFER, 0, ROW)]
+    assert clobbered(tensor(1, 0), middle, tensor(3, 0, Op.SQRT, 2)) == [
+        (BUFFER, 0, ROW)
+    ]
 
 
-def test_only_the_bytes_that_are_used_again_are_lost() -> None:
+def test_only_the_bytes_that_are_reused_are_clobbered() -> None:
     middle = tensor(2, 2 * ROW, Op.SQR, 1)
     after = tensor(3, ROW // 2, Op.SQRT, 2)
-    assert lost_of(tensor(1, 0), middle, after) == [(BUFFER, ROW // 2, ROW)]
+    assert clobbered(tensor(1, 0), middle, after) == [(BUFFER, ROW // 2, ROW)]
 
 
-def test_result_that_is_overwritten_later_is_not_lost() -> None:
+def test_result_that_is_overwritten_later_is_not_clobbered() -> None:
     first, second = tensor(2, ROW, Op.SQR, 1), tensor(3, 2 * ROW, Op.SQR, 2)
-    assert lost_of(tensor(1, 0), first, second, tensor(4, ROW, Op.SQRT, 3)) == []
+    assert clobbered(tensor(1, 0), first, second, tensor(4, ROW, Op.SQRT, 3)) == []
 
 
-def test_cache_that_is_written_before_it_is_read_is_not_lost() -> None:
+def test_cache_that_is_written_before_it_is_read_is_not_clobbered() -> None:
     x, cache = tensor(1, 0), tensor(2, ROW)
     put = tensor(3, ROW, Op.CPY, 1, 2, of=2)
-    assert lost_of(x, cache, put, tensor(4, 2 * ROW, Op.SQR, 3)) == []
+    assert clobbered(x, cache, put, tensor(4, 2 * ROW, Op.SQR, 3)) == []
 
 
-def test_state_that_is_read_before_it_is_written_is_lost() -> None:
+def test_state_that_is_read_before_it_is_written_is_clobbered() -> None:
     state = tensor(1, 0)
     new = tensor(2, ROW, Op.SQR, 1)
     put = tensor(3, 0, Op.CPY, 2, 1, of=1)
-    assert lost_of(state, new, put) == [(BUFFER, 0, ROW)]
+    assert clobbered(state, new, put) == [(BUFFER, 0, ROW)]
     in_place = tensor(2, 0, Op.SQR, 1, of=1)
-    assert lost_of(state, in_place) == [(BUFFER, 0, ROW)]
+    assert clobbered(state, in_place) == [(BUFFER, 0, ROW)]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_spans_are_those_of_a_set_of_addresses(seed: int) -> None:
+def test_range_set_equals_a_set_of_addresses(seed: int) -> None:
     rng = random.Random(seed)
-    spans, model = RangeSet(), set()
+    ranges, model = RangeSet(), set()
     for _ in range(200):
         start = rng.randrange(300)
         end = start + rng.randrange(12)
-        inside = {a for s, e in spans.inside(start, end) for a in range(s, e)}
-        gaps = {a for s, e in spans.gaps(start, end) for a in range(s, e)}
+        inside = {a for s, e in ranges.inside(start, end) for a in range(s, e)}
+        gaps = {a for s, e in ranges.gaps(start, end) for a in range(s, e)}
         assert inside == model & set(range(start, end))
         assert gaps == set(range(start, end)) - model
         if rng.random() < 0.3:
-            spans.add(start, end)
+            ranges.add(start, end)
             model |= set(range(start, end))
-        ends = [edge for span in spans for edge in span]
-        assert ends == sorted(set(ends))  # apart, and in order
-    assert {a for s, e in spans for a in range(s, e)} == model
+        ends = [edge for range_ in ranges for edge in range_]
+        assert ends == sorted(set(ends))  # disjoint, and in order
+    assert {a for s, e in ranges for a in range(s, e)} == model

@@ -24,14 +24,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tensor(path: Path) -> Tensor:
-    """One of the model's, as a client would send it."""
-    stored = next(t for t in tensors_of(path) if len(t.ne) == 2)
-    ne = (*stored.ne, 1, 1)
-    found = described(GGMLType[stored.type], ne)  # type: ignore[arg-type]
-    return found._replace(raw_name=stored.name.encode())
+    """A tensor of the model, as a client sends it."""
+    matrix = next(t for t in tensors_of(path) if len(t.ne) == 2)
+    ne = (*matrix.ne, 1, 1)
+    tensor = described(GGMLType[matrix.type], ne)  # type: ignore[arg-type]
+    return tensor._replace(raw_name=matrix.name.encode())
 
 
-def test_tensor_comes_by_name_and_size(path: Path, tensor: Tensor) -> None:
+def test_tensor_is_found_by_name_and_size(path: Path, tensor: Tensor) -> None:
     model = GgufWeights(path)
     whole = model.bytes_of(tensor, 0, tensor.nbytes, 0)
     assert whole is not None
@@ -44,7 +44,7 @@ def test_tensor_comes_by_name_and_size(path: Path, tensor: Tensor) -> None:
     assert model.bytes_of(tensor, 34, tensor.nbytes, 0) is None
 
 
-def test_hash_must_be_that_of_the_bytes(path: Path, tensor: Tensor) -> None:
+def test_bytes_with_another_hash_are_not_used(path: Path, tensor: Tensor) -> None:
     model, size = GgufWeights(path), tensor.nbytes
     whole = model.bytes_of(tensor, 0, size, 0)
     assert whole is not None
@@ -52,13 +52,13 @@ def test_hash_must_be_that_of_the_bytes(path: Path, tensor: Tensor) -> None:
     assert model.bytes_of(tensor, 0, size, fnv1a(whole) ^ 1) is None
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         GgufWeights(tmp_path / "none.gguf")
 
 
 @pytest.mark.parametrize("type", ["F32", "F16", "BF16", "Q8_0", "Q4_K"])
-def test_noise_is_the_same_every_time_and_of_a_weights_size(type: str) -> None:
+def test_random_weights_are_repeatable_and_of_realistic_scale(type: str) -> None:
     tensor = described(GGMLType[type], (256, 64, 1, 1))._replace(raw_name=b"w")
     data = random_weights(tensor, tensor.nbytes)
     assert len(data) == tensor.nbytes
@@ -69,7 +69,7 @@ def test_noise_is_the_same_every_time_and_of_a_weights_size(type: str) -> None:
     assert np.isfinite(values).all()
 
 
-def test_noise_of_what_cannot_be_packed_is_zeros() -> None:
+def test_random_weights_that_cannot_be_packed_are_zeros() -> None:
     tensor = described(GGMLType.F32, (4, 1, 1, 1))
     assert random_weights(tensor, 7) == bytes(7)
     indices = described(GGMLType.I32, (4, 1, 1, 1))
