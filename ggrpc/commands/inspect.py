@@ -18,7 +18,7 @@ from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 
 if TYPE_CHECKING:
-    from ggrpc.engine.inspection.graphs import Cost, Seen
+    from ggrpc.engine.inspection.graphs import Cost, SentGraph
     from ggrpc.ops import Node
     from ggrpc.tensor import Tensor
 
@@ -233,7 +233,9 @@ def _of_model(file: Path, by: By | None) -> Iterator[Row]:
         }
 
 
-def _chosen(seen: Sequence[Seen], number: int | None, file: Path) -> list[Seen]:
+def _chosen(
+    seen: Sequence[SentGraph], number: int | None, file: Path
+) -> list[SentGraph]:
     chosen = [one for one in seen if number in (None, one.number)]
     if not chosen:
         which = "no graph" if number is None else f"no graph {number}"
@@ -241,7 +243,7 @@ def _chosen(seen: Sequence[Seen], number: int | None, file: Path) -> list[Seen]:
     return chosen
 
 
-def _rows(seen: Sequence[Seen], by: By, name: str | None) -> Iterator[Row]:
+def _rows(seen: Sequence[SentGraph], by: By, name: str | None) -> Iterator[Row]:
     if by is By.graph:
         yield from map(_graph_row, seen)
     elif by is By.op:
@@ -254,7 +256,7 @@ def _rows(seen: Sequence[Seen], by: By, name: str | None) -> Iterator[Row]:
         yield from _around(seen, name)
 
 
-def _graph_row(one: Seen) -> Row:
+def _graph_row(one: SentGraph) -> Row:
     from ggrpc.engine.inspection.graphs import cost_of
 
     nodes = one.read().nodes
@@ -268,7 +270,7 @@ def _graph_row(one: Seen) -> Row:
     }
 
 
-def _op_rows(seen: Sequence[Seen]) -> Iterator[Row]:
+def _op_rows(seen: Sequence[SentGraph]) -> Iterator[Row]:
     """The totals of each op, the most expensive first, and the overall total."""
     from ggrpc.engine.inspection.graphs import Cost, cost_of, name_of_op
 
@@ -286,7 +288,7 @@ def _op_rows(seen: Sequence[Seen]) -> Iterator[Row]:
     yield {"op": "all", "nodes": counts.total(), **_costs(total)}
 
 
-def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
+def _around(seen: Sequence[SentGraph], name: str) -> Iterator[Row]:
     """The nodes of a name or number, with their sources and readers."""
     found = False
     for one in seen:
@@ -310,7 +312,7 @@ def _around(seen: Sequence[Seen], name: str) -> Iterator[Row]:
         raise ConfigError(f"no node is named '{name}': --by node lists all nodes")
 
 
-def _node_row(one: Seen, at: int, node: Node) -> Row:
+def _node_row(one: SentGraph, at: int, node: Node) -> Row:
     from ggrpc.engine.inspection.graphs import cost_of, name_of_op
 
     sources = [source.name or f"{source.id:#x}" for source in filter(None, node.src)]
@@ -324,7 +326,7 @@ def _node_row(one: Seen, at: int, node: Node) -> Row:
     }
 
 
-def _tensor_row(one: Seen, tensor: Tensor) -> Row:
+def _tensor_row(one: SentGraph, tensor: Tensor) -> Row:
     return {
         "graph": one.number,
         "node": None,
@@ -348,7 +350,7 @@ def _costs(cost: Cost) -> Row:
     }
 
 
-def _drawn(seen: Sequence[Seen], format: Format) -> str:
+def _drawn(seen: Sequence[SentGraph], format: Format) -> str:
     from ggrpc.engine.inspection import drawings
 
     draw = {
@@ -360,7 +362,7 @@ def _drawn(seen: Sequence[Seen], format: Format) -> str:
     return draw(max(graphs, key=lambda graph: len(graph.nodes)))
 
 
-def _changes(first: Sequence[Seen], second: Sequence[Seen]) -> Iterator[Row]:
+def _changes(first: Sequence[SentGraph], second: Sequence[SentGraph]) -> Iterator[Row]:
     from ggrpc.engine.inspection.graphs import differences
 
     for one, other in zip(first, second, strict=False):

@@ -1,1 +1,1 @@
-"""Looks into recordings, captured sessions and models, without running anything."""
+"""Reads the graphs of recordings and captured sessions, without running them."""

@@ -1,4 +1,4 @@
-"""Graphs as text that others draw: DOT, Mermaid, and SVG by graphviz."""
+"""Drawings of graphs: DOT, Mermaid, and SVG that graphviz makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ggrpc.tensor import Tensor
 
 
 def dot(graph: Graph) -> str:
-    """The graph in graphviz's language."""
+    """The graph in DOT, the language of graphviz."""
     lines = [
         f'  t{number} [label="{_escaped(label)}"{"" if computed else ", shape=box"}];'
         for number, label, computed in _boxes(graph)
@@ -22,7 +22,7 @@ def dot(graph: Graph) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """The graph in Mermaid's language."""
+    """The graph as a Mermaid flowchart."""
     lines = []
     for number, label, computed in _boxes(graph):
         text = label.replace('"', "#quot;").replace("\n", "<br>")
@@ -32,7 +32,7 @@ def mermaid(graph: Graph) -> str:
 
 
 def svg(graph: Graph) -> str:
-    """The graph, drawn by graphviz.
+    """The graph as SVG.
 
     Raises:
         ConfigError: graphviz is not installed, or fails.
@@ -43,8 +43,8 @@ def svg(graph: Graph) -> str:
         )
     except FileNotFoundError:
         raise ConfigError(
-            "SVG needs graphviz, whose 'dot' is not here: install it, or take "
-            "--format dot or mermaid"
+            "SVG needs the command 'dot' of graphviz, which is not installed: install "
+            "graphviz, or use --format dot or mermaid"
         ) from None
     if drawn.returncode:
         raise ConfigError(f"graphviz failed: {drawn.stderr.strip()}")
@@ -52,12 +52,12 @@ def svg(graph: Graph) -> str:
 
 
 def _boxes(graph: Graph) -> Iterator[tuple[int, str, bool]]:
-    """A number, a text and whether it is computed, of each tensor in use."""
-    computed = {node.tensor.id: name_of_op(node) for node in graph.nodes}
-    used = {s.id for node in graph.nodes for s in node.src if s} | computed.keys()
+    """The number, the label and whether it is computed, of each tensor in use."""
+    ops = {node.tensor.id: name_of_op(node) for node in graph.nodes}
+    used = {s.id for node in graph.nodes for s in node.src if s} | ops.keys()
     for number, tensor in enumerate(graph.tensors.values()):
         if tensor.id in used:
-            yield number, _label(tensor, computed.get(tensor.id)), tensor.id in computed
+            yield number, _label(tensor, ops.get(tensor.id)), tensor.id in ops
 
 
 def _label(tensor: Tensor, op: str | None) -> str:
@@ -66,6 +66,7 @@ def _label(tensor: Tensor, op: str | None) -> str:
 
 
 def _arrows(graph: Graph) -> Iterator[tuple[int, int]]:
+    """The numbers of source and result, for each source of each node."""
     numbers = {id: number for number, id in enumerate(graph.tensors)}
     for node in graph.nodes:
         for source in filter(None, node.src):

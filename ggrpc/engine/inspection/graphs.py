@@ -1,4 +1,4 @@
-"""The graphs of a recording or of a captured session, and what each node costs."""
+"""The graphs of a recording or a captured session, their costs and differences."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.ops import Node, contract_of
 from ggrpc.tensor import Tensor
 
-CLIENT, SERVER = ".c2s.bin", ".s2c.bin"  # what each side of a captured session sent
-NOWHERE = Region(0, 0)
+# Suffixes of the files with the bytes that each side of a captured session sent.
+CLIENT, SERVER = ".c2s.bin", ".s2c.bin"
 
 
 class Cost(NamedTuple):
-    """What nodes cost, together.
+    """The cost of one node or several.
 
     Attributes:
-        flops: floating-point operations: see `Contract.flops`.
-        bytes: read from the sources and written to the result.
+        flops: the number of floating-point operations; see `Contract.flops`.
+        bytes: the bytes read from sources and written to results.
     """
 
     flops: int
@@ -48,42 +48,43 @@ class Cost(NamedTuple):
 
     @property
     def intensity(self) -> float | None:
-        """Operations for each byte; None where nothing is moved."""
+        """Operations per byte; None if no bytes are read or written."""
         return self.flops / self.bytes if self.bytes else None
 
 
 def cost_of(nodes: Sequence[Node]) -> Cost:
-    """What some nodes cost; views cost nothing."""
+    """The total cost of some nodes; views cost nothing."""
     computed = [node for node in nodes if contract_of(node.tensor.op).computes]
     flops = sum(contract_of(node.tensor.op).flops(node) for node in computed)
     return Cost(flops, sum(map(_bytes, computed)))
 
 
 def _bytes(node: Node) -> int:
-    """What of the sources is read: of rows that are picked, no more than is picked."""
+    """The bytes that a node reads and writes; ops that select rows read only those."""
     sources = list(node.reads)
-    read = sum(map(_content, sources))
-    written = _content(node.tensor)
+    read = sum(map(_element_bytes, sources))
+    written = _element_bytes(node.tensor)
     if node.tensor.op is Op.GET_ROWS:
         rows = node.source(1).nelements
-        read = rows * sources[0].type.row_size(sources[0].ne[0]) + _content(sources[1])
+        row = sources[0].type.row_size(sources[0].ne[0])
+        read = rows * row + _element_bytes(sources[1])
     elif node.tensor.op is Op.SET_ROWS:
         rows = sources[0].nrows
         written = rows * node.tensor.type.row_size(node.tensor.ne[0])
     elif node.tensor.op is Op.MUL_MAT_ID:
-        each = sources[0].nbytes // max(1, sources[0].ne[2])
-        chosen = min(sources[0].ne[2], node.source(2).nelements)
-        read = each * chosen + _content(sources[1]) + _content(sources[2])
+        expert = sources[0].nbytes // max(1, sources[0].ne[2])
+        used = min(sources[0].ne[2], node.source(2).nelements)
+        read = expert * used + _element_bytes(sources[1]) + _element_bytes(sources[2])
     return read + written
 
 
-def _content(tensor: Tensor) -> int:
-    """Bytes of the elements, without the gaps between them."""
+def _element_bytes(tensor: Tensor) -> int:
+    """The size of the elements, without the gaps between them."""
     return tensor.type.row_size(tensor.ne[0]) * tensor.nrows
 
 
 def name_of_op(node: Node) -> str:
-    """The op, and which function where it has several: `GLU SWIGLU`."""
+    """The name of the op, with its function if it has several: `GLU SWIGLU`."""
     op = node.tensor.op
     kinds = {Op.UNARY: UnaryOp, Op.GLU: GluOp}
     if op in kinds and node.params.op in (*kinds[op],):
@@ -92,16 +93,16 @@ def name_of_op(node: Node) -> str:
 
 
 @dataclass
-class Seen:
-    """A graph that was sent.
+class SentGraph:
+    """A graph that a client sent, once or several times.
 
     Attributes:
-        number: counted from 1; the same graph sent again has the same number.
-        connection: on which it came first.
-        device: the number of the device that it was for.
-        runs: how often it was run.
-        read: reads it from the file, each time anew: a long recording may have more
-            graphs than memory takes.
+        number: the position of the graph among the different ones, from 1.
+        connection: the number of the connection.
+        device: the number of the device.
+        runs: how often the graph was computed.
+        read: reads the graph from the file. The result is not kept, because a long
+            recording can have more graphs than fit in memory.
     """
 
     number: int
@@ -112,15 +113,15 @@ class Seen:
 
 
 @contextmanager
-def graphs_in(path: Path) -> Iterator[list[Seen]]:
-    """Every graph of a recording, or of captured sessions, as long as the file is open.
+def graphs_in(path: Path) -> Iterator[list[SentGraph]]:
+    """The graphs of a recording or of captured sessions; the context keeps it open.
 
     Args:
-        path: a recording; or `NAME.c2s.bin`, what a client sent, with what the server
-            sent beside it as `NAME.s2c.bin`; or a folder of such.
+        path: a recording; or `NAME.c2s.bin` with the bytes that a client sent, next to
+            `NAME.s2c.bin` with the bytes that the server sent; or a folder of these.
 
     Raises:
-        RecordingError: it is none of them, or damaged.
+        RecordingError: the file has another format, is damaged or cannot be read.
     """
     clients = [path] if path.name.endswith(CLIENT) else sorted(path.glob(f"*{CLIENT}"))
     with ExitStack() as stack:
@@ -131,23 +132,25 @@ def graphs_in(path: Path) -> Iterator[list[Seen]]:
         yield _graphs(stack.enter_context(Journal(path)))
 
 
-def _graphs(journal: Journal) -> list[Seen]:
-    found: dict[tuple[int, int, bytes], Seen] = {}
-    last: dict[tuple[int, int], Seen] = {}
-    talks: dict[int, _Talk] = {}
+def _graphs(journal: Journal) -> list[SentGraph]:
+    found: dict[tuple[int, int, bytes], SentGraph] = {}
+    last: dict[tuple[int, int], SentGraph] = {}
+    readers: dict[int, _ConnectionReader] = {}
     for exchange in exchanges(journal):
         if isinstance(exchange, Closed):
             continue
         connection = exchange.connection
-        talk = talks.setdefault(connection, _Talk(exchange.dialect.tables))
-        talk.hear(exchange)
+        if connection not in readers:
+            readers[connection] = _ConnectionReader(exchange.dialect.tables)
+        reader = readers[connection]
+        reader.note_buffer(exchange)
         if exchange.message.command == Command.GRAPH_COMPUTE:
             request = cast(m.GraphCompute, exchange.request)
             key = connection, request.device, sha256(request.graph).digest()
             if key not in found:
-                read = talk.reader(exchange)
+                read = reader.reader_of(exchange)
                 number = len(found) + 1
-                found[key] = Seen(number, connection, request.device, 0, read)
+                found[key] = SentGraph(number, connection, request.device, 0, read)
             last[connection, request.device] = found[key]
             found[key].runs += 1
         elif exchange.message.command == Command.GRAPH_RECOMPUTE:
@@ -157,34 +160,35 @@ def _graphs(journal: Journal) -> list[Seen]:
     return list(found.values())
 
 
-class _Talk:
-    """What one must know of a connection to read its graphs: the buffers there are.
+class _ConnectionReader:
+    """Reads the graphs of one connection, and keeps track of its buffers for that.
 
     Args:
-        tables: how the client may number ops.
+        tables: the op tables that the client may use.
     """
 
     def __init__(self, tables: Sequence[OpTable]) -> None:
         self._reader = GraphReader(tables)
         self._regions: Mapping[int, Region] = {}
 
-    def hear(self, exchange: Exchange) -> None:
-        """Take note of a buffer, and of where it is."""
+    def note_buffer(self, exchange: Exchange) -> None:
+        """Keep the handle, address and size of a buffer if the exchange tells them."""
         command, reply = exchange.message.command, exchange.reply
         if command == Command.ALLOC_BUFFER and reply:
             region = Region(reply.remote_ptr, reply.remote_size)
             self._regions = {**self._regions, reply.remote_ptr: region}
         elif command == Command.BUFFER_GET_BASE and reply:
             handle = cast(m.BufferGetBase, exchange.request).remote_ptr
-            region = self._regions.get(handle, NOWHERE)._replace(base=reply.base_ptr)
+            size = self._regions[handle].size if handle in self._regions else 0
+            region = Region(reply.base_ptr, size)
             self._regions = {**self._regions, handle: region}
 
-    def reader(self, exchange: Exchange) -> Callable[[], Graph]:
-        """What reads a graph, as it is sent now, whenever it is called."""
+    def reader_of(self, exchange: Exchange) -> Callable[[], Graph]:
+        """A function that reads a graph, with the buffers as they are now."""
         regions = self._regions
 
         def read() -> Graph:
-            # Anew, since an exchange remembers what it once decoded.
+            # A copy, because an exchange keeps its decoded request.
             request = replace(exchange).request
             return self._reader.read(cast(m.GraphCompute, request).graph, regions)
 
@@ -198,28 +202,26 @@ def _convert(clients: Sequence[Path], to: Path) -> None:
         for connection, client in enumerate(clients, 1):
             server = client.with_name(client.name.replace(CLIENT, SERVER))
             try:
-                asked, answered = client.read_bytes(), server.read_bytes()
+                requests, replies = client.read_bytes(), server.read_bytes()
             except OSError as error:
                 raise RecordingError(
                     f"cannot read {error.filename}: {error.strerror}"
                 ) from error
             journal.opened(connection, client.name, server.name)
-            watcher = ConnectionTap(
-                journal, connection, WeightRecording.FULL, lambda: None
-            )
-            watcher.requests.feed(memoryview(asked))
-            watcher.replies.feed(memoryview(answered))
+            tap = ConnectionTap(journal, connection, WeightRecording.FULL, lambda: None)
+            tap.requests.feed(memoryview(requests))
+            tap.replies.feed(memoryview(replies))
 
 
 class Change(NamedTuple):
-    """Where two graphs differ.
+    """A difference between two graphs.
 
     Attributes:
-        node: the number of the node, counted from 1.
-        what: what differs: op, type, ne, sources, parameters, name, or that one has the
-            node and the other has not.
-        first: what the one has.
-        second: what the other has.
+        node: the position of the node, from 1.
+        what: the property that differs, one of `PROPERTIES`; `node` if one graph lacks
+            the node.
+        first: the value in the first graph.
+        second: the value in the second graph.
     """
 
     node: int
@@ -229,8 +231,8 @@ class Change(NamedTuple):
 
 
 def differences(first: Graph, second: Graph) -> Iterator[Change]:
-    """Where two graphs differ, node by node; addresses and endpoints do not count."""
-    places = _places(first), _places(second)
+    """The differences of two graphs by node; addresses and endpoints do not count."""
+    labels = _labels(first), _labels(second)
     for at in range(max(len(first.nodes), len(second.nodes))):
         pair = [g.nodes[at] if at < len(g.nodes) else None for g in (first, second)]
         one, other = pair
@@ -239,22 +241,25 @@ def differences(first: Graph, second: Graph) -> Iterator[Change]:
             yield Change(at + 1, "node", *shown)
             continue
         for what, left, right in zip(
-            FACTS, _facts(one, places[0]), _facts(other, places[1]), strict=True
+            PROPERTIES,
+            _properties(one, labels[0]),
+            _properties(other, labels[1]),
+            strict=True,
         ):
             if left != right:
                 yield Change(at + 1, what, left, right)
 
 
-# What llama.cpp puts before the names of copies: `RPC0[127.0.0.1:50052]#inp_pos#0`.
+# The endpoint in llama.cpp's names of copies: `RPC0[127.0.0.1:50052]#inp_pos#0`.
 ENDPOINT = re.compile(r"(?<=RPC\d)\[[^]]*\](?=#)")
 
-FACTS = ("op", "name", "type", "ne", "sources", "parameters")
+PROPERTIES = ("op", "name", "type", "ne", "sources", "parameters")
 
 
-def _facts(node: Node, places: dict[int, str]) -> tuple[str, ...]:
+def _properties(node: Node, labels: dict[int, str]) -> tuple[str, ...]:
     tensor = node.tensor
     sources = ", ".join(
-        places.get(source.id) or ENDPOINT.sub("", source.name)
+        labels.get(source.id) or ENDPOINT.sub("", source.name)
         for source in filter(None, node.src)
     )
     fields = node.params._asdict() if node.params else {}
@@ -269,6 +274,6 @@ def _facts(node: Node, places: dict[int, str]) -> tuple[str, ...]:
     )
 
 
-def _places(graph: Graph) -> dict[int, str]:
-    """What to call the result of each node, whatever its name: its number."""
+def _labels(graph: Graph) -> dict[int, str]:
+    """The label of each node's result: its position, because names may differ."""
     return {node.tensor.id: f"#{at}" for at, node in enumerate(graph.nodes, 1)}

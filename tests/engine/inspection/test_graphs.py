@@ -21,14 +21,14 @@ VERSIONS = ("2.0.0", "3.6.1", "4.0.0", "5.0.0", "7.0.0")
 
 
 def trace(version: str) -> Path:
-    """What the client of a captured session sent on the connection that computes."""
+    """The client's bytes on the connection of a captured session that computes."""
     return max(
         shared(f"traces/{version}").glob("*.c2s.bin"), key=lambda p: p.stat().st_size
     )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_captured_session_shows_its_graphs(version: str) -> None:
+def test_captured_session_has_its_graphs(version: str) -> None:
     with graphs_in(trace(version)) as seen:
         assert sum(one.runs for one in seen) == 7
         largest = max((one.read().nodes for one in seen), key=len)
@@ -73,7 +73,7 @@ def test_costs_are_those_worked_out_by_hand() -> None:
     assert cost_of(attention().graph().nodes).flops == 2 * 5 * 8 * 100 * (64 + 32)
 
 
-def test_picked_rows_are_what_is_read() -> None:
+def test_only_selected_rows_are_read() -> None:
     case = get_rows(GGMLType.Q8_0, (256, 1000))
     rows = case.tensors[1].nelements
     read = rows * 256 // 32 * 34 + 4 * rows
@@ -95,7 +95,7 @@ def chain(*ops: Op) -> Graph:
     return case.graph()
 
 
-def test_same_graph_elsewhere_does_not_differ() -> None:
+def test_graph_at_other_addresses_does_not_differ() -> None:
     first, second = chain(Op.SQR, Op.SQRT), chain(Op.SQR, Op.SQRT)
     moved = [
         t._replace(
@@ -107,7 +107,7 @@ def test_same_graph_elsewhere_does_not_differ() -> None:
     assert list(differences(first, elsewhere)) == []
 
 
-def test_differences_name_node_and_fact() -> None:
+def test_differences_name_node_and_property() -> None:
     found = differences(chain(Op.SQR, Op.SQRT), chain(Op.SQR, Op.LOG, Op.SIN))
     assert list(found) == [
         (2, "op", "SQRT", "LOG"),
@@ -116,7 +116,7 @@ def test_differences_name_node_and_fact() -> None:
     ]
 
 
-def test_endpoint_in_the_name_of_a_copy_is_no_difference() -> None:
+def test_endpoint_in_the_name_of_a_copy_is_ignored() -> None:
     first, second = (
         named_input(f"RPC0[127.0.0.1:{port}]#inp_pos#0") for port in (50052, 50053)
     )
