@@ -58,9 +58,7 @@ def tunnel(
         running = Proxy(
             plain,
             server,
-            lambda: TlsStream.connect_with(
-                tls, server, Deadline(CONNECTING, "a faster line")
-            ),
+            lambda: TlsStream.connect_with(tls, server, Deadline(CONNECTING, None)),
         )
         for address in running.endpoints:
             log.info("listening on %s, for %s", address, server)

@@ -19,7 +19,7 @@ import numpy as np
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import NEVER, Deadline
+from ggrpc.engine.net.deadline import NEVER, TimeLimit
 from ggrpc.engine.net.transport import Pieces
 from ggrpc.engine.server.address_space import FIRST
 from ggrpc.engine.server.connection_handler import ConnectionHandler
@@ -138,13 +138,13 @@ class _Tape:
         self._left = memoryview(recorded)
         self.sent = bytearray()
 
-    def handshake(self, deadline: Deadline = NEVER) -> None:
+    def handshake(self, limit: TimeLimit = NEVER) -> None:
         pass
 
-    def give_up_after(self, seconds: float) -> None:
+    def set_call_timeout(self, seconds: float) -> None:
         pass
 
-    def receive(self, view: memoryview, deadline: Deadline = NEVER) -> int:
+    def receive(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         count = min(len(view), len(self._left), CHUNK)
         view[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -152,14 +152,14 @@ class _Tape:
 
     receive_soon = receive
 
-    def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
+    def receive_exactly(self, view: memoryview, limit: TimeLimit = NEVER) -> None:
         while view:
             count = self.receive(view)
             if not count:
                 raise ConnectionLost("the tape has come to its end")
             view = view[count:]
 
-    def send(self, pieces: Pieces, deadline: Deadline = NEVER) -> None:
+    def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
         for piece in pieces:
             self.sent += piece
 

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.options import ClientOptions
-from ggrpc.engine.net.deadline import Deadline, IdleTimeout
+from ggrpc.engine.net.deadline import Deadline, IdleTimeout, TimeLimit
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
@@ -215,10 +215,10 @@ class Client:
     def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
         """Read bytes of a tensor straight into `into`, as many as it has."""
         request = m.GetTensor(tensor=tensor, offset=offset, size=len(into))
-        with self._turn(request) as deadline:
-            self._receive(m.TensorData, request, deadline)
+        with self._turn(request) as limit:
+            self._receive(m.TensorData, request, limit)
             done = self._connection.take(into)
-            self._stream.receive_exactly(into[done:], deadline)
+            self._stream.receive_exactly(into[done:], limit)
 
     def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
         """Copy a tensor on the server; False where it cannot."""
@@ -288,11 +288,11 @@ class Client:
             self._ask(request, m.Done)
 
     def _ask(self, request: m.Request, kind: type[R]) -> R:
-        with self._turn(request) as deadline:
-            return self._receive(kind, request, deadline)
+        with self._turn(request) as limit:
+            return self._receive(kind, request, limit)
 
     @contextmanager
-    def _turn(self, request: m.Request) -> Iterator[Deadline]:
+    def _turn(self, request: m.Request) -> Iterator[TimeLimit]:
         """Send a request, and keep other threads out until its reply is there.
 
         What fails here ends the connection: a reply that comes late would be taken
@@ -300,10 +300,10 @@ class Client:
         """
         with self._turns:
             pieces = self._connection.request(request)
-            deadline = self._deadline(request)
+            limit = self._time_limit(request)
             try:
-                self._stream.send(pieces, deadline)
-                yield deadline
+                self._stream.send(pieces, limit)
+                yield limit
             except ConnectionLost as error:
                 self._stream.shut()
                 if self._cancelled:
@@ -324,13 +324,13 @@ class Client:
                 self.cancel()
                 raise
 
-    def _deadline(self, request: m.Request) -> Deadline:
+    def _time_limit(self, request: m.Request) -> TimeLimit:
         bulk = isinstance(request, (m.SetTensor, m.GetTensor))
         return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
 
-    def _receive(self, kind: type[R], request: m.Request, deadline: Deadline) -> R:
+    def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:
-            count = self._stream.receive(self._connection.space(), deadline)
+            count = self._stream.receive(self._connection.space(), limit)
             if not count:
                 raise ConnectionLost("the connection ended")
             self._connection.filled(count)

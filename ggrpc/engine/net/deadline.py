@@ -1,84 +1,144 @@
-"""One time budget for all the steps of an operation."""
+"""Time limits for operations on a stream: overall, idle, and by rate."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 
 from ggrpc.errors import TransportTimeout
 
 
-class Deadline:
-    """A moment after which an operation gives up.
+class TimeLimit(ABC):
+    """A limit that a stream obeys while it receives or sends.
 
-    Args:
-        seconds: from now, or None for never.
-        flag: what gives it more time, for messages.
+    The stream calls `timeout` before each call of the system and `moved` after it.
     """
 
-    def __init__(self, seconds: float | None, flag: str = "--timeout") -> None:
+    @abstractmethod
+    def timeout(self) -> float | None:
+        """The seconds that the next call may block, None for no limit.
+
+        Raises:
+            TransportTimeout: the limit has been exceeded.
+        """
+
+    @abstractmethod
+    def moved(self, count: int) -> None:
+        """Record that a call received or sent `count` bytes."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The end of the sentence 'the operation took ...'."""
+
+
+class Deadline(TimeLimit):
+    """An overall limit: a moment at which an operation fails.
+
+    Args:
+        seconds: the time from now, None for no limit.
+        flag: the command-line flag that sets the limit, for messages.
+    """
+
+    def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
         self.seconds = seconds
-        self.flag = flag
+        self._flag = flag
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
         """The seconds left, None for no limit.
 
         Raises:
-            TransportTimeout: none.
+            TransportTimeout: no time is left.
         """
         if self._end is None:
             return None
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TransportTimeout(f"no answer within {self.seconds:g} s")
-        return left
+        return _time_until(self._end, self.seconds)
 
     @property
     def is_over(self) -> bool:
         """Whether no time is left."""
         return self._end is not None and time.monotonic() >= self._end
 
-    def moved(self, count: int) -> None:
-        """So many bytes have come or gone: a deadline does not care."""
-
-
-class IdleTimeout(Deadline):
-    """A deadline for data of any size: so many seconds after the last byte moved."""
+    def timeout(self) -> float | None:
+        return self.left()
 
     def moved(self, count: int) -> None:
-        if self.seconds is not None:
-            self._end = time.monotonic() + self.seconds
+        """Do nothing: an overall limit does not depend on progress."""
+
+    def describe(self) -> str:
+        return _longer_than(self.seconds, self._flag)
 
 
-class MinimumRate(Deadline):
-    """A deadline that bytes put off: for a peer that must keep on, whatever the size.
-
-    It is never further away than at the start, so a fast beginning earns no pause.
+class IdleTimeout(TimeLimit):
+    """An idle limit: the time that may pass without a byte, for data of any size.
 
     Args:
-        seconds: that it may stall.
-        flag: what gives it more time, for messages.
-        rate: bytes a second that it must manage.
+        seconds: the time from now, and from each byte; None for no limit.
+        flag: the command-line flag that sets the limit, for messages.
+    """
+
+    def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
+        self._seconds = seconds
+        self._flag = flag
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def timeout(self) -> float | None:
+        return None if self._end is None else _time_until(self._end, self._seconds)
+
+    def moved(self, count: int) -> None:
+        if self._seconds is not None:
+            self._end = time.monotonic() + self._seconds
+
+    def describe(self) -> str:
+        return _longer_than(self._seconds, self._flag)
+
+
+class MinimumRate(TimeLimit):
+    """A limit on slowness: each byte extends it, so that a peer must keep sending.
+
+    The limit is never more than `seconds` away, so a fast start earns no later pause.
+
+    Args:
+        seconds: how long the peer may pause.
+        flag: the command-line flag that sets the limit, for messages.
+        rate: the bytes per second that the peer must reach on average.
     """
 
     def __init__(self, seconds: float, flag: str, rate: float) -> None:
-        super().__init__(seconds, flag)
         self._seconds = seconds
-        self._late_at = time.monotonic() + seconds
+        self._flag = flag
         self._rate = rate
+        self._end = time.monotonic() + seconds
 
-    def left(self) -> None:
-        """Nothing: single calls are limited by `Stream.give_up_after`.
+    def timeout(self) -> None:
+        """Return None: `Stream.set_call_timeout` limits single calls.
 
         Raises:
             TransportTimeout: the peer is too slow.
         """
-        if time.monotonic() > self._late_at:
+        if time.monotonic() > self._end:
             raise TransportTimeout(f"too slow for {self._seconds:g} s")
 
     def moved(self, count: int) -> None:
         latest = time.monotonic() + self._seconds
-        self._late_at = min(self._late_at + count / self._rate, latest)
+        self._end = min(self._end + count / self._rate, latest)
+
+    def describe(self) -> str:
+        return _longer_than(self._seconds, self._flag)
+
+
+def _time_until(end: float, seconds: float | None) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TransportTimeout(f"no answer within {seconds:g} s")
+    return left
+
+
+def _longer_than(seconds: float | None, flag: str | None) -> str:
+    if seconds is None:
+        return "too long"
+    advice = f"; increase {flag}" if flag else ""
+    return f"longer than {seconds:g} s{advice}"
 
 
 NEVER = Deadline(None)

@@ -1,4 +1,4 @@
-"""Listens, and hands over each connection; what is done with it is up to another."""
+"""Accepts connections and passes each of them to a callback."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.transport import Stream, accept, endpoint_of, listen
 from ggrpc.errors import TransportError
 
-# Seconds to wait where the system has no resources for one more connection.
-SHORTAGE = 0.1
+# How long to wait if the system lacks resources for another connection.
+SHORTAGE_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listens from construction on.
+    """Listening sockets and the loop that accepts from them.
+
+    It listens from construction on.
 
     Args:
-        endpoint: where; port 0 takes a free one.
-        make: makes a stream of a connection.
-        shortage: called where the system has no resources left, to free some.
+        endpoint: the address to listen on; port 0 picks a free port.
+        make: makes a stream from a socket and the peer's address.
+        shortage: is called to free resources if the system lacks them.
 
     Raises:
-        BindError: the address cannot be had.
+        BindError: the address is not available.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class Listener:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The addresses that it listens on."""
+        """The addresses that the listener is bound to."""
         return [endpoint_of(sock) for sock in self._listeners]
 
     def run(self, take: Callable[[Stream], None]) -> None:
-        """Hand over connections until `stop` is called."""
+        """Pass each connection to `take` until `stop` is called."""
         with selectors.DefaultSelector() as selector, _woken_by_signals(self._wake):
             for sock in (*self._listeners, self._woken):
                 selector.register(sock, selectors.EVENT_READ)
@@ -64,15 +66,15 @@ class Listener:
                         self._accept(key.fileobj, take)  # type: ignore[arg-type]
 
     def stop(self) -> None:
-        """Make `run` return; from any thread, or a signal's handler."""
+        """Make `run` return. Any thread and any signal handler may call this."""
         self._stopping = True
         try:
             self._wake.send(b"x")
         except OSError:
-            pass  # closed: it has stopped; or full: it wakes as it is
+            pass  # closed: `run` has returned; full: `run` wakes anyway
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the listening sockets."""
         for sock in (*self._listeners, self._wake, self._woken):
             sock.close()
 
@@ -84,17 +86,18 @@ class Listener:
         except TransportError as error:
             log.error("%s; raise the limit of open files (ulimit -n)", error)
             self._shortage()
-            time.sleep(SHORTAGE)
+            time.sleep(SHORTAGE_SECONDS)
         except Exception:
-            log.exception("a bug in ggrpc cost a client its connection")
+            log.exception("a bug in ggrpc dropped a new connection")
 
 
 @contextmanager
 def _woken_by_signals(wake: socket.socket) -> Iterator[None]:
-    """Let signals wake the main thread also where another thread got them.
+    """Make signals wake the main thread, even if another thread receives them.
 
-    Python's handlers run in the main thread, between two of its steps. A signal that
-    came just before it fell asleep, or to another thread, would wait until it wakes.
+    Python runs signal handlers in the main thread, between two bytecodes. Without this,
+    the handler of a signal that arrives just before the main thread blocks, or in
+    another thread, would not run until the main thread wakes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

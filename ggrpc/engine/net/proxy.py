@@ -1,4 +1,4 @@
-"""A port whose connections are taken to a server: what a tunnel and a recorder are."""
+"""A port that forwards its connections to a server, for tunnels and recorders."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
 
-Carry = Callable[[Stream, Stream], None]
+Forward = Callable[[Stream, Stream], None]
 
 
 class Proxy:
-    """Listens from construction on, and takes each connection to the server.
+    """A listener that connects each of its clients to a server.
+
+    It listens from construction on. Each connection has its own thread.
 
     Args:
-        listen: the port; 0 takes a free one.
-        server: where what comes there goes; for the log.
-        connect: connects with it.
-        carry: moves what is said between a client and the server, until both are done.
-        ended: called when a connection is over, and counted no more.
+        listen: the address to listen on; port 0 picks a free port.
+        server: the server's address, for the log.
+        connect: opens a connection to the server.
+        forward: forwards bytes between a client and the server until both end.
+        ended: is called after a connection has ended.
 
     Raises:
-        BindError: the address cannot be had.
+        BindError: the address is not available.
     """
 
     def __init__(
@@ -36,29 +38,29 @@ class Proxy:
         listen: Endpoint,
         server: Endpoint,
         connect: Callable[[], Stream],
-        carry: Carry = pump,
+        forward: Forward = pump,
         ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._server = server
         self._connect = connect
-        self._carry_between = carry
+        self._forward = forward
         self._ended = ended
         self._listener = Listener(listen)
-        self._lock = Lock()  # guards the one below
+        self._lock = Lock()  # guards _open
         self._open: dict[Thread, list[Stream]] = {}
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._open)
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The addresses that it listens on."""
+        """The addresses that the proxy is bound to."""
         return self._listener.endpoints
 
     def run(self) -> None:
-        """Take connections until `stop` is called; then end them."""
+        """Accept connections until `stop` is called; then end them."""
         self._listener.run(self._take)
         self._listener.close()
         with self._lock:
@@ -70,15 +72,15 @@ class Proxy:
             thread.join()
 
     def close(self) -> None:
-        """Listen no more, where `run` was never called."""
+        """Close the listening sockets of a proxy that never ran."""
         self._listener.close()
 
     def stop(self) -> None:
-        """Make `run` return; from any thread, or a signal's handler."""
+        """Make `run` return. Any thread and any signal handler may call this."""
         self._listener.stop()
 
     def _take(self, stream: Stream) -> None:
-        thread = Thread(target=self._carry, args=(stream,), name=str(stream.endpoint))
+        thread = Thread(target=self._serve, args=(stream,), name=str(stream.endpoint))
         with self._lock:
             self._open[thread] = [stream]
         try:
@@ -87,13 +89,13 @@ class Proxy:
             log.error("%s: no thread to serve it: %s", stream.endpoint, error)
             self._forget(thread)
 
-    def _carry(self, stream: Stream) -> None:
-        log.debug("%s is taken to %s", stream.endpoint, self._server)
+    def _serve(self, stream: Stream) -> None:
+        log.debug("%s is forwarded to %s", stream.endpoint, self._server)
         try:
             far = self._connect()
             with self._lock:
                 self._open[current_thread()].append(far)
-            self._carry_between(stream, far)
+            self._forward(stream, far)
         except (GgrpcError, OSError) as error:
             log.warning("%s: %s", stream.endpoint, error)
         finally:

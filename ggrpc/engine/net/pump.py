@@ -1,7 +1,7 @@
-"""Moves bytes between two connections, both ways, until both ways have ended.
+"""Forwards bytes between two connections in both directions, until both end.
 
-One thread serves both ways, since an encrypted connection cannot be read and written by
-two at the same time.
+One thread serves both directions, because two threads cannot use a TLS connection at
+the same time.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from collections.abc import Callable
 
 from ggrpc.engine.net.transport import Stream
 
-ROOM = 1 << 18  # bytes on their way, in each direction
+BUFFER_BYTES = 1 << 18  # in each direction
 
-# What a socket that does not block says where it would have.
+# What a non-blocking socket raises if it has nothing to read.
 _WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
 
 
 Watch = Callable[[memoryview], object]
 
 
-def pass_unseen(data: memoryview) -> None:
-    """For those who need not know what passes."""
+def ignore(data: memoryview) -> None:
+    """A `Watch` that does nothing."""
 
 
 def pump(
     one: Stream,
     other: Stream,
-    watch_one: Watch = pass_unseen,
-    watch_other: Watch = pass_unseen,
+    watch_one: Watch = ignore,
+    watch_other: Watch = ignore,
 ) -> None:
-    """Move all that comes from each to the other.
+    """Forward everything that each connection sends to the other.
 
-    The end of what one sends is passed on, and what the other sends still arrives.
+    If one side closes its half, the other side's bytes still arrive.
 
     Args:
         one: a connection.
-        other: another.
-        watch_one: is shown what the one sends, before the other gets it; at the end,
-            however it came, no bytes.
-        watch_other: the same for the other.
+        other: another connection.
+        watch_one: is called with each piece from `one` before it is forwarded, and with
+            an empty view at the end of `one`, even after an error.
+        watch_other: the same for `other`.
 
     Raises:
-        OSError: one of them failed.
+        OSError: a connection failed.
     """
-    near, far = one.hand_over(), other.hand_over()
+    near, far = one.nonblocking_socket(), other.nonblocking_socket()
     flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
     while not all(flow.ended for flow in flows):
-        # Not `any` of a generator: each has its turn.
+        # A list, because `any` of a generator would skip the second flow.
         if not any([flow.move() for flow in flows]):
             _wait(flows)
 
@@ -58,8 +58,8 @@ class _Flow:
     """One direction.
 
     Attributes:
-        ended: whether the source has ended, and the sink was told.
-        waits_for: what to wait for before it can go on.
+        ended: whether the source has ended and the sink's half is closed.
+        waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class _Flow:
         self._source = source
         self._sink = sink
         self._watch = watch
-        self._view = memoryview(bytearray(ROOM))
+        self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
         self.ended = False
         self.waits_for: tuple[socket.socket, int] | None = None
 
     def move(self) -> bool:
-        """Receive or send what is possible now; False where nothing is."""
+        """Receive or send without blocking; return False if neither is possible."""
         self.waits_for = None
         if self.ended:
             return False
@@ -92,7 +92,7 @@ class _Flow:
             self.waits_for = self._source, select.POLLOUT
             return False
         except ConnectionError:
-            count = 0  # it broke off: no more will come
+            count = 0  # a reset ends the flow as a close does
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
@@ -109,20 +109,20 @@ class _Flow:
             self.waits_for = self._sink, select.POLLIN
             return False
         except ConnectionError:
-            self.ended = True  # the sink is gone, as the other way will see
+            self.ended = True  # the other flow notices that the sink is gone
         return True
 
     def _end_sink(self) -> None:
         self.ended = True
         try:
-            # Not by the method: TLS would drop the state that the other way needs.
+            # SSLSocket.shutdown would drop TLS state that the other flow needs.
             socket.socket.shutdown(self._sink, socket.SHUT_WR)
         except OSError:
-            pass  # it is gone; the other way will see that
+            pass  # the other flow notices that the sink is gone
 
 
 def _wait(flows: tuple[_Flow, _Flow]) -> None:
-    """Wait until one of them can go on."""
+    """Wait until a flow can move bytes."""
     events: dict[int, int] = {}
     for flow in flows:
         if flow.waits_for:

@@ -1,33 +1,34 @@
-"""TLS, on both sides: the contexts, and a stream that is encrypted.
+"""TLS for clients and servers: contexts from PEM files, and an encrypted stream.
 
-llama.cpp knows none of it: `ggrpc tunnel` stands in for it.
+llama.cpp has no TLS: `ggrpc tunnel` connects it to a server that requires TLS.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import NoReturn
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import NEVER, Deadline
+from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
 from ggrpc.engine.net.transport import Pieces, Stream, dial
 from ggrpc.errors import ConfigError, ConnectError, ConnectionLost
 
-# Bytes that one call encrypts: each call has the whole time budget for itself.
+# The most bytes that one call encrypts, because each call has the whole time limit.
 MAX_AT_ONCE = 1 << 20
-# Smaller pieces are joined, so that a head and its payload make one record.
-SMALL = 1 << 14
+# Messages up to this many bytes are joined, so that they take a single TLS record.
+MAX_JOINED = 1 << 14
 
 
 class TlsStream(Stream):
-    """A stream that is encrypted; nothing goes over it before `handshake`.
+    """An encrypted stream. Call `handshake` before anything else.
 
     Args:
-        sock: connected.
-        endpoint: the peer.
-        context: the certificates to show and to trust.
-        server_side: whether the peer is the client.
+        sock: a connected socket; the stream owns it.
+        endpoint: the peer's address.
+        context: this side's certificate and the CAs that it trusts.
+        server_side: whether this side is the server.
     """
 
     def __init__(
@@ -50,62 +51,76 @@ class TlsStream(Stream):
     def connect_with(
         cls, context: ssl.SSLContext, endpoint: Endpoint, deadline: Deadline = NEVER
     ) -> TlsStream:
-        """Connect to a server and make sure who it is.
+        """Connect to a server and verify its certificate.
 
         Raises:
-            ConnectError: nobody answers there, or it is not to be trusted.
-            TransportTimeout: not in time.
+            ConnectError: no server answers, or its certificate is not trusted.
+            TransportTimeout: the deadline passed.
         """
         stream = cls(dial(endpoint, deadline), endpoint, context, server_side=False)
         try:
             stream.handshake(deadline)
         except ConnectionLost as error:
             stream.close()
-            raise _no_trust(endpoint, error.__cause__) from error
+            raise _handshake_error(endpoint, error.__cause__) from error
         except BaseException:
             stream.close()
             raise
         return stream
 
-    def handshake(self, deadline: Deadline = NEVER) -> None:
-        def shake_hands(nothing: None) -> int:
+    def handshake(self, limit: TimeLimit = NEVER) -> None:
+        def do_handshake(_: None) -> int:
             self._secure.do_handshake()
             return 0
 
-        self._call(shake_hands, None, deadline)
+        self._call(do_handshake, None, limit)
 
-    def receive_soon(self, view: memoryview, deadline: Deadline = NEVER) -> int:
-        return self.receive(view, deadline)
+    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+        return self.receive(view, limit)
 
-    def send(self, pieces: Pieces, deadline: Deadline = NEVER) -> None:
-        if sum(map(len, pieces)) <= SMALL:
+    def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
+        if sum(map(len, pieces)) <= MAX_JOINED:
             pieces = [b"".join(pieces)]
         for piece in pieces:
             view = memoryview(piece)
             while len(view):
                 batch = view[:MAX_AT_ONCE]
-                view = view[self._call(self._secure.send, batch, deadline) :]
+                view = view[self._call(self._secure.send, batch, limit) :]
 
-    def give_up_after(self, seconds: float) -> None:
-        # OpenSSL would begin again what the system gave up.
+    def set_call_timeout(self, seconds: float) -> None:
+        # OpenSSL would retry a call that SO_RCVTIMEO ended.
         self._call_timeout = seconds
+
+
+def server_streams(
+    context: ssl.SSLContext | None,
+) -> Callable[[socket.socket, Endpoint], Stream]:
+    """A function that makes a server's stream from a socket and its peer's address.
+
+    Args:
+        context: the server's context, None for no TLS.
+    """
+    if context is None:
+        return Stream
+    return lambda sock, endpoint: TlsStream(sock, endpoint, context)
 
 
 def server_context(
     certificate: str, key: str | None, client_ca: str | None
 ) -> ssl.SSLContext:
-    """What a server shows, and whom it trusts.
+    """The context of a server.
 
     Args:
-        certificate: file with its certificate, and those between it and its CA.
-        key: file with its key, None where it is in the same.
-        client_ca: file with the CAs of clients, which then must show a certificate.
+        certificate: a file with the server's certificate, and those up to its CA.
+        key: a file with the private key, None if `certificate` holds it.
+        client_ca: a file with CAs; only clients with a certificate from one of them
+            may connect. None accepts every client.
 
     Raises:
         ConfigError: a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context)
+    _configure(context)
     _load_identity(context, certificate, key)
     if client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -116,18 +131,18 @@ def server_context(
 def client_context(
     ca: str | None = None, certificate: str | None = None, key: str | None = None
 ) -> ssl.SSLContext:
-    """Whom a client trusts, and what it shows.
+    """The context of a client.
 
     Args:
-        ca: file with the CAs of servers, None for those of the system.
-        certificate: file with its certificate, where servers want one.
-        key: file with its key, None where it is in the same.
+        ca: a file with the CAs that may sign servers, None for the system's CAs.
+        certificate: a file with the client's certificate, if servers require one.
+        key: a file with the private key, None if `certificate` holds it.
 
     Raises:
         ConfigError: a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context)
+    _configure(context)
     if ca:
         _load_trusted(context, ca)
     else:
@@ -139,18 +154,18 @@ def client_context(
     return context
 
 
-def _harden(context: ssl.SSLContext) -> None:
+def _configure(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Where a message ends is told by its length, so an end without a farewell is no
-    # danger; and without this, who closes his half gets no reply any more.
+    # An end without close_notify is safe, because each message has a length. Without
+    # this option, a peer that closes its half would get no more replies.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 
 def _load_identity(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     def refuse_password() -> NoReturn:
         raise ConfigError(
-            f"the key in {key or certificate} has a password: a server has nobody to "
-            "ask; decrypt it with openssl pkey"
+            f"the key in {key or certificate} has a password; decrypt it with "
+            "openssl pkey"
         )
 
     try:
@@ -169,12 +184,12 @@ def _load_trusted(context: ssl.SSLContext, ca: str) -> None:
         raise ConfigError(f"no CA in {ca}: {_reason(error)}") from error
 
 
-def _no_trust(endpoint: Endpoint, cause: BaseException | None) -> ConnectError:
+def _handshake_error(endpoint: Endpoint, cause: BaseException | None) -> ConnectError:
     reason = _reason(cause)
     if isinstance(cause, ssl.SSLCertVerificationError):
         advice = f"{cause.verify_message}; name its CA with --tls-ca"
     elif "WRONG_VERSION" in reason:
-        advice = f"it speaks no TLS ({reason}); leave --tls out"
+        advice = f"the server does not use TLS ({reason}); omit --tls"
     else:
         advice = reason
     return ConnectError(
@@ -193,7 +208,7 @@ def connect_stream(
     deadline: Deadline = NEVER,
     context: ssl.SSLContext | None = None,
 ) -> Stream:
-    """Connect to a server, over TLS if a context is given.
+    """Connect to a server, over TLS if `context` is given.
 
     Raises:
         ConnectError: the connection failed, or the server is not trusted.

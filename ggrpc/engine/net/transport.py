@@ -1,6 +1,6 @@
-"""TCP: the only file that touches sockets.
+"""TCP streams and listening sockets, without TLS (see `tls.py`).
 
-What the operating system reports becomes an error of ours, which names the endpoint.
+Errors of the operating system become errors of ggrpc that name the endpoint.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import NEVER, Deadline
+from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
 from ggrpc.errors import (
     BindError,
     ConnectError,
@@ -22,31 +22,43 @@ from ggrpc.errors import (
     TransportTimeout,
 )
 
-# One call moves at most this much: some systems refuse more, or cut it at 2 GiB.
+# The most bytes that one call moves. Some systems reject more, or stop at 2 GiB.
 MAX_AT_ONCE = 1 << 30
-BACKLOG = 4096  # a burst of clients waits, instead of trying again after a second
-SPIN_SECONDS = 50e-6  # seconds; about what two processors take to wake each other
+BACKLOG = 4096  # a full backlog makes clients retry after a second
+SPIN_SECONDS = 50e-6  # about as long as one processor takes to wake another
 
-# A machine that lost its power sends nothing more, not even a reset: its connection is
-# given up when that many questions, so many seconds apart, went without an answer.
+# A machine that lost power sends nothing more, not even a reset. TCP probes an idle
+# connection after KEEPIDLE seconds, every KEEPINTVL seconds, and closes it when KEEPCNT
+# probes got no answer.
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
 # `struct timeval`: seconds and microseconds.
 _TIMEVAL = struct.Struct("@ll")
 
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_ABSENT_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
-Pieces = Sequence[bytes | bytearray | memoryview]  # of single bytes
+Pieces = Sequence[bytes | bytearray | memoryview]  # memoryviews of single bytes
 T = TypeVar("T")
 
 
 class Stream:
-    """One connection. Threads may not share it, but any may `shut` it."""
+    """A TCP connection.
+
+    One thread at a time may use it, but any thread may call `shut` and `end_input`.
+
+    Args:
+        sock: a connected socket; the stream owns it.
+        endpoint: the peer's address.
+
+    Attributes:
+        endpoint: the peer's address.
+        was_shut: whether this side has called `shut` or `end_input`.
+    """
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._timeout = sock.gettimeout()
-        self._call_timeout: float | None = None  # seconds for a call without a deadline
+        self._call_timeout: float | None = None  # seconds, if a limit gives no timeout
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -55,46 +67,46 @@ class Stream:
         """Connect to a server.
 
         Raises:
-            ConnectError: nobody answers there.
-            TransportTimeout: not in time.
+            ConnectError: no server answers at the address.
+            TransportTimeout: the deadline passed.
         """
         return cls(dial(endpoint, deadline), endpoint)
 
-    def handshake(self, deadline: Deadline = NEVER) -> None:
-        """Do what has to be done before the first byte: nothing.
+    def handshake(self, limit: TimeLimit = NEVER) -> None:
+        """Prepare the connection for its first byte; TCP needs nothing.
 
         Raises:
-            ConnectionLost: it cannot be done with this peer.
-            TransportTimeout: not in time.
+            ConnectionLost: the handshake failed.
+            TransportTimeout: the limit was exceeded.
         """
 
-    def receive(self, view: memoryview, deadline: Deadline = NEVER) -> int:
-        """Receive what is there into `view`, waiting for at least one byte.
+    def receive(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+        """Receive available bytes into `view`; block until there is at least one.
 
         Returns:
-            How many bytes; 0 when the peer has closed.
+            The number of bytes, 0 if the peer has closed.
 
         Raises:
             ConnectionLost: the connection was reset.
-            TransportTimeout: nothing came in time.
+            TransportTimeout: the limit was exceeded.
         """
         if len(view) > MAX_AT_ONCE:
             view = view[:MAX_AT_ONCE]
-        return self._call(self._socket.recv_into, view, deadline)
+        return self._call(self._socket.recv_into, view, limit)
 
-    def give_up_after(self, seconds: float) -> None:
-        """Let the system end a call that moves nothing for so long.
+    def set_call_timeout(self, seconds: float) -> None:
+        """Limit each call that has no timeout of its own.
 
-        That costs nothing at each call, unlike a deadline.
+        The system enforces it, so that it costs no system call per call.
         """
         timeout = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
         for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
             self._socket.setsockopt(socket.SOL_SOCKET, option, timeout)
 
-    def receive_soon(self, view: memoryview, deadline: Deadline = NEVER) -> int:
-        """Receive, and stay awake for a moment before sleeping over it.
+    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+        """Receive like `receive`, but poll for SPIN_SECONDS before blocking.
 
-        To be woken takes a thread longer than a client to ask its next question.
+        Waking a blocked thread takes longer than a client takes for its next request.
         """
         end = time.perf_counter() + SPIN_SECONDS
         while time.perf_counter() < end:
@@ -103,18 +115,18 @@ class Stream:
             except BlockingIOError:
                 pass
             except OSError:
-                break  # to be told of below
-        return self.receive(view, deadline)
+                break  # `receive` reports it
+        return self.receive(view, limit)
 
-    def receive_exactly(self, view: memoryview, deadline: Deadline = NEVER) -> None:
+    def receive_exactly(self, view: memoryview, limit: TimeLimit = NEVER) -> None:
         """Fill `view`.
 
         Raises:
-            ConnectionLost: the peer closed before it was full.
-            TransportTimeout: it was not full in time.
+            ConnectionLost: the peer closed before the view was full.
+            TransportTimeout: the limit was exceeded.
         """
         while len(view):
-            count = self.receive(view, deadline)
+            count = self.receive(view, limit)
             if not count:
                 raise ConnectionLost(
                     f"{self.endpoint} closed the connection in the middle of a message",
@@ -122,71 +134,71 @@ class Stream:
                 )
             view = view[count:]
 
-    def send(self, pieces: Pieces, deadline: Deadline = NEVER) -> None:
-        """Send all pieces, one after the other, without joining them.
+    def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
+        """Send all pieces in order, without joining them.
 
         Raises:
-            ConnectionLost: the peer is gone.
-            TransportTimeout: it did not take them in time.
+            ConnectionLost: the peer has closed.
+            TransportTimeout: the limit was exceeded.
         """
         while pieces:
             batch = _at_once(pieces)
-            pieces = _after(pieces, self._call(self._socket.sendmsg, batch, deadline))
+            pieces = _after(pieces, self._call(self._socket.sendmsg, batch, limit))
 
     def shut(self) -> None:
-        """End the connection from any thread; a receive that waits returns 0."""
+        """End the connection from any thread; a blocked `receive` returns 0."""
         self.was_shut = True
-        try:
-            # Not by the method: TLS would drop its state under the thread that reads.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer was faster
+        self._shutdown(socket.SHUT_RDWR)
 
     def end_input(self) -> None:
-        """Let the receiving side end once it has read what is here already."""
+        """Make `receive` return 0 after the bytes that have already arrived."""
         self.was_shut = True
-        try:
-            socket.socket.shutdown(self._socket, socket.SHUT_RD)
-        except OSError:
-            pass  # the peer was faster
+        self._shutdown(socket.SHUT_RD)
 
-    def hand_over(self) -> socket.socket:
-        """The socket, which does not block any more, for somebody who waits himself."""
+    def nonblocking_socket(self) -> socket.socket:
+        """The socket, set to non-blocking, for a caller that polls it."""
         self._socket.setblocking(False)
         return self._socket
 
     def close(self) -> None:
-        """Close the socket; by the thread that uses it."""
+        """Close the socket. Call this only from the thread that uses the stream."""
         self._socket.close()
 
-    def _call(self, call: Callable[[T], int], argument: T, deadline: Deadline) -> int:
+    def _shutdown(self, how: int) -> None:
         try:
-            left = deadline.left() or self._call_timeout
-            if left != self._timeout:  # each change is a call of the system
-                self._socket.settimeout(left)
-                self._timeout = left
+            # SSLSocket.shutdown would drop TLS state that another thread is using.
+            socket.socket.shutdown(self._socket, how)
+        except OSError:
+            pass  # the peer has closed already
+
+    def _call(self, call: Callable[[T], int], argument: T, limit: TimeLimit) -> int:
+        try:
+            timeout = limit.timeout() or self._call_timeout
+            if timeout != self._timeout:  # each change costs a system call
+                self._socket.settimeout(timeout)
+                self._timeout = timeout
             count = call(argument)
         except (TimeoutError, BlockingIOError, TransportTimeout):
-            raise _timed_out(self.endpoint, deadline, "waiting for") from None
+            raise _timed_out(self.endpoint, limit, "waiting for") from None
         except OSError as error:
             raise ConnectionLost(
                 f"the connection with {self.endpoint} broke: {error.strerror or error}",
                 endpoint=str(self.endpoint),
             ) from error
-        deadline.moved(count)
+        limit.moved(count)
         return count
 
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
-    """A socket that is connected to a server.
+    """Connect a socket to a server.
 
     Raises:
-        ConnectError: nobody answers there.
-        TransportTimeout: not in time.
+        ConnectError: no server answers at the address.
+        TransportTimeout: the deadline passed.
     """
     try:
         sock = socket.create_connection(endpoint, deadline.left())
-        keep_alive(sock)
+        _keep_alive(sock)
     except TimeoutError:
         raise _timed_out(endpoint, deadline, "connecting to") from None
     except OSError as error:
@@ -199,7 +211,7 @@ def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
 
 
 def _at_once(pieces: Pieces) -> Pieces:
-    """As much from the front of `pieces` as one call may move."""
+    """The front of `pieces`, as much as one call may move."""
     room = MAX_AT_ONCE
     for at, piece in enumerate(pieces):
         if len(piece) > room:
@@ -209,7 +221,7 @@ def _at_once(pieces: Pieces) -> Pieces:
 
 
 def _after(pieces: Pieces, count: int) -> Pieces:
-    """What is left of `pieces` when their first `count` bytes are gone."""
+    """The rest of `pieces` after their first `count` bytes."""
     for at, piece in enumerate(pieces):
         if count < len(piece):
             return [memoryview(piece)[count:], *pieces[at + 1 :]]
@@ -217,23 +229,18 @@ def _after(pieces: Pieces, count: int) -> Pieces:
     return []
 
 
-def _timed_out(endpoint: Endpoint, deadline: Deadline, doing: str) -> TransportTimeout:
-    what = f"{doing} {endpoint} took "
-    if deadline.seconds is None:
-        what += "too long"  # for the system: see give_up_after
-    else:
-        what += f"longer than {deadline.seconds:g} s"
-        what += f"; give it more with {deadline.flag}"
-    return TransportTimeout(what, endpoint=str(endpoint))
+def _timed_out(endpoint: Endpoint, limit: TimeLimit, doing: str) -> TransportTimeout:
+    message = f"{doing} {endpoint} took {limit.describe()}"
+    return TransportTimeout(message, endpoint=str(endpoint))
 
 
 def listen(endpoint: Endpoint) -> list[socket.socket]:
-    """Listen on every address that a host name stands for, and this machine has.
+    """Listen on every address of a host name that this machine has.
 
-    Port 0 takes a free one, the same for all addresses.
+    Port 0 picks a free port, the same for all addresses.
 
     Raises:
-        BindError: a port is taken, or no address can be had; then none is kept.
+        BindError: a port is in use, or no address is available; no socket stays open.
     """
     sockets: list[socket.socket] = []
     try:
@@ -255,9 +262,9 @@ def _bind_all(endpoint: Endpoint, sockets: list[socket.socket]) -> None:
         try:
             sockets.append(_listener(family, (address[0], port, *address[2:])))
         except OSError as error:
-            if error.errno not in NOT_HERE:
+            if error.errno not in _ABSENT_ADDRESS:
                 raise
-            absent = error  # localhost is ::1 as well, but not in every container
+            absent = error  # localhost includes ::1, which some containers lack
         else:
             port = sockets[0].getsockname()[1]
     if absent and not sockets:
@@ -291,25 +298,24 @@ def endpoint_of(sock: socket.socket) -> Endpoint:
     return Endpoint(*sock.getsockname()[:2])
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Let the system notice, after some minutes of silence, that the peer is gone."""
+def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():
-        if hasattr(socket, option):  # macOS has another name for one of them
+        if hasattr(socket, option):  # macOS names one of them differently
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def accept(
     listener: socket.socket, make: Callable[[socket.socket, Endpoint], Stream] = Stream
 ) -> Stream | None:
-    """Take a waiting connection; None when it is gone already.
+    """Accept a waiting connection; return None if the client has already closed it.
 
     Args:
-        listener: where it waits.
-        make: makes the stream.
+        listener: a listening, non-blocking socket.
+        make: makes the stream from the socket and the peer's address.
 
     Raises:
-        TransportError: the system has no resources left for it.
+        TransportError: the system lacks resources for another connection.
     """
     try:
         sock, address = listener.accept()
@@ -319,8 +325,8 @@ def accept(
         raise TransportError(f"cannot accept: {error.strerror or error}") from error
     try:
         sock.setblocking(True)
-        keep_alive(sock)
+        _keep_alive(sock)
         return make(sock, Endpoint(*address[:2]))
-    except OSError:  # gone meanwhile
+    except OSError:  # the client has closed meanwhile
         sock.close()
         return None

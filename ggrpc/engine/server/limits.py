@@ -1,38 +1,38 @@
-"""What one client may have, and all together: plain numbers, checked elsewhere."""
+"""Limits for each client and for all clients together, as plain numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Bytes a second that a client must manage, on average over a wait: less than any line
-# that a model is spread over, and more than what is sent to hold a thread.
-SLOWEST = 16 << 10
-# The system allows a process some 65,000 pieces of memory, of which each buffer is one.
-# llama.cpp takes some ten for each client.
-CLIENT_BUFFERS = 4096
-# Bytes of requests that are on their way, all clients together: the graphs of some
-# hundred large models, that all change at the same moment.
-MESSAGES = 1 << 30
+# What a client must reach on average while it sends or receives: less than any network
+# that people split a model over, but more than what an attacker sends to hold a thread.
+MIN_BYTES_PER_SECOND = 16 << 10
+# Each buffer takes a memory mapping, and Linux allows a process about 65,000 of them.
+# llama.cpp allocates about ten buffers per client.
 BUFFERS = 32_768
-# Graphs that are checked and compiled at once, which no two threads do faster than one:
-# with hundreds, a new client's HELLO would wait for Python's lock behind all of them.
+CLIENT_BUFFERS = 4096
+# Bytes of requests that are arriving, of all clients together: enough for the graphs of
+# some hundred large models at the same moment.
+MESSAGES = 1 << 30
+# Graphs that are checked and compiled at the same time. More threads are not faster,
+# because Python's lock lets one run at a time, and they would delay a new client.
 COMPILING = 2
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What `ggrpc serve` allows. None: as much as there is, or for ever.
+    """The limits of a server. None stands for no limit.
 
     Attributes:
-        memory: bytes of buffers, all clients together.
-        client_memory: bytes of buffers, each client.
-        clients: connections at once.
-        clients_per_address: connections at once from one address.
-        message: bytes of a request, but for a tensor's data, which needs no memory.
-        nodes: of a graph.
-        hello_seconds: to greet, from connecting on.
-        message_seconds: to go on with a request that has begun, or to take a reply.
-        idle_seconds: between two requests.
+        memory: bytes of buffers of all clients together.
+        client_memory: bytes of buffers of each client.
+        clients: connections at the same time.
+        clients_per_address: connections from one address at the same time.
+        message: bytes of a request, without a tensor's data, which takes no memory.
+        nodes: nodes of a graph.
+        hello_seconds: from connecting to HELLO.
+        message_seconds: how long a client may pause within a request or a reply.
+        idle_seconds: how long a client may pause between two requests.
     """
 
     memory: int | None = None

@@ -1,10 +1,11 @@
-"""Tells systemd how the server fares: see sd_notify(3). Without it, nothing is done."""
+"""Notifications to systemd about the server's state; see sd_notify(3)."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
+
+from ggrpc.engine.net.unix_socket import send_datagram
 
 log = logging.getLogger(__name__)
 
@@ -13,15 +14,11 @@ STOPPING = "STOPPING=1"
 
 
 def notify(state: str) -> None:
-    """Send a state to the supervisor that $NOTIFY_SOCKET names, if one does."""
+    """Send a state to the socket in $NOTIFY_SOCKET; do nothing if it is not set."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    if address.startswith("@"):  # Linux's abstract sockets
-        address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect(address)
-            sock.send(state.encode())
+        send_datagram(address, state.encode())
     except OSError as error:
-        log.warning("$NOTIFY_SOCKET cannot be told %s: %s", state, error.strerror)
+        log.warning("cannot send %s to $NOTIFY_SOCKET: %s", state, error.strerror)

@@ -6,14 +6,13 @@ A session's failure, whatever its kind, ends that session and nothing else.
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from threading import Thread
 from types import TracebackType
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.listener import Listener
-from ggrpc.engine.net.tls import TlsStream
+from ggrpc.engine.net.tls import server_streams
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.connections import ConnectionTable, OpenConnection
@@ -41,7 +40,9 @@ class Server:
         self._quotas = ServerQuota(settings.limits, settings.devices)
         self._connections = ConnectionTable(settings.limits)
         self._listener = Listener(
-            settings.endpoint, self._make_stream, self._connections.evict_idle
+            settings.endpoint,
+            server_streams(settings.tls),
+            self._connections.evict_idle,
         )
 
     @property
@@ -81,10 +82,6 @@ class Server:
         else:
             stream.close()
             _tell(stream, "refused: its address is none that --allow names")
-
-    def _make_stream(self, sock: socket.socket, endpoint: Endpoint) -> Stream:
-        context = self._settings.tls
-        return TlsStream(sock, endpoint, context) if context else Stream(sock, endpoint)
 
     def _welcome(self, stream: Stream) -> None:
         handler = ConnectionHandler(stream, self._settings, self._quotas.one())

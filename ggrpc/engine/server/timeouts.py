@@ -1,60 +1,62 @@
-"""How long a server waits for a client: for its HELLO, the rest of a request, the next
-one, and for it to take a reply. Whoever lets it wait longer loses the connection.
+"""A server's stream that applies the time limits for clients.
+
+There are limits for HELLO, for the rest of a request, for the next request, and for the
+client to receive a reply. A client that exceeds one loses the connection.
 """
 
 from __future__ import annotations
 
 from ggrpc.engine.net.deadline import Deadline, MinimumRate
 from ggrpc.engine.net.transport import Pieces, Stream
-from ggrpc.engine.server.limits import SLOWEST, Limits
+from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND, Limits
 from ggrpc.errors import TransportTimeout
 
 
 class TimedStream:
-    """Receives and sends on a stream, within the limits of time.
+    """A stream whose calls are limited by a server's `Limits`.
 
     Args:
         stream: the connection.
-        limits: has the seconds.
+        limits: the limits, of which this uses the times.
     """
 
     def __init__(self, stream: Stream, limits: Limits) -> None:
         self._stream = stream
         self._limits = limits
-        # The time of what is under way; None between two requests.
+        # The limit of the request that is arriving; None between two requests.
         self._rate: MinimumRate | None = MinimumRate(
-            limits.hello_seconds, "--hello-timeout", SLOWEST
+            limits.hello_seconds, "--hello-timeout", MIN_BYTES_PER_SECOND
         )
-        stream.give_up_after(limits.hello_seconds)
+        stream.set_call_timeout(limits.hello_seconds)
 
     def handshake(self) -> None:
-        """Encrypt the connection, where that is wanted; it is a part of greeting."""
+        """Do the TLS handshake, if there is one, within the time for HELLO."""
         seconds = self._limits.hello_seconds
         self._stream.handshake(Deadline(seconds, "--hello-timeout"))
 
     def greeted(self) -> None:
-        """HELLO is here: from now on the client may think between its requests."""
+        """Switch from the limit for HELLO to those for later requests."""
         limits = self._limits
         idle = limits.idle_seconds or limits.message_seconds
-        self._stream.give_up_after(min(idle, limits.message_seconds))
+        self._stream.set_call_timeout(min(idle, limits.message_seconds))
 
     def request_is_whole(self) -> None:
-        """What has begun is complete."""
+        """End the limit of the request that was arriving."""
         self._rate = None
 
     def receive(self, view: memoryview, begun: bool) -> int:
-        """Receive what is there into `view`, waiting for at least one byte.
+        """Receive available bytes into `view`; block until there is at least one.
 
         Args:
-            view: where it goes.
-            begun: whether a part of a request is here.
+            view: the destination.
+            begun: whether a part of a request has arrived.
 
         Returns:
-            How many bytes; 0 when the client has left.
+            The number of bytes, 0 if the client has closed.
 
         Raises:
             ConnectionLost: the connection was reset.
-            TransportTimeout: it took too long.
+            TransportTimeout: the client exceeded a limit.
         """
         if self._rate is None and begun:
             self._rate = self._message_rate()
@@ -71,15 +73,16 @@ class TimedStream:
         self._stream.send(pieces, self._message_rate())
 
     def _message_rate(self) -> MinimumRate:
-        return MinimumRate(self._limits.message_seconds, "--message-timeout", SLOWEST)
+        seconds = self._limits.message_seconds
+        return MinimumRate(seconds, "--message-timeout", MIN_BYTES_PER_SECOND)
 
     def _receive_idly(self, view: memoryview) -> int:
-        end = Deadline(self._limits.idle_seconds)
+        idle = Deadline(self._limits.idle_seconds)
         while True:
             try:
                 return self._stream.receive_soon(view)
             except TransportTimeout:
-                if end.is_over:
+                if idle.is_over:
                     raise TransportTimeout(
-                        f"no request for {end.seconds:g} s (--idle-timeout)"
+                        f"no request for {idle.seconds:g} s (--idle-timeout)"
                     ) from None

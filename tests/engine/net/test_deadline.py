@@ -2,14 +2,28 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.engine.net.deadline import NEVER, Deadline, MinimumRate
+from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, MinimumRate
 from ggrpc.errors import TransportTimeout
 
 
-def test_deadline_counts_down() -> None:
-    left = Deadline(100).left()
-    assert left is not None
-    assert 99 < left <= 100
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_deadline_counts_down_whatever_moves(clock: Clock) -> None:
+    deadline = Deadline(10)
+    clock.now += 4
+    deadline.moved(1000)
+    assert deadline.left() == deadline.timeout() == 6
 
 
 def test_deadline_that_has_passed_raises() -> None:
@@ -19,6 +33,7 @@ def test_deadline_that_has_passed_raises() -> None:
 
 def test_no_deadline_has_no_end() -> None:
     assert NEVER.left() is None
+    assert IdleTimeout(None).timeout() is None
 
 
 def test_deadline_knows_when_it_is_over() -> None:
@@ -27,15 +42,32 @@ def test_deadline_knows_when_it_is_over() -> None:
     assert not NEVER.is_over
 
 
-def test_pace_is_put_off_by_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    pace = MinimumRate(10, "--x", rate=5)
-    now = 109.0
-    pace.moved(20)  # 4 seconds more
-    now = 113.9
-    assert pace.left() is None
-    pace.moved(1 << 40)  # but never more than 10 from now on
-    now = 124.0
+def test_idle_timeout_restarts_with_each_byte(clock: Clock) -> None:
+    idle = IdleTimeout(10)
+    clock.now += 9
+    assert idle.timeout() == 1
+    idle.moved(1)
+    assert idle.timeout() == 10
+    clock.now += 10
+    with pytest.raises(TransportTimeout, match="within 10 s"):
+        idle.timeout()
+
+
+def test_minimum_rate_extends_with_each_byte_up_to_its_seconds(clock: Clock) -> None:
+    rate = MinimumRate(10, "--x", rate=5)
+    clock.now += 9
+    rate.moved(20)  # 4 seconds more
+    clock.now += 4.9
+    assert rate.timeout() is None
+    rate.moved(1 << 40)
+    clock.now += 10.1
     with pytest.raises(TransportTimeout, match="too slow for 10 s"):
-        pace.left()
+        rate.timeout()
+
+
+def test_description_names_the_seconds_and_the_flag() -> None:
+    assert Deadline(0.5).describe() == "longer than 0.5 s; increase --timeout"
+    assert IdleTimeout(2, "--x").describe() == "longer than 2 s; increase --x"
+    assert MinimumRate(3, "--y", 1).describe() == "longer than 3 s; increase --y"
+    assert Deadline(1, None).describe() == "longer than 1 s"
+    assert NEVER.describe() == "too long"

@@ -141,7 +141,7 @@ def test_request_that_stalls_ends_the_session(
             time.sleep(0.5)  # between two requests it may think
             sock.sendall(begun)
             assert closed_within(sock, 10)
-    assert "took longer than 0.2 s; give it more with --message-timeout" in caplog.text
+    assert "took longer than 0.2 s; increase --message-timeout" in caplog.text
 
 
 def test_data_that_stalls_ends_the_session() -> None:

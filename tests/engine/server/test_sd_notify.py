@@ -43,4 +43,4 @@ def test_supervisor_that_is_gone_is_a_warning(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))
     notify(READY)
-    assert "$NOTIFY_SOCKET cannot be told READY=1: No such file" in caplog.text
+    assert "cannot send READY=1 to $NOTIFY_SOCKET: No such file" in caplog.text
