@@ -1,1 +1,1 @@
-"""Checks of a server: it follows the protocol, and it computes correctly."""
+"""Checks that a server follows the protocol and computes correctly."""

@@ -1,4 +1,4 @@
-"""Checks a server: the protocol first, then the arithmetic of each of its devices."""
+"""Checks each device of a server: first the protocol, then the arithmetic."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Verdict(Enum):
 
 
 class Finding(NamedTuple):
-    """What came out of one check.
+    """The result of one check.
 
     Attributes:
         device: the number of the device.
         part: PROTOCOL or ARITHMETIC.
-        name: the command, or the op and what is special about it.
-        result: how it ended.
-        detail: what is wrong, or why it was skipped.
-        error: how far the result lies from the cpu's (normalised mean squared error).
-        limit: how far it may.
-        seconds: how long it took.
+        name: the command, or the op and its variant.
+        result: how the check ended.
+        detail: what is wrong, or why the check was skipped.
+        error: the normalised mean squared error, compared with the reference device.
+        limit: the largest error that passes.
+        seconds: the time that the check took on the server.
     """
 
     device: int
@@ -55,12 +55,12 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """What is checked.
+    """What to check.
 
     Attributes:
-        connect: opens a session on the server.
-        reference: the device here that results are compared with.
-        full: whether all ops and types, or those of language models.
+        connect: opens a session on a server.
+        reference: the local device that computes the expected results.
+        full: whether to check all ops and types, or only those of language models.
     """
 
     connect: Callable[[Endpoint], RemoteServer]
@@ -69,24 +69,24 @@ class CheckSettings:
 
     @property
     def cases(self) -> list[Case]:
-        """What is computed."""
+        """The cases to compute on each device."""
         return [*llm_cases.cases(), *(extended_cases.cases() if self.full else ())]
 
 
 class Checker:
-    """Checks one server, in a session of its own; where that breaks, in another one.
+    """Checks one server; a context manager that closes the session.
 
-    A context manager, for as long as there is a session.
+    If a check breaks the session, the next check opens a new one.
 
     Args:
         endpoint: the server.
-        settings: what is checked.
+        settings: what to check.
 
     Attributes:
-        total: how many findings there will be.
+        total: the number of findings that `run` yields.
 
     Raises:
-        GgrpcError: there is no session to be had.
+        GgrpcError: no session could be opened.
     """
 
     def __init__(self, endpoint: Endpoint, settings: CheckSettings) -> None:
@@ -105,10 +105,10 @@ class Checker:
             self._server.close()
 
     def run(self) -> Iterator[Finding]:
-        """Check; the findings come as they are made.
+        """Run all checks; yields each finding as soon as it is there.
 
         Raises:
-            GgrpcError: the session broke, and there is no other to be had.
+            GgrpcError: the session broke, and no new one could be opened.
         """
         for number in self._devices:
             for step in STEPS:
@@ -118,44 +118,44 @@ class Checker:
 
     def _step(self, number: int, step: Step) -> Finding:
         device = self._device(number)
-        blank = Finding(number, PROTOCOL, step.name, Verdict.OK)
+        finding = Finding(number, PROTOCOL, step.name, Verdict.OK)
         if step.needs not in device.client.dialect.commands:
-            return blank._replace(
+            return finding._replace(
                 result=Verdict.SKIPPED,
-                detail=f"protocol {device.client.version} has none",
+                detail=f"protocol {device.client.version} does not have it",
             )
         start = time.perf_counter()
         try:
-            wrong = step.run(device)
+            fault = step.run(device)
         except GgrpcError as error:
-            wrong = str(error)
-            self._mend(error)
-        return blank._replace(
-            result=Verdict.FAILED if wrong else Verdict.OK,
-            detail=wrong or "",
+            fault = str(error)
+            self._drop_session(error)
+        return finding._replace(
+            result=Verdict.FAILED if fault else Verdict.OK,
+            detail=fault or "",
             seconds=time.perf_counter() - start,
         )
 
     def _case(self, number: int, case: Case) -> Finding:
         device = self._device(number)
-        blank = Finding(number, ARITHMETIC, case.name, Verdict.OK, limit=case.limit)
-        lacks = _lacks(device, case)
-        if lacks:
-            return blank._replace(result=Verdict.SKIPPED, detail=lacks)
+        finding = Finding(number, ARITHMETIC, case.name, Verdict.OK, limit=case.limit)
+        reason = _reason_to_skip(device, case)
+        if reason:
+            return finding._replace(result=Verdict.SKIPPED, detail=reason)
         ours = result_of(case, self._settings.reference)
         start = time.perf_counter()
         try:
             theirs = result_of(case, device)
-        except UnsupportedOp as lack:
-            return blank._replace(result=Verdict.SKIPPED, detail=str(lack))
+        except UnsupportedOp as unsupported:
+            return finding._replace(result=Verdict.SKIPPED, detail=str(unsupported))
         except GgrpcError as failure:
-            self._mend(failure)
-            return blank._replace(result=Verdict.FAILED, detail=str(failure))
+            self._drop_session(failure)
+            return finding._replace(result=Verdict.FAILED, detail=str(failure))
         error = difference(case, theirs, ours)
-        finding = blank._replace(error=error, seconds=time.perf_counter() - start)
+        finding = finding._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
             return finding
-        where = "where there is infinity or NaN" if error == inf else "in its values"
+        where = "in the places of infinity and NaN" if error == inf else "in its values"
         detail = f"differs from {self._settings.reference.name} here, {where}"
         return finding._replace(result=Verdict.FAILED, detail=detail)
 
@@ -164,19 +164,19 @@ class Checker:
             self._server = self._settings.connect(self._endpoint)
         return self._server.device(number)
 
-    def _mend(self, error: GgrpcError) -> None:
-        """Have a new session made where this one is over."""
+    def _drop_session(self, error: GgrpcError) -> None:
+        """Close the session if the error ended it."""
         if self._server is not None and isinstance(error, TransportError):
             with suppress(GgrpcError):
                 self._server.close()
             self._server = None
 
 
-def _lacks(device: RemoteDevice, case: Case) -> str:
-    """Why a server's version cannot compute a case, or may mean something else."""
+def _reason_to_skip(device: RemoteDevice, case: Case) -> str:
+    """Why the result of a case would tell nothing about this server, or ''."""
     tables = device.client.dialect.tables
     if case.since > tables[-1].date:
-        return f"came on {case.since[:10]}; the server's ops may be those of before"
+        return f"added on {case.since[:10]}; the server may be older"
     trial = Trial()
     case.build(trial)
     for node in trial.g.graph().nodes:
@@ -184,6 +184,6 @@ def _lacks(device: RemoteDevice, case: Case) -> str:
             if len({table.number(operation) for table in tables}) > 1:
                 return (
                     f"{operation.name} has several numbers in protocol "
-                    f"{device.client.version}: say which with --op-table"
+                    f"{device.client.version}: choose one with --op-table"
                 )
     return ""

@@ -1,7 +1,6 @@
-"""Whether a server keeps to the protocol: every command of its version, at the edges.
+"""Checks of the protocol: every command of the server's version, with edge cases.
 
-Only what llama.cpp's own servers of every version survive is asked for. Each step takes
-a device and says what is wrong, or None.
+The steps send only what llama.cpp's servers of every version survive.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from ggrpc.tensor import MAX_SRC, Tensor
 from ggrpc.types import GGMLType
 
 TOO_MUCH = 1 << 60
-# Around the sizes at which something is rounded up, and more than a socket's buffer.
+# Sizes next to multiples that allocators round up to, and one above a socket's buffer.
 SIZES = (1, 63, 64, 4097, (1 << 20) + 1)
 
 
 class Step(NamedTuple):
-    """One thing that a server must do.
+    """A check of one command.
 
     Attributes:
-        name: the command in question.
-        run: gives what is wrong, None where nothing is.
+        name: the name of the command, and what is special.
+        run: runs the check on a device; returns what is wrong, or None.
         needs: the command that the server's version must have.
     """
 
@@ -42,12 +41,12 @@ class Step(NamedTuple):
 
 def _alignment(device: RemoteDevice) -> str | None:
     n = device.client.alignment(device.number)
-    return None if n > 0 and n & (n - 1) == 0 else f"{n} is no power of two"
+    return None if n > 0 and n & (n - 1) == 0 else f"{n} is not a power of two"
 
 
 def _max_size(device: RemoteDevice) -> str | None:
     size = device.client.max_size(device.number)
-    return None if size > 0 else "no buffer may have a byte"
+    return None if size > 0 else "the largest buffer has 0 bytes"
 
 
 def _memory(device: RemoteDevice) -> str | None:
@@ -63,7 +62,7 @@ def _buffers(device: RemoteDevice) -> str | None:
         for other in buffers[:at]:
             if _overlap(buffer, other):
                 return "two buffers overlap"
-    return _well(*buffers)
+    return _freed(*buffers)
 
 
 def _too_much(device: RemoteDevice) -> str | None:
@@ -71,7 +70,7 @@ def _too_much(device: RemoteDevice) -> str | None:
         device.allocate(TOO_MUCH)
     except OutOfMemory:
         return None
-    return f"it gave a buffer of {TOO_MUCH} bytes"
+    return f"the server allocated a buffer of {TOO_MUCH} bytes"
 
 
 def _transfers(device: RemoteDevice) -> str | None:
@@ -82,8 +81,8 @@ def _transfers(device: RemoteDevice) -> str | None:
             buffer.put(offset, memoryview(data))
             with buffer.read(offset, size) as view:
                 if view != data:
-                    return f"{size} bytes at {offset} do not come back as they went"
-        _well(buffer)
+                    return f"{size} bytes at {offset} differ after writing and reading"
+        _freed(buffer)
     return None
 
 
@@ -94,7 +93,7 @@ def _clear(device: RemoteDevice) -> str | None:
         with buffer.read(0, 4097) as view:
             if bytes(view) != bytes([value]) * 4097:
                 return f"bytes are not {value} after a clear"
-    return _well(buffer)
+    return _freed(buffer)
 
 
 def _memset(device: RemoteDevice) -> str | None:
@@ -102,8 +101,8 @@ def _memset(device: RemoteDevice) -> str | None:
     buffer.fill(3, 90, 7)
     with buffer.read(0, 100) as view:
         if bytes(view) != bytes(3) + b"\7" * 90 + bytes(7):
-            return "bytes 3 to 93 were to become 7, and no others"
-    return _well(buffer)
+            return "not exactly bytes 3 to 93 became 7"
+    return _freed(buffer)
 
 
 def _copy(device: RemoteDevice) -> str | None:
@@ -111,26 +110,26 @@ def _copy(device: RemoteDevice) -> str | None:
     one.put(0, memoryview(bytes(range(256)) * 16))
     source, target = _tensor(one, 64, 1000), _tensor(two, 128, 1000)
     if not device.client.copy_tensor(source, target):
-        return "it cannot copy within a device"
+        return "the server cannot copy within a device"
     with two.read(128, 1000) as view, one.read(64, 1000) as expected:
         if view != expected:
             return "the copy differs from its source"
-    return _well(one, two)
+    return _freed(one, two)
 
 
 def _init(device: RemoteDevice) -> str | None:
     buffer = device.allocate(4096)
     device.client.init_tensor(_tensor(buffer, 0, 1000))
-    with buffer.read(0, 1):  # so that it has answered
-        return _well(buffer)
+    with buffer.read(0, 1):  # its reply shows that INIT_TENSOR succeeded
+        return _freed(buffer)
 
 
 def _hash(device: RemoteDevice) -> str | None:
     buffer = device.allocate(4096)
-    unheard_of = int(np.random.default_rng().integers(1 << 62))
-    if device.client.set_tensor_hash(_tensor(buffer, 0, 4096), unheard_of):
-        return "it claims to have data of which nobody has the hash"
-    return _well(buffer)
+    unknown = int(np.random.default_rng().integers(1 << 62))
+    if device.client.set_tensor_hash(_tensor(buffer, 0, 4096), unknown):
+        return "the server claims to have data with a random hash"
+    return _freed(buffer)
 
 
 def _alloc_size(device: RemoteDevice) -> str | None:
@@ -143,15 +142,15 @@ def _alloc_size(device: RemoteDevice) -> str | None:
 
 
 def _compute(device: RemoteDevice) -> str | None:
-    """GRAPH_COMPUTE, and where there is one GRAPH_RECOMPUTE with other data."""
+    """GRAPH_COMPUTE, and GRAPH_RECOMPUTE with other data if the version has it."""
     g = GraphBuilder()
     x = g.tensor("F32", 33)
     y = g.add(g.add(x, x), x)
     with Computation(g, devices=[device]) as computation:
-        for turn in range(3):
-            values = np.full(33, turn, np.float32)
+        for value in range(3):
+            values = np.full(33, value, np.float32)
             if not np.array_equal(computation.run({x: values})[y], 3 * values):
-                return f"x + x + x is wrong for x = {turn}"
+                return f"x + x + x is wrong for x = {value}"
     return None
 
 
@@ -159,12 +158,16 @@ def _supports(device: RemoteDevice) -> str | None:
     g = GraphBuilder()
     x = g.tensor("F32", 32)
     node = Node.of(g.add(x, x), [x, x] + [None] * (MAX_SRC - 2))
-    return None if device.supports(node) else "it says that it cannot ADD"
+    return (
+        None
+        if device.supports(node)
+        else "the server says that it does not support ADD"
+    )
 
 
 def _free(device: RemoteDevice) -> str | None:
     for _ in range(100):
-        _well(device.allocate(1 << 20))
+        _freed(device.allocate(1 << 20))
     device.synchronize()
     return None
 
@@ -197,8 +200,8 @@ def _tensor(buffer: RemoteBuffer, offset: int, size: int) -> Tensor:
     return tensor._replace(buffer=buffer.handle, data=buffer.base + offset)
 
 
-def _well(*buffers: RemoteBuffer) -> str | None:
-    """Give buffers back; nothing is wrong."""
+def _freed(*buffers: RemoteBuffer) -> str | None:
+    """Free buffers; returns that nothing is wrong."""
     for buffer in buffers:
         buffer.free()
     return None

@@ -1,7 +1,7 @@
-"""Cases of everything else: what a backend may lack, and the types that few use.
+"""Test cases of the other ops, which a backend may lack, and of rare types.
 
-A native server whose backend lacks an op ends when it is asked for it: these are for a
-node that may be started again.
+A native server exits when its backend lacks an op. Run these cases only on servers that
+may be restarted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ggrpc.ops.upscaling import ScaleMode
 from ggrpc.tensor import Tensor
 from ggrpc.types import QUANTIZED, GGMLType
 
-# No weights have these: they are what activations are rounded to.
-INNER = {GGMLType.Q8_1, GGMLType.Q8_K}
+# Types of activations that backends use internally; no weights have them.
+INTERNAL = {GGMLType.Q8_1, GGMLType.Q8_K}
 
 UNARY_SINCE = {
     UnaryOp.GELU_ERF: "2025-05-25a",
@@ -40,9 +40,13 @@ GLU_SINCE = {
 }
 XIELU = {"alpha_n": 0.8, "alpha_p": 0.7, "beta": 0.5, "eps": -1e-6}
 
+# ggml's cpu backend of 2025 hangs if it has more threads than there are heads.
+SIZE, MANY_HEADS = 64, 64
+HEADS = (SIZE, MANY_HEADS, TOKENS)
+
 
 def cases() -> Iterator[Case]:
-    """Everything that `language` has not."""
+    """All cases that are not in `llm_cases`."""
     yield from _types()
     yield from _functions()
     yield from _arithmetic()
@@ -54,13 +58,13 @@ def cases() -> Iterator[Case]:
 
 
 def _types() -> Iterator[Case]:
-    for type in sorted(QUANTIZED - INNER - set(llm_cases.WEIGHTS)):
+    for type in sorted(QUANTIZED - INTERNAL - set(llm_cases.WEIGHTS)):
         since = TYPES_SINCE.get(type, "")
         yield llm_cases.product(type)._replace(since=since)
         yield Case(f"GET_ROWS-{type.name}", llm_cases.rows_of(type), since=since)
     for type in (GGMLType.BF16, GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q8_0):
         assert CODECS[type].pack
-        # A value between two steps may go to either.
+        # A value between two steps may be rounded to either one.
         yield Case(f"CPY-{type.name}", _cast(type), 1e-4)
 
 
@@ -81,7 +85,7 @@ def _functions() -> Iterator[Case]:
 
 
 def glu_params(glu: GluOp) -> tuple[str, ...]:
-    """What some of GLU's functions take."""
+    """The names of the parameters of a GLU function."""
     return {
         GluOp.SWIGLU_OAI: ("alpha", "limit"),
         GluOp.SWIGLU_CLAMP: ("limit",),
@@ -250,33 +254,28 @@ def _sequences() -> Iterator[Case]:
 
 
 def _ssm_scan(t: Trial) -> Tensor:
-    size, dim, heads, seqs = 16, 8, MANY, 2
+    size, dim, heads, seqs = 16, 8, MANY_HEADS, 2
     state, x = t.normal(size, dim, heads, seqs), t.normal(dim, heads, TOKENS, seqs)
     dt, decay = t.normal(heads, TOKENS, seqs), t.uniform(-1, -0.1, 1, heads)
     b, c = (t.normal(size, 1, TOKENS, seqs) for _ in range(2))
     return t.g.ssm_scan(state, x, dt, decay, b, c, t.indices(seqs, seqs))
 
 
-# ggml's cpu of 2025 waits for ever where it has more threads than there are heads.
-SIZE, MANY = 64, 64
-HEADS = (SIZE, MANY, TOKENS)
-
-
 def _wkv6(t: Trial) -> Tensor:
     k, v, r = (t.weights(*HEADS) for _ in range(3))
-    decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY, 1)
-    return t.g.rwkv_wkv6(k, v, r, t.normal(SIZE, MANY), decay, state)
+    decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
+    return t.g.rwkv_wkv6(k, v, r, t.normal(SIZE, MANY_HEADS), decay, state)
 
 
 def _wkv7(t: Trial) -> Tensor:
     r, k, v, a, b = (t.weights(*HEADS) for _ in range(5))
-    decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY, 1)
+    decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
     return t.g.rwkv_wkv7(r, decay, k, v, a, b, state)
 
 
 def _gla(t: Trial) -> Tensor:
     k, v, q = (t.weights(*HEADS) for _ in range(3))
-    gate, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY, 1)
+    gate, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
     return t.g.gated_linear_attn(k, v, q, gate, state, scale=0.125)
 
 

@@ -1,4 +1,4 @@
-"""Cases of the ops that language models are made of: every backend computes these."""
+"""Test cases of the ops of language models, which every backend supports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
 F32, F16 = GGMLType.F32, GGMLType.F16
-WEIGHTS = (  # what most models are quantized to
+WEIGHTS = (  # the types of most models
     *(GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q4_0, GGMLType.Q5_0),
     *(GGMLType.Q8_0, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K),
 )
@@ -22,7 +22,7 @@ N, TOKENS = 256, 7
 
 
 def cases() -> Iterator[Case]:
-    """Some dozens, each of some thousand numbers."""
+    """A few dozen cases, each with a few thousand numbers."""
     yield from _arithmetic()
     yield from _products()
     yield from _attention()
@@ -47,7 +47,7 @@ def _arithmetic() -> Iterator[Case]:
 
 
 def function_of(function: UnaryOp | GluOp, since: str = "", **params: float) -> Case:
-    """One of UNARY's or GLU's functions, of a matrix."""
+    """A function of UNARY or GLU, applied to a matrix."""
     op = "UNARY" if isinstance(function, UnaryOp) else "GLU"
 
     def build(t: Trial) -> Tensor:
@@ -74,7 +74,7 @@ def _products() -> Iterator[Case]:
 
 
 def product(type: GGMLType) -> Case:
-    """Weights of a type times a prompt's activations."""
+    """Weights of a type, multiplied with the activations of a prompt."""
     return Case(
         f"MUL_MAT-{type.name}",
         lambda t: t.g.mul_mat(t.normal(N, 48, type=type), t.normal(N, TOKENS)),
@@ -83,7 +83,7 @@ def product(type: GGMLType) -> Case:
 
 
 def rows_of(type: GGMLType) -> Callable[[Trial], Tensor]:
-    """Rows of a matrix of a type, as of a table of embeddings."""
+    """Rows of a matrix of a type, such as a table of embeddings."""
     return lambda t: t.g.get_rows(t.normal(N, 19, type=type), t.indices(19, 5))
 
 
@@ -130,7 +130,7 @@ def _rope(mode: RopeMode) -> Callable[[Trial], Tensor]:
 def _flash(t: Trial) -> Tensor:
     q = t.normal(64, TOKENS, 4)
     k, v = t.normal(64, 96, 2, type=F16), t.normal(64, 96, 2, type=F16)
-    # Versions before 2025-10 want rows of the mask up to a multiple of 64.
+    # ggml before 2025-10 needs a multiple of 64 rows in the mask.
     mask = t.normal(96, 64, type=F16)
     return t.g.flash_attn_ext(q, k, v, mask, scale=0.125)
 
@@ -154,7 +154,7 @@ def _copies() -> Iterator[Case]:
 
 
 def _layer(t: Trial) -> Tensor:
-    """Attention and a feed-forward network, as a model strings them together."""
+    """A layer of a model: attention and a feed-forward network."""
     g, heads, size = t.g, 4, 32
     x = t.normal(heads * size, TOKENS)
     normed = g.mul(g.rms_norm(x, eps=1e-5), t.normal(heads * size))

@@ -1,6 +1,6 @@
-"""A small graph with its data, made anew wherever it is to be computed.
+"""Test cases: small graphs with random data, built again for each device.
 
-The data come from a seed, so that every device gets the same bytes.
+The data come from a fixed seed, so that every device gets the same bytes.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from ggrpc.types import GGMLType
 
 SEED = 20251124
 
-# How far a result may lie from the cpu's, as a normalised mean squared error. The
-# bounds are those of ggml's own comparison of its backends.
+# The largest normalised mean squared errors that pass. They are the limits of ggml's
+# own comparison of its backends (tests/test-backend-ops.cpp).
 EXACT = 1e-7
-TABLED = 1e-6  # what a backend may look up, as ggml's cpu does for GELU
-ROUNDED = 5e-4  # what multiplies F16 or quantized values, as each backend rounds them
+TABLED = 1e-6  # functions that a backend may look up in a table, as ggml's cpu does
+ROUNDED = 5e-4  # products of F16 or quantized values, which each backend rounds
 
 
 class Compare(Enum):
-    """What of a result must agree."""
+    """How to compare two results."""
 
     VALUES = "values"
-    SETS = "sets"  # of each row, in any order
+    SETS = "sets"  # the values of each row, in any order
 
 
 class Case(NamedTuple):
-    """What one comparison computes.
+    """A graph to compute on two devices, and how to compare the results.
 
     Attributes:
-        name: the op and, after a hyphen, what is special.
-        build: adds to a trial's graph; its last node is the result.
-        limit: how far the result may lie from the cpu's.
-        compare: what of it must agree.
-        since: the first op table whose meaning of the op is today's.
+        name: the op and, after a hyphen, the variant.
+        build: builds the graph of a trial, and returns the result.
+        limit: the largest normalised mean squared error that passes.
+        compare: how to compare the results.
+        since: the first op table in which the op has its present meaning.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Case(NamedTuple):
 
 
 class Trial:
-    """A graph in the making, and its data.
+    """A graph under construction, and its data.
 
     Attributes:
-        g: the graph.
-        data: by tensor, its values or bytes.
-        rng: for data that a case makes itself.
+        g: the builder of the graph.
+        data: the values or bytes of each input.
+        rng: random numbers, for cases that make their own data.
     """
 
     def __init__(self) -> None:
@@ -70,30 +70,30 @@ class Trial:
         self.rng = np.random.default_rng(SEED)
 
     def given(self, array: Array, type: GGMLType | str = GGMLType.F32) -> Tensor:
-        """A tensor of these values; its shape is ne reversed."""
+        """An input with these values; the shape of the array is ne reversed."""
         tensor = self.g.tensor(type, *array.shape[::-1])
         self.data[tensor] = pack(array, tensor.type)
         return tensor
 
     def normal(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
-        """Random data, as `normal_bytes` makes them."""
+        """An input of normally distributed values; see `normal_bytes`."""
         tensor = self.g.tensor(type, *ne)
         self.data[tensor] = normal_bytes(tensor, self.rng)
         return tensor
 
     def weights(self, *ne: int, type: GGMLType | str = GGMLType.F32) -> Tensor:
-        """Random values that keep the size of what they are multiplied with."""
+        """An input of normal values, scaled so that products keep their size."""
         values = self.rng.standard_normal(ne[::-1], np.float32)
         return self.given(values / ne[0] ** 0.5, type)
 
     def uniform(self, low: float, high: float, *ne: int) -> Tensor:
-        """Random values in between."""
+        """An input of uniformly distributed values from `low` to `high`."""
         return self.given(self.rng.uniform(low, high, ne[::-1]))
 
     def indices(
         self, below: int, *ne: int, type: GGMLType | str = GGMLType.I32
     ) -> Tensor:
-        """Random numbers from 0 on; those of a row are different."""
+        """An input of random integers below a limit, different within a row."""
         rows = [self.rng.permutation(below)[: ne[0]] for _ in range(_rows(ne))]
         return self.given(np.array(rows).reshape(ne[::-1]), type)
 
@@ -102,8 +102,8 @@ def result_of(case: Case, device: Device) -> Array:
     """Compute a case on a device.
 
     Raises:
-        UnsupportedOp: the device says that it cannot.
-        GgrpcError: it failed.
+        UnsupportedOp: the device does not support an op.
+        GgrpcError: the computation failed.
     """
     trial = Trial()
     result = case.build(trial)
@@ -114,7 +114,17 @@ def result_of(case: Case, device: Device) -> Array:
 
 
 def difference(case: Case, theirs: Array, ours: Array) -> float:
-    """How far two results lie apart; 0 where they must be equal and are."""
+    """The error of a result.
+
+    Args:
+        case: says how to compare.
+        theirs: the result of the device under test.
+        ours: the expected result.
+
+    Returns:
+        The normalised mean squared error; for integers, the share of elements that
+        differ; infinity if infinity or NaN are in other places.
+    """
     if case.compare is Compare.SETS:
         theirs, ours = np.sort(theirs), np.sort(ours)
     if ours.dtype.kind != "f":

@@ -28,6 +28,11 @@ _CRC = struct.Struct("<I")
 Bytes = bytes | bytearray | memoryview
 
 
+def damaged(what: str) -> RecordingError:
+    """The error of a recording with invalid contents."""
+    return RecordingError(f"{what}; the file is damaged, record it again")
+
+
 class ChunkWriter:
     """Appends chunks to a new file.
 
@@ -160,9 +165,9 @@ class ChunkReader:
         size = _HEAD.size + chunk.size
         whole = self._bytes(chunk.at - _HEAD.size, size + _CRC.size)
         if _CRC.pack(zlib_ng.crc32(memoryview(whole)[:size])) != whole[size:]:
-            raise RecordingError(
+            raise damaged(
                 f"{self._path}: the checksum of {chunk.size} bytes at {chunk.at} is "
-                "wrong; the file is damaged, record it again"
+                "wrong"
             )
         return whole[_HEAD.size : size]
 

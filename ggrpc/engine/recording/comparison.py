@@ -1,4 +1,4 @@
-"""Compares what a replay computed with what the recorded server computed."""
+"""Compares a result of a replay with the result of the recorded server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ggrpc.types import GGMLType
 
 
 class Difference(NamedTuple):
-    """How two tensors differ.
+    """The difference between two versions of a tensor.
 
     Attributes:
         nmse: the normalised mean squared error, as ggml's tests measure it; for
@@ -33,8 +33,8 @@ def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Dif
 
     Args:
         tensor: the tensor that the bytes belong to.
-        ours: the bytes that were computed now.
-        theirs: the bytes in the recording, of the same length.
+        ours: the bytes from the replay.
+        theirs: the bytes from the recording, of the same length.
         tolerance: the largest NMSE that counts as equal.
     """
     actual, expected = _values(tensor.type, ours), _values(tensor.type, theirs)
@@ -56,18 +56,18 @@ def _first(differ: Array) -> int | None:
 
 
 def _values(type: GGMLType, data: bytes) -> Array:
-    """Decoded values, or the bytes themselves where they end inside a block."""
+    """The decoded values, or the bytes themselves if they end inside a block."""
     if len(data) % type.type_size:
         return np.frombuffer(data, np.uint8)
     if type not in CODECS:
         return np.frombuffer(data, DTYPES[type])
     if type in DTYPES:
-        stored = np.frombuffer(data, DTYPES[type])
-        count = stored.size
+        raw = np.frombuffer(data, DTYPES[type])
+        count = raw.size
     else:
-        stored = np.frombuffer(data, np.uint8)
-        count = stored.size // type.type_size * type.blck_size
+        raw = np.frombuffer(data, np.uint8)
+        count = raw.size // type.type_size * type.blck_size
     out = np.empty((1, count), np.float32)
-    CODECS[type].unpack(stored.reshape(1, -1), out)
+    CODECS[type].unpack(raw.reshape(1, -1), out)
     values: Array = out[0]
     return values

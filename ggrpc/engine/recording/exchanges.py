@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
+from ggrpc.engine.recording.chunks import damaged
 from ggrpc.engine.recording.journal import Closed, Journal, Message, Opened
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -82,10 +83,9 @@ class Exchange:
         return (self.answer.time - self.message.time) / 1e9
 
     def _unknown(self, what: str, size: int) -> RecordingError:
-        return RecordingError(
+        return damaged(
             f"the recording contains {what} command {self.message.command} of {size} "
-            f"bytes, which protocol {self.dialect.version} does not have; the file is "
-            "damaged, record it again"
+            f"bytes, which protocol {self.dialect.version} does not have"
         )
 
 
@@ -113,9 +113,8 @@ def exchanges(journal: Journal) -> Iterator[Exchange | Closed]:
             continue
         state = connections.get(event.connection)
         if state is None:
-            raise RecordingError(
-                f"{journal.path}: connection {event.connection} was never opened; the "
-                "file is damaged, record it again"
+            raise damaged(
+                f"{journal.path}: connection {event.connection} was never opened"
             )
         if isinstance(event, Closed):
             yield from _unanswered(connections.pop(event.connection))
@@ -148,10 +147,10 @@ def _without_reply(state: _Connection) -> Iterator[Exchange]:
 
 
 def _answered(state: _Connection, answer: Message, journal: Journal) -> Exchange:
+    """The oldest pending request, with its reply."""
     if not state.waiting:
-        raise RecordingError(
-            f"{journal.path}: a reply on connection {answer.connection} has no "
-            "request; the file is damaged, record it again"
+        raise damaged(
+            f"{journal.path}: a reply on connection {answer.connection} has no request"
         )
     message = state.waiting.popleft()
     if state.dialect is None:
@@ -167,6 +166,7 @@ def _unanswered(state: _Connection) -> Iterator[Exchange]:
 
 
 def _dialect(answer: Message, journal: Journal) -> Dialect:
+    """The dialect that the reply to HELLO announces."""
     version = Version.of(answer.head(len(Version._fields)))
     dialect = dialect_for(version)
     if dialect is None:

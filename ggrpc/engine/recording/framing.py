@@ -26,7 +26,7 @@ class MessageFramer:
         journal: the journal to write messages to.
         connection: the number of the connection.
         from_server: whether the server sends them.
-        began: called at the start of a message, with its command (0 for replies) and
+        on_begin: called at the start of a message, with its command (0 for replies) and
             its first bytes; returns how many of its bytes to record, None for all.
         hashes: whether to hash the bytes that are not recorded.
     """
@@ -36,13 +36,13 @@ class MessageFramer:
         journal: JournalWriter,
         connection: int,
         from_server: bool,
-        began: Callable[[int, memoryview], int | None],
+        on_begin: Callable[[int, memoryview], int | None],
         hashes: bool = False,
     ) -> None:
         self._journal = journal
         self._of = connection, from_server
         self._head = REPLY_HEAD if from_server else REQUEST_HEAD
-        self._began = began
+        self._on_begin = on_begin
         self._hashes = hashes
         self._pending = b""
         self._left = 0  # bytes of the message that have not come yet
@@ -52,7 +52,11 @@ class MessageFramer:
         self._unhashed = bytearray()
 
     def feed(self, data: memoryview) -> None:
-        """Process the next bytes of the stream."""
+        """Process the next bytes of the stream.
+
+        Raises:
+            RecordingError: the file cannot be written.
+        """
         if self._pending:
             data = memoryview(self._pending + bytes(data))
             self._pending = b""
@@ -66,7 +70,7 @@ class MessageFramer:
                 return
 
     def _has_beginning(self, data: memoryview) -> bool:
-        """Whether `data` has enough of a message to call `began`."""
+        """Whether `data` has enough of a message to call `on_begin`."""
         if len(data) < self._head.size:
             return False
         size: int = self._head.unpack_from(data)[-1]
@@ -76,7 +80,7 @@ class MessageFramer:
         *command, size = self._head.unpack_from(data)
         number = command[0] if command else 0
         rest = data[self._head.size :]
-        keep = self._began(number, rest)
+        keep = self._on_begin(number, rest)
         self._keep = size if keep is None else min(keep, size)
         here = rest[: self._keep]
         self._journal.message(*self._of, number, size, here)
@@ -154,6 +158,7 @@ class ConnectionTap:
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
+        """Whether SET_TENSOR writes to a weight buffer, or makes its buffer one."""
         if self._weights is WeightRecording.FULL or len(data) < MIN_BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]

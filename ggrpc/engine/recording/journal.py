@@ -24,7 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ggrpc.engine.recording.chunks import Bytes, Chunk, ChunkReader, ChunkWriter
+from ggrpc.engine.recording.chunks import (
+    Bytes,
+    Chunk,
+    ChunkReader,
+    ChunkWriter,
+    damaged,
+)
 from ggrpc.errors import RecordingError
 
 OPENED, MESSAGE, PART, OMITTED, CLOSED = range(1, 6)
@@ -338,7 +344,4 @@ class Journal:
 
     def _damaged(self, chunk: Chunk, what: str) -> RecordingError:
         self._reader.read(chunk)  # a wrong checksum explains more
-        return RecordingError(
-            f"{self.path}: {chunk.size} bytes at {chunk.at} {what}; the file is "
-            "damaged, record it again"
-        )
+        return damaged(f"{self.path}: {chunk.size} bytes at {chunk.at} {what}")

@@ -56,7 +56,7 @@ class RecorderSettings:
 class Recorder:
     """A recording proxy; it listens from construction on.
 
-    When it reaches a limit, it stops writing, and it ends with the last connection.
+    At a limit it stops writing. It keeps forwarding until the last connection ends.
 
     Args:
         settings: what to record, and where.
@@ -77,7 +77,7 @@ class Recorder:
             server,
             lambda: connect_stream(server, Deadline(CONNECT_TIMEOUT), settings.tls),
             self._forward,
-            self._ended,
+            self._stop_if_idle,
         )
         try:
             self._chunks = ChunkWriter(settings.path, settings.force)
@@ -102,7 +102,7 @@ class Recorder:
         Raises:
             RecordingError: writing the file failed; the recording is incomplete.
         """
-        timer = Timer(self._settings.seconds or 0, self._finish)
+        timer = Timer(self._settings.seconds or 0, self._end_recording)
         timer.daemon = True
         if self._settings.seconds is not None:
             timer.start()
@@ -110,7 +110,7 @@ class Recorder:
             self._proxy.run()
         finally:
             timer.cancel()
-            self._finish()
+            self._end_recording()
         if self._failure:
             raise self._failure
 
@@ -121,7 +121,7 @@ class Recorder:
     def _forward(self, client: Stream, server: Stream) -> None:
         number = next(self._numbers)
         tap = ConnectionTap(
-            self._journal, number, self._settings.weights, self._computed
+            self._journal, number, self._settings.weights, self._count_graph
         )
         ended_by: list[bool] = []  # the sides that closed, in order; True is the server
 
@@ -151,13 +151,13 @@ class Recorder:
             try:
                 write(*arguments)
             except _LimitReachedError:
-                self._end()
+                self._close_file()
             except RecordingError as error:
                 log.error("%s; recording has stopped, forwarding continues", error)
                 self._failure = error
-                self._end()
+                self._close_file()
 
-    def _computed(self) -> None:
+    def _count_graph(self) -> None:
         """Count a graph.
 
         Raises:
@@ -167,17 +167,17 @@ class Recorder:
             raise _LimitReachedError
         self.graphs += 1
 
-    def _finish(self) -> None:
+    def _end_recording(self) -> None:
         with self._lock:
-            self._end()
-        self._ended()
+            self._close_file()
+        self._stop_if_idle()
 
-    def _ended(self) -> None:
+    def _stop_if_idle(self) -> None:
         """Stop once the recording is over and no connection is left."""
         if not self._writes and not self._proxy.connections:
             self.stop()
 
-    def _end(self) -> None:
+    def _close_file(self) -> None:
         if not self._writes:
             return
         self._writes = False
@@ -186,4 +186,4 @@ class Recorder:
 
 
 class _LimitReachedError(Exception):
-    """The limit on graphs is reached."""
+    """The recording has as many graphs as it should have."""

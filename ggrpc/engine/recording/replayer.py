@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ggrpc.devices.device import Device
+from ggrpc.engine.recording.chunks import damaged
 from ggrpc.engine.recording.comparison import compare
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.journal import Closed, Journal
@@ -19,7 +20,6 @@ from ggrpc.engine.recording.results import Compared, Computed, Dropped, WeightSo
 from ggrpc.engine.recording.substitute_weights import GgufWeights, SubstituteWeights
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
-from ggrpc.errors import RecordingError
 
 # Replayed even without a recorded reply: the graph may be what ended the connection.
 _RUN = frozenset({Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE})
@@ -151,9 +151,9 @@ class Replayer:
         assert exchange.answer is not None
         recorded = exchange.answer.payload()
         if len(recorded) != len(data):
-            raise RecordingError(
+            raise damaged(
                 f"{request.tensor}: the client read {len(data)} bytes, and the "
-                f"recording has {len(recorded)}; the file is damaged, record it again"
+                f"recording has {len(recorded)}"
             )
         tensor = session.named(request.tensor, request.size)
         difference = compare(tensor, data, recorded, self._settings.tolerance)

@@ -1,4 +1,4 @@
-"""Snapshots of the inputs that a graph overwrites, to run it again on the same data."""
+"""Snapshots of the inputs that a graph overwrites, so that it can run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each step finds the server that deviates in just this."""
+"""Each step finds a server that is wrong in just this."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tests.support.servers import running
 @pytest.fixture(scope="module")
 def device() -> Iterator[RemoteDevice]:
     served = CpuDevice(threads=1, weight_cache=0)
-    with running(served, dialects=(V7_0_1,)) as endpoint:
-        with connect(endpoint, timeout=60) as server:
-            yield server.device()
+    with (
+        running(served, dialects=(V7_0_1,)) as endpoint,
+        connect(endpoint, timeout=60) as server,
+    ):
+        yield server.device()
 
 
 def found(device: RemoteDevice, name: str) -> str | None:
@@ -32,15 +34,15 @@ def found(device: RemoteDevice, name: str) -> str | None:
 
 
 @pytest.mark.parametrize("name", [step.name for step in STEPS])
-def test_sound_server_has_nothing_wrong(device: RemoteDevice, name: str) -> None:
+def test_correct_server_passes(device: RemoteDevice, name: str) -> None:
     assert found(device, name) is None
 
 
-def test_bytes_that_change_on_the_way_are_found(
+def test_bytes_that_change_are_found(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuBuffer, "read", lambda self, at, size: self.memory[:size])
-    assert "do not come back as they went" in str(
+    assert "differ after writing and reading" in str(
         found(device, "SET_TENSOR, GET_TENSOR")
     )
 
@@ -60,36 +62,36 @@ def test_copy_that_is_refused_or_wrong_is_found(
         patch.setattr(CpuBuffer, "copy", lambda *arguments: None)
         assert found(device, "COPY_TENSOR") == "the copy differs from its source"
     monkeypatch.setattr(Client, "copy_tensor", lambda *arguments: False)
-    assert found(device, "COPY_TENSOR") == "it cannot copy within a device"
+    assert found(device, "COPY_TENSOR") == "the server cannot copy within a device"
 
 
-def test_buffer_that_cannot_be_is_found(
+def test_impossible_buffer_is_found(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allocate = CpuDevice.allocate
 
-    def promise(self: CpuDevice, size: int) -> Buffer:
+    def allocate_less(self: CpuDevice, size: int) -> Buffer:
         return allocate(self, 64 if size == TOO_MUCH else size)
 
-    monkeypatch.setattr(CpuDevice, "allocate", promise)
+    monkeypatch.setattr(CpuDevice, "allocate", allocate_less)
     wrong = found(device, "ALLOC_BUFFER of too much")
-    assert wrong == f"it gave a buffer of {TOO_MUCH} bytes"
+    assert wrong == f"the server allocated a buffer of {TOO_MUCH} bytes"
 
 
 @pytest.mark.parametrize(
     ("gap", "message"), [(-4096, "two buffers overlap"), (3, "is not aligned")]
 )
-def test_addresses_that_cannot_be_are_found(
+def test_impossible_addresses_are_found(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch, gap: int, message: str
 ) -> None:
     base = Client.base
     handles: list[int] = []
 
-    def lie(self: Client, buffer: int) -> int:
+    def wrong_base(self: Client, buffer: int) -> int:
         handles.append(buffer)
         return base(self, buffer) + 3 if gap > 0 else base(self, handles[0])
 
-    monkeypatch.setattr(Client, "base", lie)
+    monkeypatch.setattr(Client, "base", wrong_base)
     assert message in str(found(device, "ALLOC_BUFFER"))
 
 
@@ -104,23 +106,23 @@ def test_size_that_is_too_small_is_found(
     assert wrong == "F32: 576 bytes for a tensor of 1152"
 
 
-def test_data_that_nobody_can_have_are_found(
+def test_claim_to_have_unknown_data_is_found(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Client, "set_tensor_hash", lambda *arguments: True)
-    assert "of which nobody has the hash" in str(found(device, "SET_TENSOR_HASH"))
+    assert "with a random hash" in str(found(device, "SET_TENSOR_HASH"))
 
 
-def test_memory_that_does_not_add_up_is_found(
+def test_more_free_than_total_memory_is_found(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuDevice, "memory", lambda self: Memory(2, 1))
     assert found(device, "GET_DEVICE_MEMORY") == "2 of 1 bytes are free"
 
 
-def test_op_that_every_device_has_must_be_supported(
+def test_add_must_be_supported(
     device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuDevice, "supports", lambda self, node: False)
     wrong = found(device, "GET_DEVICE_SUPPORTS_OP")
-    assert wrong == "it says that it cannot ADD"
+    assert wrong == "the server says that it does not support ADD"

@@ -28,7 +28,7 @@ def test_indices_of_a_row_are_different() -> None:
 
 
 @pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.IQ2_XXS, GGMLType.I8])
-def test_any_type_has_data(type: GGMLType) -> None:
+def test_every_type_has_random_data(type: GGMLType) -> None:
     trial = Trial()
     tensor = trial.normal(256, 2, type=type)
     assert len(memoryview(trial.data[tensor])) == tensor.nbytes  # type: ignore[arg-type]
@@ -50,5 +50,5 @@ def test_any_type_has_data(type: GGMLType) -> None:
         (SETS, [1, 2, 3, 4], [1, 2, 4, 5], 0.5),
     ],
 )
-def test_difference_says_how_far_apart(case, theirs, ours, expected) -> None:  # type: ignore[no-untyped-def]
+def test_difference_is_the_error(case, theirs, ours, expected) -> None:  # type: ignore[no-untyped-def]
     assert difference(case, np.array(theirs), np.array(ours)) == pytest.approx(expected)
