@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Command(IntEnum):
-    """The first byte of a request."""
+    """The commands; the low byte of each is the first byte of its request."""
 
     ALLOC_BUFFER = 0
     GET_ALIGNMENT = 1
@@ -26,7 +26,18 @@ class Command(IntEnum):
     DEVICE_COUNT = 15
     GRAPH_RECOMPUTE = 16
     MEMSET_TENSOR = 17
-    GET_DEVICE_SUPPORTS_OP = 19  # 18, NONE, is never on the wire
+    SET_TENSOR_2D = 18
+    GET_TENSOR_2D = 19
+    COMM_INIT = 20
+    COMM_ALLREDUCE = 21
+    COMM_FREE = 22
+    # The number that 8.0.0 gave to GET_TENSOR_2D; the two are in no version together.
+    GET_DEVICE_SUPPORTS_OP = 0x100 | 19
+
+    @property
+    def number(self) -> int:
+        """The number on the wire."""
+        return self & 0xFF
 
 
 def name_of(command: int) -> str:

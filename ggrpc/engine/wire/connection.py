@@ -182,8 +182,8 @@ class ClientConnection(_Side):
             LocalProtocolError: the dialect has no such command, or a value does not
                 fit its field.
         """
-        layout = self.dialect.requests.get(request.command)
-        if layout is None:
+        layout = self.dialect.requests.get(request.command.number)
+        if layout is None or request.command not in self.dialect.commands:
             raise LocalProtocolError(
                 f"protocol {self.dialect.version} has no {request.command.name}"
             )
@@ -191,7 +191,7 @@ class ClientConnection(_Side):
         reply = self.dialect.replies[request.command]
         if reply is not None:
             self._awaited.append((request.command, reply))
-        return [bytes([request.command]) + head, *rest]
+        return [bytes([request.command.number]) + head, *rest]
 
     def next_reply(self) -> m.Reply | None:
         """The reply to the oldest pending request, or None if more bytes are needed.

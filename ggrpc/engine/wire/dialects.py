@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.layouts import CAPS_BYTES, REPLIES, REQUESTS, Layout
-from ggrpc.engine.wire.messages import Done
+from ggrpc.engine.wire.messages import Done, Request
 from ggrpc.engine.wire.op_tables import FIRST, OpTable, op_table
 from ggrpc.errors import ConfigError
 
@@ -80,12 +80,17 @@ class Dialect:
 
     @cached_property
     def requests(self) -> dict[int, Layout]:
-        """The layout of each request, by command."""
+        """The layout of each request, by the command's number on the wire."""
         return {
-            message.command: Layout(message, fields, self.optional, self.table)
+            message.command.number: Layout(message, fields, self.optional, self.table)
             for message, fields in REQUESTS
             if message.command in self.commands
         }
+
+    def command(self, number: int) -> Command | None:
+        """The command with a number on the wire, None if this version has none."""
+        layout = self.requests.get(number)
+        return cast(type[Request], layout.message).command if layout else None
 
     @cached_property
     def replies(self) -> dict[int, Layout | None]:
@@ -99,18 +104,13 @@ class Dialect:
         return Layout(message, fields, self.optional, self.table)
 
 
-_LATER = {
-    Command.DEVICE_COUNT,
-    Command.GRAPH_RECOMPUTE,
-    Command.MEMSET_TENSOR,
-    Command.GET_DEVICE_SUPPORTS_OP,
-}
+_FIRST_COMMANDS = frozenset(c for c in Command if c <= Command.HELLO)
 
 V1_0_0 = Dialect(
     version=Version(1, 0, 0),
     since=FIRST,
     optional=frozenset(),
-    commands=frozenset(Command) - _LATER,
+    commands=_FIRST_COMMANDS,
     silent=frozenset(),
     op_tables=(FIRST,),
 )
@@ -182,7 +182,7 @@ V5_1_0 = replace(
 V6_0_0 = replace(
     V5_1_0,
     version=Version(6, 0, 0),
-    since="2026-09-01",
+    since="2026-08-26",
     silent=V5_1_0.silent
     | {
         Command.FREE_BUFFER,
@@ -190,6 +190,7 @@ V6_0_0 = replace(
         Command.INIT_TENSOR,
         Command.MEMSET_TENSOR,
     },
+    op_tables=("2026-07-17b", "2026-09-11"),
 )
 V7_0_0 = replace(
     V6_0_0,
@@ -203,12 +204,28 @@ V7_0_1 = replace(
     version=Version(7, 0, 1),
     commands=V7_0_0.commands | {Command.GET_DEVICE_SUPPORTS_OP},
 )
+V8_0_0 = replace(
+    V7_0_0,
+    version=Version(8, 0, 0),
+    since="2026-10-06",
+    optional=V7_0_0.optional | {"uid"},
+    commands=V7_0_0.commands
+    | {
+        *(Command.SET_TENSOR_2D, Command.GET_TENSOR_2D),
+        *(Command.COMM_INIT, Command.COMM_ALLREDUCE, Command.COMM_FREE),
+    },
+    silent=V7_0_0.silent
+    | {Command.SET_TENSOR_2D, Command.COMM_ALLREDUCE, Command.COMM_FREE},
+)
 
 DIALECTS = (
     *(V1_0_0, V2_0_0, V3_0_0, V3_5_0, V3_6_0, V3_6_1),
     *(V4_0_0, V4_0_1, V4_0_2, V4_0_3, V5_0_0, V5_1_0, V6_0_0, V7_0_0, V7_0_1),
+    V8_0_0,
 )
-DEFAULTS = (V3_6_1, V7_0_0)  # one for each size of HELLO
+DEFAULTS = (V3_6_1, V8_0_0)  # one for each size of HELLO
+# What a prefix such as `7` means: 7.0.1 is a proposal that few builds speak.
+PREFERRED = (*DEFAULTS, V7_0_0)
 
 # Versions whose patch number counts the op tables. A server announces its patch number,
 # so its op table is known.
@@ -234,8 +251,7 @@ def dialect_named(text: str) -> Dialect:
     if re.fullmatch(r"\d+(\.\d+){0,2}", text):
         wanted = tuple(map(int, text.split(".")))
         fits = [d for d in DIALECTS if d.version[: len(wanted)] == wanted]
-        # Prefer a default dialect that matches, or else the newest one.
-        for dialect in (*DEFAULTS, *reversed(fits)):
+        for dialect in (*PREFERRED, *reversed(fits)):
             if dialect in fits:
                 return dialect
     raise ConfigError(f"protocol '{text}' is not spoken here: use one of {spoken()}")

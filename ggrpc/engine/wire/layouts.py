@@ -1,7 +1,8 @@
 """The layout of each message's payload.
 
 A layout is a list of fields, `name:code`. A code is that of struct (I = u32, Q = u64,
-B = u8), T for an rpc_tensor, S for the ten sources or C for the capabilities of HELLO.
+B = u8), T for an rpc_tensor, S for the ten sources, C for the capabilities of HELLO or H for the
+host of COMM_INIT.
 Only the dialects that list a field marked ? have it. Every layout knows the size of its
 payload, so that a size is checked before memory is allocated for it.
 """
@@ -27,6 +28,7 @@ from ggrpc.errors import LocalProtocolError
 from ggrpc.tensor import MAX_SRC, Tensor
 
 CAPS_BYTES = 24  # RPC_CONN_CAPS_SIZE
+HOST_BYTES = 64
 
 REQUESTS: tuple[tuple[type[m.Request], str], ...] = (
     (m.AllocBuffer, "?device:I size:Q"),
@@ -36,18 +38,23 @@ REQUESTS: tuple[tuple[type[m.Request], str], ...] = (
     (m.FreeBuffer, "remote_ptr:Q"),
     (m.BufferClear, "remote_ptr:Q value:B"),
     (m.SetTensor, "tensor:T ?cache:B offset:Q"),  # and the data
+    (m.SetTensor2D, "tensor:T offset:Q size:Q n_copies:Q stride:Q"),  # and the data
     (m.SetTensorHash, "tensor:T offset:Q hash:Q"),
     (m.GetTensor, "tensor:T offset:Q size:Q"),
+    (m.GetTensor2D, "tensor:T offset:Q size:Q n_copies:Q stride:Q"),
     (m.CopyTensor, "src:T dst:T"),
-    (m.GraphCompute, "?device:I"),  # and the graph
+    (m.GraphCompute, "?device:I ?uid:Q"),  # and the graph
     (m.GetDeviceMemory, "?device:I"),
     (m.InitTensor, "tensor:T"),
     (m.GetAllocSize, "?device:I tensor:T ?srcs:S"),
     (m.Hello, "?caps:C"),
     (m.DeviceCount, ""),
-    (m.GraphRecompute, "?device:I"),
+    (m.GraphRecompute, "?device:I ?uid:Q"),
     (m.MemsetTensor, "tensor:T offset:Q size:Q value:B"),
     (m.GetDeviceSupportsOp, "?device:I tensor:T ?srcs:S"),
+    (m.CommInit, "?device:I rank:I world:I port:I host:H"),
+    (m.CommAllreduce, "?device:I tensor:T"),
+    (m.CommFree, "?device:I"),
 )
 
 REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
@@ -57,6 +64,7 @@ REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
     Command.BUFFER_GET_BASE: (m.Base, "base_ptr:Q"),
     Command.SET_TENSOR_HASH: (m.Result, "result:B"),
     Command.GET_TENSOR: (m.TensorData, ""),  # and the data
+    Command.GET_TENSOR_2D: (m.TensorData, ""),  # and the data
     Command.COPY_TENSOR: (m.Result, "result:B"),
     Command.GRAPH_COMPUTE: (m.Status, "status:B"),
     Command.GET_DEVICE_MEMORY: (m.DeviceMemory, "free:Q total:Q"),
@@ -64,11 +72,13 @@ REPLIES: dict[Command, tuple[type[m.Reply], str]] = {
     Command.HELLO: (m.Welcome, "major:B minor:B patch:B ?padding:B ?caps:C"),
     Command.DEVICE_COUNT: (m.Count, "device_count:I"),
     Command.GET_DEVICE_SUPPORTS_OP: (m.Result, "result:B"),
+    Command.COMM_INIT: (m.Result, "result:B"),
 }
 
 # The field that holds the rest of the payload.
 TAILS: dict[type, str] = {
     m.SetTensor: "data",
+    m.SetTensor2D: "data",
     m.TensorData: "data",
     m.GraphCompute: "graph",
 }
@@ -116,6 +126,7 @@ _CODES = {
     "T": _Code(f"{TENSOR_BYTES}s", unpack_tensor, _write_tensor),
     "S": _Code(f"{MAX_SRC * TENSOR_BYTES}s", _read_sources, _write_sources),
     "C": _Code(f"{CAPS_BYTES}s"),
+    "H": _Code(f"{HOST_BYTES}s"),
 }
 
 
@@ -168,7 +179,8 @@ class Layout:
 
     def _read(self, payload: bytes, size: int) -> Any:
         """Decode a message whose payload, tail included, has `size` bytes."""
-        rest = {"size": size - self.size} if self.tail else {}
+        name = "data_size" if "size" in self._names else "size"
+        rest = {name: size - self.size} if self.tail else {}
         return self.message(**self.fields(payload), **rest)
 
     def write(self, message: m.Request | m.Reply) -> bytes:

@@ -92,6 +92,27 @@ class SetTensor(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetTensor2D(Request):
+    """Write rows of a tensor; row i is at `offset` + i * `stride`.
+
+    Attributes:
+        size: the bytes of one row.
+        n_copies: the number of rows.
+        data_size: the bytes of all rows together, which lie packed in the request.
+        data: as in SetTensor.
+    """
+
+    command = Command.SET_TENSOR_2D
+    tensor: Tensor
+    offset: int
+    size: int
+    n_copies: int
+    stride: int
+    data_size: int
+    data: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetTensorHash(Request):
     """Write the data that the server has cached under an FNV-1a hash, if any."""
 
@@ -112,6 +133,23 @@ class GetTensor(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetTensor2D(Request):
+    """Read rows of a tensor, packed; row i is at `offset` + i * `stride`.
+
+    Attributes:
+        size: the bytes of one row.
+        n_copies: the number of rows.
+    """
+
+    command = Command.GET_TENSOR_2D
+    tensor: Tensor
+    offset: int
+    size: int
+    n_copies: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyTensor(Request):
     """Copy the bytes of one tensor to another."""
 
@@ -125,12 +163,15 @@ class GraphCompute(Request):
     """Run a graph.
 
     Attributes:
+        uid: the name under which the server keeps the graph; 0 to keep it under none.
+            A version without uids keeps the last graph of each device.
         graph: the encoded graph. `graphs.read_graph` decodes it; a server need not
             decode the same bytes twice.
     """
 
     command = Command.GRAPH_COMPUTE
     device: int = 0
+    uid: int = 0
     graph: bytes
 
 
@@ -185,10 +226,11 @@ class DeviceCount(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRecompute(Request):
-    """Run the last graph of a device again."""
+    """Run a graph of a device again: the one with this uid, or else the last one."""
 
     command = Command.GRAPH_RECOMPUTE
     device: int = 0
+    uid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +252,47 @@ class GetDeviceSupportsOp(Request):
     device: int = 0
     tensor: Tensor
     srcs: tuple[Tensor | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommInit(Request):
+    """Link a device with the device of another server, for COMM_ALLREDUCE.
+
+    Attributes:
+        rank: 0 for the server that listens, 1 for the one that connects to it.
+        world: the number of servers, 2.
+        port: the port of the link, on rank 0's host.
+        host: 64 bytes, the name of rank 0's host up to the first zero.
+    """
+
+    command = Command.COMM_INIT
+    device: int
+    rank: int
+    world: int
+    port: int
+    host: bytes = b""
+
+    @property
+    def host_name(self) -> str:
+        """The name of rank 0's host; bytes that are not ASCII are escaped."""
+        return self.host.split(b"\0")[0].decode("ascii", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommAllreduce(Request):
+    """Add the linked device's tensor to this one, and this one to that, in place."""
+
+    command = Command.COMM_ALLREDUCE
+    device: int
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommFree(Request):
+    """Close the link of a device, if it has one."""
+
+    command = Command.COMM_FREE
+    device: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

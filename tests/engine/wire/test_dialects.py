@@ -19,6 +19,7 @@ from ggrpc.engine.wire.dialects import (
     V5_1_0,
     V7_0_0,
     V7_0_1,
+    V8_0_0,
     Version,
     dialect_for,
     dialect_named,
@@ -34,6 +35,7 @@ from ggrpc.errors import ConfigError
     [
         ("7.0.0", V7_0_0),
         ("7", V7_0_0),
+        ("8", V8_0_0),
         ("3", V3_6_1),
         ("3.6", V3_6_1),
         ("3.6.0", V3_6_0),
@@ -45,9 +47,9 @@ def test_version_is_found_by_name(text, dialect) -> None:  # type: ignore[no-unt
     assert dialect_named(text) is dialect
 
 
-@pytest.mark.parametrize("text", ["", "8", "7.0.0.0", "seven", "-7", "3.6.9"])
+@pytest.mark.parametrize("text", ["", "9", "7.0.0.0", "seven", "-7", "3.6.9"])
 def test_version_that_is_not_spoken_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"use one of 1\.0\.0, .*, 7\.0\.1"):
+    with pytest.raises(ConfigError, match=r"use one of 1\.0\.0, .*, 8\.0\.0"):
         dialect_named(text)
 
 
@@ -62,13 +64,20 @@ def test_defaults_answer_every_size_of_hello() -> None:
         (V3_0_0, {"GRAPH_COMPUTE"}, {"SET_TENSOR"}),
         (V3_6_1, {"FREE_BUFFER", "BUFFER_CLEAR", "INIT_TENSOR"}, {"SET_TENSOR"}),
         (V5_0_0, {"FREE_BUFFER", "MEMSET_TENSOR"}, {"GRAPH_COMPUTE"}),
+        (V8_0_0, {"GET_TENSOR_2D", "COMM_INIT"}, {"SET_TENSOR_2D", "COMM_ALLREDUCE"}),
         (V7_0_0, {"GET_TENSOR"}, {"FREE_BUFFER", "MEMSET_TENSOR", "GRAPH_COMPUTE"}),
     ],
-    ids=["1.0.0", "3.0.0", "3.6.1", "5.0.0", "7.0.0"],
+    ids=lambda x: str(getattr(x, "version", "")),
 )
 def test_commands_answer_as_the_version_does(dialect, answered, silent) -> None:  # type: ignore[no-untyped-def]
     assert all(dialect.replies[Command[name]] for name in answered)
     assert not any(dialect.replies[Command[name]] for name in silent)
+
+
+def test_same_number_is_another_command_in_another_version() -> None:
+    assert V7_0_1.command(19) is Command.GET_DEVICE_SUPPORTS_OP
+    assert V8_0_0.command(19) is Command.GET_TENSOR_2D
+    assert V7_0_0.command(19) is None
 
 
 def test_one_version_of_each_kind_can_be_named() -> None:
@@ -89,7 +98,8 @@ def test_one_version_of_each_kind_can_be_named() -> None:
         ((3, 5, 0), V3_5_0),
         ((3, 5, 1), None),
         ((3, 5, 2), None),
-        ((8, 0, 0), None),
+        ((8, 0, 2), V8_0_0),
+        ((8, 1, 0), None),
         ((6, 1, 0), None),
     ],
 )
@@ -101,7 +111,8 @@ def test_versions_are_in_the_order_of_time() -> None:
     assert list(DIALECTS) == sorted(DIALECTS, key=lambda d: d.version)
     assert [d.since for d in DIALECTS] == sorted(d.since for d in DIALECTS)
     assert spoken_until(V4_0_0.version) == V5_0_0.since
-    assert spoken_until(V7_0_0.version) is None
+    assert spoken_until(V7_0_0.version) == V8_0_0.since
+    assert spoken_until(V8_0_0.version) is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,8 @@ def test_versions_are_in_the_order_of_time() -> None:
         (V3_0_0, {"DEVICE_COUNT"}, {"GRAPH_RECOMPUTE"}),
         (V3_5_0, {"GRAPH_RECOMPUTE"}, {"MEMSET_TENSOR"}),
         (V5_0_0, {"MEMSET_TENSOR"}, {"GET_DEVICE_SUPPORTS_OP"}),
-        (V7_0_1, {"GET_DEVICE_SUPPORTS_OP"}, set()),
+        (V7_0_1, {"GET_DEVICE_SUPPORTS_OP"}, {"GET_TENSOR_2D"}),
+        (V8_0_0, {"GET_TENSOR_2D", "COMM_FREE"}, {"GET_DEVICE_SUPPORTS_OP"}),
     ],
     ids=lambda x: str(getattr(x, "version", "")),
 )
