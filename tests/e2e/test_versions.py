@@ -14,7 +14,7 @@ from ggrpc.engine.client.client import connect
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
 from tests.support.oracle import run_case_on
-from tests.support.paths import peer_python, shared
+from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
     Served,
     finish_client,
@@ -25,13 +25,16 @@ from tests.support.processes import (
     start_client,
 )
 
-# Release of llama-cpp-python, protocol. CI always has the first two.
+# Release, protocol. CI always has the first three.
 PEERS = {
+    NEWEST: "8.0.0",
     "0.3.36": "7.0.0",
     "0.3.17": "3.6.1",
     "0.3.16": "2.0.0",
     "0.3.24": "4.0.0",
     "0.3.35": "5.0.0",
+    "2026.8.10566": "5.1.0",
+    "2026.9.10809": "6.0.0",
 }
 TOKENS = [1, 285, 373, 84, 9, 341, 45, 464, 4, 116, 458, 458]
 PREDICT = 6

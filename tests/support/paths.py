@@ -16,7 +16,11 @@ SHARED = ROOT.parent / "shared"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 PEERS = Path(os.environ.get("GGRPC_PEERS") or CACHE / "ggrpc" / "peers")
 
-ALWAYS = ("0.3.36", "0.3.17")  # what CI installs in any case
+# A release of llama-cpp-python, or a date of xllamacpp, whose libraries the Python package
+# of 0.3.36 drives.
+NEWEST = "2026.10.11549"
+DRIVER = "0.3.36"
+ALWAYS = (NEWEST, DRIVER, "0.3.17")  # what CI installs in any case
 
 
 def shared(name: str) -> Path:
@@ -25,13 +29,24 @@ def shared(name: str) -> Path:
 
 
 def peer_python(version: str) -> Path:
-    """The Python that has a llama-cpp-python of this version."""
+    """The Python that drives a version of the peer, in `peer_environment`."""
+    return _home(DRIVER if version.startswith("20") else version) / "venv/bin/python"
+
+
+def peer_environment(version: str) -> dict[str, str]:
+    """The variables that `peer_python` needs."""
+    if version.startswith("20"):
+        return {**os.environ, "LLAMA_LIB": str(_home(version) / "bin")}
+    return dict(os.environ)
+
+
+def _home(version: str) -> Path:
     home = PEERS / version
     if version in ALWAYS:
         _present(home / "ready", _how_to(version))
     elif not (home / "ready").exists():
         pytest.skip(_how_to(version))  # CI has it only where there is time to build it
-    return home / "venv" / "bin" / "python"
+    return home
 
 
 def _how_to(version: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ggrpc.endpoint import Endpoint
-from tests.support.paths import SHARED, peer_python, shared
+from tests.support.paths import SHARED, peer_environment, peer_python, shared
 
 START_SECONDS = 30
 GENERATE_SECONDS = 120
@@ -113,6 +113,7 @@ def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
         [peer_python(version), script, str(endpoint), *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env=peer_environment(version),
     )
     try:
         _wait_until_open(endpoint, process)
@@ -144,7 +145,7 @@ def start_client(
         stderr=subprocess.PIPE,
         text=True,
         env={
-            **os.environ,
+            **peer_environment(version),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(SHARED / "peer"),
         },

@@ -10,7 +10,12 @@ import struct
 import numpy as np
 
 from ggrpc.engine.wire.op_tables import OpTable
-from ggrpc.engine.wire.tensors import TENSOR_BYTES, pack_tensors, unpack_tensors
+from ggrpc.engine.wire.tensors import (
+    RPC_TENSOR,
+    TENSOR_BYTES,
+    pack_tensors,
+    unpack_tensors,
+)
 from ggrpc.errors import RemoteProtocolError
 from ggrpc.graph import Graph
 from ggrpc.tensor import FLAG_COMPUTE
@@ -26,6 +31,30 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
             malformed.
         GraphError: an id is missing or used twice.
     """
+    first = _first_tensor(payload)
+    nodes = payload[_COUNT.size : first - _COUNT.size]
+    node_ids = np.frombuffer(nodes, "<u8").tolist()
+    tensors, numbers = unpack_tensors(memoryview(payload)[first:], table)
+    return Graph.of(tensors, node_ids, numbers)
+
+
+def buffers_of(payload: bytes) -> frozenset[int]:
+    """The handles of the buffers that the tensors of an encoded graph name.
+
+    Raises:
+        RemoteProtocolError: the counts do not match the length.
+    """
+    records = np.frombuffer(payload, RPC_TENSOR, offset=_first_tensor(payload))
+    return frozenset(records["buffer"].tolist()) - {0}
+
+
+def count_nodes(payload: bytes) -> int:
+    """The number of nodes that an encoded graph claims to have."""
+    return _count(payload, 0)
+
+
+def _first_tensor(payload: bytes) -> int:
+    """The offset of the first rpc_tensor, once the counts match the length."""
     tensors_at = _COUNT.size + 8 * _count(payload, 0)
     first = tensors_at + _COUNT.size
     if len(payload) != first + TENSOR_BYTES * _count(payload, tensors_at):
@@ -33,14 +62,7 @@ def read_graph(payload: bytes, table: OpTable) -> Graph:
             f"a graph of {len(payload)} bytes does not match its own counts of nodes "
             "and tensors"
         )
-    node_ids = np.frombuffer(payload[_COUNT.size : tensors_at], "<u8").tolist()
-    tensors, numbers = unpack_tensors(memoryview(payload)[first:], table)
-    return Graph.of(tensors, node_ids, numbers)
-
-
-def count_nodes(payload: bytes) -> int:
-    """The number of nodes that an encoded graph claims to have."""
-    return _count(payload, 0)
+    return first
 
 
 def _count(payload: bytes, at: int) -> int:

@@ -164,14 +164,14 @@ class GraphCompute(Request):
 
     Attributes:
         uid: the name under which the server keeps the graph; 0 to keep it under none.
-            A version without uids keeps the last graph of each device.
+            None in versions without uids, where a device keeps its last graph.
         graph: the encoded graph. `graphs.read_graph` decodes it; a server need not
             decode the same bytes twice.
     """
 
     command = Command.GRAPH_COMPUTE
     device: int = 0
-    uid: int = 0
+    uid: int | None = None
     graph: bytes
 
 
@@ -230,7 +230,7 @@ class GraphRecompute(Request):
 
     command = Command.GRAPH_RECOMPUTE
     device: int = 0
-    uid: int = 0
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

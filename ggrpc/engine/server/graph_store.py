@@ -1,0 +1,276 @@
+"""The graphs of a session: compiled ones, and those that the client may run again.
+
+From protocol 8.0.0 on a client sends a graph once, and then only its uid. It counts how
+many graphs a device keeps, so the server must drop a graph exactly when the client does,
+and never earlier. Programs take much more memory than the graphs that they come from,
+so only the last used are kept. A graph whose program is gone is compressed, and compiled
+once more when the client asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO
+
+from zlib_ng import zlib_ng
+
+from ggrpc.devices.device import Device, Program
+from ggrpc.engine.server.quotas import Reservation
+from ggrpc.engine.wire.graphs import buffers_of
+from ggrpc.errors import OutOfMemory, RefusedError
+
+# GRAPH_CACHE_MAX of ggml-rpc.cpp: the graphs that a device keeps.
+MAX_GRAPHS = 1024
+# A model has a graph for each batch size and each step of the cache's length, and a
+# client alternates between a handful of them for each part of a split.
+MAX_PROGRAMS = 64
+# Bytes of the graphs whose programs are kept; a large model's graph has 2 MiB.
+MAX_COMPILED = 32 << 20
+# Bytes of a device's compressed graphs that stay in memory; the rest goes to a file.
+MAX_PACKED = 32 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class StoredGraph:
+    """One graph.
+
+    Attributes:
+        shelf: the device's graphs, to which it belongs.
+        buffers: the handles of the buffers that it names.
+        payload: the encoded graph; None while it is compressed.
+        program: the compiled graph; None while it is compressed.
+        uses: how many uids stand for it.
+        packed: the compressed payload, if it is in memory.
+        place: the offset and size of the compressed payload in the shelf's file.
+        counted: its bytes that count against the quota.
+    """
+
+    shelf: Shelf
+    buffers: frozenset[int]
+    payload: bytes | None
+    program: Program | None = None
+    uses: int = 0
+    packed: bytes = b""
+    place: tuple[int, int] | None = None
+    counted: int = 0
+
+    @property
+    def key(self) -> tuple[Device, bytes]:
+        """What finds it among the compiled graphs."""
+        assert self.payload is not None, "a compressed graph has no program"
+        return self.shelf.device, self.payload
+
+
+@dataclass(eq=False)
+class Shelf:
+    """What one device keeps by uid, and the compressed graphs among them.
+
+    The file has no name, so it goes with the session. A graph is written to it once.
+
+    Attributes:
+        device: the device.
+        graphs: the graphs by uid.
+        packed: the bytes of compressed graphs in memory.
+        file: the compressed graphs beyond MAX_PACKED; None before the first.
+    """
+
+    device: Device
+    graphs: dict[int | None, StoredGraph] = field(default_factory=dict)
+    packed: int = 0
+    file: IO[bytes] | None = None
+
+    def pack(self, graph: StoredGraph) -> int:
+        """Compress a graph, and return the bytes that it takes now."""
+        assert graph.payload is not None, "it is not compressed yet"
+        if graph.place is None:
+            data = zlib_ng.compress(graph.payload, 1)
+            if self.packed + len(data) <= MAX_PACKED or not self._write(graph, data):
+                graph.packed = data
+                self.packed += len(data)
+        graph.payload = graph.program = None
+        return graph.place[1] if graph.place else len(graph.packed)
+
+    def unpack(self, graph: StoredGraph) -> bytes:
+        """The payload of a compressed graph, which is in memory again."""
+        data = graph.packed
+        if graph.place is not None:
+            assert self.file is not None, "the graph was written to it"
+            self.file.seek(graph.place[0])
+            data = self.file.read(graph.place[1])
+        self.packed -= len(graph.packed)
+        graph.packed = b""
+        graph.payload = zlib_ng.decompress(data)
+        return graph.payload
+
+    def drop(self, graph: StoredGraph) -> None:
+        """Release what a graph takes that no uid stands for any more."""
+        self.packed -= len(graph.packed)
+        graph.packed = b""
+        if self.file and not any(g.place for g in self.graphs.values()):
+            self.file.truncate(0)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self.file:
+            self.file.close()
+
+    def _write(self, graph: StoredGraph, data: bytes) -> bool:
+        try:
+            if self.file is None:
+                self.file = tempfile.TemporaryFile(prefix="ggrpc-graphs-")
+            offset = self.file.seek(0, 2)
+            self.file.write(data)
+            self.file.flush()
+        except OSError as error:
+            log.warning(
+                "graphs stay in memory: cannot write to %s: %s; TMPDIR names another "
+                "folder",
+                *(tempfile.gettempdir(), error.strerror),
+            )
+            return False
+        graph.place = offset, len(data)
+        return True
+
+
+class GraphStore:
+    """The graphs of one session. One thread uses it.
+
+    Args:
+        compile: compiles a graph for a device.
+        reservation: counts the bytes of the graphs that have a uid.
+    """
+
+    def __init__(
+        self, compile: Callable[[Device, bytes], Program], reservation: Reservation
+    ) -> None:
+        self._compile = compile
+        self._reservation = reservation
+        # The graphs that have a program, the least recently used first.
+        self._compiled: OrderedDict[tuple[Device, bytes], StoredGraph] = OrderedDict()
+        self._compiled_bytes = 0
+        self._shelves: dict[Device, Shelf] = {}
+        self._counted = 0
+
+    def keep(self, device: Device, uid: int | None, payload: bytes) -> Program:
+        """The program of a graph that the client sent.
+
+        Args:
+            device: what computes it.
+            uid: the name to keep it under. 0 keeps it under none; None, of a version
+                without uids, makes it the device's last graph.
+            payload: the encoded graph.
+
+        Raises:
+            GgrpcError: the graph is not valid, or takes more than the client may have.
+        """
+        graph = self._compiled.get((device, payload)) or self._add(device, payload)
+        self._compiled.move_to_end(graph.key)
+        if uid != 0:
+            self._name(uid, graph)
+        assert graph.program is not None, "it was compiled just now"
+        return graph.program
+
+    def recall(self, device: Device, uid: int | None) -> Program | None:
+        """The program of a graph that the device keeps; None if it keeps none."""
+        shelf = self._shelves.get(device)
+        graph = shelf.graphs.get(uid) if shelf else None
+        if graph is None:
+            return None
+        if graph.program is None:
+            self._revive(graph)
+        self._compiled.move_to_end(graph.key)
+        return graph.program
+
+    def forget(self, buffer: int) -> None:
+        """Drop the graphs that touch a buffer, which is about to be freed."""
+        for shelf in self._shelves.values():
+            for uid in [u for u, g in shelf.graphs.items() if buffer in g.buffers]:
+                self._unname(shelf.graphs.pop(uid))
+        for graph in [g for g in self._compiled.values() if buffer in g.buffers]:
+            self._remove(graph)
+
+    def clear(self) -> None:
+        """Drop all graphs."""
+        for shelf in self._shelves.values():
+            shelf.close()
+        self._shelves.clear()
+        self._compiled.clear()
+        self._compiled_bytes = self._counted = 0
+        self._reservation.resize(0)
+
+    def _add(self, device: Device, payload: bytes) -> StoredGraph:
+        shelf = self._shelves.setdefault(device, Shelf(device))
+        graph = StoredGraph(shelf, buffers_of(payload), payload)
+        self._compile_into(graph)
+        return graph
+
+    def _revive(self, graph: StoredGraph) -> None:
+        """Compile a compressed graph once more."""
+        graph.shelf.unpack(graph)
+        twin = self._compiled.get(graph.key)
+        if twin is not None:  # the same graph, which came once more under another uid
+            self._evict(twin)
+        self._compile_into(graph)
+        if graph.counted:
+            self._count(graph, len(graph.key[1]))
+
+    def _compile_into(self, graph: StoredGraph) -> None:
+        device, payload = graph.key
+        while self._compiled and (
+            len(self._compiled) >= MAX_PROGRAMS
+            or self._compiled_bytes + len(payload) > MAX_COMPILED
+        ):
+            self._evict(next(iter(self._compiled.values())))
+        graph.program = self._compile(device, payload)
+        self._compiled[graph.key] = graph
+        self._compiled_bytes += len(payload)
+
+    def _evict(self, graph: StoredGraph) -> None:
+        """Drop a program; the graph stays if the client may ask for it."""
+        self._remove(graph)
+        if graph.uses:
+            size = graph.shelf.pack(graph)
+            if graph.counted:
+                self._count(graph, size)
+
+    def _remove(self, graph: StoredGraph) -> None:
+        del self._compiled[graph.key]
+        self._compiled_bytes -= len(graph.key[1])
+
+    def _name(self, uid: int | None, graph: StoredGraph) -> None:
+        kept = graph.shelf.graphs
+        graph.uses += 1  # first, so that it stays if it had this uid before
+        if uid is not None and len(kept) >= MAX_GRAPHS:
+            dropped = list(kept.values())
+            kept.clear()
+        else:
+            dropped = [kept.pop(uid)] if uid in kept else []
+        kept[uid] = graph
+        for old in dropped:
+            self._unname(old)
+        if uid is None:
+            return  # one graph a device, which counted never
+        try:
+            self._count(graph, len(graph.key[1]))
+        except OutOfMemory as error:
+            raise OutOfMemory(
+                f"the graph with uid {uid} is one too many, after {len(kept) - 1} that "
+                f"the client keeps: {error}"
+            ) from None
+
+    def _unname(self, graph: StoredGraph) -> None:
+        graph.uses -= 1
+        if not graph.uses:
+            self._count(graph, 0)
+            graph.shelf.drop(graph)
+
+    def _count(self, graph: StoredGraph, size: int) -> None:
+        self._reservation.resize(self._counted + size - graph.counted)
+        self._counted += size - graph.counted
+        graph.counted = size
