@@ -144,11 +144,12 @@ def _unpack_f16(x: Array, y: Array) -> None:
     cast(x, y)
 
 
-def _unpack_bf16(x: Array, y: Array) -> None:
+def unpack_bf16(x: Array, y: Array) -> None:
+    """Widen BF16, as uint16, to float32."""
     np.left_shift(x, 16, out=y.view(np.uint32), dtype=np.uint32)
 
 
-def _pack_bf16(x: Array, y: Array) -> None:
+def pack_bf16(x: Array, y: Array) -> None:
     """Round to nearest even; NaN stays NaN (ggml_compute_fp32_to_bf16)."""
     for box in boxes(y.shape, GROUP):
         _pack_some_bf16(x[box], y[box])
@@ -254,7 +255,7 @@ PACKERS: dict[GGMLType, Callable[[Array], Array]] = {
 CODECS: dict[GGMLType, Codec] = {
     GGMLType.F32: Codec(cast, cast),
     GGMLType.F16: Codec(_unpack_f16, cast),
-    GGMLType.BF16: Codec(_unpack_bf16, _pack_bf16),
+    GGMLType.BF16: Codec(unpack_bf16, pack_bf16),
     GGMLType.F64: Codec(cast, cast),
     GGMLType.Q1_0: _by_blocks(GGMLType.Q1_0, _unpack_q1_0, quantize.q1_0),
     GGMLType.Q2_0: _by_blocks(GGMLType.Q2_0, _unpack_q2_0, quantize.q2_0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ggrpc.endpoint import Endpoint
@@ -77,6 +77,12 @@ class TlsStream(Stream):
 
     def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         return self.receive(view, limit)
+
+    def receive_pieces(
+        self, views: Sequence[memoryview], limit: TimeLimit = NEVER
+    ) -> None:
+        for view in views:
+            self.receive_exactly(view, limit)
 
     def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
         if sum(map(len, pieces)) <= MAX_JOINED:

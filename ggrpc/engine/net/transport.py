@@ -24,6 +24,7 @@ from ggrpc.errors import (
 
 # The most bytes that one call moves. Some systems reject more, or stop at 2 GiB.
 MAX_AT_ONCE = 1 << 30
+IOV_MAX = 1024  # views in one call
 BACKLOG = 4096  # a full backlog makes clients retry after a second
 SPIN_SECONDS = 50e-6  # about as long as one processor takes to wake another
 
@@ -128,11 +129,27 @@ class Stream:
         while len(view):
             count = self.receive(view, limit)
             if not count:
-                raise ConnectionLost(
-                    f"{self.endpoint} closed the connection in the middle of a message",
-                    endpoint=str(self.endpoint),
-                )
+                raise self._cut_short()
             view = view[count:]
+
+    def receive_pieces(
+        self, views: Sequence[memoryview], limit: TimeLimit = NEVER
+    ) -> None:
+        """Fill one view after the other, many with one call of the system.
+
+        Raises:
+            ConnectionLost: the peer closed before they were full.
+            TransportTimeout: the limit was exceeded.
+        """
+        left: Pieces = views
+        while left:
+            count = self._call(self._receive_into, left[:IOV_MAX], limit)
+            if not count:
+                raise self._cut_short()
+            left = _after(left, count)
+
+    def _receive_into(self, views: Pieces) -> int:
+        return self._socket.recvmsg_into(views)[0]
 
     def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
         """Send all pieces in order, without joining them.
@@ -144,6 +161,12 @@ class Stream:
         while pieces:
             batch = _at_once(pieces)
             pieces = _after(pieces, self._call(self._socket.sendmsg, batch, limit))
+
+    def _cut_short(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"{self.endpoint} closed the connection in the middle of a message",
+            endpoint=str(self.endpoint),
+        )
 
     def shut(self) -> None:
         """End the connection from any thread; a blocked `receive` returns 0."""

@@ -1,15 +1,15 @@
 """A recorded connection on new devices: a server session that the recording feeds.
 
-It differs from a session of a server in four things. Buffers keep the handles and
-addresses of the recorded server, data comes from the recording, a graph can run several
-times on the same inputs, and the last graph of a device outlives FREE_BUFFER.
+It differs from a session of a server in three things. Buffers keep the handles and
+addresses of the recorded server, data comes from the recording, and a graph can run
+several times on the same inputs.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -65,6 +65,10 @@ class RecordedLink(DataLink):
             count = min(len(view), len(self._piece))
             view[:count] = self._piece[:count]
             view, self._piece = view[count:], self._piece[count:]
+
+    def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
+        """Keep the data of a reply that the session sends in pieces."""
+        self.sent = b"".join(bytes(view) for batch in batches for view in batch)
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Keep the data of a reply, to compare it with the recorded one."""
@@ -140,8 +144,7 @@ class ReplaySession(Session):
         self._space = self._addresses = RecordedAddressSpace()
         self._weights = weights
         self._repeat = repeat
-        # The last graph of each device, by its recorded number, encoded and decoded.
-        self._computed: dict[int, tuple[m.GraphCompute, Graph]] = {}
+        self._computed: dict[Device, Graph] = {}  # the last graph of each device
         self.seconds: list[float] = []
 
     def replay(self, exchange: Exchange) -> bytes | None:
@@ -174,20 +177,27 @@ class ReplaySession(Session):
     def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
         """Do what a request asks for; see `Session.handle`.
 
-        Servers before protocol 7.0 keep the last graph of a device when a buffer is
-        freed, so GRAPH_RECOMPUTE computes the bytes of the last graph again.
+        Raises:
+            RecordingError: the recording lacks what the request needs.
         """
-        if isinstance(request, m.GraphRecompute):
-            request = self._last_request(request.device)
-        reply = super().handle(request, link)
-        if isinstance(request, m.GraphCompute):
-            program = cast(RepeatableProgram, self._last[request.device])
-            self._computed[request.device] = request, program.graph
-        return reply
+        if isinstance(request, m.CommAllreduce):
+            raise RecordingError(
+                "COMM_ALLREDUCE adds what another server sent, which no recording has; "
+                "set GGML_RPC_NO_COMM=1 for the client, and record it anew"
+            )
+        try:
+            return super().handle(request, link)
+        except RefusedError as error:
+            if isinstance(request, m.GraphRecompute):
+                raise RecordingError(
+                    f"{error}: the recording lacks it; start 'ggrpc record' before the "
+                    "client"
+                ) from None
+            raise
 
     def graph(self, number: int) -> Graph:
         """The last graph that the device with a recorded number computed."""
-        return self._computed[number][1]
+        return self._computed[self._device(number)]
 
     def named(self, tensor: Tensor, size: int) -> Tensor:
         """The tensor of a graph at the place of an unnamed tensor, if there is one.
@@ -196,7 +206,7 @@ class ReplaySession(Session):
         """
         if tensor.name:
             return tensor
-        for _, graph in self._computed.values():
+        for graph in self._computed.values():
             for other in reversed(graph.computed):
                 if (other.data, other.nbytes) == (tensor.data, size):
                     return other
@@ -210,14 +220,6 @@ class ReplaySession(Session):
                 buffer = device.allocate(reply.remote_size)
             self._addresses.adopt(reply.remote_ptr, buffer, device)
 
-    def _last_request(self, number: int) -> m.GraphCompute:
-        if number not in self._computed:
-            raise RecordingError(
-                f"the recording lacks the graph that device {number} computes again; "
-                "start 'ggrpc record' before the client"
-            )
-        return self._computed[number][0]
-
     def _device(self, number: int) -> Device:
         return super()._device(number if number < len(self._devices) else 0)
 
@@ -229,6 +231,7 @@ class ReplaySession(Session):
     def _run(self, program: Program, device: Device) -> None:
         """Run a program as often as the settings say, and measure each run."""
         program = cast(RepeatableProgram, program)
+        self._computed[device] = program.graph
         repeats = self._repeat - 1
         restore = program.snapshot() if repeats else lambda: None
         self.seconds = [_timed(program, device)]

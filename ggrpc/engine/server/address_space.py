@@ -6,13 +6,17 @@ A buffer's handle is its base address. Addresses are never used twice.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from secrets import randbelow
 
 from ggrpc.bounds import check_place
 from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.errors import RefusedError
 from ggrpc.tensor import Tensor
 
-FIRST = 1 << 36
+# A session's addresses begin at a random place from LOWEST on, so that those of another
+# session or server, which clients may mention, name no buffer of this one.
+LOWEST = 1 << 36
+RANDOM_PAGES = 1 << 34
 GAP = 1 << 20  # between buffers, so that an address past one's end is in none
 PAGE = 1 << 12
 
@@ -28,12 +32,8 @@ class AddressSpace:
 
     placed: dict[int, Placed] = field(default_factory=dict)
     devices: dict[int, Device] = field(default_factory=dict)
-    _next: int = FIRST
-
-    @property
-    def used(self) -> bool:
-        """Whether there ever was a buffer."""
-        return self._next > FIRST
+    used: bool = False
+    _next: int = field(default_factory=lambda: LOWEST + PAGE * randbelow(RANDOM_PAGES))
 
     def add(self, buffer: Buffer, device: Device) -> int:
         """Give a buffer an address.
@@ -41,7 +41,7 @@ class AddressSpace:
         Returns:
             Its handle.
         """
-        handle = self._next
+        handle, self.used = self._next, True
         self._next += (buffer.size + GAP + PAGE - 1) // PAGE * PAGE
         self.placed[handle] = Placed(handle, buffer)
         self.devices[handle] = device

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ggrpc.devices.profile import Profile
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.server.comm import Links
 from ggrpc.engine.server.quotas import ClientQuota
 from ggrpc.engine.server.session import Session
 from ggrpc.engine.server.settings import ServerSettings
@@ -84,11 +86,28 @@ class ConnectionHandler:
         if done < len(view):
             self._timed_stream.receive_exactly(view[done:])
 
+    def receive_pieces(self, views: Sequence[memoryview]) -> None:
+        """Fill one view after the other with the data that follows the request."""
+        missing = []
+        for view in views:
+            done = self._connection.take(view)
+            if done < len(view):
+                missing.append(view[done:])
+        if missing:
+            self._timed_stream.receive_pieces(missing)
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send a reply, where the dialect has one."""
         pieces = self._connection.reply(request, reply)
         if pieces:
             self._timed_stream.send(pieces)
+
+    def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
+        """Send a reply of `size` bytes of data, in pieces."""
+        head = self._connection.data_head(size)
+        for batch in batches:
+            self._timed_stream.send([head, *batch] if head else batch)
+            head = b""
 
     def _serve(self) -> None:
         connection, timed_stream = self._connection, self._timed_stream
@@ -130,7 +149,12 @@ class ConnectionHandler:
         if self._settings.profile:
             self._profile = Profile()
         self._session = Session(
-            self._settings.devices, tables, self._quota, loader, self._profile
+            self._settings.devices,
+            tables,
+            self._quota,
+            loader,
+            self._profile,
+            Links(self._settings.comm, self._stream.endpoint.host),
         )
         self._timed_stream.greeted()
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))

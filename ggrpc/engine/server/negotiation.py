@@ -27,6 +27,7 @@ from ggrpc.engine.wire.dialects import (
     V5_0_0,
     V6_0_0,
     V7_0_0,
+    V8_0_0,
     Dialect,
 )
 from ggrpc.errors import RemoteProtocolError
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 # minor one, although a lower one may serve it wrongly: so 3.6 comes before 3.5, and
 # that before 3.0. For one of 5.1, 5.0 is as good as its own.
 FALLBACK_ORDER = (
-    *(V7_0_0, V5_0_0, V4_0_3, V6_0_0),
+    *(V8_0_0, V7_0_0, V5_0_0, V4_0_3, V6_0_0),
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
 MAX_HOSTS = 1000

@@ -7,7 +7,7 @@ between the connection and the buffer, without a copy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -15,16 +15,19 @@ from ggrpc.devices.device import Device, Placed, Program
 from ggrpc.devices.profile import Profile
 from ggrpc.engine.cache.loading import Loader
 from ggrpc.engine.server.address_space import AddressSpace
+from ggrpc.engine.server.comm import Links
 from ggrpc.engine.server.fair_share import Slice
 from ggrpc.engine.server.graph_reader import GraphReader
-from ggrpc.engine.server.program_cache import ProgramCache
-from ggrpc.engine.server.quotas import ClientQuota
+from ggrpc.engine.server.graph_store import GraphStore
+from ggrpc.engine.server.quotas import ClientQuota, Reservation
+from ggrpc.engine.server.rows import Rows, span_of
 from ggrpc.engine.wire import messages as m
-from ggrpc.engine.wire.graphs import count_nodes
+from ggrpc.engine.wire.graphs import buffers_of, count_nodes
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import GraphError, OutOfMemory, RefusedError
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, contract_of
+from ggrpc.types import GGMLType
 
 DONE = m.Done()
 
@@ -37,8 +40,16 @@ class DataLink(Protocol):
     def receive_data(self, view: memoryview) -> None:
         """Fill `view` with the data that follows the request."""
 
+    def receive_pieces(self, views: Sequence[memoryview]) -> None:
+        """Fill one view after the other with the data that follows the request."""
+        for view in views:
+            self.receive_data(view)
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send a reply at once, while its data is still in place."""
+
+    def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
+        """Send a reply of `size` bytes of data, in pieces."""
 
 
 class Session:
@@ -50,6 +61,7 @@ class Session:
         quota: what the client may have.
         loader: the client's way into the server's cache; None where there is none.
         profile: where to note what takes time; None not to.
+        links: the links with other servers; None to make none.
     """
 
     def __init__(
@@ -59,15 +71,16 @@ class Session:
         quota: ClientQuota,
         loader: Loader | None = None,
         profile: Profile | None = None,
+        links: Links | None = None,
     ) -> None:
         self._devices = devices
         self._quota = quota
         self._loader = loader or Loader()
         self._profile = profile
-        self._graphs = GraphReader(tables)
+        self._links = links
+        self._reader = GraphReader(tables)
         self._space = AddressSpace()
-        self._programs = ProgramCache()
-        self._last: dict[int, Program] = {}
+        self._graphs = GraphStore(self._compile, Reservation(quota.memory))
 
     @property
     def used(self) -> bool:
@@ -96,7 +109,9 @@ class Session:
         Returns:
             The bytes of buffers that the client had not freed.
         """
-        self._forget_graphs()
+        if self._links:
+            self._links.close()
+        self._graphs.clear()
         self._quota.memory.give_all()
         return self._space.clear()
 
@@ -106,10 +121,6 @@ class Session:
                 f"there is no device {number}: this server has {len(self._devices)}"
             )
         return self._devices[number]
-
-    def _forget_graphs(self) -> None:
-        self._programs.clear()
-        self._last.clear()
 
     def _device_count(self, request: m.DeviceCount, link: DataLink) -> m.Count:
         return m.Count(device_count=len(self._devices))
@@ -143,7 +154,7 @@ class Session:
 
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
         # Programs hold on to buffers; dropped first, so that the memory goes now.
-        self._forget_graphs()
+        self._graphs.forget(request.remote_ptr)
         self._quota.memory.give(self._space.remove(request.remote_ptr))
         return DONE
 
@@ -166,6 +177,15 @@ class Session:
             self._loader.receive(request, view, link.receive_data)
         return DONE
 
+    def _set_tensor_2d(self, request: m.SetTensor2D, link: DataLink) -> m.Done:
+        span = span_of(request)
+        buffer, at = self._space.part(request.tensor, request.offset, span)
+        with buffer.write(at, span) as view:
+            Rows(view, request.size, request.n_copies, request.stride).fill(
+                link.receive_pieces
+            )
+        return DONE
+
     def _set_tensor_hash(self, request: m.SetTensorHash, link: DataLink) -> m.Result:
         buffer, at = self._space.part(request.tensor, request.offset, 0)
         return m.Result(result=int(self._loader.load(request, buffer, at)))
@@ -180,6 +200,13 @@ class Session:
         with buffer.read(at, request.size) as view:
             link.send(request, m.TensorData(size=request.size, data=view))
 
+    def _get_tensor_2d(self, request: m.GetTensor2D, link: DataLink) -> None:
+        span = span_of(request)
+        buffer, at = self._space.part(request.tensor, request.offset, span)
+        with buffer.read(at, span) as view:
+            rows = Rows(view, request.size, request.n_copies, request.stride)
+            link.send_pieces(request.size * request.n_copies, rows.batches())
+
     def _copy_tensor(self, request: m.CopyTensor, link: DataLink) -> m.Result:
         source, source_at = self._space.whole(request.src)
         size = request.src.nbytes
@@ -189,8 +216,7 @@ class Session:
 
     def _graph_compute(self, request: m.GraphCompute, link: DataLink) -> m.Status:
         device = self._device(request.device)
-        program = self._programs.get(device, request.graph, self._compile)
-        self._last[request.device] = program
+        program = self._graphs.keep(device, request.uid, request.graph)
         self._run(program, device)
         return m.Status()
 
@@ -205,11 +231,12 @@ class Session:
         nodes, most = count_nodes(payload), self._quota.nodes
         if nodes > most:
             raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
-        buffers = self._space.on(device)
+        placed = self._space.on(device)
+        buffers = {h: placed[h] for h in buffers_of(payload) & placed.keys()}
         regions = {handle: placed.region for handle, placed in buffers.items()}
         timed = self._profile.compile() if self._profile else nullcontext()
         with Slice(self._quota.compiling), timed:
-            graph = self._graphs.read(payload, regions)
+            graph = self._reader.read(payload, regions)
             return self._build(device, graph, buffers)
 
     def _build(
@@ -220,10 +247,33 @@ class Session:
 
     def _graph_recompute(self, request: m.GraphRecompute, link: DataLink) -> m.Done:
         device = self._device(request.device)
-        program = self._last.get(request.device)
+        program = self._graphs.recall(device, request.uid)
         if program is None:
-            raise RefusedError(f"device {request.device} has no graph to compute again")
+            which = "graph" if request.uid is None else f"graph with uid {request.uid}"
+            raise RefusedError(f"device {request.device} has no {which} to compute again")
         self._run(program, device)
+        return DONE
+
+    def _comm_init(self, request: m.CommInit, link: DataLink) -> m.Result:
+        if self._links is None or request.device >= len(self._devices):
+            return m.Result(result=0)
+        device = self._devices[request.device]
+        return m.Result(result=int(self._links.init(device, request)))
+
+    def _comm_allreduce(self, request: m.CommAllreduce, link: DataLink) -> m.Done:
+        device, tensor = self._device(request.device), request.tensor
+        if self._links is None:
+            raise RefusedError(f"{device.name} has no link: COMM_INIT comes first")
+        if tensor.type is not GGMLType.F32 or not tensor.is_contiguous:
+            raise RefusedError(f"{tensor}: only contiguous F32 is reduced")
+        buffer, at = self._space.whole(tensor)
+        self._links.allreduce(device, buffer, at, tensor.nbytes // 4)
+        return DONE
+
+    def _comm_free(self, request: m.CommFree, link: DataLink) -> m.Done:
+        device = self._device(request.device)
+        if self._links:
+            self._links.free(device)
         return DONE
 
     def _get_device_supports_op(
@@ -246,6 +296,8 @@ _HANDLERS: dict[type[m.Request], Callable[[Any, Any, DataLink], m.Reply | None]]
     m.FreeBuffer: Session._free_buffer,
     m.BufferClear: Session._buffer_clear,
     m.SetTensor: Session._set_tensor,
+    m.SetTensor2D: Session._set_tensor_2d,
+    m.GetTensor2D: Session._get_tensor_2d,
     m.SetTensorHash: Session._set_tensor_hash,
     m.GetTensor: Session._get_tensor,
     m.CopyTensor: Session._copy_tensor,
@@ -256,5 +308,8 @@ _HANDLERS: dict[type[m.Request], Callable[[Any, Any, DataLink], m.Reply | None]]
     m.DeviceCount: Session._device_count,
     m.GraphRecompute: Session._graph_recompute,
     m.MemsetTensor: Session._memset_tensor,
+    m.CommInit: Session._comm_init,
+    m.CommAllreduce: Session._comm_allreduce,
+    m.CommFree: Session._comm_free,
     m.GetDeviceSupportsOp: Session._get_device_supports_op,
 }

@@ -10,6 +10,7 @@ from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.comm import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator, Negotiator
 from ggrpc.engine.wire.op_tables import OpTable
@@ -28,6 +29,7 @@ class ServerSettings:
         allowed: who may connect.
         tls: what to show to clients, and whom of them to trust; None: no TLS.
         cache: where tensors are kept, None where they are not; the owner closes it.
+        comm: where devices may be linked with those of other servers.
         profile: whether to find out where time goes, and to log it for each session.
         grace: seconds that a stop leaves sessions for what they have begun.
     """
@@ -40,5 +42,6 @@ class ServerSettings:
     allowed: Allowed = field(default_factory=Allowed)
     tls: SSLContext | None = None
     cache: TensorCache | None = None
+    comm: CommSettings = field(default_factory=CommSettings)
     profile: bool = False
     grace: float = 30.0

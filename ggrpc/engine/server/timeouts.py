@@ -6,6 +6,8 @@ client to receive a reply. A client that exceeds one loses the connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ggrpc.engine.net.deadline import Deadline, MinimumRate
 from ggrpc.engine.net.transport import Pieces, Stream
 from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND, Limits
@@ -67,6 +69,10 @@ class TimedStream:
     def receive_exactly(self, view: memoryview) -> None:
         """Fill `view` with the data of a request."""
         self._stream.receive_exactly(view, self._message_rate())
+
+    def receive_pieces(self, views: Sequence[memoryview]) -> None:
+        """Fill one view after the other with the data of a request."""
+        self._stream.receive_pieces(views, self._message_rate())
 
     def send(self, pieces: Pieces) -> None:
         """Send a reply."""

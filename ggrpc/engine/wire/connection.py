@@ -143,6 +143,10 @@ class ServerConnection(_Side):
         layout = self.dialect.replies[request.command]
         return [] if layout is None else _framed(layout, reply)
 
+    def data_head(self, size: int) -> bytes:
+        """What precedes `size` bytes of data, where they are a whole reply."""
+        return REPLY_HEAD.pack(size)
+
     def _dialect(self, command: int, size: int) -> Dialect:
         if self.dialect is not None:
             if command == Command.HELLO:
