@@ -36,7 +36,10 @@ def peer_python(version: str) -> Path:
 def peer_environment(version: str) -> dict[str, str]:
     """The variables that `peer_python` needs."""
     if version.startswith("20"):
-        return {**os.environ, "LLAMA_LIB": str(_home(version) / "bin")}
+        libraries = str(_home(version) / "bin")
+        # The second one keeps the package from loading its own beside them.
+        both = {"LLAMA_LIB": libraries, "LLAMA_CPP_LIB_PATH": libraries}
+        return {**os.environ, **both}
     return dict(os.environ)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from ssl import SSLContext
 from threading import Lock, RLock
 from types import TracebackType
@@ -32,7 +33,7 @@ from ggrpc.engine.wire.dialects import (
     spoken,
     spoken_by,
 )
-from ggrpc.engine.wire.graphs import write_graph
+from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import (
     Cancelled,
@@ -47,6 +48,15 @@ from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
 R = TypeVar("R", bound=m.Reply)
+
+# Requests that move as much data as a tensor has.
+BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
+_uids = count(1)
+
+
+def new_uid() -> int:
+    """A number for a graph that this process has given to no other one."""
+    return next(_uids)
 
 
 class Client:
@@ -70,9 +80,11 @@ class Client:
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
         self._told: Command | None = None  # the last request that has no reply
-        # By device, the encoded graph that the server would run again. The lock is held
-        # while a request changes that, so that it is true in any order of threads.
-        self._graphs: dict[int, bytes] = {}
+        # By device, the uids of the graphs that the server keeps, and the last one. The
+        # lock is held while a request changes them, so that they are true in any order
+        # of threads.
+        self._kept: dict[int, set[int]] = {}
+        self._last: dict[int, int] = {}
         self._graph_turns = RLock()
 
     def __enter__(self) -> Client:
@@ -160,7 +172,7 @@ class Client:
     def free(self, buffer: int) -> None:
         """Give a buffer back."""
         with self._graph_turns:
-            self._graphs.clear()  # servers from 7.0 on forget them
+            self._kept.clear()  # servers from 7.0 on forget them
             self._tell(m.FreeBuffer(remote_ptr=buffer))
 
     def clear(self, buffer: int, value: int = 0) -> None:
@@ -214,11 +226,70 @@ class Client:
 
     def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
         """Read bytes of a tensor straight into `into`, as many as it has."""
-        request = m.GetTensor(tensor=tensor, offset=offset, size=len(into))
+        self._get(m.GetTensor(tensor=tensor, offset=offset, size=len(into)), into)
+
+    def _get(self, request: m.GetTensor | m.GetTensor2D, into: memoryview) -> None:
         with self._turn(request) as limit:
             self._receive(m.TensorData, request, limit)
             done = self._connection.take(into)
             self._stream.receive_exactly(into[done:], limit)
+
+    def set_tensor_2d(
+        self, tensor: Tensor, data: m.Bytes, size: int, stride: int, offset: int = 0
+    ) -> None:
+        """Write rows into a tensor (from protocol 8.0 on).
+
+        Args:
+            tensor: the tensor.
+            data: the rows, packed.
+            size: the bytes of one row.
+            stride: the bytes from the begin of one row in the tensor to the next.
+            offset: the offset of the first row in the tensor.
+        """
+        view = memoryview(data).cast("B")
+        self._tell(
+            m.SetTensor2D(
+                tensor=tensor,
+                offset=offset,
+                size=size,
+                n_copies=len(view) // size,
+                stride=stride,
+                data_size=len(view),
+                data=view,
+            )
+        )
+
+    def get_tensor_2d(
+        self, tensor: Tensor, into: memoryview, size: int, stride: int, offset: int = 0
+    ) -> None:
+        """Read rows of a tensor, packed, until `into` is full; see `set_tensor_2d`."""
+        rows = len(into) // size
+        self._get(
+            m.GetTensor2D(
+                tensor=tensor, offset=offset, size=size, n_copies=rows, stride=stride
+            ),
+            into,
+        )
+
+    def comm_init(
+        self, rank: int, port: int, host: str = "", device: int = 0, world: int = 2
+    ) -> bool:
+        """Link a device with one of another server; False if that fails.
+
+        Both servers need the request at the same time: see `messages.CommInit`.
+        """
+        request = m.CommInit(
+            device=device, rank=rank, world=world, port=port, host=host.encode()
+        )
+        return bool(self._ask(request, m.Result).result)
+
+    def comm_allreduce(self, tensor: Tensor, device: int = 0) -> None:
+        """Add the linked device's tensor to this one, and this one to that."""
+        self._tell(m.CommAllreduce(device=device, tensor=tensor))
+
+    def comm_free(self, device: int = 0) -> None:
+        """Close the link of a device."""
+        self._tell(m.CommFree(device=device))
 
     def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
         """Copy a tensor on the server; False where it cannot."""
@@ -249,25 +320,49 @@ class Client:
         """
         return write_graph(graph, self.dialect.table, self.dialect.optional)
 
-    def compute_encoded(self, payload: bytes, device: int = 0) -> None:
-        """Run a graph that is encoded already, as `compute` does."""
-        with self._graph_turns:
-            self._graphs.pop(device, None)
-            self._compute(m.GraphCompute(device=device, graph=payload))
-            if Command.GRAPH_RECOMPUTE in self.dialect.commands:
-                self._graphs[device] = payload
+    def compute_encoded(
+        self, payload: bytes, device: int = 0, uid: int | None = None
+    ) -> None:
+        """Run a graph that is encoded already, as `compute` does.
 
-    def run(self, payload: bytes, device: int = 0) -> None:
-        """As `compute_encoded`, by GRAPH_RECOMPUTE where the server has that graph."""
+        Args:
+            payload: the graph.
+            device: the device.
+            uid: what `run` knows it by; None takes a new one.
+        """
+        uid = uid or new_uid()
         with self._graph_turns:
-            if self._graphs.get(device) is payload:
-                self.recompute(device)
+            kept = self._kept.setdefault(device, set())
+            if not self.dialect.has_uids or len(kept) >= MAX_GRAPHS:
+                kept.clear()
+            on_wire = uid if self.dialect.has_uids else None
+            self._compute(m.GraphCompute(device=device, uid=on_wire, graph=payload))
+            if Command.GRAPH_RECOMPUTE in self.dialect.commands:
+                kept.add(uid)
+                self._last[device] = uid
+
+    def run(self, payload: bytes, uid: int, device: int = 0) -> None:
+        """As `compute_encoded`, by GRAPH_RECOMPUTE where the server has that graph.
+
+        Args:
+            payload: the graph.
+            uid: from `new_uid`, the same for the same graph.
+            device: the device.
+        """
+        with self._graph_turns:
+            if uid in self._kept.get(device, ()):
+                self._recompute(device, uid)
             else:
-                self.compute_encoded(payload, device)
+                self.compute_encoded(payload, device, uid)
 
     def recompute(self, device: int = 0) -> None:
         """Run the last graph of a device again."""
-        self._tell(m.GraphRecompute(device=device))
+        self._recompute(device, self._last.get(device, 0))
+
+    def _recompute(self, device: int, uid: int) -> None:
+        self._last[device] = uid
+        on_wire = uid if self.dialect.has_uids else None
+        self._tell(m.GraphRecompute(device=device, uid=on_wire))
 
     def _compute(self, request: m.GraphCompute) -> None:
         if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
@@ -325,7 +420,7 @@ class Client:
                 raise
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
-        bulk = isinstance(request, (m.SetTensor, m.GetTensor))
+        bulk = isinstance(request, BULK)
         return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, no_checkpoint
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client.client import Client
+from ggrpc.engine.client.client import Client, new_uid
 from ggrpc.engine.wire.commands import Command
 from ggrpc.errors import (
     DeviceError,
@@ -132,11 +132,12 @@ class RemoteProgram(Program):
         self._device = device
         self._graph = graph
         self._buffers = buffers
+        self._uid = new_uid()
 
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         if any(buffer.freed for buffer in self._buffers):
             raise DeviceError("a buffer of the graph has been freed")
-        self._device.client.run(self._graph, self._device.number)
+        self._device.client.run(self._graph, self._uid, self._device.number)
 
 
 class RemoteDevice(Device):

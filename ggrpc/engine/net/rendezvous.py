@@ -10,7 +10,7 @@ from ssl import SSLContext
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.engine.net.tls import TlsStream
+from ggrpc.engine.net.tls import TlsStream, server_streams
 from ggrpc.engine.net.transport import Stream, accept, dial, listen
 from ggrpc.errors import ConnectError, RefusedError
 
@@ -56,15 +56,12 @@ def _first_admitted(
     deadline: Deadline,
     tls: SSLContext | None,
 ) -> Stream:
-    def make(sock: socket.socket, peer: Endpoint) -> Stream:
-        return TlsStream(sock, peer, tls) if tls else Stream(sock, peer)
-
     with selectors.DefaultSelector() as selector:
         for listener in listeners:
             selector.register(listener, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select(deadline.left()):
-                stream = accept(key.fileobj, make)  # type: ignore[arg-type]
+                stream = accept(key.fileobj, server_streams(tls))  # type: ignore[arg-type]
                 if stream is None:
                     continue
                 if admits(stream.endpoint.host):

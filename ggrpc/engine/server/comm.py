@@ -175,7 +175,7 @@ class Links:
         except BaseException:
             stream.close()
             raise
-        stream.give_up_after(LINK_SECONDS)
+        stream.set_call_timeout(LINK_SECONDS)
         return Link(stream, request.rank)
 
     def _may_connect_to(self, host: str) -> bool:

@@ -20,11 +20,9 @@ from zlib_ng import zlib_ng
 
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.server.quotas import Reservation
-from ggrpc.engine.wire.graphs import buffers_of
+from ggrpc.engine.wire.graphs import MAX_GRAPHS, buffers_of
 from ggrpc.errors import OutOfMemory, RefusedError
 
-# GRAPH_CACHE_MAX of ggml-rpc.cpp: the graphs that a device keeps.
-MAX_GRAPHS = 1024
 # A model has a graph for each batch size and each step of the cache's length, and a
 # client alternates between a handful of them for each part of a split.
 MAX_PROGRAMS = 64

@@ -78,6 +78,11 @@ class Dialect:
         """Whether SET_TENSOR says if the server should cache the data."""
         return "cache" in self.optional
 
+    @property
+    def has_uids(self) -> bool:
+        """Whether a server keeps graphs by uid, and not only the last of a device."""
+        return "uid" in self.optional
+
     @cached_property
     def requests(self) -> dict[int, Layout]:
         """The layout of each request, by the command's number on the wire."""

@@ -20,6 +20,9 @@ from ggrpc.errors import RemoteProtocolError
 from ggrpc.graph import Graph
 from ggrpc.tensor import FLAG_COMPUTE
 
+# GRAPH_CACHE_MAX of ggml-rpc.cpp: how many graphs with a uid a device keeps.
+MAX_GRAPHS = 1024
+
 _COUNT = struct.Struct("<I")
 
 
