@@ -21,7 +21,8 @@ from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import NEVER, TimeLimit
 from ggrpc.engine.net.transport import Pieces
-from ggrpc.engine.server.address_space import FIRST
+from ggrpc.engine.server import address_space
+from ggrpc.engine.server.address_space import LOWEST
 from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import FixedNegotiator
@@ -29,7 +30,7 @@ from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
-from ggrpc.engine.wire.dialects import DIALECTS, V7_0_0, Dialect
+from ggrpc.engine.wire.dialects import DIALECTS, V8_0_0, Dialect
 from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
 from ggrpc.errors import ConnectionLost, RemoteProtocolError
@@ -187,6 +188,7 @@ def session(data: bytes) -> None:
     other = device.allocate(SIZE)
     other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
     logging.getLogger("ggrpc").addHandler(ALARM)
+    address_space.RANDOM_PAGES = 1  # seeds name addresses
     try:
         ConnectionHandler(tape, settings, quotas.one()).run()
         left = quotas.one().memory.within(Memory(LIMITS.memory, LIMITS.memory))
@@ -201,7 +203,7 @@ def session(data: bytes) -> None:
 def _session_seeds() -> Iterator[bytes]:
     """Every request in every version, and in one of them every op."""
     for number, dialect in enumerate(DIALECTS):
-        graphs = _graphs(dialect) if dialect is V7_0_0 else iter([_graph(dialect)])
+        graphs = _graphs(dialect) if dialect is V8_0_0 else iter([_graph(dialect)])
         requests = _requests(dialect)
         at = 1 + next(i for i, r in enumerate(requests) if isinstance(r, m.BufferClear))
         while some := list(islice(graphs, GRAPHS)):
@@ -224,9 +226,9 @@ def _graphs(dialect: Dialect) -> Iterator[m.Request]:
 
 
 def _graph(dialect: Dialect, name: str = "arithmetic-SQR-F32") -> m.Request:
-    graph = all_cases()[name].graph(FIRST, FIRST)
+    graph = all_cases()[name].graph(LOWEST, LOWEST)
     payload = write_graph(graph, dialect.table, dialect.optional)
-    return m.GraphCompute(graph=payload)
+    return m.GraphCompute(uid=1 if dialect.has_uids else None, graph=payload)
 
 
 def _requests(dialect: Dialect) -> list[m.Request]:
@@ -236,7 +238,7 @@ def _requests(dialect: Dialect) -> list[m.Request]:
     """
     ne = (64, 1, 1, 1)
     nb = contiguous_nb(GGMLType.I8, ne)
-    tensor = Tensor(1, GGMLType.I8, FIRST, ne, nb, data=FIRST)
+    tensor = Tensor(1, GGMLType.I8, LOWEST, ne, nb, data=LOWEST)
     requests: list[m.Request] = [
         m.Hello(caps=bytes(dialect.hello_size)),
         m.DeviceCount(),
@@ -244,18 +246,30 @@ def _requests(dialect: Dialect) -> list[m.Request]:
         m.GetMaxSize(),
         m.GetDeviceMemory(),
         m.AllocBuffer(size=SIZE),
-        m.BufferGetBase(remote_ptr=FIRST),
+        m.BufferGetBase(remote_ptr=LOWEST),
         m.GetAllocSize(tensor=tensor, srcs=(None,) * 10),
         m.GetDeviceSupportsOp(tensor=tensor, srcs=(None,) * 10),
         m.InitTensor(tensor=tensor),
         m.SetTensorHash(tensor=tensor, offset=0, hash=0xCBF29CE484222325),
         m.SetTensor(tensor=tensor, offset=0, size=64, data=bytes(range(64))),
         m.MemsetTensor(tensor=tensor, offset=8, size=4, value=7),
-        m.CopyTensor(src=tensor, dst=tensor._replace(data=FIRST + 32)),
-        m.BufferClear(remote_ptr=FIRST, value=0),
-        m.GraphRecompute(),
+        m.SetTensor2D(
+            tensor=tensor,
+            offset=0,
+            size=4,
+            n_copies=3,
+            stride=8,
+            data_size=12,
+            data=bytes(range(12)),
+        ),
+        m.GetTensor2D(tensor=tensor, offset=0, size=4, n_copies=3, stride=8),
+        m.CommInit(device=0, rank=2, world=2, port=0, host=bytes(64)),
+        m.CommFree(device=0),
+        m.CopyTensor(src=tensor, dst=tensor._replace(data=LOWEST + 32)),
+        m.BufferClear(remote_ptr=LOWEST, value=0),
+        m.GraphRecompute(uid=1 if dialect.has_uids else None),
         m.GetTensor(tensor=tensor, offset=0, size=64),
-        m.FreeBuffer(remote_ptr=FIRST),
+        m.FreeBuffer(remote_ptr=LOWEST),
     ]
     return [request for request in requests if request.command in dialect.commands]
 

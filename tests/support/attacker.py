@@ -35,7 +35,7 @@ class Closed(Exception):
 
 
 class Attacker:
-    """A connection of protocol 7.0.0 with a buffer of its own.
+    """A connection of protocol 8.0.0 with a buffer of its own.
 
     Attributes:
         handle: of that buffer, which is its base address too.
@@ -92,7 +92,7 @@ class Attacker:
 
     def compute(self, graph: bytes) -> None:
         """Send a graph."""
-        self.command(Command.GRAPH_COMPUTE, struct.pack("<I", 0) + graph)
+        self.command(Command.GRAPH_COMPUTE, struct.pack("<IQ", 0, 1) + graph)
 
     def tensor(
         self,

@@ -21,7 +21,7 @@ from ggrpc.engine.net.deadline import Deadline, MinimumRate
 from ggrpc.engine.net.rendezvous import await_peer, meet_peer
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.server.allowlist import Allowed
-from ggrpc.engine.server.limits import SLOWEST
+from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.layouts import CAPS_BYTES
 from ggrpc.errors import GgrpcError, RefusedError, TransportError
@@ -219,7 +219,7 @@ class Links:
 
 
 def _limit() -> MinimumRate:
-    return MinimumRate(LINK_SECONDS, "", SLOWEST)
+    return MinimumRate(LINK_SECONDS, "", MIN_BYTES_PER_SECOND)
 
 
 def _room(elements: int, count: int) -> np.ndarray:

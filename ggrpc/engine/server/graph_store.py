@@ -40,8 +40,8 @@ class StoredGraph:
 
     Attributes:
         shelf: the device's graphs, to which it belongs.
-        buffers: the handles of the buffers that it names.
         payload: the encoded graph; None while it is compressed.
+        buffers: the handles of the buffers that it names.
         program: the compiled graph; None while it is compressed.
         uses: how many uids stand for it.
         packed: the compressed payload, if it is in memory.
@@ -50,8 +50,8 @@ class StoredGraph:
     """
 
     shelf: Shelf
-    buffers: frozenset[int]
     payload: bytes | None
+    buffers: frozenset[int] = frozenset()
     program: Program | None = None
     uses: int = 0
     packed: bytes = b""
@@ -204,8 +204,9 @@ class GraphStore:
 
     def _add(self, device: Device, payload: bytes) -> StoredGraph:
         shelf = self._shelves.setdefault(device, Shelf(device))
-        graph = StoredGraph(shelf, buffers_of(payload), payload)
+        graph = StoredGraph(shelf, payload)
         self._compile_into(graph)
+        graph.buffers = buffers_of(payload)
         return graph
 
     def _revive(self, graph: StoredGraph) -> None:

@@ -250,7 +250,9 @@ class Session:
         program = self._graphs.recall(device, request.uid)
         if program is None:
             which = "graph" if request.uid is None else f"graph with uid {request.uid}"
-            raise RefusedError(f"device {request.device} has no {which} to compute again")
+            raise RefusedError(
+                f"device {request.device} has no {which} to compute again"
+            )
         self._run(program, device)
         return DONE
 

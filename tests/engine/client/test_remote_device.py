@@ -15,7 +15,7 @@ from ggrpc.engine.client.client import connect
 from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice, RemoteServer
 from ggrpc.engine.compute.computation import Computation
 from ggrpc.engine.compute.device_tensor import DeviceTensor
-from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1, V7_0_0, V7_0_1
+from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1, V7_0_0, V7_0_1, V8_0_0
 from ggrpc.engine.wire.op_tables import op_table
 from ggrpc.errors import (
     ConnectionLost,

@@ -100,7 +100,7 @@ def test_graph_of_too_many_nodes_ends_the_session(
 ) -> None:
     with running(limits=Limits(nodes=3)) as endpoint, hello(endpoint) as sock:
         graph = struct.pack("<I", 4) + bytes(32) + struct.pack("<I", 0)
-        sock.sendall(struct.pack("<BQI", 10, 4 + len(graph), 0) + graph)
+        sock.sendall(struct.pack("<BQIQ", 10, 12 + len(graph), 0, 1) + graph)
         assert closed_within(sock, 10)
     assert "GRAPH_COMPUTE: a graph of 4 nodes passes --max-nodes (3)" in caplog.text
 

@@ -16,7 +16,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.server.server import Server, ServerSettings
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, V7_0_1, Dialect
+from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, V7_0_1, V8_0_0, Dialect
 from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import (
     BindError,
