@@ -188,8 +188,8 @@ def session(data: bytes) -> None:
     other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
     logging.getLogger("ggrpc").addHandler(ALARM)
     try:
-        ConnectionHandler(tape, settings, quotas.one()).run()
-        left = quotas.one().memory.within(Memory(LIMITS.memory, LIMITS.memory))
+        ConnectionHandler(tape, settings, quotas.new_client()).run()
+        left = quotas.new_client().memory.within(Memory(LIMITS.memory, LIMITS.memory))
         assert left.free == LIMITS.memory, "memory was not given back"
         assert SECRET[:8] not in tape.sent, "another's data got out"
         assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))

@@ -1,4 +1,4 @@
-"""A session's compiled graphs, kept by the bytes that they came from."""
+"""A session's compiled graphs, by the bytes of the graph."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 from ggrpc.devices.device import Device, Program
 
-# A model has a graph for each batch size and each step of the cache's length; what a
-# client alternates between is a handful for each part of a split.
-MAX_KEPT = 64
-# A program takes several times the bytes of its graph; a large model's graph has 2 MiB.
+# A model has one graph for each batch size and each step of the KV cache's length. A
+# client alternates between a few of them for each part of a split.
+MAX_PROGRAMS = 64
+# Bytes of graphs. A large model's graph has 2 MiB, and its program several times that.
 MAX_BYTES = 32 << 20
 
 
 class ProgramCache:
-    """The programs used last."""
+    """The most recently used programs of a session."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Device, bytes], Program] = OrderedDict()
+        self._programs: OrderedDict[tuple[Device, bytes], Program] = OrderedDict()
         self._bytes = 0  # of their graphs
 
     def get(
@@ -27,25 +27,25 @@ class ProgramCache:
         graph: bytes,
         compile: Callable[[Device, bytes], Program],
     ) -> Program:
-        """The program of a graph, compiled where it is not kept."""
+        """The program of a graph, compiled if it is not in the cache."""
         key = (device, graph)
-        program = self._kept.pop(key, None)
+        program = self._programs.pop(key, None)
         if program is None:
             self._make_room(len(graph))
             program = compile(device, graph)
             self._bytes += len(graph)
-        self._kept[key] = program
+        self._programs[key] = program
         return program
 
     def clear(self) -> None:
-        """Drop them all."""
-        self._kept.clear()
+        """Drop all programs."""
+        self._programs.clear()
         self._bytes = 0
 
     def _make_room(self, size: int) -> None:
-        """Drop those that were not used for longest."""
-        while self._kept and (
-            len(self._kept) >= MAX_KEPT or self._bytes + size > MAX_BYTES
+        """Drop the least recently used programs."""
+        while self._programs and (
+            len(self._programs) >= MAX_PROGRAMS or self._bytes + size > MAX_BYTES
         ):
-            (_, dropped), _ = self._kept.popitem(last=False)
+            (_, dropped), _ = self._programs.popitem(last=False)
             self._bytes -= len(dropped)

@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from ggrpc.engine.server import fd_limit
-from ggrpc.engine.server.fd_limit import OTHERS, clients_that_fit
+from ggrpc.engine.server.fd_limit import OTHER_FILES, clients_that_fit
 
 FOREVER = resource.RLIM_INFINITY
 
@@ -30,7 +30,7 @@ def limit(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 def test_limit_that_suffices_is_left_alone(limit) -> None:  # type: ignore[no-untyped-def]
-    changes = limit(1000 + OTHERS, 1 << 20)
+    changes = limit(1000 + OTHER_FILES, 1 << 20)
     assert clients_that_fit(1000) == 1000
     assert limit(FOREVER, FOREVER) == changes == []
     assert clients_that_fit(1000) == 1000
@@ -40,11 +40,11 @@ def test_limit_that_suffices_is_left_alone(limit) -> None:  # type: ignore[no-un
 def test_limit_is_raised_as_far_as_needed(limit, hard: int) -> None:  # type: ignore[no-untyped-def]
     changes = limit(1024, hard)
     assert clients_that_fit(4096) == 4096
-    assert changes == [(4096 + OTHERS, hard)]
+    assert changes == [(4096 + OTHER_FILES, hard)]
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_clients_are_fewer_where_files_are(limit, caplog, fails: bool) -> None:  # type: ignore[no-untyped-def]
     limit(1024, 1024, fails)
-    assert clients_that_fit(4096) == 1024 - OTHERS
+    assert clients_that_fit(4096) == 1024 - OTHER_FILES
     assert "896 clients at most: the limit of open files is 1024" in caplog.text

@@ -81,7 +81,7 @@ def test_graph_that_fits_several_tables_is_said_and_taken_for_the_newest(
     shuffled = sent("2025-05-25b", vector(1), vector(2, Op.UNARY, 1, op_params=RELU))
     with caplog.at_level(logging.WARNING):
         graph = GraphReader(V2_0_0.tables).read(shuffled, REGIONS)
-    assert "2025-05-25a, which differ on it: taken for 2025-05-25b" in caplog.text
+    assert "2025-05-25a but means different ops: using 2025-05-25b" in caplog.text
     assert graph.nodes[0].params.op == 6
 
 

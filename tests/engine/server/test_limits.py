@@ -102,7 +102,7 @@ def test_graph_of_too_many_nodes_ends_the_session(
         graph = struct.pack("<I", 4) + bytes(32) + struct.pack("<I", 0)
         sock.sendall(struct.pack("<BQI", 10, 4 + len(graph), 0) + graph)
         assert closed_within(sock, 10)
-    assert "GRAPH_COMPUTE: a graph of 4 nodes passes --max-nodes (3)" in caplog.text
+    assert "GRAPH_COMPUTE: a graph of 4 nodes exceeds --max-nodes (3)" in caplog.text
 
 
 def test_request_that_is_too_long_ends_the_session_at_its_head(
@@ -239,7 +239,7 @@ def test_requests_on_their_way_are_limited_together(
             except ConnectionError:
                 pass
         deadline = time.monotonic() + 20
-        while "would pass what arriving requests may take" not in caplog.text:
+        while "would exceed the limit of all arriving requests" not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     with running(limits=Limits(message=2 * MIB)) as endpoint:

@@ -111,8 +111,8 @@ def test_learning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         negotiator.accepted(HOST, V5_0_0)
         negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
-        "10.0.0.5 hung up on protocol 7.0.0: it will be offered 5.0.0 at its next try",
-        "10.0.0.5 goes on with protocol 5.0.0: remembered",
+        "10.0.0.5 rejected protocol 7.0.0: the next offer is 5.0.0",
+        "10.0.0.5 accepted protocol 5.0.0: remembered",
     ]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device, Program
-from ggrpc.engine.server.program_cache import MAX_KEPT, ProgramCache
+from ggrpc.engine.server.program_cache import MAX_PROGRAMS, ProgramCache
 from ggrpc.graph import Graph
 
 
@@ -32,14 +32,14 @@ def test_only_the_programs_used_last_are_kept() -> None:
         return device.compile(Graph.of([], []), {})
 
     device = CpuDevice(threads=1, weight_cache=0)
-    for i in range(MAX_KEPT):
+    for i in range(MAX_PROGRAMS):
         cache.get(device, b"%d" % i, compile)
     cache.get(device, b"0", compile)
     cache.get(device, b"one more", compile)
     cache.get(device, b"0", compile)
-    assert len(compiled) == MAX_KEPT + 1
+    assert len(compiled) == MAX_PROGRAMS + 1
     cache.get(device, b"1", compile)
-    assert len(compiled) == MAX_KEPT + 2
+    assert len(compiled) == MAX_PROGRAMS + 2
 
 
 def test_large_graphs_make_way_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_passing_a_limit_names_it_and_takes_nothing(
     whole, part = pair()
     take(whole, taken)
     before = whole.within(MEMORY), part.within(MEMORY)
-    with pytest.raises(OutOfMemory, match=f"would pass {flag}: "):
+    with pytest.raises(OutOfMemory, match=f"would exceed {flag}: "):
         take(part, size)
     assert (whole.within(MEMORY), part.within(MEMORY)) == before
 

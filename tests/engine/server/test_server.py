@@ -14,7 +14,8 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, connect
-from ggrpc.engine.server.server import Server, ServerSettings
+from ggrpc.engine.server.server import Server
+from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_0, V7_0_1, Dialect
 from ggrpc.engine.wire.messages import SetTensor

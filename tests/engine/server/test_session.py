@@ -45,7 +45,7 @@ class Link:
 
 def alone(device: Device, limits: Limits = NO_LIMITS) -> Session:
     """A session on a device, of a server without any other."""
-    quota = ServerQuota(limits, [device]).one()
+    quota = ServerQuota(limits, [device]).new_client()
     return Session([device], V7_0_0.tables, quota)
 
 
@@ -76,7 +76,7 @@ def test_few_graphs_are_compiled_at_once() -> None:
     graph = m.GraphCompute(graph=struct.pack("<II", 0, 0))
 
     def compute(number: int) -> None:
-        session = Session([device], V7_0_0.tables, quotas.one())
+        session = Session([device], V7_0_0.tables, quotas.new_client())
         session.handle(graph, Link())
         session.close()
 
