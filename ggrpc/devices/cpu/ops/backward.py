@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.activations import sigmoid
 from ggrpc.devices.cpu.ops.broadcast import scalar
 from ggrpc.devices.cpu.ops.indices import index_check
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array
 from ggrpc.op import Op
 from ggrpc.ops import Node
