@@ -18,9 +18,6 @@ import numpy as np
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Memory
-from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import NEVER, TimeLimit
-from ggrpc.engine.net.transport import Pieces
 from ggrpc.engine.server.address_space import FIRST
 from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.limits import Limits
@@ -32,7 +29,7 @@ from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
 from ggrpc.engine.wire.dialects import DIALECTS, V7_0_0, Dialect
 from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
-from ggrpc.errors import ConnectionLost, RemoteProtocolError
+from ggrpc.errors import RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 from tests.support.mutations import (
@@ -42,11 +39,10 @@ from tests.support.mutations import (
     records_of,
     survive,
 )
+from tests.support.tape import CHUNK, PEER, Tape
 
-CHUNK = 1 << 10  # bytes that arrive at a time
 SIZE = 1 << 14  # bytes of a buffer
 LIMITS = Limits(memory=1 << 24, message=1 << 20, nodes=1 << 10)
-PEER = Endpoint("192.0.2.1", 50052)
 GRAPHS = 4  # in a session
 SECRET = bytes(range(255, 191, -1))
 IMAGES = bytes(SIZE), np.random.default_rng(0).bytes(SIZE)
@@ -128,42 +124,6 @@ def _spoil(payload: bytes, random: Random) -> bytes:
     return payload[:first] + records.tobytes()
 
 
-class _Tape:
-    """A stream that brings recorded bytes, and takes all that is sent."""
-
-    endpoint = PEER
-    was_shut = False
-
-    def __init__(self, recorded: bytes) -> None:
-        self._left = memoryview(recorded)
-        self.sent = bytearray()
-
-    def handshake(self, limit: TimeLimit = NEVER) -> None:
-        pass
-
-    def set_call_timeout(self, seconds: float) -> None:
-        pass
-
-    def receive(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
-        count = min(len(view), len(self._left), CHUNK)
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    receive_soon = receive
-
-    def receive_exactly(self, view: memoryview, limit: TimeLimit = NEVER) -> None:
-        while view:
-            count = self.receive(view)
-            if not count:
-                raise ConnectionLost("the tape has come to its end")
-            view = view[count:]
-
-    def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
-        for piece in pieces:
-            self.sent += piece
-
-
 class _Alarm(logging.Handler):
     """Raises where the log would say that ggrpc has a bug."""
 
@@ -183,7 +143,7 @@ def session(data: bytes) -> None:
     dialect, rest = _spoken(data)
     device, negotiator = _device(), FixedNegotiator([dialect])
     settings = ServerSettings(PEER, [device], negotiator, limits=LIMITS)
-    quotas, tape = ServerQuota(LIMITS, [device]), _Tape(rest)
+    quotas, tape = ServerQuota(LIMITS, [device]), Tape(rest)
     other = device.allocate(SIZE)
     other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
     logging.getLogger("ggrpc").addHandler(ALARM)

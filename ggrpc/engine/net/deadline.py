@@ -60,12 +60,14 @@ class Deadline(TimeLimit):
         return self._end is not None and time.monotonic() >= self._end
 
     def timeout(self) -> float | None:
+        """The seconds left; see `left`."""
         return self.left()
 
     def moved(self, count: int) -> None:
         """Do nothing: an overall limit does not depend on progress."""
 
     def describe(self) -> str:
+        """The limit and the flag that sets it."""
         return _longer_than(self.seconds, self._flag)
 
 
@@ -83,13 +85,20 @@ class IdleTimeout(TimeLimit):
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def timeout(self) -> float | None:
+        """The seconds left without a byte, None for no limit.
+
+        Raises:
+            TransportTimeout: no byte moved in time.
+        """
         return None if self._end is None else _time_until(self._end, self._seconds)
 
     def moved(self, count: int) -> None:
+        """Restart the limit."""
         if self._seconds is not None:
             self._end = time.monotonic() + self._seconds
 
     def describe(self) -> str:
+        """The limit and the flag that sets it."""
         return _longer_than(self._seconds, self._flag)
 
 
@@ -120,10 +129,12 @@ class MinimumRate(TimeLimit):
             raise TransportTimeout(f"too slow for {self._seconds:g} s")
 
     def moved(self, count: int) -> None:
+        """Extend the limit by the time for `count` bytes."""
         latest = time.monotonic() + self._seconds
         self._end = min(self._end + count / self._rate, latest)
 
     def describe(self) -> str:
+        """The limit and the flag that sets it."""
         return _longer_than(self._seconds, self._flag)
 
 
