@@ -228,7 +228,7 @@ def _of_model(file: Path, by: By | None) -> Iterator[Row]:
             "name": tensor.name,
             "type": tensor.type,
             "ne": list(tensor.ne),
-            "at": tensor.at,
+            "at": tensor.offset,
             "size_bytes": tensor.size,
         }
 

@@ -193,11 +193,11 @@ def _storing(
         device: the number of the device.
         held: collects the sessions and keeps them open; None closes each one.
     """
-    from ggrpc.engine.files.tensors import tensors_in
+    from ggrpc.engine.files.tensors import read_tensors
     from ggrpc.engine.sharing.session_sharing import SharingServer
     from ggrpc.engine.sharing.upload import UploadedTensors
 
-    sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
+    sizes: Sequence[int] = [loaded.data.nbytes for loaded in read_tensors(file)]
     with ExitStack() as lasting:
 
         def work(server: RemoteServer, moved: Moved) -> Row:

@@ -163,7 +163,8 @@ class Contract:
                 return _wrong_type(f"source {source.name}", tensor, source.types)
         if any(node.src[len(self.sources) :]):
             count = max(i for i, tensor in enumerate(node.src, 1) if tensor)
-            return f"has {count} sources, must have at most {len(self.sources)}"
+            most = len(self.sources)
+            return f"has a source in slot {count}, must have at most {most} sources"
         if node.tensor.type not in self.result:
             return _wrong_type("the result", node.tensor, self.result)
         for rule in self.rules:

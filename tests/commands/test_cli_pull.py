@@ -49,7 +49,7 @@ def test_pull_replaces_nothing_unless_told(piped, holding: str) -> None:  # type
     Path("x.npy").write_text("dear to somebody")
     code, out, err = piped("pull", holding, "x")
     assert (code, out) == (6, "")
-    assert "x.npy is there already: --force replaces it" in err
+    assert "x.npy already exists: use --force to replace it" in err
     assert Path("x.npy").read_text() == "dear to somebody"
     assert piped("pull", holding, "x", "--force").code == 0
     assert np.load("x.npy").shape == (2, 2)
@@ -60,7 +60,7 @@ def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None: 
     outcome = piped("pull", holding, "x", "w", "--json")
     assert outcome.code == 6
     assert [row["file"] for row in outcome.rows] == ["x.npy"]
-    assert "w.npy is there already" in outcome.err
+    assert "w.npy already exists" in outcome.err
     assert piped("pull", holding, "x", "nix", "--force").out == ""
 
 
