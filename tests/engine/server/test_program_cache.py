@@ -24,7 +24,7 @@ def test_same_bytes_are_compiled_once_for_each_device() -> None:
     assert cache.get(one, b"graph", compile) is not first
 
 
-def test_only_the_programs_used_last_are_kept() -> None:
+def test_least_recently_used_program_is_dropped() -> None:
     cache, compiled = ProgramCache(), []
 
     def compile(device: Device, graph: bytes) -> Program:
@@ -42,7 +42,7 @@ def test_only_the_programs_used_last_are_kept() -> None:
     assert len(compiled) == MAX_PROGRAMS + 2
 
 
-def test_large_graphs_make_way_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_of_graphs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ggrpc.engine.server.program_cache.MAX_BYTES", 100)
     cache, compiled = ProgramCache(), []
 
