@@ -1,7 +1,7 @@
-"""What is fuzzed without a socket, by whatever makes up bytes.
+"""Fuzzing targets without a socket.
 
-A target takes any bytes, and raises only where something is wrong with ggrpc. Its seeds
-are valid, so that a fuzzer begins behind the first checks.
+A target takes any bytes, and raises only if ggrpc has a bug. Its seeds are valid, so
+that a fuzzer gets past the first checks.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Read = Callable[[], m.Request | m.Reply | None]
 
 
 class Target(NamedTuple):
-    """Something to fuzz.
+    """A fuzzing target.
 
     Attributes:
-        run: tries bytes.
-        seeds: gives valid ones.
-        mutate: spoils them in a way that suits them; None where any way does.
+        run: tests one input.
+        seeds: generates valid inputs.
+        mutate: makes an invalid input from a valid one; None for no special way.
     """
 
     run: Callable[[bytes], None]
@@ -66,8 +66,8 @@ class Target(NamedTuple):
 
 
 def codec(data: bytes) -> None:
-    """Both sides of a conversation, in the version that the first byte chooses."""
-    dialect, rest = _spoken(data)
+    """Decode as a server and as a client; the first byte selects the version."""
+    dialect, rest = _dialect_of(data)
     server = ServerConnection(lambda size: dialect, LIMITS.message)
     _feed(server, server.next_request, rest, len(rest))
     client = ClientConnection(dialect)
@@ -81,13 +81,13 @@ def codec(data: bytes) -> None:
 def _feed(
     side: ServerConnection | ClientConnection, read: Read, data: bytes, most: int
 ) -> None:
-    """Give bytes to a reader, for so many messages, until it refuses them."""
+    """Feed bytes to a reader until it has `most` messages or rejects them."""
     left = memoryview(data)
     with suppress(RemoteProtocolError):
         while left and most:
             space = side.space()
             count = min(len(space), len(left), CHUNK)
-            assert count, "the reader wants more, and has no room for it"
+            assert count, "the reader needs more bytes but has no space"
             space[:count] = left[:count]
             side.filled(count)
             left = left[count:]
@@ -96,16 +96,18 @@ def _feed(
                 if isinstance(message, m.SetTensor | m.TensorData):
                     here = side.take(memoryview(bytearray(min(message.size, SIZE))))
                     if here < message.size:
-                        return  # the owner would receive the rest by itself
+                        return  # the rest of the data bypasses the reader
 
 
 def _codec_seeds() -> Iterator[bytes]:
     for number, dialect in enumerate(DIALECTS):
-        yield bytes([number]) + _said(dialect, [*_requests(dialect), _graph(dialect)])
+        yield bytes([number]) + _encoded(
+            dialect, [*_requests(dialect), _graph(dialect)]
+        )
 
 
 def validation(data: bytes) -> None:
-    """A graph is refused, or runs on the cpu and stays in its bounds."""
+    """Run a graph on the cpu; it is refused or stays inside its buffers."""
     survive(_device(), data, IMAGES[len(data) % 2])
 
 
@@ -115,8 +117,8 @@ def _validation_seeds() -> Iterator[bytes]:
             yield payload_of(*records_of(case))
 
 
-def _spoil(payload: bytes, random: Random) -> bytes:
-    """One field of one tensor of a graph."""
+def _mutate_field(payload: bytes, random: Random) -> bytes:
+    """Change one field of one tensor of a graph."""
     first = len(payload) % TENSOR_BYTES
     records = np.frombuffer(payload[first:], RPC_TENSOR).copy()
     if len(records):
@@ -125,7 +127,7 @@ def _spoil(payload: bytes, random: Random) -> bytes:
 
 
 class _Alarm(logging.Handler):
-    """Raises where the log would say that ggrpc has a bug."""
+    """A log handler that raises the exceptions that are logged as bugs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1]:
@@ -136,11 +138,11 @@ ALARM = _Alarm()
 
 
 def session(data: bytes) -> None:
-    """A whole session, of the version that the first byte chooses.
+    """Run a session; the first byte selects the version.
 
-    Nothing of another's memory changes or gets out, and all that it took is free again.
+    Another client's memory must not change or leak, and all memory must be freed.
     """
-    dialect, rest = _spoken(data)
+    dialect, rest = _dialect_of(data)
     device, negotiator = _device(), FixedNegotiator([dialect])
     settings = ServerSettings(PEER, [device], negotiator, limits=LIMITS)
     quotas, tape = ServerQuota(LIMITS, [device]), Tape(rest)
@@ -150,8 +152,8 @@ def session(data: bytes) -> None:
     try:
         ConnectionHandler(tape, settings, quotas.new_client()).run()
         left = quotas.new_client().memory.within(Memory(LIMITS.memory, LIMITS.memory))
-        assert left.free == LIMITS.memory, "memory was not given back"
-        assert SECRET[:8] not in tape.sent, "another's data got out"
+        assert left.free == LIMITS.memory, "memory was not freed"
+        assert SECRET[:8] not in tape.sent, "another client's data leaked"
         assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))
     finally:
         logging.getLogger("ggrpc").removeHandler(ALARM)
@@ -159,25 +161,25 @@ def session(data: bytes) -> None:
 
 
 def _session_seeds() -> Iterator[bytes]:
-    """Every request in every version, and in one of them every op."""
+    """Every request in every version, and every op in one version."""
     for number, dialect in enumerate(DIALECTS):
         graphs = _graphs(dialect) if dialect is V7_0_0 else iter([_graph(dialect)])
         requests = _requests(dialect)
         at = 1 + next(i for i, r in enumerate(requests) if isinstance(r, m.BufferClear))
         while some := list(islice(graphs, GRAPHS)):
-            # All zeros before each: what it reads as indices is good.
+            # A buffer of zeros before each graph makes all indices valid.
             cleared = [r for graph in some for r in (requests[at - 1], graph)]
-            said = _said(dialect, [*requests[:at], *cleared, *requests[at:]])
+            said = _encoded(dialect, [*requests[:at], *cleared, *requests[at:]])
             yield bytes([number]) + said
 
 
-def _said(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
+def _encoded(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
     client = ClientConnection(dialect)
     return b"".join(piece for r in requests for piece in client.request(r))
 
 
 def _graphs(dialect: Dialect) -> Iterator[m.Request]:
-    """Those of all small cases."""
+    """The graphs of all small cases."""
     for name, case in all_cases().items():
         if case.size <= SIZE:
             yield _graph(dialect, name)
@@ -190,9 +192,9 @@ def _graph(dialect: Dialect, name: str = "arithmetic-SQR-F32") -> m.Request:
 
 
 def _requests(dialect: Dialect) -> list[m.Request]:
-    """One of each that the version has, in an order that makes sense.
+    """One request of each kind that the version has, in a valid order.
 
-    Behind the BUFFER_CLEAR is the place for graphs.
+    Graphs can follow the BUFFER_CLEAR.
     """
     ne = (64, 1, 1, 1)
     nb = contiguous_nb(GGMLType.I8, ne)
@@ -220,7 +222,7 @@ def _requests(dialect: Dialect) -> list[m.Request]:
     return [request for request in requests if request.command in dialect.commands]
 
 
-def _spoken(data: bytes) -> tuple[Dialect, bytes]:
+def _dialect_of(data: bytes) -> tuple[Dialect, bytes]:
     number = data[0] if data else 0
     return DIALECTS[number % len(DIALECTS)], data[1:]
 
@@ -232,6 +234,6 @@ def _device() -> CpuDevice:
 
 TARGETS = {
     "codec": Target(codec, _codec_seeds),
-    "validation": Target(validation, _validation_seeds, _spoil),
+    "validation": Target(validation, _validation_seeds, _mutate_field),
     "session": Target(session, _session_seeds),
 }
