@@ -121,7 +121,7 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "what is to go?"),
+        ((), "nothing to prune by"),
         (("--older-than", "old"), "'old' is no age"),
         (("--limit", "much"), "'much' is no size"),
     ],
