@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
+from ggrpc.closable import Closable
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder, default_folder
@@ -42,7 +42,7 @@ Place = Callable[[int], AbstractContextManager[memoryview]]
 log = logging.getLogger(__name__)
 
 
-class TensorCache:
+class TensorCache(Closable):
     """The entries of a folder, and the tensors of models that lie on this machine.
 
     A context manager; threads may share it.
@@ -86,17 +86,6 @@ class TensorCache:
 
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
-
-    def __enter__(self) -> TensorCache:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self, seconds: float = FINISH) -> None:
         """Finish what has arrived, for at most so long."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ssl import SSLContext
 from threading import Lock, RLock
-from types import TracebackType
 from typing import TypeVar, cast
 
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.options import ClientOptions
@@ -49,7 +49,7 @@ from ggrpc.tensor import Tensor
 R = TypeVar("R", bound=m.Reply)
 
 
-class Client:
+class Client(Closable):
     """A session on a server; a context manager. Use `connect` to get one.
 
     Attributes:
@@ -74,17 +74,6 @@ class Client:
         # while a request changes that, so that it is true in any order of threads.
         self._graphs: dict[int, bytes] = {}
         self._graph_turns = RLock()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the session, from any thread; the server frees its buffers."""

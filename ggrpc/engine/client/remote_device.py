@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import TracebackType
 
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, no_checkpoint
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client
@@ -235,7 +235,7 @@ def _moved(tensor: Tensor, base: int, buffer: RemoteBuffer) -> Tensor:
     return tensor._replace(buffer=buffer.handle, data=tensor.data - base + buffer.base)
 
 
-class RemoteServer:
+class RemoteServer(Closable):
     """A session on a server, and its devices; a context manager.
 
     Threads may share it. Once it is closed or cancelled, whatever waits for the server,
@@ -254,17 +254,6 @@ class RemoteServer:
         self.devices = [RemoteDevice(client, n) for n in range(client.device_count())]
         if not self.devices:
             raise RefusedError(f"{client.endpoint} has no device")
-
-    def __enter__(self) -> RemoteServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def endpoint(self) -> Endpoint:

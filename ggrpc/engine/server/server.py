@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from threading import Thread
-from types import TracebackType
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.listener import Listener
@@ -60,12 +59,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
         self._close()
 
