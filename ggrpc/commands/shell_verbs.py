@@ -22,7 +22,7 @@ from ggrpc.units import format_size
 FORCE = "--force"
 
 
-class Quit(Exception):  # noqa: N818  it is a signal, not an error
+class Quit(Exception):
     """Raised by the verb `quit` to end the session."""
 
 

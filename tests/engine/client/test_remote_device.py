@@ -24,11 +24,12 @@ from ggrpc.errors import (
     RefusedError,
     UnsupportedOp,
 )
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op, UnaryOp
 from ggrpc.ops.activations import UnaryParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
-from tests.support.processes import native_serving, nmse
+from tests.support.processes import native_serving
 from tests.support.servers import running
 
 DIALECTS = {str(d.version): d for d in (V2_0_0, V3_6_1, V7_0_0, V7_0_1)}

@@ -15,10 +15,11 @@ from ggrpc.engine.client.remote_device import RemoteServer
 from ggrpc.engine.compute.computation import Computation, compute
 from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.errors import Cancelled, ConfigError, TransportTimeout, UnsupportedOp
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
-from tests.support.processes import native_serving, nmse
+from tests.support.processes import native_serving
 from tests.support.servers import running
 
 X = np.random.default_rng(0).standard_normal((3, 64), np.float32)

@@ -10,6 +10,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.errors import GraphError
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from tests.support import cases
 from tests.support.case import Array, Case, run_case
@@ -22,7 +23,6 @@ from tests.support.layouts import (
     transposed,
     with_gaps,
 )
-from tests.support.processes import nmse
 
 LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
 LIMIT = 1e-9  # other strides let numpy sum up in another order
