@@ -16,12 +16,15 @@ from tests.support.processes import native_serving
 def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
     """A server of llama.cpp's on which something is held."""
     monkeypatch.chdir(tmp_path)
-    with native_serving("0.3.36") as endpoint:
-        with connect(endpoint, timeout=60) as server, Workspace(server) as bench:
-            bench.set("x", [[1, 2], [3, 4]])
-            bench.set("w", [0.5] * 32, "q8_0")
-            bench.hold()
-            yield str(endpoint)
+    with (
+        native_serving("0.3.36") as endpoint,
+        connect(endpoint, timeout=60) as server,
+        Workspace(server) as bench,
+    ):
+        bench.set("x", [[1, 2], [3, 4]])
+        bench.set("w", [0.5] * 32, "q8_0")
+        bench.hold()
+        yield str(endpoint)
 
 
 def test_pull_lists_what_is_held(piped, holding: str) -> None:  # type: ignore[no-untyped-def]

@@ -222,6 +222,8 @@ def test_arriving_requests_are_limited_together(
                 sock.sendall(begun)
         message = "would exceed the limit of all arriving requests"
         wait_until(lambda: message in caplog.text)
-    with running(limits=Limits(message=2 * MIB)) as endpoint:
-        with connect(endpoint, timeout=20) as client:
-            assert client.memory()
+    with (
+        running(limits=Limits(message=2 * MIB)) as endpoint,
+        connect(endpoint, timeout=20) as client,
+    ):
+        assert client.memory()
