@@ -130,7 +130,7 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
         try:
             with open_client(endpoint, options) as client:
                 for device in range(client.device_count()):
-                    deadline.left()  # limits any device count that a server claims
+                    deadline.timeout()  # limits any device count that a server claims
                     first = {"endpoint": str(endpoint), "device": device}
                     rows.append(first | look(client, device))
             if not rows:

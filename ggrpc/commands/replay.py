@@ -18,7 +18,7 @@ from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
-from ggrpc.devices.catalogue import Choices, open_devices
+from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.options import ClientOptions
@@ -141,7 +141,8 @@ class _Here(NamedTuple):
 
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
-        yield open_devices(self.names, Choices())
+        with opened_devices(self.names, Choices()) as devices:
+            yield devices
 
 
 class _There(NamedTuple):

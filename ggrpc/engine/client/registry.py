@@ -7,7 +7,7 @@ The Python counterpart of ggml-rpc.h's client side. The server side is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from ssl import SSLContext
 from threading import RLock
 
@@ -145,9 +145,7 @@ class Registry(Closable, Mapping[str, Device]):
 
     def _open(self, name: str) -> None:
         (device,) = open_devices(name, self._choices)
-        if hasattr(device, "close"):
-            self._closing.enter_context(closing(device))
-        self._devices[name] = device
+        self._devices[name] = self._closing.enter_context(device)
 
     def _add(self, name: str) -> None:
         endpoint, _, number = name[len(SCHEME) :].rpartition("/")

@@ -174,7 +174,7 @@ class Computation(Closable):
         def checkpoint() -> None:
             if self._cancelled:
                 raise Cancelled("the computation was ended here")
-            deadline.left()
+            deadline.timeout()
 
         with self._runs:
             checkpoint()

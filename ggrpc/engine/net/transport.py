@@ -196,7 +196,7 @@ def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
         TransportTimeout: the deadline passed.
     """
     try:
-        sock = socket.create_connection(endpoint, deadline.left())
+        sock = socket.create_connection(endpoint, deadline.timeout())
         _keep_alive(sock)
     except TimeoutError:
         raise _timed_out(endpoint, deadline, "connecting to") from None

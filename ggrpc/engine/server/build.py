@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
 
-from ggrpc.devices.catalogue import Choices, open_devices
+from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import Hashing
@@ -90,11 +90,12 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
         BindError: the address is not available.
         DeviceError: a device cannot be used.
     """
-    devices = _open_devices(options)
     negotiator = _negotiator(options)
     op_table = op_table_named(options.op_table) if options.op_table else None
     allowlist, tls = Allowlist(options.allow), _tls(options)
-    with _opened_cache(options, devices) as cache:
+    with ExitStack() as resources:
+        devices = resources.enter_context(_devices(options))
+        cache = resources.enter_context(_opened_cache(options, devices))
         settings = ServerSettings(
             options.endpoint,
             devices,
@@ -109,13 +110,16 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
         )
         with Server(settings) as server:
             yield server
+        if server.unfinished:
+            resources.pop_all()  # a session still uses them
 
 
-def _open_devices(options: ServerOptions) -> Sequence[Device]:
+def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]:
+    """The devices to serve; those that the caller has opened stay open."""
     if options.devices is None or isinstance(options.devices, str):
         choices = Choices(options.threads, options.weight_cache, options.profile)
-        return open_devices(options.devices, choices)
-    return options.devices
+        return opened_devices(options.devices, choices)
+    return nullcontext(options.devices)
 
 
 def _negotiator(options: ServerOptions) -> Negotiator:
