@@ -12,11 +12,12 @@ import argparse
 import time
 from collections.abc import Callable
 
+from ggrpc.engine.server.program_cache import ProgramCache
+
 from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.server.graph_reader import GraphReader
-from ggrpc.engine.server.program_cache import ProgramCache
 from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.engine.wire.graphs import read_graph, write_graph
 from ggrpc.graph import Graph

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ggrpc.building.stub import stub
-from ggrpc.devices.cpu.program import is_supported as cpu_computes
+from ggrpc.devices.cpu.kernel_table import is_supported as cpu_computes
 from ggrpc.devices.opencl import program as opencl
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import DIALECTS, Dialect

@@ -36,7 +36,7 @@ def replacing(path: Path, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, mode)
 
-    file = open(beside, "xb", opener=opener)
+    file = open(beside, "xb", opener=opener)  # noqa: SIM115  closed below
     try:
         with file:
             yield file

@@ -1,4 +1,4 @@
-"""Every error that ggrpc raises on purpose, in one tree:
+"""Every error that ggrpc raises on purpose, in one tree.
 
     GgrpcError
     ├── ConfigError                 an invalid flag, endpoint, device or version

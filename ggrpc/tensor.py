@@ -64,10 +64,12 @@ class Tensor(NamedTuple):
 
     @property
     def nelements(self) -> int:
+        """The number of elements (ggml_nelements)."""
         return self.ne[0] * self.ne[1] * self.ne[2] * self.ne[3]
 
     @property
     def nrows(self) -> int:
+        """The number of rows (ggml_nrows)."""
         return self.ne[1] * self.ne[2] * self.ne[3]
 
     @property

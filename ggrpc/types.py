@@ -1,26 +1,28 @@
 """The types of ggml's tensors: their numbers on the wire and their block layout.
 
-Source: `enum ggml_type` and `type_traits` in ggml. The package `gguf` has such a table
-too, but not Q2_0, and another size for Q8_1; its codecs are used all the same.
+Source: `enum ggml_type` and `type_traits` in ggml. The package `gguf` has a similar
+table, but it lacks Q2_0 and gives Q8_1 another size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum
 
 
 class GGMLType(IntEnum):
-    """One type; the value is ggml's number for it.
+    """An element type; the value is ggml's number for it.
 
     Attributes:
         blck_size: elements in a block (1 for plain types).
-        type_size: bytes of a block.
+        type_size: the size of a block in bytes.
     """
 
     blck_size: int
     type_size: int
 
     def __new__(cls, number: int, blck_size: int, type_size: int) -> GGMLType:
+        """Make a member with its block layout."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.blck_size = blck_size
@@ -65,13 +67,24 @@ class GGMLType(IntEnum):
 
     @property
     def is_quantized(self) -> bool:
-        """Whether several elements share a block."""
+        """Whether a block holds several elements."""
         return self.blck_size > 1
 
     def row_size(self, ne0: int) -> int:
-        """Bytes of `ne0` consecutive elements; ne0 is a multiple of blck_size."""
+        """The bytes of `ne0` consecutive elements; ne0 is a multiple of blck_size."""
         return ne0 // self.blck_size * self.type_size
 
 
 FLOATS = frozenset({GGMLType.F32, GGMLType.F16, GGMLType.BF16})
 QUANTIZED = frozenset(t for t in GGMLType if t.is_quantized)
+
+
+def type_names(types: Collection[GGMLType]) -> str:
+    """A set of types for people to read: `F32, F16, BF16, quantized`."""
+    if len(types) == len(GGMLType):
+        return "any type"
+    names = [t.name for t in GGMLType if t in types]
+    if QUANTIZED.issubset(types):
+        names = [t.name for t in GGMLType if t in types and not t.is_quantized]
+        names.append("quantized")
+    return ", ".join(names)

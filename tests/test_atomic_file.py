@@ -23,7 +23,7 @@ def test_the_new_contents_replace_the_old(tmp_path: Path) -> None:
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:  # noqa: PT012
         file.write(b"new")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"

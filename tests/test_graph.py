@@ -90,7 +90,7 @@ def test_source_beyond_what_the_op_takes_is_looked_at_too() -> None:
     beyond = (1,) + (0,) * 8 + (7,)
     assert "source 0x7 is not among" in refusal(leaf(1), sqr(2, 1, src=beyond))
     beyond = (1,) + (0,) * 8 + (1,)
-    assert "takes 1 sources at most" in refusal(leaf(1), sqr(2, 1, src=beyond))
+    assert "must have at most 1 sources" in refusal(leaf(1), sqr(2, 1, src=beyond))
 
 
 def test_result_over_itself_is_refused() -> None:

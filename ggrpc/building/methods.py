@@ -13,7 +13,7 @@ from typing import Any
 from ggrpc.building.signatures import FREE_TYPE, Method, methods
 from ggrpc.op import Op
 from ggrpc.tensor import Tensor
-from ggrpc.types import FLOATS, QUANTIZED, GGMLType
+from ggrpc.types import GGMLType, type_names
 
 
 class Ops(ABC):
@@ -68,20 +68,11 @@ def _doc(method: Method) -> str:
     lines = [f"ggml's {contract.op.name}{which}.", "", "Args:"]
     for name, source in zip(method.sources, contract.sources, strict=True):
         absent = "; may be absent" if source.optional else ""
-        lines.append(f"    {name}: {_names(source.types)}{absent}.")
+        lines.append(f"    {name}: {type_names(source.types)}{absent}.")
     if method.fields:
         lines += ["", f"Parameters: {inspect.cleandoc(contract.params.__doc__ or '')}"]
-    lines += ["", f"Returns:\n    {_names(contract.result)}."]
+    lines += ["", f"Returns:\n    {type_names(contract.result)}."]
     return "\n".join(lines)
-
-
-def _names(types: frozenset[GGMLType]) -> str:
-    if types == frozenset(GGMLType):
-        return "any type"
-    plain = [t.name for t in GGMLType if t in types - QUANTIZED]
-    if types >= FLOATS | QUANTIZED:
-        plain.append("quantized")
-    return ", ".join(plain or sorted(t.name for t in types))
 
 
 for _each in methods():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +14,9 @@ from ggrpc.commands.fleet import DeviceNumber, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.bench import Bench, BenchSettings, Timing
 from ggrpc.units import format_size, parse_size
-
-if TYPE_CHECKING:
-    from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.client.bench import Bench, Timing
 
 EXAMPLES = (
     "ggrpc bench localhost",
@@ -72,8 +70,6 @@ def bench(
     ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
     twice the largest size.
     """
-    from ggrpc.engine.client.bench import Bench, BenchSettings
-
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
     settings = BenchSettings(

@@ -1,4 +1,4 @@
-"""`ggrpc cache`: look after the tensors that a worker keeps on its disk."""
+"""`ggrpc cache`: management of the tensors that a worker keeps on its disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +14,14 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.commands.progress import bar
+from ggrpc.engine.cache.accelerated_hash import Hashing, hashing_for
+from ggrpc.engine.cache.folder import CacheEntry, Folder, default_folder
+from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.inventory import Item, items
+from ggrpc.engine.cache.models import LocalModel, files_of
+from ggrpc.engine.cache.verify import Check, Problem
 from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_age, format_size, parse_age, parse_size
-
-if TYPE_CHECKING:
-    from ggrpc.engine.cache.accelerated_hash import Hashing
-    from ggrpc.engine.cache.folder import CacheEntry, Folder
-    from ggrpc.engine.cache.index import Index
-    from ggrpc.engine.cache.inventory import Item
-    from ggrpc.engine.cache.verify import Problem
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
 EXAMPLES_OF = {
@@ -37,18 +36,21 @@ CacheDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        show_default="as 'ggrpc cache path' says",
-        help="The cache's folder.",
+        show_default="the folder that 'ggrpc cache path' prints",
+        help="Folder of the cache.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
+]
 Models = Annotated[list[Path], typer.Argument(metavar="MODEL.gguf", hidden=True)]
 Limit = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
         show_default=False,
-        help="Keep so much, such as 200G: the least recently used go first.",
+        help="Reduce the cache to this size, such as 200G; the least recently used "
+        "entries go first.",
     ),
 ]
 OlderThan = Annotated[
@@ -56,7 +58,7 @@ OlderThan = Annotated[
     typer.Option(
         metavar="AGE",
         show_default=False,
-        help="Remove what was not used for so long: 12h, 30d, 8w.",
+        help="Remove entries that were not used for this time: 12h, 30d, 8w.",
     ),
 ]
 
@@ -92,9 +94,6 @@ GONE = (
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[tuple[Folder, Index]]:
-    from ggrpc.engine.cache.folder import Folder, default_folder
-    from ggrpc.engine.cache.index import Index
-
     path = path or default_folder()
     try:
         folder = Folder(path)
@@ -114,13 +113,11 @@ def ls(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> None:
-    """List what need not be sent.
+    """List the tensors that clients need not send.
 
-    Entries are files of the cache, the last used first. Then come the tensors that lie
-    in the models which were indexed.
+    The files of the cache come first, the last used one first. The tensors of indexed
+    models follow.
     """
-    from ggrpc.engine.cache.inventory import items
-
     with _opened(cache_dir) as (folder, index):
         found = items(folder, index)
     now = time.time_ns()
@@ -156,11 +153,8 @@ def add(
     """Index models, so that 'ggrpc serve -c' finds their tensors.
 
     MODEL.gguf is a file, one file of a split model, or a folder. Nothing is copied:
-    tensors are served out of the file, as long as it stays what it is.
+    'serve' reads the tensors from the file, as long as the file does not change.
     """
-    from ggrpc.engine.cache.accelerated_hash import hashing_for
-    from ggrpc.engine.cache.models import files_of
-
     environment = environment_of(context)
     code, rows = ExitCode.OK, []
     files = [file for model in models for file in files_of(model)]
@@ -181,8 +175,6 @@ def add(
 def _add(
     path: Path, index: Index, hashing: Hashing, dry_run: bool, moved: Any
 ) -> dict[str, Any]:
-    from ggrpc.engine.cache.models import LocalModel
-
     model = LocalModel(path, index, hashing)
     count, size = len(model.todo), model.size
     if not dry_run:
@@ -203,13 +195,11 @@ def verify(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> ExitCode:
-    """Go over every byte, and repair or remove what is wrong.
+    """Check every byte, and repair or remove damaged entries.
 
-    A wrong entry is written anew where a model that was indexed has it. Shown is what
-    is wrong, with --json everything; the exit code is 1 where anything was.
+    A damaged entry is repaired if an indexed model has its tensor. The output lists
+    damaged entries, with --json all entries. The exit code is 1 if any was damaged.
     """
-    from ggrpc.engine.cache.verify import Check
-
     environment = environment_of(context)
     with _opened(cache_dir) as (folder, index):
         check = Check(folder, index, dry_run)
@@ -243,12 +233,12 @@ def prune(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> None:
-    """Remove entries: what was not used for long, or more than there is room for.
+    """Remove entries that were not used for a time or exceed a size.
 
-    Listed is what goes. What a server reads at the moment stays.
+    The output lists the removed entries. An entry that a server is reading stays.
     """
     if limit is None and older_than is None:
-        raise ConfigError("what is to go? give --limit, --older-than, or both")
+        raise ConfigError("nothing to prune by: give --limit, --older-than, or both")
     size = None if limit is None else parse_size(limit)
     age = None if older_than is None else parse_age(older_than)
     with _opened(cache_dir) as (folder, index):
@@ -270,9 +260,7 @@ def _gone(entry: CacheEntry, now: int) -> dict[str, Any]:
 
 
 def path(context: typer.Context, cache_dir: CacheDir = None) -> None:
-    """Print the cache's folder, which is that of llama.cpp's own server."""
-    from ggrpc.engine.cache.folder import default_folder
-
+    """Print the folder of the cache, the same as that of llama.cpp's server."""
     environment_of(context).write(f"{cache_dir or default_folder()}\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from math import inf
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,12 +16,12 @@ from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding
+from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.client.registry import open_server
 from ggrpc.errors import GgrpcError
-
-if TYPE_CHECKING:
-    from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.checking.checker import CheckSettings, Finding
-    from ggrpc.engine.client.options import ClientOptions
 
 EXAMPLES = (
     "ggrpc check localhost",
@@ -91,10 +91,6 @@ def check(
 
 
 def _settings(full: bool, options: ClientOptions) -> CheckSettings:
-    from ggrpc.devices.cpu import CpuDevice
-    from ggrpc.engine.checking.checker import CheckSettings
-    from ggrpc.engine.client.registry import open_server
-
     return CheckSettings(lambda to: open_server(to, options), CpuDevice(), full)
 
 
@@ -102,8 +98,6 @@ def _check(
     server: Endpoint, settings: CheckSettings, environment: Environment, rows: list[Row]
 ) -> ExitCode:
     """Check one server, and append its rows until it fails."""
-    from ggrpc.engine.checking.checker import Checker
-
     try:
         with (
             Checker(server, settings) as checker,

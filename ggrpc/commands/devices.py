@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
+from ggrpc.devices import catalogue
+from ggrpc.devices.catalogue import DeviceListing
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.devices.catalogue import DeviceListing
 
 EXAMPLES = ("ggrpc devices", "ggrpc devices --tune")
 
@@ -61,13 +60,11 @@ def devices(
     'ggrpc serve --device' takes these names. Devices that cannot be used are listed
     with the reason.
     """
-    from ggrpc.devices.catalogue import entries
-
     environment = environment_of(context)
     if tune:
         Listing(TUNED, as_json, not no_headers).show(environment, _tuned(environment))
         return
-    rows = [_row(entry) for entry in entries()]
+    rows = [_row(entry) for entry in catalogue.entries()]
     Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
     if all(row["name"] == "cpu" for row in rows):
         environment.note("no OpenCL driver is installed here")
@@ -75,10 +72,8 @@ def devices(
 
 def _tuned(environment: Environment) -> list[Row]:
     """Measure every device; one row for each choice."""
-    from ggrpc.devices.catalogue import tunings
-
     rows: list[Row] = []
-    for tuning in tunings():
+    for tuning in catalogue.tunings():
         with bar(environment, tuning.name, tuning.trials, steps=True) as done:
             for choice in tuning.run():
                 done(1)

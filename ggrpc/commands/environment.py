@@ -1,6 +1,6 @@
-"""What surrounds a command: its streams, and how much it is to say.
+"""The environment of a command: its streams, and how much it prints.
 
-Data goes to stdout, everything else to stderr. Tests put another environment in place.
+Data goes to stdout, everything else to stderr. Tests use an environment of their own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tls:
-    """How the clients of a command speak TLS.
+    """The TLS options of a command.
 
     Attributes:
-        wanted: whether they do.
-        ca: file with the CAs of servers, None for those of the system.
-        cert: file with the certificate to show.
-        key: file with its key, None where it is in the same.
+        wanted: whether to connect over TLS.
+        ca: file with the CAs to trust, None for those of the system.
+        cert: file with the certificate to present.
+        key: file with its private key, None if `cert` has it.
     """
 
     wanted: bool = False
@@ -40,16 +40,16 @@ class Tls:
 
 @dataclass
 class Environment:
-    """The streams, and the choices that hold for every command.
+    """The streams, and the options that all commands share.
 
     Attributes:
-        stdout: takes data.
-        stderr: takes notes and errors.
-        width: columns of the terminal; None to ask it.
+        stdout: the stream for data.
+        stderr: the stream for notes and errors.
+        width: the columns of the terminal; None detects them.
         quiet: how often --quiet was given: 1 hides notes, 2 warnings too.
-        debug: whether an error shows its traceback.
-        stdin: what is typed or piped in.
-        tls: how servers are spoken with.
+        debug: whether to show the traceback of an error.
+        stdin: the stream for input.
+        tls: how to connect to servers.
     """
 
     stdout: TextIO
@@ -62,17 +62,17 @@ class Environment:
 
     @classmethod
     def of_process(cls) -> Environment:
-        """The one that this process has."""
+        """The environment with the streams of this process."""
         return cls(_usable(sys.stdout), _usable(sys.stderr))
 
     @property
     def in_terminal(self) -> bool:
-        """Whether a person reads stdout."""
+        """Whether stdout is a terminal."""
         return self.stdout.isatty()
 
     @cached_property
     def console(self) -> Console:
-        """Rich's view of stdout; made when first needed, for it takes a while."""
+        """Rich's console on stdout, created on demand because that is slow."""
         from rich.console import Console
 
         return Console(file=self.stdout, width=self.width, highlight=False)
@@ -81,26 +81,26 @@ class Environment:
         """Write data.
 
         Raises:
-            typer.Exit: the reader has gone, as `head` does: it has had enough.
-            GgrpcError: it cannot be written.
+            typer.Exit: the reader has closed the pipe, as `head` does.
+            GgrpcError: stdout cannot be written.
         """
         try:
             self.stdout.write(text)
             self.stdout.flush()
         except BrokenPipeError:
-            # Python flushes once more at the end, which must not fail again.
+            # Python flushes stdout again at exit, which must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
             raise typer.Exit from None
         except OSError as error:
             raise GgrpcError(f"cannot write to stdout: {error.strerror}") from error
 
     def note(self, text: str) -> None:
-        """Tell a person something that a script need not know."""
+        """Print a note, if stdout is a terminal and --quiet was not given."""
         if self.in_terminal and not self.quiet:
             self._say("note", text)
 
     def warn(self, text: str) -> None:
-        """Tell everybody what changes what a result is worth."""
+        """Print a warning, unless --quiet was given twice."""
         if self.quiet < 2:
             self._say("warning", text)
 
@@ -108,8 +108,8 @@ class Environment:
         """Report an error in one line.
 
         Args:
-            error: its traceback is shown where that was asked for.
-            text: what to say instead of what it says itself.
+            error: the error; --debug shows its traceback.
+            text: replaces the message of the error.
         """
         if self.debug:
             traceback.print_exception(error, file=self.stderr)
@@ -120,11 +120,11 @@ class Environment:
 
 
 def _usable(stream: TextIO | None) -> TextIO:
-    """A stream that takes all text, also where a supervisor has closed the real one."""
+    """A stream that accepts any text; /dev/null if the real one is closed."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
-        # A device's name may hold what the terminal cannot show.
+        # A device's name may contain characters that the terminal cannot show.
         stream.reconfigure(errors="backslashreplace")
     return stream
 

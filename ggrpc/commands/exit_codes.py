@@ -19,6 +19,7 @@ class ExitCode(IntEnum):
     meaning: str
 
     def __new__(cls, number: int, meaning: str) -> ExitCode:
+        """Create a member from its number and its meaning."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.meaning = meaning

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -18,11 +18,10 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Listing, Row
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.client import Client, open_client
+from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.net.deadline import Deadline
 from ggrpc.errors import GgrpcError, RefusedError
-
-if TYPE_CHECKING:
-    from ggrpc.engine.client.client import Client
-    from ggrpc.engine.client.options import ClientOptions
 
 T = TypeVar("T")
 
@@ -125,17 +124,13 @@ class Fleet(NamedTuple):
 
 
 def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
-    # Imported here so that --help and --version do not load numpy.
-    from ggrpc.engine.client.client import open_client
-    from ggrpc.engine.net.deadline import Deadline
-
     def ask(endpoint: Endpoint) -> Answer:
         deadline = Deadline(options.timeout)
         rows: list[Row] = []
         try:
             with open_client(endpoint, options) as client:
                 for device in range(client.device_count()):
-                    deadline.left()  # limits any device count that a server claims
+                    deadline.timeout()  # limits any device count that a server claims
                     first = {"endpoint": str(endpoint), "device": device}
                     rows.append(first | look(client, device))
             if not rows:

@@ -7,20 +7,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.engine.files.gguf import is_gguf, tensors_of
+from ggrpc.engine.inspection import drawings
+from ggrpc.engine.inspection.graphs import (
+    Cost,
+    SentGraph,
+    cost_of,
+    differences,
+    graphs_in,
+    name_of_op,
+)
 from ggrpc.errors import ConfigError
+from ggrpc.ops import Node
+from ggrpc.tensor import Tensor
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.engine.inspection.graphs import Cost, SentGraph
-    from ggrpc.ops import Node
-    from ggrpc.tensor import Tensor
 
 EXAMPLES = (
     "ggrpc inspect graph.bin",
@@ -179,8 +186,6 @@ def inspect(
             f"--format {format.value} draws one whole graph: combine it only with "
             "--graph"
         )
-    from ggrpc.engine.inspection.graphs import graphs_in
-
     with ExitStack() as stack:
         seen = _chosen(stack.enter_context(graphs_in(file)), graph, file)
         if diff is not None:
@@ -197,8 +202,6 @@ def inspect(
 
 
 def _is_model(file: Path) -> bool:
-    from ggrpc.engine.files.gguf import is_gguf
-
     return is_gguf(file)
 
 
@@ -213,8 +216,6 @@ def _show(
 
 
 def _of_model(file: Path, by: By | None) -> Iterator[Row]:
-    from ggrpc.engine.files.gguf import tensors_of
-
     tensors = tensors_of(file)
     if by is By.type:
         for type in dict.fromkeys(tensor.type for tensor in tensors):
@@ -228,7 +229,7 @@ def _of_model(file: Path, by: By | None) -> Iterator[Row]:
             "name": tensor.name,
             "type": tensor.type,
             "ne": list(tensor.ne),
-            "at": tensor.at,
+            "at": tensor.offset,
             "size_bytes": tensor.size,
         }
 
@@ -257,8 +258,6 @@ def _rows(seen: Sequence[SentGraph], by: By, name: str | None) -> Iterator[Row]:
 
 
 def _graph_row(one: SentGraph) -> Row:
-    from ggrpc.engine.inspection.graphs import cost_of
-
     nodes = one.read().nodes
     return {
         "graph": one.number,
@@ -272,8 +271,6 @@ def _graph_row(one: SentGraph) -> Row:
 
 def _op_rows(seen: Sequence[SentGraph]) -> Iterator[Row]:
     """The totals of each op, the most expensive first, and the overall total."""
-    from ggrpc.engine.inspection.graphs import Cost, cost_of, name_of_op
-
     nothing = Cost(0, 0)
     counts: Counter[str] = Counter()
     costs: dict[str, Cost] = {}
@@ -313,8 +310,6 @@ def _around(seen: Sequence[SentGraph], name: str) -> Iterator[Row]:
 
 
 def _node_row(one: SentGraph, at: int, node: Node) -> Row:
-    from ggrpc.engine.inspection.graphs import cost_of, name_of_op
-
     sources = [source.name or f"{source.id:#x}" for source in filter(None, node.src)]
     return {
         **_tensor_row(one, node.tensor),
@@ -351,8 +346,6 @@ def _costs(cost: Cost) -> Row:
 
 
 def _drawn(seen: Sequence[SentGraph], format: Format) -> str:
-    from ggrpc.engine.inspection import drawings
-
     draw = {
         Format.dot: drawings.dot,
         Format.mermaid: drawings.mermaid,
@@ -363,8 +356,6 @@ def _drawn(seen: Sequence[SentGraph], format: Format) -> str:
 
 
 def _changes(first: Sequence[SentGraph], second: Sequence[SentGraph]) -> Iterator[Row]:
-    from ggrpc.engine.inspection.graphs import differences
-
     for one, other in zip(first, second, strict=False):
         for change in differences(one.read(), other.read()):
             yield {"graph": one.number, **change._asdict()}

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class LazyGroup(TyperGroup):
-    """A group of commands that are known by name and summary until they are used.
+    """A group of commands that have only a name and a summary until they are used.
 
     Help and completion of command names use the summaries and load nothing.
     """
@@ -36,5 +36,6 @@ class LazyGroup(TyperGroup):
             self.add_command(self._load(name), name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, and load it."""
         self.load(args[0])
         return super().resolve_command(ctx, args)

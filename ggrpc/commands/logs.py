@@ -1,7 +1,7 @@
 """The server's log: lines of text, or a JSON object a line.
 
-What a client sent may stand in a message, so control characters are escaped: no client
-can write a line of its own, and none can fill the log.
+Messages may contain data from clients. Control characters are escaped, so a client
+cannot forge a line. The number of lines for each peer is limited.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LogLevel(str, Enum):
-    """What is worth a line."""
+    """The lowest level of messages to log."""
 
     debug = "debug"
     info = "info"
@@ -30,7 +30,7 @@ class LogLevel(str, Enum):
 
 
 class LogFormat(str, Enum):
-    """How a line looks."""
+    """The format of log lines."""
 
     text = "text"
     json = "json"
@@ -43,8 +43,8 @@ def logging_to(
     """Log to stderr inside the context.
 
     Args:
-        environment: has stderr, and the level where none is given.
-        level: the least that is worth a line.
+        environment: provides stderr, and the level if none is given.
+        level: the lowest level to log.
         style: text or JSON.
     """
     formatter = TextFormatter if style is LogFormat.text else JsonFormatter
@@ -65,17 +65,17 @@ def logging_to(
 
 
 def _level(environment: Environment, level: LogLevel | None) -> int:
-    """What was asked for; else --quiet takes away one level each time."""
+    """The given level; else each --quiet raises the level by one step."""
     if level is not None:
         return int(getattr(logging, level.name.upper()))
     return min(logging.INFO + 10 * environment.quiet, logging.ERROR)
 
 
 class Formatter(logging.Formatter):
-    """What both kinds share.
+    """The base class of both formatters.
 
     Args:
-        traces: whether a bug shows its traceback.
+        traces: whether to show the tracebacks of bugs.
     """
 
     def __init__(self, traces: bool) -> None:
@@ -83,7 +83,7 @@ class Formatter(logging.Formatter):
         self._traces = traces
 
     def message(self, record: logging.LogRecord) -> str:
-        """The message, with a bug's name behind it."""
+        """The message, followed by the exception if there is one."""
         text = record.getMessage()
         if record.exc_info:
             kind, error, _ = record.exc_info
@@ -93,7 +93,7 @@ class Formatter(logging.Formatter):
         return text
 
     def trace(self, record: logging.LogRecord) -> str:
-        """The traceback of a bug, where it is to be shown."""
+        """The traceback, or an empty text if it is not shown."""
         if self._traces and record.exc_info:
             return self.formatException(record.exc_info)
         return ""
@@ -103,6 +103,7 @@ class TextFormatter(Formatter):
     """`2026-11-22 17:00:00 INFO message`, in local time."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record as one line, and its traceback if it is shown."""
         when = self.formatTime(record, "%Y-%m-%d %H:%M:%S")
         message = _CONTROL.sub(
             lambda found: f"\\x{ord(found[0]):02x}", self.message(record)
@@ -116,6 +117,7 @@ class JsonFormatter(Formatter):
     """One flat object a line; time in UTC, ISO 8601."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record as a JSON object."""
         when = datetime.fromtimestamp(record.created, timezone.utc)
         fields = {
             "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -11,10 +11,8 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.fleet import Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
+from ggrpc.engine.client.client import Client
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.engine.client.client import Client
 
 EXAMPLES = ("ggrpc mem localhost", "ggrpc mem gpu1:50052,gpu2:50052 --json")
 

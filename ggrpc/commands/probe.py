@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,10 +12,9 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.fleet import Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
+from ggrpc.engine.client.client import Client
+from ggrpc.engine.wire.dialects import spoken_until
 from ggrpc.units import format_ms, format_size
-
-if TYPE_CHECKING:
-    from ggrpc.engine.client.client import Client
 
 EXAMPLES = ("ggrpc probe localhost", "ggrpc probe gpu1:50052,gpu2:50052 --json")
 
@@ -79,8 +78,6 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
 
 def _clients(client: Client) -> str:
     """The builds of llama.cpp that accept this version."""
-    from ggrpc.engine.wire.dialects import spoken_until
-
     until = spoken_until(client.version)
     since = f"since {client.dialect.since}"
     return f"{since}, until {until}" if until else since

@@ -1,4 +1,4 @@
-"""A bar on stderr for work that takes long; nothing where nobody looks."""
+"""A progress bar on stderr, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Moved = Callable[[int], None]
 def bar(
     environment: Environment, what: str, total: int, *, steps: bool = False
 ) -> Iterator[Moved]:
-    """Show how far some work is.
+    """Show the progress of some work.
 
     Args:
-        environment: its stderr takes the bar, where that is a terminal.
-        what: the work.
-        total: its bytes.
-        steps: whether it is steps instead that are counted.
+        environment: provides stderr; without a terminal there is no bar.
+        what: the title of the bar.
+        total: the number of bytes or steps.
+        steps: whether to count steps instead of bytes.
 
     Yields:
-        What to call with the bytes or steps that are done; any thread may.
+        A function to call with the number of finished bytes or steps, from any thread.
     """
     if environment.quiet or not environment.stderr.isatty():
         yield lambda count: None
         return
-    # Here and not above: it takes a while, and a pipe needs none of it.
+    # Imported here: rich loads slowly, and a pipe does not need it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.sharing.session_sharing import SharedSession, shared_sessions
 from ggrpc.errors import RefusedError
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.sharing.session_sharing import SharedSession
 
 EXAMPLES = (
     "ggrpc pull localhost",
@@ -80,8 +78,6 @@ def pull(
 
 
 def _sessions(endpoint: Endpoint) -> list[SharedSession]:
-    from ggrpc.engine.sharing.session_sharing import shared_sessions
-
     sessions = [
         session for session in shared_sessions() if session.endpoint == endpoint
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,13 +25,19 @@ from ggrpc.commands.fleet import (
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import Moved, bar
 from ggrpc.commands.tls import client_options
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.accelerated_hash import hashing_for
+from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.models import files_of
+from ggrpc.engine.cache.warming import ModelWeights, warm
+from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.client.registry import open_server
+from ggrpc.engine.client.remote_device import RemoteServer
+from ggrpc.engine.files.tensors import read_tensors
+from ggrpc.engine.sharing.session_sharing import SharingServer
+from ggrpc.engine.sharing.upload import UploadedTensors
 from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.endpoint import Endpoint
-    from ggrpc.engine.client.options import ClientOptions
-    from ggrpc.engine.client.remote_device import RemoteServer
 
 EXAMPLES = (
     "ggrpc push model.gguf node[01-16]",
@@ -133,8 +140,6 @@ def _push_to(
     total: int,
     moved: Moved,
 ) -> Answer:
-    from ggrpc.engine.client.registry import open_server
-
     arrived = 0
 
     def count(size: int) -> None:
@@ -155,13 +160,6 @@ def _push_to(
 @contextmanager
 def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work]]:
     """The bytes for each server, and the function that sends them to its cache."""
-    import tempfile
-
-    from ggrpc.engine.cache.accelerated_hash import hashing_for
-    from ggrpc.engine.cache.index import Index
-    from ggrpc.engine.cache.models import files_of
-    from ggrpc.engine.cache.warming import ModelWeights, warm
-
     with tempfile.TemporaryDirectory() as folder:
         index = Index(Path(folder))
         try:
@@ -193,11 +191,7 @@ def _storing(
         device: the number of the device.
         held: collects the sessions and keeps them open; None closes each one.
     """
-    from ggrpc.engine.files.tensors import tensors_in
-    from ggrpc.engine.sharing.session_sharing import SharingServer
-    from ggrpc.engine.sharing.upload import UploadedTensors
-
-    sizes: Sequence[int] = [loaded.data.nbytes for loaded in tensors_in(file)]
+    sizes: Sequence[int] = [loaded.data.nbytes for loaded in read_tensors(file)]
     with ExitStack() as lasting:
 
         def work(server: RemoteServer, moved: Moved) -> Row:

@@ -15,6 +15,7 @@ from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
+from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
 from ggrpc.engine.recording.weights import WeightRecording
 
 EXAMPLES = (
@@ -84,8 +85,6 @@ def record(
     last client has disconnected. The file is valid however the recording ends. If the
     server drops a connection, the recording includes the graph that caused it.
     """
-    from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
-
     environment = environment_of(context)
     settings = RecorderSettings(
         plain_endpoint(listen, expose),

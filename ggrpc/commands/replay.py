@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,15 +18,16 @@ from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
+from ggrpc.devices.catalogue import Choices, opened_devices
+from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.errors import ConfigError, GgrpcError
-
-if TYPE_CHECKING:
-    from ggrpc.devices.device import Device
-    from ggrpc.engine.client.options import ClientOptions
-    from ggrpc.engine.recording.journal import Journal
-    from ggrpc.engine.recording.replayer import Replayer, ReplaySettings
-    from ggrpc.engine.recording.results import Tally
+from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.client.registry import open_server
+from ggrpc.engine.recording.journal import Journal
+from ggrpc.engine.recording.replayer import Replayer, ReplaySettings
+from ggrpc.engine.recording.results import Tally
+from ggrpc.engine.recording.substitute_weights import GgufWeights
+from ggrpc.errors import ConfigError, GgrpcError, RecordingError
 
 EXAMPLES = (
     "ggrpc replay graph.bin localhost",
@@ -109,9 +110,6 @@ def replay(
     and a warning says so. The exit code is 1 if a tensor differs.
     """
     environment = environment_of(context)
-    from ggrpc.engine.recording.replayer import ReplaySettings
-    from ggrpc.engine.recording.substitute_weights import GgufWeights
-
     if device and endpoints:
         raise ConfigError("name either --device or ENDPOINTs, not both")
     targets: Sequence[_Target]
@@ -143,9 +141,8 @@ class _Here(NamedTuple):
 
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
-        from ggrpc.devices.catalogue import Choices, open_devices
-
-        yield open_devices(self.names, Choices())
+        with opened_devices(self.names, Choices()) as devices:
+            yield devices
 
 
 class _There(NamedTuple):
@@ -159,8 +156,6 @@ class _There(NamedTuple):
 
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
-        from ggrpc.engine.client.registry import open_server
-
         with open_server(self.endpoint, self.options) as server:
             yield server.devices
 
@@ -172,10 +167,6 @@ def _replay(
     file: Path, target: _Target, settings: ReplaySettings, environment: Environment
 ) -> tuple[list[Row], ExitCode]:
     """Replay on one target; returns the rows up to a failure."""
-    from ggrpc.engine.recording.journal import Journal
-    from ggrpc.engine.recording.replayer import Replayer
-    from ggrpc.engine.recording.results import Tally
-
     tally, code = Tally(), ExitCode.OK
     try:
         with target.devices() as devices, Journal(file) as journal:
@@ -199,8 +190,6 @@ def _replay(
 
 def _failure(target: _Target, error: GgrpcError, tally: Tally) -> str:
     """The error message, with the target and the progress before it."""
-    from ggrpc.errors import RecordingError
-
     named = error.endpoint is not None or isinstance(error, RecordingError)
     text = str(error) if named else f"{target}: {error}"
     if not tally.graphs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,10 @@ from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Json, Listing
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.commands.tls import client_options
+from ggrpc.engine.client.registry import open_server
+from ggrpc.engine.server.negotiation import state_file
+from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
-
-if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Workspace
 
 EXAMPLES = (
     "ggrpc shell localhost",
@@ -47,9 +47,6 @@ def shell(
     provides the same commands, one a line: the first failure ends the session with its
     exit code.
     """
-    from ggrpc.engine.client.registry import open_server
-    from ggrpc.engine.sharing.workspace import Workspace
-
     environment = environment_of(context)
     where = one_endpoint(endpoint)
     options = client_options(environment, timeout, protocol, op_table)
@@ -73,8 +70,8 @@ class Conversation:
 
     def by_hand(self) -> ExitCode:
         """Run typed lines; only the loss of the session ends the loop."""
+        # Imported here: prompt_toolkit loads slowly, and a pipe needs no prompt.
         from ggrpc.commands.shell_prompt import history_of, typed_lines
-        from ggrpc.engine.server.negotiation import state_file
 
         history = history_of(state_file().with_name("shell_history"))
         self._environment.note(

@@ -1,10 +1,9 @@
-"""The prompt of `ggrpc shell`: history, and completion of all that can be named."""
+"""The prompt of `ggrpc shell`, with history and completion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import (
@@ -17,17 +16,15 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ggrpc.commands.shell_verbs import VERBS
+from ggrpc.engine.sharing.workspace import OPS, Workspace
 from ggrpc.types import GGMLType
-
-if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Workspace
 
 
 class ShellCompleter(Completer):
-    """Knows what may stand where the cursor is.
+    """Completes verbs, ops, types, tensor names and paths.
 
     Args:
-        bench: whose names there are.
+        bench: the workspace that provides the names of tensors.
     """
 
     def __init__(self, bench: Workspace) -> None:
@@ -37,6 +34,7 @@ class ShellCompleter(Completer):
     def get_completions(
         self, document: Document, event: CompleteEvent
     ) -> Iterable[Completion]:
+        """Yield the completions of the word at the cursor."""
         *before, word = document.text_before_cursor.split(" ")
         for choice in self._choices(before):
             if choice.startswith(word):
@@ -45,8 +43,6 @@ class ShellCompleter(Completer):
             yield from self._paths.get_completions(Document(word), event)
 
     def _choices(self, before: list[str]) -> Iterator[str]:
-        from ggrpc.engine.sharing.workspace import OPS
-
         if not before:
             yield from VERBS
             return
@@ -62,7 +58,7 @@ class ShellCompleter(Completer):
 
 
 def history_of(path: Path) -> History:
-    """The lines typed before, where they can be kept."""
+    """The history in a file, or in memory if the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -72,7 +68,7 @@ def history_of(path: Path) -> History:
 
 
 def typed_lines(bench: Workspace, history: History) -> Iterator[str]:
-    """What a person types, until Ctrl-D; Ctrl-C gives up a line."""
+    """Yield typed lines until Ctrl-D; Ctrl-C discards a line."""
     session: PromptSession[str] = PromptSession(
         history=history, completer=ShellCompleter(bench), complete_while_typing=False
     )

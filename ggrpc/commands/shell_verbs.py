@@ -1,4 +1,4 @@
-"""What can be typed into `ggrpc shell`: each line is a verb and its arguments."""
+"""The verbs of `ggrpc shell`: each line is a verb and its arguments."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from ggrpc.building import GraphBuilder
 from ggrpc.commands.listing import Column, Row
+from ggrpc.engine.sharing.session_sharing import row_of
+from ggrpc.engine.sharing.workspace import OPS, Output, Workspace
 from ggrpc.errors import ConfigError, FileError
+from ggrpc.tensor import Tensor
 from ggrpc.units import format_size
-
-if TYPE_CHECKING:
-    from ggrpc.engine.sharing.workspace import Output, Workspace
-    from ggrpc.tensor import Tensor
 
 FORCE = "--force"
 
 
 class Quit(Exception):
-    """Somebody has had enough."""
+    """Raised by the verb `quit` to end the session."""
 
 
 class Answer(NamedTuple):
-    """What a line gave.
+    """The result of a line.
 
     Attributes:
-        rows: for scripts, and for people where there is no text.
-        columns: what people see of the rows.
-        text: for people, instead of columns.
+        rows: the output for --json, and of the table if there is no text.
+        columns: the columns of the table.
+        text: the output without --json, instead of a table.
     """
 
     rows: Sequence[Row] = ()
@@ -41,12 +41,12 @@ class Answer(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """One verb.
+    """A verb of the shell.
 
     Attributes:
-        run: does it; given the workspace and the words behind the verb.
-        usage: those words, for people.
-        meaning: what it does.
+        run: runs the verb with the workspace and its arguments.
+        usage: the arguments, as shown by `help`.
+        meaning: a short description.
     """
 
     run: Callable[[Workspace, list[str]], Answer | None]
@@ -71,12 +71,12 @@ RESULT_COLUMNS = (*TENSOR_COLUMNS[:4], Column("ms", "TIME", "{:.3f} ms".format))
 
 
 def run_line(bench: Workspace, line: str) -> Answer | None:
-    """Do what a line says.
+    """Run a line.
 
     Raises:
-        Quit: it says so.
-        ConfigError: it makes no sense.
-        GgrpcError: it failed.
+        Quit: the verb is `quit`.
+        ConfigError: the line is invalid.
+        GgrpcError: the verb failed.
     """
     try:
         words = shlex.split(line, comments=True)
@@ -86,7 +86,7 @@ def run_line(bench: Workspace, line: str) -> Answer | None:
         return None
     verb = VERBS.get(words[0])
     if verb is None:
-        raise ConfigError(f"there is no '{words[0]}': 'help' lists what there is")
+        raise ConfigError(f"there is no '{words[0]}': 'help' lists the verbs")
     least = sum(word[0] not in "[" for word in verb.usage.split())
     if len(words) <= least:
         raise ConfigError(f"write: {words[0]} {verb.usage}")
@@ -180,7 +180,7 @@ def _recompute(bench: Workspace, words: list[str]) -> Answer:
 
 
 def _run(bench: Workspace, words: list[str]) -> Answer:
-    """The lines of a file; what they give, together."""
+    """Run the lines of a file, and collect their rows."""
     try:
         lines = Path(words[0]).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -216,13 +216,12 @@ def _help(bench: Workspace, words: list[str]) -> Answer:
 
 
 def _help_of_op(topic: str) -> Answer:
-    from ggrpc.building import GraphBuilder
-    from ggrpc.engine.sharing.workspace import OPS
-
     if topic == "ops":
         return Answer([{"op": op} for op in sorted(OPS)], text=" ".join(sorted(OPS)))
     if topic not in OPS:
-        raise ConfigError(f"nothing is known of '{topic}': 'help' lists what there is")
+        raise ConfigError(
+            f"there is no verb or op '{topic}': type 'help' or 'help ops'"
+        )
     method = getattr(GraphBuilder, topic)
     names = list(inspect.signature(method).parameters)[1:]
     return Answer(
@@ -236,10 +235,10 @@ def _quit(bench: Workspace, words: list[str]) -> None:
 
 
 VERBS = {
-    "mem": Verb(_mem, "", "memory of the devices"),
-    "device": Verb(_device, "NUMBER", "where new tensors lie and graphs are computed"),
-    "ls": Verb(_ls, "", "tensors, and nodes of the graph"),
-    "alloc": Verb(_alloc, "NAME TYPE NE [NE...]", "take memory for a tensor"),
+    "mem": Verb(_mem, "", "show the memory of the devices"),
+    "device": Verb(_device, "NUMBER", "select the device for new tensors and graphs"),
+    "ls": Verb(_ls, "", "list tensors, and nodes of the graph"),
+    "alloc": Verb(_alloc, "NAME TYPE NE [NE...]", "allocate a tensor"),
     "set": Verb(
         _set,
         "NAME VALUES|FILE|random [TYPE]",
@@ -247,18 +246,22 @@ VERBS = {
     ),
     "get": Verb(_get, "NAME [FILE] [--force]", "show values, or save as .npy or bytes"),
     "clear": Verb(_clear, "NAME [BYTE]", "set every byte of a tensor"),
-    "free": Verb(_free, "NAME [NAME...]", "give tensors back"),
+    "free": Verb(_free, "NAME [NAME...]", "free tensors"),
     "node": Verb(
-        _node, "NAME OP [SOURCE...] [KEY=VALUE...]", "add to the graph; - for no source"
+        _node,
+        "NAME OP [SOURCE...] [KEY=VALUE...]",
+        "add a node; - for an absent source",
     ),
-    "load": Verb(_load, "FILE [NUMBER]", "take a graph of a recording; its data are 0"),
-    "new": Verb(_new, "", "begin a new graph"),
-    "compute": Verb(_compute, "[NODE...]", "compute the graph; keep these results"),
-    "recompute": Verb(_recompute, "", "compute it again"),
-    "run": Verb(_run, "FILE", "do what the lines of a file say"),
-    "hold": Verb(_hold, "", "let 'ggrpc pull' save what this session has"),
-    "wait": Verb(_wait, "[SECONDS]", "do nothing, for a while or until Ctrl-C"),
-    "help": Verb(_help, "[VERB|OP|ops]", "what there is"),
+    "load": Verb(_load, "FILE [NUMBER]", "load a graph of a recording; its data is 0"),
+    "new": Verb(_new, "", "start a new graph"),
+    "compute": Verb(
+        _compute, "[NODE...]", "compute the graph; keep the results of these nodes"
+    ),
+    "recompute": Verb(_recompute, "", "compute the graph again"),
+    "run": Verb(_run, "FILE", "run the lines of a file"),
+    "hold": Verb(_hold, "", "share the tensors of this session with 'ggrpc pull'"),
+    "wait": Verb(_wait, "[SECONDS]", "wait for a time, or until Ctrl-C"),
+    "help": Verb(_help, "[VERB|OP|ops]", "list the verbs, or explain a verb or op"),
     "quit": Verb(_quit, "", "end the session"),
 }
 
@@ -278,8 +281,6 @@ def _result(name: str, output: Output) -> dict[str, Any]:
 
 
 def _row(name: str, tensor: Tensor) -> dict[str, Any]:
-    from ggrpc.engine.sharing.session_sharing import row_of
-
     return row_of(name, tensor) | {"op": tensor.op.name if tensor.op else None}
 
 
@@ -291,7 +292,7 @@ def _page(pairs: Sequence[tuple[str, str]]) -> Answer:
 
 
 def _numbers(text: str) -> object:
-    """Numbers in rows, or the path of a file that has them."""
+    """Numbers or nested lists of numbers, else the path of a file."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
@@ -303,7 +304,7 @@ def _number(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
-        raise ConfigError(f"'{text}' is no number") from None
+        raise ConfigError(f"'{text}' is not a number") from None
 
 
 def _argument(word: str) -> str | float | None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM for commands that run until then."""
+"""SIGINT and SIGTERM for commands that run until they are stopped."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ def tls_context(environment: Environment) -> SSLContext | None:
     Raises:
         ConfigError: a file cannot be used.
     """
+    # Imported here: main.py imports this module, and --help must load no engine.
     from ggrpc.engine.net.tls import client_context
 
     tls = environment.tls
@@ -55,6 +56,7 @@ def client_options(
     Raises:
         ConfigError: a flag is invalid, or a file cannot be used.
     """
+    # Imported here for the same reason as in `tls_context`.
     from ggrpc.engine.client.options import ClientOptions
 
     tls = tls_context(environment)

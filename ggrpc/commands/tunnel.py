@@ -14,6 +14,9 @@ from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.net.deadline import Deadline
+from ggrpc.engine.net.proxy import Proxy
+from ggrpc.engine.net.tls import TlsStream, client_context
 from ggrpc.errors import ConfigError
 
 EXAMPLES = (
@@ -47,10 +50,6 @@ def tunnel(
 
     Ctrl-C or SIGTERM closes all connections and stops the tunnel.
     """
-    from ggrpc.engine.net.deadline import Deadline
-    from ggrpc.engine.net.proxy import Proxy
-    from ggrpc.engine.net.tls import TlsStream, client_context
-
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     environment = environment_of(context)
     tls = tls_context(environment) or client_context()

@@ -79,6 +79,7 @@ class Chunks(BlockHash):
         self._block = self._columns
 
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
+        """Hash one block of as many groups of chunks as fit; see `BlockHash.update`."""
         count = min(len(data) // self.size, self.most)
         count -= count % self.group
         end = count * self.size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -74,7 +75,7 @@ def entries() -> list[DeviceListing]:
 
 
 def open_devices(names: str | None, choices: Choices) -> Sequence[Device]:
-    """Open devices.
+    """Open devices, which the caller must close; if one fails, the others are closed.
 
     Args:
         names: one or more names, separated by commas. None selects all GPUs, or
@@ -86,7 +87,20 @@ def open_devices(names: str | None, choices: Choices) -> Sequence[Device]:
         DeviceError: a device cannot be used.
     """
     chosen = _best(choices) if names is None else names.split(",")
-    return [_open(name.strip().lower(), choices) for name in chosen]
+    with ExitStack() as opened:
+        devices = [
+            opened.enter_context(_open(name.strip().lower(), choices))
+            for name in chosen
+        ]
+        opened.pop_all()
+    return devices
+
+
+@contextmanager
+def opened_devices(names: str | None, choices: Choices) -> Iterator[Sequence[Device]]:
+    """Open devices as `open_devices` does, and close them when the block ends."""
+    with ExitStack() as opened:
+        yield [opened.enter_context(d) for d in open_devices(names, choices)]
 
 
 def open_best(choices: Choices) -> Device:

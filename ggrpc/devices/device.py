@@ -9,16 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ggrpc.bounds import Region
+from ggrpc.closable import Closable
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.profile import Profile
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
-
-Self = TypeVar("Self", bound="Device")
 
 
 class Memory(NamedTuple):
@@ -110,7 +109,7 @@ class Program(ABC):
             self.run(checkpoint)
 
 
-class Device(ABC):
+class Device(Closable):
     """A device that computes graphs; a context manager that closes it.
 
     The caller that opens a device owns it, and must close it.
@@ -127,13 +126,7 @@ class Device(ABC):
     alignment: int
     max_size: int
 
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:  # noqa: B027  a device may have nothing to release
+    def close(self) -> None:
         """Release threads and memory. No program may run during or after this."""
 
     @abstractmethod
@@ -152,7 +145,7 @@ class Device(ABC):
         """Bytes to allocate for a tensor, including any padding of the device."""
         return tensor.nbytes
 
-    def synchronize(self) -> None:  # noqa: B027  most devices are synchronous
+    def synchronize(self) -> None:
         """Wait until all work submitted so far is done.
 
         Raises:

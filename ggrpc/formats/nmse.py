@@ -7,6 +7,24 @@ import numpy as np
 from ggrpc.formats.codecs import Array
 
 
+def nmse(actual: Array, expected: Array) -> float:
+    """The sum of squared errors over the sum of squared expected values.
+
+    Returns:
+        Infinity if an element is infinite or NaN in one array only.
+    """
+    return nmse_of_errors(absolute_errors(actual, expected), expected)
+
+
+def nmse_of_errors(errors: Array, expected: Array) -> float:
+    """The same, from the absolute errors that `absolute_errors` returned.
+
+    If all expected values are zeros, the result is the sum of squared errors.
+    """
+    error = float(np.sum(errors**2)) / (sum_of_squares(expected) or 1.0)
+    return error if error == error else float("inf")
+
+
 def absolute_errors(actual: Array, expected: Array) -> Array:
     """The absolute difference of each element, as F64.
 
@@ -22,17 +40,3 @@ def sum_of_squares(values: Array) -> float:
     """The sum of the squares of all finite elements."""
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
     return float(np.sum(finite**2))
-
-
-def nmse(errors: Array, expected: Array) -> float:
-    """The sum of squared errors over the sum of squared expected values.
-
-    Args:
-        errors: what `absolute_errors` returned.
-        expected: the values to normalise by; all zeros do not scale the errors.
-
-    Returns:
-        Infinity where an error is infinite or NaN.
-    """
-    error = float(np.sum(errors**2)) / (sum_of_squares(expected) or 1.0)
-    return error if error == error else float("inf")

@@ -1,9 +1,9 @@
-"""What each op takes, gives and demands: one contract for each, one file a family."""
+"""The contracts of ggml's ops: one file for each family of ops."""
 
 from __future__ import annotations
 
 from ggrpc.op import GluOp, Op, UnaryOp
-from ggrpc.ops import (  # noqa: F401  they register their contracts
+from ggrpc.ops import (  # noqa: F401  the import registers the contracts
     activations,
     arithmetic,
     attention,

@@ -1,11 +1,11 @@
-"""UNARY, GLU: functions of each element, and a function of one half times the other."""
+"""UNARY, GLU: functions of each element, and gated activations."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ggrpc.op import GluOp, Op, UnaryOp
-from ggrpc.ops.contract import Contract, Node, Source, define, several_each
+from ggrpc.ops.contract import Contract, Node, Source, define, flops_per_element
 from ggrpc.ops.rules import like, same_shape, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS
@@ -14,7 +14,7 @@ A, B = 0, 1
 
 
 class UnaryParams(NamedTuple):
-    """Which function; only XIELU has numbers of its own.
+    """The function, and the parameters of XIELU.
 
     Attributes:
         op: a UnaryOp.
@@ -28,13 +28,13 @@ class UnaryParams(NamedTuple):
 
 
 class GluParams(NamedTuple):
-    """Which function, and of which half.
+    """The function, and which half of a row is the gate.
 
     Attributes:
         op: a GluOp.
-        swapped: where there is no `b`, whether the gate is the second half of a row.
-        alpha: of SWIGLU_OAI.
-        limit: of SWIGLU_OAI and SWIGLU_CLAMP.
+        swapped: without `b`: 1 if the gate is the second half of a row, 0 if the first.
+        alpha: the slope of SWIGLU_OAI.
+        limit: the limit of SWIGLU_OAI and SWIGLU_CLAMP.
     """
 
     op: int
@@ -45,12 +45,18 @@ class GluParams(NamedTuple):
 
 def _known_unary(node: Node) -> str | None:
     op = node.params.op
-    return None if op in (*UnaryOp,) else f"there is no unary op {op}"
+    return (
+        None
+        if op in (*UnaryOp,)
+        else f"the unary op is {op}, must be 0 to {max(UnaryOp):d}"
+    )
 
 
 def _known_glu(node: Node) -> str | None:
     op = node.params.op
-    return None if op in (*GluOp,) else f"there is no glu op {op}"
+    return (
+        None if op in (*GluOp,) else f"the GLU op is {op}, must be 0 to {max(GluOp):d}"
+    )
 
 
 def _glu_ne(node: Node) -> Dims:
@@ -59,7 +65,7 @@ def _glu_ne(node: Node) -> Dims:
 
 
 def clamps(p: GluParams) -> tuple[float, float, float]:
-    """The slope, the limit, and what is added to `up`."""
+    """The slope, the limit, and the offset of `up`."""
     if p.op == GluOp.SWIGLU_OAI:
         return p.alpha, p.limit, 1.0
     return 1.0, p.limit, 0.0
@@ -76,6 +82,6 @@ define(
         _glu_ne,
         GluParams,
         (_known_glu, same_shape(A, B), same_type(A, B)),
-        flops=several_each(2),
+        flops=flops_per_element(2),
     ),
 )

@@ -1,6 +1,6 @@
 """ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS.
 
-The same sum for each element.
+Elementwise arithmetic.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ A, B = 0, 1
 
 
 class ScaleParams(NamedTuple):
-    """x * scale + bias; versions before 2025-07 leave the bias 0."""
+    """x * scale + bias; clients before 2025-07 have no bias and send 0."""
 
     scale: float
     bias: float
 
 
 class ClampParams(NamedTuple):
-    """The bounds, both included."""
+    """The bounds, both inclusive."""
 
     min: float
     max: float
 
 
 class LeakyReluParams(NamedTuple):
-    """What numbers below 0 are multiplied by."""
+    """The factor of values below 0."""
 
     negative_slope: float
 
 
 def _one_number(node: Node) -> str | None:
-    return None if node.source(B).nelements == 1 else "b must have one element"
+    count = node.source(B).nelements
+    return None if count == 1 else f"b has {count} elements, must have 1"
 
 
 _unary = (Source("a", FLOATS),)

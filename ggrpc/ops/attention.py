@@ -1,4 +1,4 @@
-"""SOFT_MAX and FLASH_ATTN_EXT: weights over the keys, and the values they weigh."""
+"""SOFT_MAX and FLASH_ATTN_EXT: attention weights, and whole attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define, several_each
+from ggrpc.ops.contract import Contract, Node, Source, define, flops_per_element
 from ggrpc.ops.rules import F32, at_least, equal, like, multiple, not_empty
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
@@ -23,7 +23,7 @@ class SoftMaxParams(NamedTuple):
     """softmax(a * scale + slope * mask).
 
     Attributes:
-        max_bias: ALiBi's, from which each head gets its slope; 0: the slope is 1.
+        max_bias: ALiBi's, which gives each head its slope; 0 for a slope of 1.
     """
 
     scale: float
@@ -35,8 +35,8 @@ class FlashAttnParams(NamedTuple):
 
     Attributes:
         max_bias: as for SOFT_MAX.
-        logit_softcap: c in c * tanh(x / c); 0: none.
-        prec: 10 where the client wants float32 accumulation.
+        logit_softcap: c in c * tanh(x / c); 0 for no cap.
+        prec: 10 for float32 accumulation.
     """
 
     scale: float
@@ -54,7 +54,7 @@ _kv = FLOATS | QUANTIZED
 
 
 def _flash_attn_flops(node: Node) -> int:
-    """A product for each query and key, and one for each weight and value."""
+    """Two products: queries with keys, and weights with values."""
     k, v = node.source(K), node.source(V)
     return 2 * node.source(Q).nrows * k.ne[1] * (k.ne[0] + v.ne[0])
 
@@ -67,8 +67,8 @@ def alibi_slopes(heads: int, max_bias: float) -> NDArray[np.float32]:
     """
     n = 1 << (heads.bit_length() - 1)
     head = np.arange(heads)
-    turns = np.where(head < n, head + 1.0, head - n + 0.5)
-    slopes: NDArray[np.float32] = np.exp2(-max_bias / n * turns).astype(np.float32)
+    exponents = np.where(head < n, head + 1.0, head - n + 0.5)
+    slopes: NDArray[np.float32] = np.exp2(-max_bias / n * exponents).astype(np.float32)
     return slopes[:, None, None]
 
 
@@ -91,7 +91,7 @@ define(
             equal((SOFT_MAX_SINKS, 0), (A, 2)),
             not_empty(SOFT_MAX_SINKS),
         ),
-        flops=several_each(4),
+        flops=flops_per_element(4),
     ),
     Contract(
         Op.FLASH_ATTN_EXT,

@@ -1,8 +1,11 @@
-"""The ops of training: SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK,
-CROSS_ENTROPY_LOSS, CROSS_ENTROPY_LOSS_BACK, FLASH_ATTN_BACK.
+"""The ops of training.
 
-Those called _BACK turn the gradient of an op's result into that of its source; the
-gradient is their first source, but the last of FLASH_ATTN_BACK. ROPE_BACK is with ROPE.
+SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS,
+CROSS_ENTROPY_LOSS_BACK, FLASH_ATTN_BACK.
+
+An op called _BACK computes the gradient of a source from the gradient of the result.
+The latter is its first source; of FLASH_ATTN_BACK it is the last. ROPE_BACK is in
+`rope.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from ggrpc.ops.rules import (
     RESULT,
     at_least,
     equal,
+    has_shape,
     like,
     multiple,
     same_shape,
     same_type,
-    shaped,
 )
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
@@ -40,21 +43,22 @@ SCALAR = (1, 1, 1, 1)
 
 
 class FlashAttnBackParams(NamedTuple):
-    """Whether a token sees those behind it.
+    """Whether attention is causal.
 
     Attributes:
-        masked: 1 where the last key belongs to the last token, and none sees beyond
-            its own; 0 where all see all.
+        masked: 1 for a causal mask, in which the last key belongs to the last token;
+            0 for no mask.
     """
 
     masked: int
 
 
 def gradient_offsets(node: Node) -> tuple[int, int, int, int]:
-    """Where in the result of FLASH_ATTN_BACK the gradients of q, k and v begin.
+    """The offsets of the gradients of q, k and v in the result of FLASH_ATTN_BACK.
 
     Returns:
-        In elements; the end as well. Each is padded to GGML_MEM_ALIGN, 16 bytes.
+        Three offsets and the end, in elements. Each gradient is padded to
+        GGML_MEM_ALIGN, 16 bytes.
     """
     ends = [0]
     for at in (Q, K, V):
@@ -62,11 +66,13 @@ def gradient_offsets(node: Node) -> tuple[int, int, int, int]:
     return ends[0], ends[1], ends[2], ends[3]
 
 
-def _attended(node: Node) -> str | None:
+def _masked(node: Node) -> str | None:
     masked, q, k = node.params.masked, node.source(Q).ne, node.source(K).ne
     if masked not in (0, 1):
         return f"masked is {masked}, must be 0 or 1"
-    return None if k[1] >= q[1] else f"q has {q[1]} tokens, k only {k[1]}"
+    return (
+        None if k[1] >= q[1] else f"k.ne[1] is {k[1]}, must be at least q.ne[1], {q[1]}"
+    )
 
 
 def _no_bias(node: Node) -> str | None:
@@ -79,7 +85,7 @@ def _rows_ne(node: Node) -> Dims:
     return node.source(GRAD).ne[0], node.tensor.ne[1], 1, 1
 
 
-def _turned(ne: Dims) -> Dims:
+def _transposed(ne: Dims) -> Dims:
     return ne[1], ne[0], ne[2], ne[3]
 
 
@@ -116,8 +122,8 @@ define(
         F32,
         _rows_ne,
         rules=(
-            shaped(GRAD, lambda n: (*n.source(GRAD).ne[:2], 1, 1)),
-            shaped(ROW_IDS, lambda n: (n.source(ROW_IDS).ne[0], 1, 1, 1)),
+            has_shape(GRAD, lambda n: (*n.source(GRAD).ne[:2], 1, 1)),
+            has_shape(ROW_IDS, lambda n: (n.source(ROW_IDS).ne[0], 1, 1, 1)),
             at_least((GRAD, 1), (ROW_IDS, 0)),
         ),
     ),
@@ -133,7 +139,7 @@ define(
         (_grad, _forward, Source("c", F32)),
         F32,
         like(BACK_LOGITS),
-        rules=(shaped(GRAD, lambda n: SCALAR), same_shape(BACK_LOGITS, BACK_LABELS)),
+        rules=(has_shape(GRAD, lambda n: SCALAR), same_shape(BACK_LOGITS, BACK_LABELS)),
     ),
     Contract(
         Op.FLASH_ATTN_BACK,
@@ -145,9 +151,9 @@ define(
             equal((K, 0), (Q, 0)),
             multiple((Q, 2), (K, 2)),
             equal((K, 3), (Q, 3)),
-            shaped(V, lambda n: _turned(n.source(K).ne)),
+            has_shape(V, lambda n: _transposed(n.source(K).ne)),
             same_shape(RESULT_GRAD, Q),
-            _attended,
+            _masked,
         ),
     ),
 )

@@ -1,7 +1,7 @@
-"""What an op family's file states about each of its ops, and the check against it.
+"""Contracts of ops: sources, parameters, rules and results, and the check of a node.
 
-A contract is read by validation, and by whatever else must know an op without running
-it. What computes it lives under `ggrpc.devices`, in files of the same name.
+Graph validation, the graph builder and `ggrpc inspect` read the contracts. The kernels
+are in `ggrpc.devices`, in files of the same names.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple, get_type_hints
 from ggrpc.errors import GraphError
 from ggrpc.op import Op
 from ggrpc.tensor import OP_PARAMS_BYTES, Dims, Tensor
-from ggrpc.types import GGMLType
+from ggrpc.types import GGMLType, type_names
 
 
 class NoParams(NamedTuple):
-    """For ops that take no parameters."""
+    """The parameters of an op that has none."""
 
 
 class Node(NamedTuple):
-    """A tensor to compute, its sources (None for absent ones) and its parameters."""
+    """A tensor to compute, its sources (None if absent) and its decoded parameters."""
 
     tensor: Tensor
     src: tuple[Tensor | None, ...]
@@ -31,24 +31,28 @@ class Node(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, src: Sequence[Tensor | None]) -> Node:
-        """Put a node together, its parameters decoded as its op's contract says.
+        """Make a node and decode its parameters with the contract of its op.
 
         Raises:
-            GraphError: ggrpc has no contract for the op.
+            GraphError: ggrpc does not support the op.
         """
         params = contract_of(tensor.op).unpack_params(tensor.op_params)
         return cls(tensor, tuple(src), params)
 
-    def source(self, at: int) -> Tensor:
-        """A source that the contract requires, so that it is there."""
-        tensor = self.src[at]
+    def source(self, index: int) -> Tensor:
+        """A source that the contract requires.
+
+        Raises:
+            GraphError: the source is missing.
+        """
+        tensor = self.src[index]
         if tensor is None:
-            raise GraphError(f"{self.tensor}: source {at} is missing")
+            raise GraphError(f"{self.tensor}: source {index} is missing")
         return tensor
 
     @property
     def reads(self) -> Iterator[Tensor]:
-        """The sources whose values it reads."""
+        """The sources whose values the op reads."""
         sources = contract_of(self.tensor.op).sources
         for tensor, source in zip(self.src, sources, strict=False):
             if tensor is not None and not source.target:
@@ -60,11 +64,11 @@ class Source:
     """One source of an op.
 
     Attributes:
-        name: what ggml's constructor calls it.
-        types: the types that it may have.
-        optional: whether it may be absent.
-        index: whether the op reads its values as indices.
-        target: whether it only says where the result goes.
+        name: the name of the argument of ggml's constructor.
+        types: the types that are allowed.
+        optional: whether the source may be absent.
+        index: whether the op reads the values as indices.
+        target: whether the op only writes to it: the result is a view of it.
     """
 
     name: str
@@ -74,37 +78,34 @@ class Source:
     target: bool = False
 
 
-def one_each(node: Node) -> int:
-    """One operation for each element of the result."""
-    return node.tensor.nelements
-
-
-def several_each(count: int) -> Callable[[Node], int]:
-    """So many operations for each element of the result."""
+def flops_per_element(count: int) -> Callable[[Node], int]:
+    """A cost of `count` operations for each element of the result."""
     return lambda node: count * node.tensor.nelements
 
 
-Rule = Callable[[Node], str | None]  # what is broken, or None
+one_flop_per_element = flops_per_element(1)
+
+Rule = Callable[[Node], str | None]  # returns what is wrong, or None
 Shape = Callable[[Node], Dims]
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One op.
+    """The contract of one op.
 
     Attributes:
-        op: which.
-        sources: in ggml's order.
+        op: the op.
+        sources: the sources in ggml's order.
         result: the types that the result may have.
-        ne: the result's dimensions, given sources and parameters.
-        params: a NamedTuple of int and float fields, laid out one after the other in
+        ne: computes the dimensions of the result from sources and parameters.
+        params: a NamedTuple of int and float fields, stored one after the other in
             op_params, 4 bytes each.
-        rules: what else must hold; each returns what is broken, or None. They look at
-            types, shapes and parameters alone.
-        placed: what must hold of where result and sources lie, or None.
-        computes: False for a view, which only describes bytes that are there already.
-        flops: the floating-point operations of a node, a multiply-add being two and a
-            function one; what is only moved is none.
+        rules: further conditions on types, shapes and parameters. A rule returns what
+            is wrong, or None.
+        placed: a condition on the addresses of result and sources, or None.
+        computes: False for a view, which describes existing bytes.
+        flops: the floating-point operations of a node. A multiply-add counts as two, a
+            function as one, a copy as none.
     """
 
     op: Op
@@ -115,7 +116,7 @@ class Contract:
     rules: tuple[Rule, ...] = ()
     placed: Rule | None = None
     computes: bool = True
-    flops: Callable[[Node], int] = one_each
+    flops: Callable[[Node], int] = one_flop_per_element
 
     def unpack_params(self, op_params: bytes) -> Any:
         """Decode op_params."""
@@ -124,60 +125,70 @@ class Contract:
         )
 
     def pack_params(self, params: Any) -> bytes:
-        """Encode op_params, which `unpack_params` reads."""
+        """Encode op_params: the inverse of `unpack_params`."""
         packed = params_layout(self.params).pack(*params)
         return packed.ljust(OP_PARAMS_BYTES, b"\0")
 
     def used(self, src: tuple[int, ...]) -> tuple[int, ...]:
-        """The ids of sources that a node can have; of all, where it has more."""
+        """The ids without the zeros of sources that the op does not have.
+
+        A node with too many sources gets all ids back, for `check` to reject it.
+        """
         used = src[: len(self.sources)]
         return src if any(src[len(used) :]) else used
 
     def check(self, node: Node) -> None:
-        """Hold a node against the contract.
+        """Check the types, shapes and parameters of a node.
 
         Raises:
-            GraphError: it breaks it; the message names the node, its op and the rule.
+            GraphError: the node breaks the contract; the message names the node, its op
+                and the rule.
         """
-        _demand(node, self._broken(node))
+        _raise_if(self._violation(node), node)
 
     def check_placed(self, node: Node) -> None:
-        """Hold a node against the rule of where things lie.
+        """Check the addresses of a node and its sources.
 
         Raises:
-            GraphError: it breaks it.
+            GraphError: the node breaks the rule `placed`.
         """
-        _demand(node, self.placed and self.placed(node))
+        _raise_if(self.placed and self.placed(node), node)
 
-    def _broken(self, node: Node) -> str | None:
+    def _violation(self, node: Node) -> str | None:
         for tensor, source in zip(node.src, self.sources, strict=False):
             if tensor is None:
                 if not source.optional:
                     return f"source {source.name} is missing"
             elif tensor.type not in source.types:
-                return f"source {source.name} cannot be {tensor.type.name}"
+                return _wrong_type(f"source {source.name}", tensor, source.types)
         if any(node.src[len(self.sources) :]):
-            return f"takes {len(self.sources)} sources at most"
+            count = max(i for i, tensor in enumerate(node.src, 1) if tensor)
+            most = len(self.sources)
+            return f"has a source in slot {count}, must have at most {most} sources"
         if node.tensor.type not in self.result:
-            return f"the result cannot be {node.tensor.type.name}"
+            return _wrong_type("the result", node.tensor, self.result)
         for rule in self.rules:
-            broken = rule(node)
-            if broken:
-                return broken
+            if violation := rule(node):
+                return violation
         ne = self.ne(node)
         if node.tensor.ne != ne:
             return f"the result's ne is {list(node.tensor.ne)}, must be {list(ne)}"
         return None
 
 
-def _demand(node: Node, broken: str | None) -> None:
-    if broken:
-        raise GraphError(f"{node.tensor}: {broken}")
+def _wrong_type(name: str, tensor: Tensor, allowed: frozenset[GGMLType]) -> str:
+    choice = "one of " if len(allowed) > 1 else ""
+    return f"{name} is {tensor.type.name}, must be {choice}{type_names(allowed)}"
+
+
+def _raise_if(violation: str | None, node: Node) -> None:
+    if violation:
+        raise GraphError(f"{node.tensor}: {violation}")
 
 
 @cache
 def params_layout(params: type) -> struct.Struct:
-    """How the fields of a NamedTuple, ints and floats, lie in op_params."""
+    """The layout in op_params of a NamedTuple of ints and floats."""
     codes = {int: "i", float: "f"}
     return struct.Struct(
         "<" + "".join(codes[kind] for kind in get_type_hints(params).values())
@@ -188,7 +199,7 @@ CONTRACTS: dict[Op, Contract] = {}
 
 
 def define(*contracts: Contract) -> None:
-    """Register contracts; called once by each family's file."""
+    """Register contracts; each family's file calls this once."""
     for contract in contracts:
         CONTRACTS[contract.op] = contract
 
@@ -197,9 +208,9 @@ def contract_of(op: Op) -> Contract:
     """The contract of an op.
 
     Raises:
-        GraphError: ggrpc has none.
+        GraphError: ggrpc does not support the op.
     """
     contract = CONTRACTS.get(op)
     if contract is None:
-        raise GraphError(f"{op.name} is an op that ggrpc does not compute")
+        raise GraphError(f"ggrpc does not support the op {op.name}")
     return contract

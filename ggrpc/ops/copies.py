@@ -1,20 +1,20 @@
-"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL: values moved elsewhere."""
+"""CONT, CPY, DUP, GET_ROWS, SET_ROWS, CONCAT, REPEAT, ROLL: copies of values."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Rule, Source, define, several_each
+from ggrpc.ops.contract import Contract, Node, Rule, Source, define, flops_per_element
 from ggrpc.ops.rules import (
     ANY,
     F32,
     I32,
     RESULT,
+    any_shape,
     equal,
     like,
     multiple,
-    own,
     repeats,
     same_elements,
     same_type,
@@ -23,18 +23,18 @@ from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
 A, B = 0, 1
-ROWS, ROW_IDS = 0, 1  # SET_ROWS has its sources in another order than its arguments
+ROWS, ROW_IDS = 0, 1  # SET_ROWS orders its sources differently from its arguments
 INDEX = frozenset({GGMLType.I32, GGMLType.I64})
 
 
 class ConcatParams(NamedTuple):
-    """Along which dimension."""
+    """The dimension to concatenate along."""
 
     dim: int
 
 
 class RollParams(NamedTuple):
-    """How far each dimension moves."""
+    """The shift of each dimension, in elements."""
 
     shift0: int
     shift1: int
@@ -49,7 +49,9 @@ def _get_rows_ne(node: Node) -> Dims:
 def _get_rows_type(node: Node) -> str | None:
     ints = node.source(A).type == GGMLType.I32
     expected = GGMLType.I32 if ints else GGMLType.F32
-    return None if node.tensor.type == expected else f"gives {expected.name}"
+    if node.tensor.type == expected:
+        return None
+    return f"the result is {node.tensor.type.name}, must be {expected.name}"
 
 
 def _set_rows_ne(node: Node) -> Dims:
@@ -57,16 +59,17 @@ def _set_rows_ne(node: Node) -> Dims:
     return rows[0], node.tensor.ne[1], rows[2], rows[3]
 
 
-def _one_list(at: int) -> Rule:
+def _at_most_3d(index: int) -> Rule:
     def rule(node: Node) -> str | None:
-        return None if node.source(at).ne[3] == 1 else "the indices have 4 dimensions"
+        ne = node.source(index).ne
+        return None if ne[3] == 1 else f"the indices' ne[3] is {ne[3]}, must be 1"
 
     return rule
 
 
 def _concat_dim(node: Node) -> str | None:
     dim = node.params.dim
-    return None if 0 <= dim < 4 else f"there is no dimension {dim}"
+    return None if 0 <= dim < 4 else f"dim is {dim}, must be 0 to 3"
 
 
 def _concat_ne(node: Node) -> Dims:
@@ -79,14 +82,14 @@ def _concat_fits(node: Node) -> str | None:
     a, b, dim = node.source(A).ne, node.source(B).ne, node.params.dim
     if all(x == y for d, (x, y) in enumerate(zip(a, b, strict=True)) if d != dim):
         return None
-    return f"a and b may differ only in dimension {dim}"
+    return f"a and b may differ only in dimension {dim}: {list(a)} and {list(b)}"
 
 
 def _shifts(node: Node) -> str | None:
     shifts, ne = node.params, node.source(A).ne
     if all(abs(shift) < n for shift, n in zip(shifts, ne, strict=True)):
         return None
-    return f"the shifts {list(shifts)} exceed a's ne {list(ne)}"
+    return f"the shifts are {list(shifts)}, must be less than a's ne {list(ne)}"
 
 
 _a = Source("a", ANY)
@@ -97,15 +100,15 @@ define(
         (_a,),
         ANY,
         like(A),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.CONT,
         (_a,),
         ANY,
-        own,
+        any_shape,
         rules=(same_elements(A, RESULT),),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.CPY,
@@ -113,7 +116,7 @@ define(
         ANY,
         like(B),
         rules=(same_elements(A, B), same_type(RESULT, B)),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.GET_ROWS,
@@ -126,10 +129,10 @@ define(
         rules=(
             equal((A, 2), (B, 1)),
             equal((A, 3), (B, 2)),
-            _one_list(B),
+            _at_most_3d(B),
             _get_rows_type,
         ),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.SET_ROWS,
@@ -144,9 +147,9 @@ define(
             equal((ROWS, 1), (ROW_IDS, 0)),
             multiple((ROWS, 2), (ROW_IDS, 1)),
             multiple((ROWS, 3), (ROW_IDS, 2)),
-            _one_list(ROW_IDS),
+            _at_most_3d(ROW_IDS),
         ),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.CONCAT,
@@ -155,15 +158,15 @@ define(
         _concat_ne,
         ConcatParams,
         (_concat_dim, same_type(A, B), same_type(A, RESULT), _concat_fits),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.REPEAT,
         (_a,),
         ANY,
-        own,
+        any_shape,
         rules=(same_type(A, RESULT), repeats(A, RESULT)),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
     Contract(
         Op.ROLL,
@@ -172,6 +175,6 @@ define(
         like(A),
         RollParams,
         (_shifts,),
-        flops=several_each(0),
+        flops=flops_per_element(0),
     ),
 )

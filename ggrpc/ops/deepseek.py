@@ -1,7 +1,7 @@
-"""LIGHTNING_INDEXER, DSV4_HC_COMB, DSV4_HC_PRE, DSV4_HC_POST: DeepSeek's own ops.
+"""LIGHTNING_INDEXER, DSV4_HC_COMB, DSV4_HC_PRE, DSV4_HC_POST: the ops of DeepSeek.
 
-The indexer scores which keys a token shall attend to. The others are hyper-connections:
-a token has `hc` residual streams, which are mixed before and after each layer.
+The indexer scores keys, for each token to attend to the best. The others compute
+hyper-connections: a token has `hc` residual streams, mixed before and after each layer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, equal, multiple, shaped
+from ggrpc.ops.rules import F32, equal, has_shape, multiple
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
@@ -19,24 +19,25 @@ MIXES, SCALE, BASE = range(3)
 X, PRE_WEIGHTS = 0, 1
 RESIDUAL, POST, COMB = 1, 2, 3
 
-HC = 4  # streams that DSV4_HC_COMB knows how to mix
-MIX_DIM = (2 + HC) * HC  # the weights before, those after, and the matrix between
-MAX_ITERATIONS = 1000  # models ask for 20, after which nothing changes any more
+HC = 4  # residual streams of DSV4_HC_COMB
+MIX_DIM = (2 + HC) * HC  # weights before, weights after, and the matrix
+MAX_ITERATIONS = 1000  # models use 20, and by then the values converge
 
 
 class HcCombParams(NamedTuple):
-    """What is added to each sum, and how often rows and columns are normalized."""
+    """The addend of each sum, and how often rows and columns are normalized."""
 
     eps: float
     n_iter: int
 
 
 class HcPreParams(NamedTuple):
-    """How the streams are added up.
+    """How the streams are added.
 
     Attributes:
-        scale: what the sum is multiplied by.
-        gated: 1: an element's weight is the sigmoid of its gate; 0: weights of streams.
+        scale: the factor of the sum.
+        gated: 1 if an element's weight is the sigmoid of its gate, 0 if `weights` has
+            one weight for each stream.
     """
 
     scale: float
@@ -44,7 +45,7 @@ class HcPreParams(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """The scale; 1 for clients that know of neither and send zeros."""
+        """The scale; 1 for older clients, which send zeros for both parameters."""
         return self.scale if self.gated else self.scale or 1.0
 
 
@@ -53,7 +54,7 @@ def _scores_ne(node: Node) -> Dims:
     return k[2], q[2], 1, q[3]
 
 
-def _iterates(node: Node) -> str | None:
+def _iterations(node: Node) -> str | None:
     n_iter = node.params.n_iter
     if 0 < n_iter <= MAX_ITERATIONS:
         return None
@@ -62,7 +63,9 @@ def _iterates(node: Node) -> str | None:
 
 def _has_scales(node: Node) -> str | None:
     ne = node.source(SCALE).ne
-    return None if ne[0] >= 3 and ne[1:] == (1, 1, 1) else "scale must have 3 elements"
+    if ne[0] >= 3 and ne[1:] == (1, 1, 1):
+        return None
+    return f"scale's ne is {list(ne)}, must be one row of at least 3"
 
 
 def _pre_weights_ne(node: Node) -> Dims:
@@ -82,10 +85,10 @@ define(
         F32,
         _scores_ne,
         rules=(
-            shaped(K, lambda n: (n.source(Q).ne[0], 1, *n.source(K).ne[2:])),
+            has_shape(K, lambda n: (n.source(Q).ne[0], 1, *n.source(K).ne[2:])),
             equal((K, 3), (Q, 3)),
-            shaped(WEIGHTS, lambda n: (*n.source(Q).ne[1:3], 1, n.source(Q).ne[3])),
-            shaped(
+            has_shape(WEIGHTS, lambda n: (*n.source(Q).ne[1:3], 1, n.source(Q).ne[3])),
+            has_shape(
                 MASK,
                 lambda n: (
                     *(n.source(K).ne[2], n.source(Q).ne[2]),
@@ -102,10 +105,10 @@ define(
         lambda n: (HC, HC, n.source(MIXES).ne[1], 1),
         HcCombParams,
         (
-            shaped(MIXES, lambda n: (MIX_DIM, n.source(MIXES).ne[1], 1, 1)),
+            has_shape(MIXES, lambda n: (MIX_DIM, n.source(MIXES).ne[1], 1, 1)),
             _has_scales,
-            shaped(BASE, lambda n: (MIX_DIM, 1, 1, 1)),
-            _iterates,
+            has_shape(BASE, lambda n: (MIX_DIM, 1, 1, 1)),
+            _iterations,
         ),
     ),
     Contract(
@@ -115,8 +118,8 @@ define(
         lambda n: (n.source(X).ne[0], n.source(X).ne[2], 1, 1),
         HcPreParams,
         (
-            shaped(X, lambda n: (*n.source(X).ne[:3], 1)),
-            shaped(PRE_WEIGHTS, _pre_weights_ne),
+            has_shape(X, lambda n: (*n.source(X).ne[:3], 1)),
+            has_shape(PRE_WEIGHTS, _pre_weights_ne),
         ),
     ),
     Contract(
@@ -130,13 +133,13 @@ define(
         F32,
         lambda n: n.source(RESIDUAL).ne,
         rules=(
-            shaped(X, lambda n: (*n.source(X).ne[:2], 1, 1)),
+            has_shape(X, lambda n: (*n.source(X).ne[:2], 1, 1)),
             equal((RESIDUAL, 0), (X, 0)),
-            shaped(
+            has_shape(
                 RESIDUAL, lambda n: (*n.source(RESIDUAL).ne[:2], n.source(X).ne[1], 1)
             ),
-            shaped(POST, lambda n: (*n.source(RESIDUAL).ne[1:3], 1, 1)),
-            shaped(
+            has_shape(POST, lambda n: (*n.source(RESIDUAL).ne[1:3], 1, 1)),
+            has_shape(
                 COMB,
                 lambda n: (
                     *(n.source(RESIDUAL).ne[1], n.source(RESIDUAL).ne[1]),

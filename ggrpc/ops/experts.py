@@ -1,4 +1,4 @@
-"""MUL_MAT_ID and ADD_ID: each token has chosen the matrices, or rows, that it wants."""
+"""MUL_MAT_ID and ADD_ID: mixture of experts. Indices select matrices or rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, QUANTIZED
 
 AS, A, B, IDS = 0, 0, 1, 2
-MAX_EXPERTS = 1 << 16  # each of which costs a call; models have hundreds
+MAX_EXPERTS = 1 << 16  # each costs a call; models have hundreds
 
 
 def _mul_mat_id_ne(node: Node) -> Dims:
@@ -18,20 +18,22 @@ def _mul_mat_id_ne(node: Node) -> Dims:
 
 
 def _three_dimensions(node: Node) -> str | None:
-    if node.source(AS).ne[3] == node.source(B).ne[3] == 1:
+    a, b = node.source(AS).ne[3], node.source(B).ne[3]
+    if a == b == 1:
         return None
-    return "as and b may have 3 dimensions"
+    return f"as.ne[3] is {a} and b.ne[3] is {b}, must both be 1"
 
 
-def _few(node: Node) -> str | None:
+def _limit_experts(node: Node) -> str | None:
     experts, chosen = node.source(AS).ne[2], node.source(IDS).ne[0]
     if max(experts, chosen) <= MAX_EXPERTS:
         return None
-    return f"{chosen} of {experts} experts are chosen, {MAX_EXPERTS} can be"
+    return f"uses {chosen} of {experts} experts, must be at most {MAX_EXPERTS}"
 
 
-def _list_a_token(node: Node) -> str | None:
-    return None if node.source(IDS).ne[2:] == (1, 1) else "ids is no matrix"
+def _ids_matrix(node: Node) -> str | None:
+    ne = node.source(IDS).ne
+    return None if ne[2:] == (1, 1) else f"ids's ne is {list(ne)}, must be a matrix"
 
 
 def _mul_mat_id_flops(node: Node) -> int:
@@ -50,8 +52,8 @@ define(
         _mul_mat_id_ne,
         rules=(
             _three_dimensions,
-            _list_a_token,
-            _few,
+            _ids_matrix,
+            _limit_experts,
             equal((AS, 0), (B, 0)),
             equal((IDS, 1), (B, 2)),
             multiple((IDS, 0), (B, 1)),

@@ -1,4 +1,4 @@
-"""FILL, ARANGE, TIMESTEP_EMBEDDING: values that follow from a formula."""
+"""FILL, ARANGE, TIMESTEP_EMBEDDING: values from a formula."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Source, define
-from ggrpc.ops.rules import F32, RESULT, like, not_empty, own, same_type
+from ggrpc.ops.rules import F32, RESULT, any_shape, like, not_empty, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -16,13 +16,13 @@ A, TIMESTEPS = 0, 0
 
 
 class FillParams(NamedTuple):
-    """What every element becomes."""
+    """The value of every element."""
 
     c: float
 
 
 class ArangeParams(NamedTuple):
-    """From `start` on by `step`, below `stop`."""
+    """The range from `start` up to `stop`, exclusive, in steps of `step`."""
 
     start: float
     stop: float
@@ -30,29 +30,37 @@ class ArangeParams(NamedTuple):
 
 
 class TimestepEmbeddingParams(NamedTuple):
-    """How many numbers a timestep becomes, and the longest of their periods."""
+    """The elements of an embedding, and the longest period."""
 
     dim: int
     max_period: int
 
 
 def steps(p: ArangeParams) -> int:
-    """As many steps as float32 arithmetic gives: ceilf((stop - start) / step)."""
+    """The number of steps in float32 arithmetic: ceilf((stop - start) / step)."""
     length = c_float(p.stop - p.start).value
     ratio = c_float(length / p.step).value if p.step else math.inf
     return math.ceil(ratio) if math.isfinite(ratio) else 0
 
 
-def _as_many(node: Node) -> str | None:
+def _step_count(node: Node) -> str | None:
     p = node.params
     count = steps(p)
     if node.tensor.nelements == count > 0:
         return None
-    return f"there are {count} steps from {p.start} to {p.stop} by {p.step}"
+    if count <= 0:
+        return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
+    if count <= 0:
+        return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
+    return (
+        f"the result has {node.tensor.nelements} elements, must have {count}: from "
+        f"{p.start} to {p.stop} in steps of {p.step}"
+    )
 
 
 def _one_row(node: Node) -> str | None:
-    return None if node.tensor.nrows == 1 else "the result has more rows than one"
+    rows = node.tensor.nrows
+    return None if rows == 1 else f"the result has {rows} rows, must have 1"
 
 
 def _embedding_ne(node: Node) -> Dims:
@@ -63,7 +71,7 @@ def _dim(node: Node) -> str | None:
     p = node.params
     if p.dim >= 0 and p.max_period > 0:
         return None
-    return f"dim is {p.dim} and max_period {p.max_period}: must be positive"
+    return f"dim is {p.dim} and max_period is {p.max_period}, must be >= 0 and > 0"
 
 
 _fillable = frozenset({GGMLType.F32, GGMLType.F16})
@@ -77,7 +85,7 @@ define(
         FillParams,
         (same_type(RESULT, A),),
     ),
-    Contract(Op.ARANGE, (), F32, own, ArangeParams, (_one_row, _as_many)),
+    Contract(Op.ARANGE, (), F32, any_shape, ArangeParams, (_one_row, _step_count)),
     Contract(
         Op.TIMESTEP_EMBEDDING,
         (Source("timesteps", F32),),

@@ -1,8 +1,7 @@
-"""RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN, GATED_DELTA_NET: attention whose memory of
-all tokens before is one matrix for each head.
+"""RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN, GATED_DELTA_NET: linear attention.
 
-The result holds what the heads give for each token, and behind it the matrices that the
-next call goes on with.
+The state of each head is one matrix. The result holds the output of the heads for each
+token, followed by the states, which are a source of the next call.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, NoParams, Rule, Source, define
-from ggrpc.ops.rules import F32, RESULT, contiguous, equal, multiple, shaped
+from ggrpc.ops.rules import F32, RESULT, contiguous, equal, has_shape, multiple
 from ggrpc.tensor import Dims
 
 
@@ -62,17 +61,17 @@ class DeltaNet(IntEnum):
 
 
 class GlaParams(NamedTuple):
-    """What the queries are multiplied by."""
+    """The factor of the queries."""
 
     scale: float
 
 
 class DeltaNetParams(NamedTuple):
-    """How many states the result ends with.
+    """The number of states at the end of the result.
 
     Attributes:
-        k: the state after the last token, the one before it, and so on; 0, which
-            clients send that know only of the last one, is 1.
+        k: the number of last tokens whose states are returned, the latest first. 0
+            counts as 1: older clients send 0.
     """
 
     k: int
@@ -93,16 +92,17 @@ def _tokens_and_states(node: Node, k: int, state: int) -> Dims:
 
 
 def _state_fits(k: int, state: int) -> Rule:
-    """A square matrix for each head, and as many tokens for each sequence."""
+    """The rule that the state has a square matrix for each head and sequence."""
 
     def rule(node: Node) -> str | None:
         size, heads, tokens, _ = node.source(k).ne
         tensor = node.source(state)
         seqs = tensor.ne[1]
         if tensor.nelements != size * size * heads * seqs:
-            return f"state has {tensor.nelements} elements for {seqs} sequences"
+            expected = size * size * heads * seqs
+            return f"state has {tensor.nelements} elements, must have {expected}"
         if tokens % seqs if seqs else tokens:
-            return f"{tokens} tokens are not of {seqs} sequences of the same length"
+            return f"has {tokens} tokens, must be a multiple of {seqs} sequences"
         return None
 
     return rule
@@ -111,15 +111,17 @@ def _state_fits(k: int, state: int) -> Rule:
 def _bonus_fits(node: Node) -> str | None:
     size, heads, *_ = node.source(Wkv6.K).ne
     count = node.source(Wkv6.TF).nelements
-    return None if count == size * heads else f"tf has {count} elements"
+    if count == size * heads:
+        return None
+    return f"tf has {count} elements, must have {size * heads}"
 
 
 def _rules(sources: type[IntEnum], k: int, *others: int) -> tuple[Rule, ...]:
-    """Every source but the state, and those of `others`, has the shape of k."""
+    """The rules that all sources except the state and `others` have the shape of k."""
     state = len(sources) - 1
     alike = [s for s in sources if s != state and s not in others]
     return (
-        *(shaped(s, lambda node: (*node.source(k).ne[:3], 1)) for s in alike),
+        *(has_shape(s, lambda node: (*node.source(k).ne[:3], 1)) for s in alike),
         contiguous(state),
         contiguous(RESULT),
         _state_fits(k, state),
@@ -136,21 +138,25 @@ def _delta_net_gates(node: Node) -> str | None:
     size, *rest = node.source(DeltaNet.V).ne
     g, beta = node.source(DeltaNet.G).ne, node.source(DeltaNet.BETA).ne
     if g not in ((1, *rest), (size, *rest)):
-        return f"g's ne is {list(g)}, must be {[size, *rest]}, or 1 in front"
-    return None if beta == (1, *rest) else f"beta's ne is {list(beta)}"
+        return f"g's ne is {list(g)}, must be {[1, *rest]} or {[size, *rest]}"
+    if beta == (1, *rest):
+        return None
+    return f"beta's ne is {list(beta)}, must be {[1, *rest]}"
 
 
 def _delta_net_state(node: Node) -> str | None:
     size, heads, _, seqs = node.source(DeltaNet.V).ne
     count = node.source(DeltaNet.STATE).nelements
     if node.params.k < 0:
-        return f"K is {node.params.k}"
+        return f"K is {node.params.k}, must be >= 0"
     expected = size * size * heads * seqs
-    return None if count == expected else f"state has {count} elements, not {expected}"
+    if count == expected:
+        return None
+    return f"state has {count} elements, must have {expected}"
 
 
 def _flops(v: int) -> Callable[[Node], int]:
-    """The state, a column for each element of v, decays, is added to and is read."""
+    """The state, a column for each element of v, decays, is updated and is read."""
     return lambda node: 5 * node.source(v).nelements * node.source(v).ne[0]
 
 

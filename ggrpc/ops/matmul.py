@@ -1,4 +1,4 @@
-"""MUL_MAT and OUT_PROD: rows times rows, and columns times columns."""
+"""MUL_MAT and OUT_PROD: products of rows, and outer products."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ggrpc.types import FLOATS, QUANTIZED, GGMLType
 
 A, B = 0, 1
 
-# Floats, and what ggml's CPU rounds them to before it multiplies quantized matrices.
+# Floats, and the types that ggml's CPU backend converts them to for quantized products.
 FACTORS = FLOATS | {GGMLType.Q8_0, GGMLType.Q8_1, GGMLType.Q8_K}
 
 
 class MulMatParams(NamedTuple):
-    """How to compute it; neither changes what it is.
+    """Hints on how to compute the product.
 
     Attributes:
-        prec: 10 where the client wants float32 accumulation.
-        hint: 1 where `a` is a Hadamard matrix.
+        prec: 10 for float32 accumulation.
+        hint: 1 if `a` is a Hadamard matrix.
     """
 
     prec: int

@@ -1,30 +1,30 @@
-"""NORM, RMS_NORM, L2_NORM, GROUP_NORM: rows or groups brought to a common size."""
+"""NORM, RMS_NORM, L2_NORM, GROUP_NORM: normalization of rows or groups."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define, several_each
+from ggrpc.ops.contract import Contract, Node, Source, define, flops_per_element
 from ggrpc.ops.rules import F32, like
 
 A = 0
 
 
 class NormParams(NamedTuple):
-    """What keeps the divisor off zero."""
+    """The addend or lower bound that keeps the divisor above zero."""
 
     eps: float
 
 
 class GroupNormParams(NamedTuple):
-    """Into how many groups the channels, dimension 2, fall; the last may be smaller."""
+    """The number of groups of channels (dimension 2), and the addend of the divisor."""
 
     n_groups: int
     eps: float
 
     def channels(self, n_channels: int) -> int:
-        """Channels of a group."""
+        """The channels of a group; the last group may have fewer."""
         return -(-n_channels // self.n_groups)
 
 
@@ -46,7 +46,7 @@ define(
             like(A),
             NormParams,
             (_eps,),
-            flops=several_each(4),
+            flops=flops_per_element(4),
         )
         for op in (Op.NORM, Op.RMS_NORM, Op.L2_NORM)
     ),
@@ -57,6 +57,6 @@ define(
         like(A),
         GroupNormParams,
         (_groups, _eps),
-        flops=several_each(5),
+        flops=flops_per_element(5),
     ),
 )

@@ -1,6 +1,6 @@
-"""OPT_STEP_ADAMW and OPT_STEP_SGD: a step of training, made on the weights in place.
+"""OPT_STEP_ADAMW and OPT_STEP_SGD: a training step that updates the weights in place.
 
-The result is a view of the weights; that is what they are written through.
+The result is a view of the weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SGD_PARAMS = 2
 
 
 class AdamWParam(IntEnum):
-    """What ADAMW_PARAMS holds; the last two are 1 / (1 - beta ** step)."""
+    """The elements of `adamw_params`; the last two are 1 / (1 - beta ** step)."""
 
     ALPHA = 0
     BETA1 = 1
@@ -29,16 +29,18 @@ class AdamWParam(IntEnum):
 
 
 class SgdParam(IntEnum):
-    """What SGD_PARAMS holds."""
+    """The elements of `sgd_params`."""
 
     ALPHA = 0
     WD = 1
 
 
-def _counts(at: int, expected: int) -> Rule:
+def _param_count(index: int, expected: int) -> Rule:
     def rule(node: Node) -> str | None:
-        count = node.source(at).nelements
-        return None if count == expected else f"takes {expected} numbers, not {count}"
+        count = node.source(index).nelements
+        if count == expected:
+            return None
+        return f"the parameters have {count} elements, must have {expected}"
 
     return rule
 
@@ -46,7 +48,11 @@ def _counts(at: int, expected: int) -> Rule:
 def _in_place(node: Node) -> str | None:
     a, result = node.source(A), node.tensor
     same = (a.buffer, a.data, a.nb) == (result.buffer, result.data, result.nb)
-    return None if same else "the result must be a view of a"
+    return (
+        None
+        if same
+        else "the result must be a view of a, with the same address and strides"
+    )
 
 
 define(
@@ -65,7 +71,7 @@ define(
             same_shape(A, GRAD),
             same_shape(A, M),
             same_shape(A, V),
-            _counts(ADAMW_PARAMS, len(AdamWParam)),
+            _param_count(ADAMW_PARAMS, len(AdamWParam)),
         ),
         placed=_in_place,
     ),
@@ -74,7 +80,7 @@ define(
         (Source("a", F32), Source("grad", F32), Source("sgd_params", F32)),
         F32,
         like(A),
-        rules=(same_shape(A, GRAD), _counts(SGD_PARAMS, len(SgdParam))),
+        rules=(same_shape(A, GRAD), _param_count(SGD_PARAMS, len(SgdParam))),
         placed=_in_place,
     ),
 )

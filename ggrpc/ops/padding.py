@@ -1,4 +1,4 @@
-"""PAD, PAD_REFLECT_1D: a border of zeros, or of what lies across or beside it."""
+"""PAD, PAD_REFLECT_1D: a border of zeros, of wrapped or of mirrored elements."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ A = 0
 
 
 class PadParams(NamedTuple):
-    """How many elements go in front (lp) and behind (rp) in each dimension.
+    """The elements added in front (lp) and behind (rp) in each dimension.
 
-    All are 0 before 2025-09, when whatever the result has more went behind.
+    Clients before 2025-09 send zeros: all elements that the result has more are behind.
 
     Attributes:
-        circular: whether the border repeats the elements; else it is zeros.
+        circular: 1 if the border wraps around, 0 if it is zeros.
     """
 
     lp0: int
@@ -33,17 +33,17 @@ class PadParams(NamedTuple):
 
     @property
     def lp(self) -> Dims:
-        """What goes in front in each dimension."""
+        """The elements in front, in each dimension."""
         return self.lp0, self.lp1, self.lp2, self.lp3
 
     @property
     def rp(self) -> Dims:
-        """What goes behind in each dimension."""
+        """The elements behind, in each dimension."""
         return self.rp0, self.rp1, self.rp2, self.rp3
 
 
 class PadReflectParams(NamedTuple):
-    """How many elements go in front of a row, and behind it."""
+    """The elements added in front of a row, and behind it."""
 
     p0: int
     p1: int
@@ -57,9 +57,9 @@ def _pad_ne(node: Node) -> Dims:
     return n0, n1, n2, n3
 
 
-def _has_what_it_repeats(node: Node) -> str | None:
+def _can_wrap(node: Node) -> str | None:
     if node.params.circular and 0 in node.source(A).ne:
-        return "a is empty, there is nothing to repeat"
+        return f"a's ne is {list(node.source(A).ne)}, must not be empty to wrap around"
     return None
 
 
@@ -72,13 +72,13 @@ def _shorter_than_row(node: Node) -> str | None:
     row = node.source(A).ne[0]
     if all(0 <= p < row for p in node.params):
         return None
-    return f"p0 and p1 are {list(node.params)}, must be less than the row's {row}"
+    return f"p0 and p1 are {list(node.params)}, must be 0 to a.ne[0] - 1, {row - 1}"
 
 
 _sources = (Source("a", F32),)
 
 define(
-    Contract(Op.PAD, _sources, F32, _pad_ne, PadParams, (_has_what_it_repeats,)),
+    Contract(Op.PAD, _sources, F32, _pad_ne, PadParams, (_can_wrap,)),
     Contract(
         Op.PAD_REFLECT_1D,
         _sources,

@@ -1,4 +1,4 @@
-"""ACC and SET: a copy of a tensor, with a part of it added to or replaced."""
+"""ACC and SET: a copy of a tensor with a part increased or replaced."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ A, B = 0, 1
 
 
 class PatchParams(NamedTuple):
-    """Where the part lies, whose shape is that of `b`.
+    """The place of the part; its shape is that of `b`.
 
     Attributes:
-        nb1, nb2, nb3: its strides in bytes.
-        offset: of its first byte.
-        inplace: whether the result has the bytes of `a` already.
+        nb1, nb2, nb3: the strides of the part in bytes.
+        offset: the offset of its first byte.
+        inplace: 1 if the result is a view of `a`.
     """
 
     nb1: int
@@ -39,7 +39,10 @@ def _inside(node: Node) -> str | None:
     p, result = node.params, node.tensor
     part = part_of(result, node.source(B), p)
     if min(p[:4]) < 0 or p.offset + part.nbytes > result.nbytes:
-        return f"the part at {p.offset} with strides {list(p[:3])} is not inside a"
+        return (
+            f"the part at offset {p.offset} with strides {list(p[:3])} must lie inside "
+            f"a, {result.nbytes} bytes"
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""POOL_1D, POOL_2D, POOL_2D_BACK: a window's mean or largest element."""
+"""POOL_1D, POOL_2D, POOL_2D_BACK: the mean or the maximum of a sliding window."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ A, AF = 0, 1
 
 
 class PoolOp(IntEnum):
-    """Source: `enum ggml_op_pool`."""
+    """The kind of pooling. Source: `enum ggml_op_pool`."""
 
     MAX = 0
     AVG = 1
 
 
 class Pool1dParams(NamedTuple):
-    """A PoolOp; the window's size, its stride, and the padding on each side."""
+    """A PoolOp; the size, stride and padding of the window."""
 
     op: int
     k0: int
@@ -31,7 +31,7 @@ class Pool1dParams(NamedTuple):
 
 
 class Pool2dParams(NamedTuple):
-    """As for POOL_1D, in two dimensions."""
+    """A PoolOp; the size, stride and padding of the window in two dimensions."""
 
     op: int
     k0: int
@@ -45,19 +45,19 @@ class Pool2dParams(NamedTuple):
 def _pools(node: Node) -> str | None:
     p = node.params
     if p.op not in (*PoolOp,):
-        return f"there is no pool op {p.op}"
-    if min(p.s0, getattr(p, "s1", 1)) < 1:
-        return "a stride is less than 1"
+        return f"the pool op is {p.op}, must be 0 to {max(PoolOp):d}"
+    if (stride := min(p.s0, getattr(p, "s1", 1))) < 1:
+        return f"a stride is {stride}, must be >= 1"
     k0, k1 = p.k0, getattr(p, "k1", 1)
     if min(k0, k1) < 1 or k0 * k1 > MAX_TAPS:
-        return f"a window of {k0} times {k1}: it must have 1 to {MAX_TAPS} elements"
+        return f"the window is {k0} x {k1}, must have 1 to {MAX_TAPS} elements"
     return None
 
 
 def _outputs(have: int, ne: int, k: int, s: int, p: int) -> int:
-    """How many windows there are.
+    """The number of windows.
 
-    The client may have counted with half a padding more, which it cannot send.
+    Clients may use a padding of p + 1/2, which the parameters cannot express.
     """
     counts = [(ne + 2 * p + more - k) // s + 1 for more in (0, 1)]
     return have if have in counts else counts[0]

@@ -1,4 +1,4 @@
-"""SSM_CONV and SSM_SCAN: what the Mamba layers do along the tokens of a sequence."""
+"""SSM_CONV and SSM_SCAN: the state space ops of Mamba."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ggrpc.ops.rules import (
     MAX_TAPS,
     contiguous,
     equal,
+    has_shape,
     multiple,
     same_shape,
-    shaped,
 )
 from ggrpc.tensor import Dims, Tensor
 
@@ -23,11 +23,11 @@ S, X, DT, SCAN_A, SCAN_B, SCAN_C, IDS = range(7)
 
 
 class SsmScanParams(NamedTuple):
-    """How many states the result ends with.
+    """The number of states at the end of the result.
 
     Attributes:
-        k: the state after the last token, the one before it, and so on; clients that
-            know only of the last one (before 2026) send 0.
+        k: the number of last tokens whose states are returned, the latest first. 0
+            counts as 1: clients before 2026 send 0.
     """
 
     k: int
@@ -50,10 +50,10 @@ def _enough_columns(node: Node) -> str | None:
 
 
 def with_heads(node: Node) -> Node:
-    """An SSM_SCAN as clients since 2025-07 send it.
+    """An SSM_SCAN in the form that clients send since 2025-07.
 
-    Those before have neither heads nor ids: their channels are heads of one row, and
-    each sequence has the state of its own number.
+    Older clients send neither heads nor ids: a channel is a head of one row, and the
+    n-th sequence has the n-th state.
     """
     if node.src[IDS] is not None:
         return node
@@ -63,17 +63,17 @@ def with_heads(node: Node) -> Node:
     return node._replace(src=tuple(src))
 
 
-def _with_axis(tensor: Tensor, at: int) -> Tensor:
-    """The tensor with one more axis, of one element."""
+def _with_axis(tensor: Tensor, axis: int) -> Tensor:
+    """The tensor with an additional axis of one element."""
     ne, nb = list(tensor.ne), list(tensor.nb)
-    ne.insert(at, 1)
-    nb.insert(at, nb[at])
+    ne.insert(axis, 1)
+    nb.insert(axis, nb[axis])
     return tensor._replace(
         ne=(ne[0], ne[1], ne[2], ne[3]), nb=(nb[0], nb[1], nb[2], nb[3])
     )
 
 
-def _of_any_age(rule: Rule) -> Rule:
+def _with_heads_first(rule: Rule) -> Rule:
     return lambda node: rule(with_heads(node))
 
 
@@ -81,14 +81,14 @@ def _ids_or_no_heads(node: Node) -> str | None:
     last = [node.source(at).ne[3] for at in (S, X, SCAN_B, SCAN_C)]
     if node.src[IDS] is not None or last == [1] * 4:
         return None
-    return "source ids is missing"
+    return f"source ids is missing, and ne[3] of s, x, B and C is {last}, must be 1"
 
 
-def _a_state_each(node: Node) -> str | None:
+def _state_count(node: Node) -> str | None:
     states, seqs = node.source(S).ne[3], node.source(X).ne[3]
     if node.src[IDS] is not None or states == seqs:
         return None
-    return f"s has {states} states, must have {seqs}, one a sequence"
+    return f"s has {states} states, must have {seqs}, one for each sequence"
 
 
 def _scan_ne(node: Node) -> Dims:
@@ -101,25 +101,27 @@ def _scan_ne(node: Node) -> Dims:
 def _decay(node: Node) -> str | None:
     a, k = node.source(SCAN_A).ne, node.params.k
     if k < 0 or (k > 1 and a[0] != 1):
-        return f"K is {k}"
+        return (
+            f"K is {k} and A.ne[0] is {a[0]}: K must be >= 0, and <= 1 if A.ne[0] > 1"
+        )
     if a[0] not in (1, node.source(S).ne[0]):
-        return f"A.ne[0] is {a[0]}, must be 1 or the state's {node.source(S).ne[0]}"
+        return f"A.ne[0] is {a[0]}, must be 1 or s.ne[0], {node.source(S).ne[0]}"
     return None
 
 
 _SCAN_RULES: tuple[Rule, ...] = (
-    _a_state_each,
+    _state_count,
     equal((S, 1), (X, 0)),
     equal((S, 2), (X, 1)),
-    shaped(DT, lambda n: (*n.source(X).ne[1:], 1)),
-    shaped(SCAN_A, lambda n: (n.source(SCAN_A).ne[0], n.source(S).ne[2], 1, 1)),
+    has_shape(DT, lambda n: (*n.source(X).ne[1:], 1)),
+    has_shape(SCAN_A, lambda n: (n.source(SCAN_A).ne[0], n.source(S).ne[2], 1, 1)),
     _decay,
     equal((SCAN_B, 0), (S, 0)),
     equal((SCAN_B, 2), (X, 2)),
     equal((SCAN_B, 3), (X, 3)),
     same_shape(SCAN_C, SCAN_B),
     multiple((X, 1), (SCAN_B, 1)),
-    shaped(IDS, lambda n: (n.source(X).ne[3], 1, 1, 1)),
+    has_shape(IDS, lambda n: (n.source(X).ne[3], 1, 1, 1)),
     contiguous(S),
 )
 
@@ -129,7 +131,7 @@ def _conv_flops(node: Node) -> int:
 
 
 def _scan_flops(node: Node) -> int:
-    """The state decays, is added to and is read, for each element of x."""
+    """The state decays, is updated and is read for each element of x."""
     return 5 * node.source(X).nelements * node.source(S).ne[0]
 
 
@@ -140,8 +142,8 @@ define(
         F32,
         _conv_ne,
         rules=(
-            shaped(SX, lambda n: (*n.source(SX).ne[:3], 1)),
-            shaped(C, lambda n: (n.source(C).ne[0], n.source(SX).ne[1], 1, 1)),
+            has_shape(SX, lambda n: (*n.source(SX).ne[:3], 1)),
+            has_shape(C, lambda n: (n.source(C).ne[0], n.source(SX).ne[1], 1, 1)),
             _enough_columns,
         ),
         flops=_conv_flops,
@@ -160,7 +162,7 @@ define(
         F32,
         _scan_ne,
         SsmScanParams,
-        (_ids_or_no_heads, *map(_of_any_age, _SCAN_RULES)),
+        (_ids_or_no_heads, *map(_with_heads_first, _SCAN_RULES)),
         flops=_scan_flops,
     ),
 )

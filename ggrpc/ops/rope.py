@@ -1,6 +1,6 @@
-"""ROPE: pairs of a row's elements turned by an angle that grows with the position.
+"""ROPE: rotary position embedding. Pairs of elements are rotated by an angle.
 
-ROPE_BACK turns them the other way.
+The angle grows with the position. ROPE_BACK rotates in the opposite direction.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggrpc.op import Op
-from ggrpc.ops.contract import Contract, Node, Source, define, several_each
+from ggrpc.ops.contract import Contract, Node, Source, define, flops_per_element
 from ggrpc.ops.rules import F32, I32, RESULT, dense_rows, like, not_empty
 from ggrpc.types import FLOATS
 
 A, POS, FREQ_FACTORS = 0, 1, 2
-MAX_DIMS = 1 << 16  # each pair of which is looked at by itself; models have hundreds
+MAX_DIMS = 1 << 16  # the angles are computed pair by pair; models have hundreds
 
 
 class RopeMode(IntEnum):
-    """Which elements make a pair, and which position turns it: `GGML_ROPE_TYPE_*`."""
+    """Which elements form a pair, and which position applies: `GGML_ROPE_TYPE_*`."""
 
     NORMAL = 0
     NEOX = 2
@@ -33,15 +33,15 @@ class RopeMode(IntEnum):
 
 
 class RopeParams(NamedTuple):
-    """Source: ggml_rope_impl; the names are those of its arguments.
+    """The arguments of ggml_rope_impl.
 
     Attributes:
-        n_dims: elements of a row that are turned, an even number.
+        n_dims: the number of elements of a row to rotate; even.
         mode: a RopeMode.
-        n_ctx_orig, ext_factor, attn_factor, beta_fast, beta_slow: YaRN's.
-        section_t, section_h, section_w, section_e: pairs that each of the four
-            positions of MROPE turns.
-        n_offs: the first element that is turned (0 before 2026-08).
+        n_ctx_orig, ext_factor, attn_factor, beta_fast, beta_slow: parameters of YaRN.
+        section_t, section_h, section_w, section_e: the number of pairs for each of the
+            four positions of MROPE.
+        n_offs: the first element to rotate (0 before 2026-08).
     """
 
     n_past: int
@@ -63,30 +63,36 @@ class RopeParams(NamedTuple):
 
     @property
     def sections(self) -> tuple[int, int, int, int]:
-        """The pairs of each of the four positions."""
+        """The number of pairs for each of the four positions."""
         return self.section_t, self.section_h, self.section_w, self.section_e
 
     @property
     def positions(self) -> int:
-        """How many positions a token has."""
+        """The number of positions of a token."""
         return 4 if self.mode & RopeMode.MROPE else 1
 
 
 def _known_mode(node: Node) -> str | None:
     mode = node.params.mode
-    return None if mode in (*RopeMode,) else f"there is no rope mode {mode}"
+    return (
+        None
+        if mode in (*RopeMode,)
+        else f"mode is {mode}, must be one of {[int(m) for m in RopeMode]}"
+    )
 
 
 def _dims(node: Node) -> str | None:
     p, ne0 = node.params, node.source(A).ne[0]
-    if p.n_dims < 2 or p.n_dims % 2 or p.n_offs < 0 or p.n_offs % 2:
-        return f"n_dims is {p.n_dims} and n_offs {p.n_offs}: must be even"
-    if p.n_dims > MAX_DIMS:
-        return f"n_dims is {p.n_dims}, can be {MAX_DIMS}"
+    if not 2 <= p.n_dims <= MAX_DIMS or p.n_dims % 2:
+        return f"n_dims is {p.n_dims}, must be even and 2 to {MAX_DIMS}"
+    if p.n_offs < 0 or p.n_offs % 2:
+        return f"n_offs is {p.n_offs}, must be even and >= 0"
     if p.n_offs + p.n_dims > ne0:
-        return f"n_offs {p.n_offs} and n_dims {p.n_dims} exceed the row's {ne0}"
+        total = p.n_offs + p.n_dims
+        return f"n_offs + n_dims is {total}, must be at most a.ne[0], {ne0}"
     if p.mode == RopeMode.VISION and (p.n_offs or 2 * p.n_dims != ne0):
-        return f"n_dims is {p.n_dims}, must be half of the row's {ne0}"
+        given = f"n_dims is {p.n_dims} and n_offs is {p.n_offs}"
+        return f"{given}, must be half of a.ne[0], {ne0}, and 0 in this mode"
     return None
 
 
@@ -94,8 +100,9 @@ def _sections(node: Node) -> str | None:
     p = node.params
     if not p.mode & RopeMode.MROPE:
         return None
-    if min(p.sections) < 0 or not 0 < sum(p.sections) <= node.source(A).ne[0]:
-        return f"the sections {list(p.sections)} do not divide the row"
+    ne0 = node.source(A).ne[0]
+    if min(p.sections) < 0 or not 0 < sum(p.sections) <= ne0:
+        return f"the sections are {list(p.sections)}, must add up to 1 to {ne0}"
     return None
 
 
@@ -104,25 +111,25 @@ def _positions(node: Node) -> str | None:
     expected = tokens * node.params.positions
     if ne == (expected, 1, 1, 1):
         return None
-    return f"pos's ne is {list(ne)}, must be {expected} for {tokens} tokens"
+    return f"pos's ne is {list(ne)}, must be [{expected}] for {tokens} tokens"
 
 
 def _factors(node: Node) -> str | None:
     factors, half = node.src[FREQ_FACTORS], node.params.n_dims // 2
     if factors is None or factors.ne[0] >= half:
         return None
-    return f"freq_factors has {factors.ne[0]} elements, must have {half}"
+    return f"freq_factors has {factors.ne[0]} elements, must have at least {half}"
 
 
 def pairs(p: RopeParams) -> int:
-    """Pairs that are turned; VISION counts only half of the elements as n_dims."""
+    """The number of pairs to rotate; in VISION n_dims is half of the elements."""
     return p.n_dims if p.mode == RopeMode.VISION else p.n_dims // 2
 
 
 def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:
-    """For each pair, which position turns it, and by which power of theta_scale.
+    """The position and the power of theta_scale of each pair.
 
-    Source: ggml_mrope_cache_init. VISION begins with power 0 in each section.
+    Source: ggml_mrope_cache_init. In VISION each section starts with power 0.
     """
     starts = [0, *accumulate(p.sections)]
     powers = [0, 0, 0, 0]
@@ -138,15 +145,15 @@ def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:
 
 
 def _position(p: RopeParams, sector: int, starts: list[int]) -> int:
-    """Which of the four positions; IMROPE deals the first three out in turn."""
+    """The number of the position, 0 to 3; IMROPE interleaves the first three."""
     if p.mode == RopeMode.IMROPE:
-        turn = sector % 3
-        return turn if sector < 3 * p.sections[turn] else 3
+        position = sector % 3
+        return position if sector < 3 * p.sections[position] else 3
     return sum(sector >= start for start in starts[1:4])
 
 
 def interpolation(p: RopeParams, count: int) -> NDArray[np.float32]:
-    """What YaRN multiplies the angle of each pair by: freq_scale, or nearer to 1.
+    """YaRN's factor of the angle of each pair: between freq_scale and 1.
 
     Source: rope_yarn and ggml_rope_yarn_corr_dims.
     """
@@ -162,14 +169,14 @@ def interpolation(p: RopeParams, count: int) -> NDArray[np.float32]:
     return factor
 
 
-def _corrected_dim(p: RopeParams, turns: float) -> float:
-    """The element whose pair makes so many turns in the original context."""
-    ratio = np.float64(p.n_ctx_orig) / (turns * 2 * math.pi)
+def _corrected_dim(p: RopeParams, rotations: float) -> float:
+    """The element whose pair rotates `rotations` times in the original context."""
+    ratio = np.float64(p.n_ctx_orig) / (rotations * 2 * math.pi)
     return float(p.n_dims * np.log(ratio) / (2 * np.log(np.float64(p.freq_base))))
 
 
 def magnitude(p: RopeParams) -> float:
-    """What cosines and sines are multiplied by."""
+    """YaRN's factor of the cosines and sines."""
     if not p.ext_factor:
         return p.attn_factor
     with np.errstate(all="ignore"):
@@ -198,7 +205,7 @@ define(
                 _factors,
                 not_empty(FREQ_FACTORS),
             ),
-            flops=several_each(3),
+            flops=flops_per_element(3),
         )
         for op in (Op.ROPE, Op.ROPE_BACK)
     )

@@ -1,7 +1,7 @@
-"""Rules and shapes that the contracts of several families have in common.
+"""Rules and shapes that several families of ops use in their contracts.
 
-A source is named by its place in ggml's order, the result by RESULT; an axis is a
-source and one of its dimensions. A rule says nothing about a source that is absent.
+A tensor is given as its index among the sources in ggml's order, or as RESULT. An axis
+is a tensor and one of its dimensions. A rule accepts a source that is absent.
 """
 
 from __future__ import annotations
@@ -17,25 +17,29 @@ ANY = frozenset(GGMLType)
 F32 = frozenset({GGMLType.F32})
 I32 = frozenset({GGMLType.I32})
 
-# Elements of a window that slides over something, each of which costs a call. Models
-# have hundreds of them, and some tens of thousands to pool a whole image.
+# Elements of a sliding window, each of which costs a call. The windows of models have
+# hundreds; to pool a whole image takes tens of thousands.
 MAX_TAPS = 1 << 18
 
 Axis = tuple[int, int]
 
 
-def own(node: Node) -> Dims:
-    """The shape of a result that is free to choose it."""
+def _ne(tensor: Tensor) -> list[int]:
+    return list(tensor.ne)
+
+
+def any_shape(node: Node) -> Dims:
+    """The shape of a result that does not follow from the sources."""
     return node.tensor.ne
 
 
-def like(at: int) -> Shape:
+def like(index: int) -> Shape:
     """The shape of a source."""
-    return lambda node: node.source(at).ne
+    return lambda node: node.source(index).ne
 
 
 def can_repeat(small: Tensor, large: Tensor) -> bool:
-    """Whether a whole number of the one, in each dimension, fills the other.
+    """Whether each dimension of `large` is a multiple of that of `small`.
 
     Source: ggml_can_repeat.
     """
@@ -45,16 +49,25 @@ def can_repeat(small: Tensor, large: Tensor) -> bool:
 
 
 def _tensor_rule(
-    words: str, holds: Callable[[Tensor, Tensor], bool]
+    words: str,
+    holds: Callable[[Tensor, Tensor], bool],
+    show: Callable[[Tensor], object],
 ) -> Callable[[int, int], Rule]:
-    """A rule between two tensors, still to be told which."""
+    """A maker of rules between two tensors.
+
+    Args:
+        words: what the first must do with regard to the second.
+        holds: whether the rule holds.
+        show: the property of a tensor that the message gives.
+    """
 
     def make(first: int, second: int) -> Rule:
         def rule(node: Node) -> str | None:
             a, b = _tensor(node, first), _tensor(node, second)
             if a is None or b is None or holds(a, b):
                 return None
-            return f"{_name(node, first)} must {words} {_name(node, second)}"
+            other = _name(node, second)
+            return f"{_name(node, first)} must {words} {other}: {show(a)} and {show(b)}"
 
         return rule
 
@@ -62,17 +75,21 @@ def _tensor_rule(
 
 
 same_elements = _tensor_rule(
-    "have as many elements as", lambda a, b: a.nelements == b.nelements
+    "have as many elements as",
+    lambda a, b: a.nelements == b.nelements,
+    lambda tensor: tensor.nelements,
 )
-same_shape = _tensor_rule("have the shape of", lambda a, b: a.ne == b.ne)
-same_type = _tensor_rule("have the type of", lambda a, b: a.type == b.type)
-repeats = _tensor_rule("repeat into", can_repeat)
+same_shape = _tensor_rule("have the shape of", lambda a, b: a.ne == b.ne, _ne)
+same_type = _tensor_rule(
+    "have the type of", lambda a, b: a.type == b.type, lambda tensor: tensor.type.name
+)
+repeats = _tensor_rule("repeat into", can_repeat, _ne)
 
 
 def _axis_rule(
     words: str, holds: Callable[[int, int], bool]
 ) -> Callable[[Axis, Axis], Rule]:
-    """A rule between two axes, still to be told which."""
+    """A maker of rules between two axes."""
 
     def make(first: Axis, second: Axis) -> Rule:
         def rule(node: Node) -> str | None:
@@ -94,59 +111,61 @@ multiple = _axis_rule("be a multiple of", lambda a, b: not (a % b if b else a))
 at_least = _axis_rule("be at least", lambda a, b: a >= b)
 
 
-def not_empty(at: int) -> Rule:
-    """There is something to read, where the result has any elements."""
+def not_empty(index: int) -> Rule:
+    """The rule that a tensor has elements, unless the result has none."""
 
     def rule(node: Node) -> str | None:
-        tensor = _tensor(node, at)
+        tensor = _tensor(node, index)
         if tensor is None or tensor.nelements or not node.tensor.nelements:
             return None
-        return f"{_name(node, at)} must not be empty"
+        return f"{_name(node, index)}'s ne is {_ne(tensor)}, must not be empty"
 
     return rule
 
 
-def dense_rows(at: int) -> Rule:
-    """The elements of a row lie side by side (nb[0] is the size of one)."""
+def dense_rows(index: int) -> Rule:
+    """The rule that the elements of a row have no gaps between them."""
 
     def rule(node: Node) -> str | None:
-        tensor = _tensor(node, at)
-        if tensor is None or tensor.nb[0] == tensor.type.type_size:
+        tensor = _tensor(node, index)
+        if tensor is None or tensor.nb[0] == (size := tensor.type.type_size):
             return None
-        return f"{_name(node, at)} must have rows without gaps"
+        name = _name(node, index)
+        return f"{name}.nb[0] is {tensor.nb[0]}, must be {size}: rows without gaps"
 
     return rule
 
 
-def shaped(at: int, expected: Shape) -> Rule:
-    """A tensor has the shape that the others give it."""
+def has_shape(index: int, expected: Shape) -> Rule:
+    """The rule that a tensor has the shape that `expected` computes."""
 
     def rule(node: Node) -> str | None:
-        tensor = _tensor(node, at)
+        tensor = _tensor(node, index)
         if tensor is None or tensor.ne == (ne := expected(node)):
             return None
-        return f"{_name(node, at)}'s ne is {list(tensor.ne)}, must be {list(ne)}"
+        return f"{_name(node, index)}'s ne is {_ne(tensor)}, must be {list(ne)}"
 
     return rule
 
 
-def contiguous(at: int) -> Rule:
-    """The elements lie one after the other, in order, without gaps."""
+def contiguous(index: int) -> Rule:
+    """The rule that a tensor is contiguous: elements in order, without gaps."""
 
     def rule(node: Node) -> str | None:
-        tensor = _tensor(node, at)
+        tensor = _tensor(node, index)
         if tensor is None or tensor.is_contiguous:
             return None
-        return f"{_name(node, at)} must be contiguous"
+        where = f"ne {_ne(tensor)}, nb {list(tensor.nb)}"
+        return f"{_name(node, index)} must be contiguous: {where}"
 
     return rule
 
 
-def _tensor(node: Node, at: int) -> Tensor | None:
-    return node.tensor if at == RESULT else node.src[at]
+def _tensor(node: Node, index: int) -> Tensor | None:
+    return node.tensor if index == RESULT else node.src[index]
 
 
-def _name(node: Node, at: int) -> str:
-    if at == RESULT:
+def _name(node: Node, index: int) -> str:
+    if index == RESULT:
         return "the result"
-    return contract_of(node.tensor.op).sources[at].name
+    return contract_of(node.tensor.op).sources[index].name

@@ -1,4 +1,4 @@
-"""DIAG, DIAG_MASK_INF, DIAG_MASK_ZERO, TRI, SOLVE_TRI: matrices and their diagonal."""
+"""DIAG, DIAG_MASK_INF, DIAG_MASK_ZERO, TRI, SOLVE_TRI: diagonals and triangles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A, B = 0, 1
 
 
 class Triangle(IntEnum):
-    """What TRI keeps. Source: `enum ggml_tri_type`."""
+    """The part that TRI keeps. Source: `enum ggml_tri_type`."""
 
     UPPER_DIAG = 0
     UPPER = 1
@@ -22,7 +22,7 @@ class Triangle(IntEnum):
     LOWER = 3
 
 
-# What TRI clears: the first diagonal, and whether the cleared part is above it.
+# The part that TRI clears: its first diagonal, and whether it lies above.
 CLEARED = {
     Triangle.UPPER_DIAG: (-1, False),
     Triangle.UPPER: (0, False),
@@ -32,13 +32,13 @@ CLEARED = {
 
 
 class DiagMaskParams(NamedTuple):
-    """By how much the diagonal is moved to the right."""
+    """The shift of the diagonal to the right."""
 
     n_past: int
 
 
 class TriParams(NamedTuple):
-    """A Triangle."""
+    """The part to keep, a Triangle."""
 
     type: int
 
@@ -49,7 +49,8 @@ def _diag_ne(node: Node) -> Dims:
 
 
 def _one_row(node: Node) -> str | None:
-    return None if node.source(A).ne[1] == 1 else "a has more rows than one"
+    rows = node.source(A).ne[1]
+    return None if rows == 1 else f"a.ne[1] is {rows}, must be 1"
 
 
 def _n_past(node: Node) -> str | None:
@@ -59,12 +60,16 @@ def _n_past(node: Node) -> str | None:
 
 def _known_triangle(node: Node) -> str | None:
     type = node.params.type
-    return None if type in (*Triangle,) else f"there is no triangle {type}"
+    return (
+        None
+        if type in (*Triangle,)
+        else f"type is {type}, must be 0 to {max(Triangle):d}"
+    )
 
 
 def _square(node: Node) -> str | None:
     ne = node.source(A).ne
-    return None if ne[0] == ne[1] else "a is not square"
+    return None if ne[0] == ne[1] else f"a's ne is {list(ne)}, must be square"
 
 
 _sources = (Source("a", F32),)

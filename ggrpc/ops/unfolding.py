@@ -1,4 +1,4 @@
-"""IM2COL, IM2COL_3D, IM2COL_BACK, COL2IM_1D: the windows of an image, side by side."""
+"""IM2COL, IM2COL_3D, IM2COL_BACK, COL2IM_1D: images unfolded into windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Node, Rule, Source, define
-from ggrpc.ops.rules import ANY, F32, MAX_TAPS, RESULT, own, same_type
+from ggrpc.ops.rules import ANY, F32, MAX_TAPS, RESULT, any_shape, same_type
 from ggrpc.tensor import Dims
 from ggrpc.types import FLOATS, GGMLType
 
@@ -16,10 +16,10 @@ HALF_OR_FULL = frozenset({GGMLType.F16, GGMLType.F32})
 
 
 class Im2colParams(NamedTuple):
-    """Stride, padding and dilation of both dimensions.
+    """Stride, padding and dilation in two dimensions.
 
     Attributes:
-        is_2d: 1; else the second one is that of the channels.
+        is_2d: 1 for images; otherwise the second dimension is that of the channels.
     """
 
     s0: int
@@ -32,10 +32,10 @@ class Im2colParams(NamedTuple):
 
 
 class Im2col3dParams(NamedTuple):
-    """Stride, padding and dilation of three dimensions.
+    """Stride, padding and dilation in three dimensions.
 
     Attributes:
-        ic: channels, which share the fourth dimension with the images.
+        ic: the number of channels; the fourth dimension of `b` is channels * images.
     """
 
     s0: int
@@ -51,7 +51,7 @@ class Im2col3dParams(NamedTuple):
 
 
 class Col2im1dParams(NamedTuple):
-    """Stride, channels of the result, and what is cut off at both ends."""
+    """Stride, channels of the result, and the elements cut off at both ends."""
 
     s0: int
     oc: int
@@ -59,7 +59,7 @@ class Col2im1dParams(NamedTuple):
 
 
 def outputs(ne: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """How many windows a dimension has; the division is C's, towards 0.
+    """The number of windows along a dimension; the division rounds towards 0, as in C.
 
     Source: ggml_calc_conv_output_size.
     """
@@ -68,20 +68,20 @@ def outputs(ne: int, kernel: int, stride: int, padding: int, dilation: int) -> i
 
 
 def strides(node: Node) -> str | None:
-    """The rule that each stride is 1 at least, or there would be endless windows."""
+    """The rule that each stride is at least 1."""
     p = node.params
     used = [p.s0, getattr(p, "s2", 1)]
     if getattr(p, "is_2d", 1) == 1:
         used.append(getattr(p, "s1", 1))
-    return "a stride is less than 1" if min(used) < 1 else None
+    return f"a stride is {min(used)}, must be >= 1" if min(used) < 1 else None
 
 
-def few_taps(kernel: int, axes: int) -> Rule:
-    """The rule that a window has few elements enough for a call for each.
+def limit_taps(kernel: int, axes: int) -> Rule:
+    """The rule that a window has at most MAX_TAPS elements.
 
     Args:
-        kernel: the source whose first dimensions are the window's.
-        axes: how many; where `is_2d` says so, it is one.
+        kernel: the source whose first dimensions are the window.
+        axes: the number of those dimensions; 1 if the parameter `is_2d` is not 1.
     """
 
     def rule(node: Node) -> str | None:
@@ -89,7 +89,7 @@ def few_taps(kernel: int, axes: int) -> Rule:
         taps = math.prod(node.source(kernel).ne[:count])
         if taps <= MAX_TAPS:
             return None
-        return f"a window has {taps} elements, {MAX_TAPS} at most are computed"
+        return f"a window has {taps} elements, must have at most {MAX_TAPS}"
 
     return rule
 
@@ -103,11 +103,11 @@ def _columns_ne(kernel: Dims, image: Dims, p: Im2colParams) -> Dims:
 
 
 def _same_channels(kernel: Dims, image: Dims, p: Im2colParams) -> str | None:
-    at = 2 if p.is_2d == 1 else 1
-    if image[at] != kernel[at]:
-        return f"the image has {image[at]} channels, the kernel {kernel[at]}"
+    axis = 2 if p.is_2d == 1 else 1
+    if image[axis] != kernel[axis]:
+        return f"the image has {image[axis]} channels, must have {kernel[axis]}"
     if p.is_2d != 1 and image[3] != 1:
-        return "the image has 4 dimensions"
+        return f"the image's ne[3] is {image[3]}, must be 1"
     return None
 
 
@@ -121,7 +121,7 @@ def _im2col_channels(node: Node) -> str | None:
 
 def _no_wider(node: Node) -> str | None:
     if node.tensor.type == GGMLType.F32 and node.source(B).type != GGMLType.F32:
-        return "gives F16 for b of F16"
+        return "the result is F32, must be F16 because b is F16"
     return None
 
 
@@ -134,7 +134,7 @@ def _back_fits(node: Node) -> str | None:
 
 
 def _has_channels(node: Node) -> str | None:
-    return None if node.params.ic > 0 else f"there are {node.params.ic} channels"
+    return None if node.params.ic > 0 else f"ic is {node.params.ic}, must be > 0"
 
 
 def _im2col_3d_ne(node: Node) -> Dims:
@@ -150,13 +150,13 @@ def _im2col_3d_ne(node: Node) -> Dims:
 def _col2im_fits(node: Node) -> str | None:
     a, p = node.source(A).ne, node.params
     if a[2:] != (1, 1):
-        return "a is no matrix"
+        return f"a's ne is {list(a)}, must be a matrix"
     if p.oc < 1 or p.p0 < 0:
-        return f"oc is {p.oc}, must be positive, and p0 {p.p0}, must not be negative"
+        return f"oc is {p.oc} and p0 is {p.p0}, must be > 0 and >= 0"
     if a[0] % p.oc or not a[0]:
-        return f"a.ne[0] is {a[0]}, must be a multiple of {p.oc} channels"
+        return f"a.ne[0] is {a[0]}, must be > 0 and a multiple of oc, {p.oc}"
     if a[0] // p.oc > MAX_TAPS:
-        return f"a window has {a[0] // p.oc} elements, {MAX_TAPS} at most are computed"
+        return f"a window has {a[0] // p.oc} elements, must have at most {MAX_TAPS}"
     return None
 
 
@@ -174,15 +174,15 @@ define(
         HALF_OR_FULL,
         _im2col_ne,
         Im2colParams,
-        (strides, few_taps(A, 2), _im2col_channels, _no_wider),
+        (strides, limit_taps(A, 2), _im2col_channels, _no_wider),
     ),
     Contract(
         Op.IM2COL_BACK,
         (Source("a", F32), Source("b", HALF_OR_FULL)),
         F32,
-        own,
+        any_shape,
         Im2colParams,
-        (strides, few_taps(B, 2), _back_fits),
+        (strides, limit_taps(B, 2), _back_fits),
     ),
     Contract(
         Op.IM2COL_3D,
@@ -190,7 +190,7 @@ define(
         HALF_OR_FULL,
         _im2col_3d_ne,
         Im2col3dParams,
-        (strides, few_taps(A, 3), _has_channels),
+        (strides, limit_taps(A, 3), _has_channels),
     ),
     Contract(
         Op.COL2IM_1D,

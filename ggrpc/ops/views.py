@@ -1,6 +1,6 @@
-"""NONE, VIEW, RESHAPE, PERMUTE, TRANSPOSE: nodes that only name bytes that are there.
+"""NONE, VIEW, RESHAPE, PERMUTE, TRANSPOSE: views, which compute nothing.
 
-The client has worked out their ne, nb and address already, so nothing is computed.
+The client has computed ne, nb and address.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from ggrpc.op import Op
 from ggrpc.ops.contract import Contract, Source, define
-from ggrpc.ops.rules import ANY, RESULT, own, same_elements
+from ggrpc.ops.rules import ANY, RESULT, any_shape, same_elements
 
 A = 0
 
 
 class PermuteParams(NamedTuple):
-    """Where each dimension of the source goes."""
+    """The new place of each dimension of the source."""
 
     axis0: int
     axis1: int
@@ -26,16 +26,16 @@ class PermuteParams(NamedTuple):
 _sources = (Source("a", ANY),)
 
 define(
-    Contract(Op.NONE, (), ANY, own, computes=False),
-    Contract(Op.VIEW, _sources, ANY, own, computes=False),
+    Contract(Op.NONE, (), ANY, any_shape, computes=False),
+    Contract(Op.VIEW, _sources, ANY, any_shape, computes=False),
     Contract(
         Op.RESHAPE,
         _sources,
         ANY,
-        own,
+        any_shape,
         rules=(same_elements(A, RESULT),),
         computes=False,
     ),
-    Contract(Op.PERMUTE, _sources, ANY, own, PermuteParams, computes=False),
-    Contract(Op.TRANSPOSE, _sources, ANY, own, computes=False),
+    Contract(Op.PERMUTE, _sources, ANY, any_shape, PermuteParams, computes=False),
+    Contract(Op.TRANSPOSE, _sources, ANY, any_shape, computes=False),
 )

@@ -1,4 +1,4 @@
-"""WIN_PART, WIN_UNPART, GET_REL_POS, ADD_REL_POS: attention within parts of an image.
+"""WIN_PART, WIN_UNPART, GET_REL_POS, ADD_REL_POS: attention in windows of an image.
 
 Source: the image encoder of "Segment Anything", arXiv 2304.02643.
 """
@@ -19,7 +19,7 @@ TWO_BYTES = frozenset({GGMLType.F16, GGMLType.BF16})
 
 
 class WinPartParams(NamedTuple):
-    """How many windows lie side by side, and one below the other; and their size."""
+    """The number of windows in both dimensions (npx, npy), and their size (w)."""
 
     npx: int
     npy: int
@@ -27,23 +27,23 @@ class WinPartParams(NamedTuple):
 
 
 class WinUnpartParams(NamedTuple):
-    """The size of a window, in both dimensions."""
+    """The size of a window in both dimensions."""
 
     w: int
 
 
 class AddRelPosParams(NamedTuple):
-    """Whether the result takes the place of `a`, which its address says as well."""
+    """Whether the result is a view of `a`; its address says the same."""
 
     inplace: int
 
 
-def _no_window(node: Node) -> str | None:
+def _window_size(node: Node) -> str | None:
     return None if node.params.w > 0 else f"w is {node.params.w}, must be positive"
 
 
 def _windows(ne: Dims, w: int) -> tuple[int, int]:
-    """How many windows cover an image of ne[1] times ne[2]."""
+    """The number of windows that cover an image of ne[1] times ne[2]."""
     return -(-ne[1] // w), -(-ne[2] // w)
 
 
@@ -55,10 +55,12 @@ def _win_part_ne(node: Node) -> Dims:
 def _counts(node: Node) -> str | None:
     a, p = node.source(A).ne, node.params
     if a[3] != 1:
-        return "a has 4 dimensions"
+        return f"a.ne[3] is {a[3]}, must be 1"
     counts = _windows(a, p.w)
     if (p.npx, p.npy) != counts:
-        return f"npx and npy are {p.npx} and {p.npy}, must be {list(counts)}"
+        return (
+            f"npx and npy are {p.npx} and {p.npy}, must be {counts[0]} and {counts[1]}"
+        )
     return None
 
 
@@ -71,7 +73,7 @@ def _has_all_windows(node: Node) -> str | None:
     npx, npy = _windows(node.tensor.ne, w)
     if a[1] == a[2] == w and a[3] >= npx * npy:
         return None
-    return f"a's ne is {list(a)}, must be {npx * npy} windows of {w}"
+    return f"a's ne is {list(a)}, must be {npx * npy} windows of {w} x {w}"
 
 
 def _rel_pos_ne(node: Node) -> Dims:
@@ -83,7 +85,7 @@ def _distances(node: Node) -> str | None:
     ne = node.source(A).ne
     if ne[1] % 2 and ne[2:] == (1, 1):
         return None
-    return f"a's ne is {list(ne)}, must be a matrix of an odd number of rows"
+    return f"a's ne is {list(ne)}, must be a matrix with an odd number of rows"
 
 
 def _rel_pos_fits(node: Node) -> str | None:
@@ -99,7 +101,7 @@ define(
         F32,
         _win_part_ne,
         WinPartParams,
-        (_no_window, _counts),
+        (_window_size, _counts),
     ),
     Contract(
         Op.WIN_UNPART,
@@ -107,7 +109,7 @@ define(
         F32,
         _win_unpart_ne,
         WinUnpartParams,
-        (_no_window, _has_all_windows),
+        (_window_size, _has_all_windows),
     ),
     Contract(
         Op.GET_REL_POS,

@@ -8,12 +8,12 @@ import pytest
 
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.main import run
-from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from tests.commands.conftest import Terminal
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA = noise()
-NAME = name_of(fnv1a(DATA))
+NAME = hash_name(fnv1a(DATA))
 DAY = 86_400
 
 
@@ -84,7 +84,7 @@ def test_add_goes_on_after_a_bad_model(piped, cache: Path, tmp_path: Path) -> No
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     code, out, err = piped("cache", "add", str(tmp_path), "--json")
     assert code == 9
-    assert "a.gguf is no whole GGUF" in err
+    assert "a.gguf is not a valid GGUF" in err
     assert '"failed"' in out
     assert '"ok"' in out
 
@@ -121,7 +121,7 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "what is to go?"),
+        ((), "nothing to prune by"),
         (("--older-than", "old"), "'old' is no age"),
         (("--limit", "much"), "'much' is no size"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import socket
@@ -100,10 +101,8 @@ def test_hostile_clients_of_a_server_leave_a_few_lines() -> None:
             with socket.create_connection(endpoint) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 sock.settimeout(20)
-                try:
+                with contextlib.suppress(ConnectionError):
                     assert sock.recv(1) == b""
-                except ConnectionError:
-                    pass
     text = stream.getvalue()
     assert MAX <= text.count("came before HELLO") < 50
     assert "more lines like these were left out" in text

@@ -194,5 +194,7 @@ def test_version_and_help_load_nothing_slow(flag: str) -> None:
         text=True,
     )
     assert done.returncode == 0
-    for slow in ("numpy", "pyopencl", "ggrpc.engine", "gguf"):
+    for slow in ("numpy", "pyopencl", "ggrpc.engine", "ggrpc.devices", "gguf"):
         assert slow not in done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {f"ggrpc.commands.{command}" for command in COMMANDS}

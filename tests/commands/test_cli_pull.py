@@ -16,12 +16,15 @@ from tests.support.processes import native_serving
 def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
     """A server of llama.cpp's on which something is held."""
     monkeypatch.chdir(tmp_path)
-    with native_serving("0.3.36") as endpoint:
-        with connect(endpoint, timeout=60) as server, Workspace(server) as bench:
-            bench.set("x", [[1, 2], [3, 4]])
-            bench.set("w", [0.5] * 32, "q8_0")
-            bench.hold()
-            yield str(endpoint)
+    with (
+        native_serving("0.3.36") as endpoint,
+        connect(endpoint, timeout=60) as server,
+        Workspace(server) as bench,
+    ):
+        bench.set("x", [[1, 2], [3, 4]])
+        bench.set("w", [0.5] * 32, "q8_0")
+        bench.hold()
+        yield str(endpoint)
 
 
 def test_pull_lists_what_is_held(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
@@ -49,7 +52,7 @@ def test_pull_replaces_nothing_unless_told(piped, holding: str) -> None:  # type
     Path("x.npy").write_text("dear to somebody")
     code, out, err = piped("pull", holding, "x")
     assert (code, out) == (6, "")
-    assert "x.npy is there already: --force replaces it" in err
+    assert "x.npy already exists: use --force to replace it" in err
     assert Path("x.npy").read_text() == "dear to somebody"
     assert piped("pull", holding, "x", "--force").code == 0
     assert np.load("x.npy").shape == (2, 2)
@@ -60,7 +63,7 @@ def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None: 
     outcome = piped("pull", holding, "x", "w", "--json")
     assert outcome.code == 6
     assert [row["file"] for row in outcome.rows] == ["x.npy"]
-    assert "w.npy is there already" in outcome.err
+    assert "w.npy already exists" in outcome.err
     assert piped("pull", holding, "x", "nix", "--force").out == ""
 
 

@@ -87,10 +87,10 @@ def test_arrays_are_read_back(piped, served: Served, tmp_path: Path) -> None:  #
 @pytest.mark.parametrize(
     ("name", "contents", "code", "said"),
     [
-        ("x.txt", b"", 2, "no known kind"),
+        ("x.txt", b"", 2, "an unknown suffix"),
         ("x.npy", b"no numpy", 9, "cannot read"),
-        ("x.safetensors", b"\xff" * 20, 9, "no whole .safetensors file"),
-        ("x.gguf", b"GGUF" + bytes(20), 9, "no whole GGUF"),
+        ("x.safetensors", b"\xff" * 20, 9, "not a valid .safetensors file"),
+        ("x.gguf", b"GGUF" + bytes(20), 9, "not a valid GGUF"),
     ],
 )
 def test_file_that_cannot_be_read_is_one_line(  # type: ignore[no-untyped-def]

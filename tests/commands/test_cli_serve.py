@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from ggrpc.engine.client.client import connect
 from ggrpc.errors import ConnectError
 from tests.support.drivers import usable_device
 from tests.support.processes import Served, free_port, serving
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def refused(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_start_says_versions_devices_and_addresses(served: Served) -> None:
+def test_start_logs_versions_devices_and_addresses(served: Served) -> None:
     endpoint = served.endpoint
     lines = [line.split(" ", 3)[2:] for line in served.log.splitlines()[:3]]
     assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 1.0.0 to 7.0.0"]
@@ -46,7 +46,7 @@ def test_start_says_versions_devices_and_addresses(served: Served) -> None:
     assert endpoint.port > 0
 
 
-def test_best_device_there_is_gets_served() -> None:
+def test_best_device_is_the_default() -> None:
     with serving(device=None) as served:
         assert served.endpoint
     assert f"device 0 is {usable_device().name}: " in served.log
@@ -75,7 +75,7 @@ def test_signal_ends_sessions_and_exits_0(
     assert served.log.endswith(" INFO stopped\n")
 
 
-def test_signals_of_a_storm_end_it_all_the_same(tmp_path: Path) -> None:
+def test_signals_in_quick_succession_end_the_server(tmp_path: Path) -> None:
     served = Served([], str(tmp_path))
     assert served.endpoint
     for _ in range(2):
@@ -86,11 +86,13 @@ def test_signals_of_a_storm_end_it_all_the_same(tmp_path: Path) -> None:
 
 
 def test_log_may_be_json() -> None:
-    with serving("--log-format", "json", "--log-level", "debug") as served:
-        with connect(served.endpoint, timeout=10) as client:
-            client.memory()
-            client.free(1)
-            served.wait_for_line("connection is closed")
+    with (
+        serving("--log-format", "json", "--log-level", "debug") as served,
+        connect(served.endpoint, timeout=10) as client,
+    ):
+        client.memory()
+        client.free(1)
+        served.wait_for_line("connection is closed")
     rows = [json.loads(line) for line in served.log.splitlines()]
     (row,) = [row for row in rows if row["level"] == "warning"]
     assert row["command"] == "FREE_BUFFER"
@@ -98,12 +100,15 @@ def test_log_may_be_json() -> None:
     assert rows[-1]["message"] == "stopped"
 
 
-def test_quiet_server_says_nothing_at_all(tmp_path: Path) -> None:
+def test_quiet_server_logs_nothing(tmp_path: Path) -> None:
     endpoint = Endpoint("127.0.0.1", free_port())
     served = Served(["-q", "-p", str(endpoint.port)], str(tmp_path))
-    while not _is_open(endpoint):
+
+    def is_open() -> bool:
         assert served.process.poll() is None, served.log
-        time.sleep(0.05)
+        return _is_open(endpoint)
+
+    wait_until(is_open)
     assert served.stop() == 0
     assert served.log == ""
 
@@ -134,7 +139,7 @@ def test_cache_flag_is_that_of_rpc_server(
         assert "WARNING" not in served.log
 
 
-def test_cache_folder_that_is_none_exits_2(tmp_path: Path) -> None:
+def test_invalid_cache_folder_exits_2(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     served = Served(["--cache-dir", str(tmp_path / "file")], str(tmp_path))
     assert served.process.wait(30) == 2
@@ -142,21 +147,21 @@ def test_cache_folder_that_is_none_exits_2(tmp_path: Path) -> None:
     assert "cannot hold a cache" in served.log
 
 
-def test_model_that_is_not_there_exits_2(tmp_path: Path) -> None:
+def test_missing_model_exits_2(tmp_path: Path) -> None:
     served = Served(["--models", str(tmp_path / "none.gguf")], str(tmp_path))
     assert served.process.wait(30) == 2
     assert served.stop() == 2
     assert "there is no model at" in served.log
 
 
-def test_models_that_are_cut_short_cost_a_line(tmp_path: Path) -> None:
+def test_truncated_model_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "short.gguf").write_bytes(b"GGUF")
     with serving("--models", str(tmp_path), "--cache-dir", str(tmp_path)) as served:
-        served.wait_for_line("is no whole GGUF")
+        served.wait_for_line("is not a valid GGUF")
         served.wait_for_line("what is not indexed will be sent")
 
 
-def test_listening_beyond_this_machine_is_warned_about() -> None:
+def test_listening_on_all_addresses_is_a_warning() -> None:
     with serving("-H", "0.0.0.0") as served:
         served.wait_for_line("WARNING other machines can connect")
 
@@ -188,7 +193,7 @@ def test_port_in_use_exits_3(served: Served) -> None:
         (["-H", "192.0.2.1"], 3, "cannot listen on 192.0.2.1:50052"),
     ],
 )
-def test_senseless_request_is_one_line_with_its_code(
+def test_invalid_option_is_one_line_with_its_exit_code(
     arguments: list[str], code: int, line: str
 ) -> None:
     got, err = refused(*arguments)

@@ -1,4 +1,4 @@
-"""How `ggrpc serve` starts and stops under a supervisor."""
+"""Start and stop of `ggrpc serve` under systemd, and with graphs that do not end."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
-from tests.engine.server.test_faults import squares
+from tests.support.clients import squares
 from tests.support.processes import START_SECONDS, Served
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """The socket that a supervisor listens on."""
+    """A socket such as the one that systemd listens on."""
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -30,7 +31,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore
         yield sock
 
 
-def test_supervisor_hears_when_it_is_ready_and_when_it_stops(
+def test_supervisor_is_notified_of_start_and_stop(
     supervisor: socket.socket, tmp_path: Path
 ) -> None:
     served = Served(["--threads", "1"], str(tmp_path))
@@ -40,69 +41,76 @@ def test_supervisor_hears_when_it_is_ready_and_when_it_stops(
     assert supervisor.recv(100) == b"STOPPING=1"
 
 
-# A device that never stops computing, with or without checkpoints, behind the real
-# command.
+# The real command with a device that never stops computing, with or without
+# checkpoints. It says on stderr when the first graph has begun.
 BUSY = """
 import sys
 from ggrpc.commands.main import main
 from ggrpc.devices import catalogue
 from tests.support.devices import Endless
-pauses = sys.argv.pop(1) == "pauses"
-catalogue._open_cpu = lambda choices: Endless(lambda: False, pauses)
+checkpoints = sys.argv.pop(1) == "checkpoints"
+said = []
+def ends():
+    if not said:
+        said.append(print("computing", file=sys.stderr, flush=True))
+    return False
+catalogue._open_cpu = lambda choices: Endless(ends, checkpoints)
 main()
 """
 
 
+class Busy(NamedTuple):
+    """A server process that computes without end, and its address."""
+
+    process: subprocess.Popen[str]
+    endpoint: Endpoint
+
+
 @contextmanager
-def busy(pauses: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A server that computes without end."""
+def busy(checkpoints: str, *arguments: str) -> Iterator[Busy]:
+    command = [sys.executable, "-c", BUSY, checkpoints, "serve", "-p", "0", "-d", "cpu"]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            BUSY,
-            pauses,
-            "serve",
-            "-p",
-            "0",
-            "-d",
-            "cpu",
-            *arguments,
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
+        [*command, *arguments], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     line = next(line for line in process.stderr if "listening on" in line)
     endpoint = Endpoint.parse(line.split("listening on ")[1].strip())
     with process, connect(endpoint, timeout=20) as client:
         client.compute(squares(client)[1])
-        time.sleep(0.5)  # until it has come to the graph
-        yield process
+        assert any("computing" in line for line in process.stderr)
+        yield Busy(process, endpoint)
 
 
-def test_stop_gives_up_what_is_not_through_after_the_grace() -> None:
-    with busy("pauses", "--grace", "0.2") as process:
-        process.terminate()
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "1 sessions are cut off (--grace)" in err
+def is_open(endpoint: Endpoint) -> bool:
+    try:
+        socket.create_connection(endpoint, 10).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_stop_cancels_what_has_not_ended_after_the_grace() -> None:
+    with busy("checkpoints", "--grace", "0.2") as server:
+        server.process.terminate()
+        _, err = server.process.communicate(timeout=30)
+    assert server.process.returncode == 0
+    assert err.count("1 sessions are cut off (--grace)") == 1
     assert err.endswith(" INFO stopped\n")
 
 
-def test_second_signal_ends_it_at_once() -> None:
-    with busy("pauses") as process:
-        process.terminate()
-        time.sleep(0.5)
-        assert process.poll() is None
-        process.terminate()
-        process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGTERM
+def test_second_signal_ends_the_process_immediately() -> None:
+    with busy("checkpoints") as server:
+        server.process.terminate()
+        wait_until(lambda: not is_open(server.endpoint))
+        assert server.process.poll() is None
+        server.process.terminate()
+        server.process.communicate(timeout=10)
+    assert server.process.returncode == -signal.SIGTERM
 
 
 def test_session_that_cannot_be_ended_does_not_keep_the_process() -> None:
-    with busy("never pauses", "--grace", "0.1") as process:
-        process.terminate()
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    with busy("no checkpoints", "--grace", "0.1") as server:
+        server.process.terminate()
+        _, err = server.process.communicate(timeout=60)
+    assert server.process.returncode == 1
     assert "ERROR 1 sessions did not end: the process exits now" in err

@@ -10,10 +10,11 @@ from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.program import KERNELS, is_supported
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.errors import ConnectionLost
+from ggrpc.formats.nmse import nmse
 from tests.support import cases
 from tests.support.case import Case, run_case
 from tests.support.oracle import run_case_on
-from tests.support.processes import native_serving, nmse
+from tests.support.processes import native_serving
 
 FLOAT_LIMIT = 1e-7
 QUANTIZED_LIMIT = 5e-4  # ggml rounds the other operand to 8 bits

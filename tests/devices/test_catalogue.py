@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from ggrpc.closable import Closable
 from ggrpc.devices import catalogue, opencl
 from ggrpc.devices.catalogue import Choices, DeviceListing
 from ggrpc.devices.cpu import CpuDevice
@@ -20,12 +21,15 @@ PROCESSOR = Found("opencl:1", "CPU (Maker)", 8 << 30, 2 << 30, True, None)
 BROKEN = "its driver failed a small kernel: unknown target CPU"
 
 
-class Opened:
+class Opened(Closable):
     """Stands for an OpenCL device of a driver that is not here."""
 
     def __init__(self, found: Found, cpu: CpuDevice, keeps_time: bool) -> None:
         self.name = found.name
         self.cpu = cpu
+
+    def close(self) -> None:
+        self.cpu.close()
 
 
 @pytest.fixture(autouse=True)

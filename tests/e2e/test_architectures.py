@@ -7,17 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
 from tests.support.architectures import ARCHITECTURES, ENCODERS
 from tests.support.drivers import usable_device
 from tests.support.models import write_architecture
-from tests.support.processes import (
-    ENCODER,
-    Served,
-    generate,
-    nmse,
-    serving,
-)
+from tests.support.processes import ENCODER, Served, generate, serving
 
 VERSION = "0.3.36"
 PREDICT = 8

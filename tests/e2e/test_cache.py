@@ -11,9 +11,10 @@ import pytest
 from benchmarks.random_model import Shape, write_model
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.models import pieces_of
+from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
 from tests.support.paths import peer_python
-from tests.support.processes import generate, native_serving, nmse, serving
+from tests.support.processes import generate, native_serving, serving
 from tests.support.proxy import counting
 
 NEW, OLD = "0.3.36", "0.3.17"  # llama-cpp-python; protocols 7.0.0 and 3.6.1

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.random_model import SMALL, Shape, write_model
 from ggrpc.engine.client.client import connect
+from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
 from tests.support.generations import demand_same
 from tests.support.paths import peer_python, shared
@@ -22,7 +23,6 @@ from tests.support.processes import (
     finish_client,
     generate,
     native_serving,
-    nmse,
     serving,
     start_client,
 )

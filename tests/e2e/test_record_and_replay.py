@@ -61,16 +61,16 @@ def all_equal(rows: list[dict[str, Any]]) -> bool:
 
 def test_replays_on_this_machine(recorded: Path) -> None:
     for device in ("cpu", usable_device().name):
-        code, rows, said = replay(recorded, "-d", device)
+        code, rows, stderr = replay(recorded, "-d", device)
         assert code == 0
-        assert "ggrpc: " not in said  # a driver may print anything
+        assert "ggrpc: " not in stderr  # a driver may print anything
         assert all_equal(rows)
 
 
 def test_replays_on_our_server_and_an_older_native_one(recorded: Path) -> None:
     with serving() as ours, native_serving(MIDDLE) as older:
-        code, rows, said = replay(recorded, ours.endpoint, older)
-    assert (code, said) == (0, "")
+        code, rows, stderr = replay(recorded, ours.endpoint, older)
+    assert (code, stderr) == (0, "")
     for endpoint in (ours.endpoint, older):
         assert all_equal([r for r in rows if r["target"] == str(endpoint)])
 
@@ -80,8 +80,8 @@ def test_replays_on_native_servers_of_other_versions(
     recorded: Path, version: str
 ) -> None:
     with native_serving(BETWEEN[version]) as server:
-        code, rows, said = replay(recorded, server)
-    assert (code, said) == (0, "")
+        code, rows, stderr = replay(recorded, server)
+    assert (code, stderr) == (0, "")
     assert all_equal(rows)
 
 
@@ -94,8 +94,8 @@ def test_session_of_an_older_client_replays_on_the_newest_server(
     with native_serving(version) as server, recording(server, path) as recorder:
         generate(version, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
     with serving() as ours, native_serving(NEWEST) as newest:
-        code, rows, said = replay(path, ours.endpoint, newest)
-    assert (code, said) == (0, "")
+        code, rows, stderr = replay(path, ours.endpoint, newest)
+    assert (code, stderr) == (0, "")
     for endpoint in (ours.endpoint, newest):
         assert all_equal([r for r in rows if r["target"] == str(endpoint)])
 
@@ -107,8 +107,8 @@ def test_repeated_runs_give_the_same_result_and_are_timed(recorded: Path) -> Non
             replay(recorded, *target, "--repeat", 5)
             for target in (["-d", "cpu"], [server])
         ]
-    for code, rows, said in runs:
-        assert (code, said) == (0, "")
+    for code, rows, stderr in runs:
+        assert (code, stderr) == (0, "")
         assert all_equal(rows)
         for row in [row for row in rows if row["kind"] == "graph"]:
             assert 0 < row["min_ms"] <= row["median_ms"] <= row["p99_ms"]
@@ -156,12 +156,12 @@ def test_missing_weights_come_from_the_model_or_are_random(
     ):
         generate(MIDDLE, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
     assert path.stat().st_size < model().stat().st_size
-    code, rows, said = replay(path, "-d", "cpu", "--model", model())
+    code, rows, stderr = replay(path, "-d", "cpu", "--model", model())
     assert (code, all_equal(rows)) == (0, True)
-    assert said == ""
-    code, rows, said = replay(path, "-d", "cpu")
+    assert stderr == ""
+    code, rows, stderr = replay(path, "-d", "cpu")
     assert code == 1
-    assert "replaced by random data" in said
+    assert "replaced by random data" in stderr
     assert any(row["result"] == "differs" and row["first"] for row in rows)
 
 
@@ -170,8 +170,8 @@ def test_recorder_ends_at_the_limit_of_graphs(tmp_path: Path) -> None:
     with serving() as server:
         recorder = Recorder(server.endpoint, path, "-n", "2")
         generate(NEWEST, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
-        code, said = recorder.wait()
-    assert (code, "recorded 2 graphs" in said) == (0, True)
+        code, stderr = recorder.wait()
+    assert (code, "recorded 2 graphs" in stderr) == (0, True)
     assert len(client_graphs(path)) == 2
     assert replay(path, "-d", "cpu")[0] == 0
 
@@ -182,9 +182,9 @@ def test_complete_part_of_a_truncated_recording_is_replayed(
     whole = recorded.read_bytes()
     cut = tmp_path / "cut.bin"
     cut.write_bytes(whole[: len(whole) * 98 // 100])
-    code, rows, said = replay(cut, "-d", "cpu")
+    code, rows, stderr = replay(cut, "-d", "cpu")
     assert code == 0 and rows
-    assert "is truncated" in said
+    assert "is truncated" in stderr
 
 
 def test_existing_file_is_not_overwritten(recorded: Path) -> None:
@@ -199,6 +199,6 @@ def test_existing_file_is_not_overwritten(recorded: Path) -> None:
 
 
 def test_file_of_another_format_is_a_file_error() -> None:
-    code, rows, said = replay(model(), "-d", "cpu")
+    code, rows, stderr = replay(model(), "-d", "cpu")
     assert (code, rows) == (9, [])
-    assert said.count("\n") == 1 and "is not a recording" in said
+    assert stderr.count("\n") == 1 and "is not a recording" in stderr

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.client.client import connect
+from ggrpc.formats.nmse import nmse
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
 from tests.support.oracle import run_case_on
@@ -20,7 +21,6 @@ from tests.support.processes import (
     finish_client,
     generate,
     native_serving,
-    nmse,
     serving,
     start_client,
 )

@@ -5,6 +5,7 @@ import pytest
 
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import CODECS
+from ggrpc.formats.nmse import nmse
 from ggrpc.formats.numpy_values import (
     NUMPY,
     dequantize,
@@ -18,7 +19,6 @@ from ggrpc.formats.numpy_values import (
     unpack,
 )
 from ggrpc.types import GGMLType
-from tests.support.processes import nmse
 
 PACKABLE = [t for t in GGMLType if t in NUMPY or (t in CODECS and CODECS[t].pack)]
 

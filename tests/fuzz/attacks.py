@@ -1,7 +1,7 @@
-"""Requests that break a rule each, by what they are about.
+"""Invalid requests, in families by what is wrong with them.
 
-An attack sends; it may stop when the server closes. None of them may harm anybody but
-the sender, whether the server refuses it or goes on.
+An attack sends, and may stop when the server closes the connection. Whether or not the
+server refuses it, no other client may be affected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ U32 = (0, 1, 2, 31, 33, 1 << 16, 1 << 24, 1 << 31, (1 << 32) - 1)
 U64 = (*U32, 1 << 32, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - SIZE)
 TENSOR = 296
 
-# The length of each command's payload, without the data and the graph.
+# Bytes of each command's payload, without tensor data and the graph.
 LENGTHS = {
     Command.ALLOC_BUFFER: 12,
     Command.GET_ALIGNMENT: 4,
@@ -53,7 +53,7 @@ OF_TENSORS = tuple(c for c in LENGTHS if TENSOR <= LENGTHS[c] <= 2 * TENSOR)
 
 
 def heads() -> Named:
-    """Commands and sizes that are none."""
+    """Invalid commands and sizes."""
     for command in (18, 19, 20, 21, 64, 127, 128, 255):
         for size in (0, 4, 1 << 63):
             yield f"command {command} of {size}", _command(command, b"", size)
@@ -66,7 +66,7 @@ def heads() -> Named:
 
 
 def cut_short() -> Named:
-    """Requests that end in the middle, as the connection does."""
+    """Requests that are incomplete when the connection closes."""
     for command, length in LENGTHS.items():
         for sent in (0, 1, length // 2):
             for half in (False, True):
@@ -75,7 +75,7 @@ def cut_short() -> Named:
 
 
 def devices() -> Named:
-    """Devices that are not there."""
+    """Device numbers that do not exist."""
     for command in OF_DEVICES:
         for number in (1, 2, 255, 1 << 16, 1 << 31, (1 << 32) - 1):
             payload = struct.pack("<I", number).ljust(LENGTHS[command], b"\0")
@@ -83,7 +83,7 @@ def devices() -> Named:
 
 
 def buffers() -> Named:
-    """Buffers that are not there, or cannot be."""
+    """Handles that do not exist and sizes that cannot be allocated."""
     for size in (0, 1, 1 << 50, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - 4096):
         request = struct.pack("<IQ", 0, size)
         yield f"{size} bytes", _command(Command.ALLOC_BUFFER, request)
@@ -99,7 +99,7 @@ def buffers() -> Named:
 
 
 def tensors() -> Named:
-    """Every field of the tensor in every command that has one."""
+    """Invalid values of each tensor field, in each command with a tensor."""
     fields: dict[str, tuple[Any, ...]] = {
         "type": (4, 5, 31, 36, 38, 43, 44, 255, 1 << 31, (1 << 32) - 1),
         "ne": tuple((n, 1, 1, 1) for n in U32) + tuple((n,) * 4 for n in U32),
@@ -120,7 +120,7 @@ def tensors() -> Named:
 
 
 def ranges() -> Named:
-    """Offsets and sizes beyond the tensor, the buffer, and 64 bits."""
+    """Offsets and sizes outside the tensor, the buffer, and 64 bits."""
     for command in (Command.GET_TENSOR, Command.MEMSET_TENSOR):
         for offset in (*U64, SIZE - 1, SIZE, SIZE + 1):
             rest = -offset % (1 << 64)
@@ -137,7 +137,7 @@ def ranges() -> Named:
 
 
 def graphs() -> Named:
-    """Counts, ids and links of a graph."""
+    """Invalid counts, ids and links of graphs."""
     for nodes in (0, 1, 2, 1 << 16, 1 << 28, (1 << 32) - 1):
         for tensors in (0, 1, 2, 1 << 16, 1 << 28, (1 << 32) - 1):
             raw = struct.pack("<IQI", nodes, 1, tensors) + bytes(TENSOR)
@@ -220,12 +220,12 @@ def _compute(graph: bytes, attacker: Attacker) -> None:
 
 
 def _links(ids: list[int], change: dict[str, Any], attacker: Attacker) -> None:
-    """SQR of SQR of a leaf, of which something is changed in the first."""
+    """SQR of SQR of a leaf, with changes to the first SQR."""
     attacker.compute(payload_of(ids, sqr_of_sqr(attacker, change)))
 
 
 def _circle(count: int, attacker: Attacker) -> None:
-    """Each is a view of the next, and the last one of the first."""
+    """A circle of views."""
     records = np.array([attacker.tensor(op=Op.VIEW, flags=16)] * count)
     records["id"] = np.arange(count) + 1
     records["view_src"] = records["src"][:, 0] = np.roll(records["id"], -1)
@@ -233,7 +233,7 @@ def _circle(count: int, attacker: Attacker) -> None:
 
 
 def sqr_of_sqr(attacker: Attacker, change: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The three tensors of the ids 1, 2 and 3."""
+    """The tensors of `_links`, with the ids 1, 2 and 3."""
     values: list[dict[str, Any]] = [
         {"id": 1},
         {"id": 2, "op": Op.SQR, "src": (1,) + (0,) * 9, **change},

@@ -1,9 +1,9 @@
-"""A long job: valid graphs of every op, spoilt at random, run on a device.
+"""A long job: valid graphs of every op with random mutations, run on a device.
 
     python -m tests.fuzz.graphs --seconds 600 --seed 1
 
-Prints each finding once (what went wrong, and the seed that shows it again). What runs
-every day is tests/fuzz/test_graphs.py.
+Prints each failure once, with the seed that reproduces it. tests/fuzz/test_graphs.py
+is the short version.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ggrpc.devices.device import Device
 from tests.devices.conftest import open_opencl
 from tests.support.mutations import all_cases, mutated, noise, survive
 
-SLOW = 2.0  # seconds
-HUNG = 20.0  # seconds; then it says where
-MEMORY = 3 << 30  # bytes of address space beyond what is there at the start
+SLOW_SECONDS = 2.0  # a graph that takes longer is printed
+HUNG_SECONDS = 20.0  # after this time the stack is printed
+MEMORY = 3 << 30  # bytes of address space in addition to those at the start
 
 
 def open_device(name: str) -> Device:
@@ -33,8 +33,8 @@ def open_device(name: str) -> Device:
     return open_opencl(shares_memory=name == "opencl")
 
 
-def one(device: Device, seed: int, only: str = "") -> tuple[str, str]:
-    """Make and try the graph of a seed: which case it was, and what came of it."""
+def run_seed(device: Device, seed: int, only: str = "") -> tuple[str, str]:
+    """Run the graph of a seed; return the name of its case and the outcome."""
     random = Random(seed)
     names = sorted(name for name in all_cases() if only in name)
     name = random.choice(names)
@@ -44,7 +44,7 @@ def one(device: Device, seed: int, only: str = "") -> tuple[str, str]:
 
 
 def main() -> None:
-    """Run until the time is over."""
+    """Run for the given time or number of seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
@@ -52,26 +52,26 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a case's name")
     devices = ("cpu", "opencl", "opencl-own")
     parser.add_argument("--device", default="cpu", choices=devices)
-    asked = parser.parse_args()
-    device = open_device(asked.device)
+    arguments = parser.parse_args()
+    device = open_device(arguments.device)
     all_cases()
     with open("/proc/self/statm") as statm:
         now = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
     seen: Counter[str] = Counter()
-    end, seed = time.monotonic() + asked.seconds, asked.seed
-    while time.monotonic() < end and seed < asked.seed + asked.count:
+    end, seed = time.monotonic() + arguments.seconds, arguments.seed
+    while time.monotonic() < end and seed < arguments.seed + arguments.count:
         start, finding = time.perf_counter(), ""
-        faulthandler.dump_traceback_later(HUNG)
+        faulthandler.dump_traceback_later(HUNG_SECONDS)
         try:
-            name, outcome = one(device, seed, asked.only)
+            name, outcome = run_seed(device, seed, arguments.only)
             seen[outcome.split(":")[0]] += 1
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)
             ours = [f for f in frame if "/ggrpc/" in f.filename] or frame
             where = " < ".join(f"{f.name}:{f.lineno}" for f in ours[:-4:-1])
             finding = f"{type(error).__name__}: {error} at {where}"
-        if time.perf_counter() - start > SLOW:
+        if time.perf_counter() - start > SLOW_SECONDS:
             print(
                 f"seed {seed}: {time.perf_counter() - start:.1f} s {name}", flush=True
             )
@@ -81,7 +81,7 @@ def main() -> None:
             if seen[key] == 1:
                 print(f"seed {seed}: {finding}", flush=True)
         seed += 1
-    print(f"{seed - asked.seed} graphs; {dict(seen.most_common(40))}")
+    print(f"{seed - arguments.seed} graphs; {dict(seen.most_common(40))}")
 
 
 if __name__ == "__main__":

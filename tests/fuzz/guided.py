@@ -1,12 +1,12 @@
-"""A long job: fuzzing that follows the coverage of ggrpc's code, by atheris.
+"""A long job: coverage-guided fuzzing with atheris.
 
     pip install -e '.[fuzz]'
     python -m tests.fuzz.guided session -max_total_time=3600
 
 The first argument is a target: codec, validation or session. The rest are libFuzzer's
-flags and folders: what it found out of the seeds is kept in the first folder, and what
-goes wrong is written to `crash-*`, which `python -m tests.fuzz.guided TARGET crash-*`
-runs again. What runs every day is tests/fuzz/test_targets.py.
+flags and folders. New inputs go to the first folder. Failures are written to `crash-*`;
+`python -m tests.fuzz.guided TARGET crash-*` reproduces them. tests/fuzz/test_targets.py
+is the short version.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLAGS = ("-max_len=65536", "-timeout=60", "-rss_limit_mb=4096")
 
 
 def mutator(mutate: Mutate) -> object:
-    """Spoil by turns what a target knows to spoil, and any byte."""
+    """Mutate with the target's own mutation or libFuzzer's, at random."""
 
     def one(data: bytes, longest: int, seed: int) -> bytes:
         random = Random(seed)
@@ -37,7 +37,7 @@ def mutator(mutate: Mutate) -> object:
 
 
 def main() -> None:
-    """Fuzz until a flag says that it is enough, or something is wrong."""
+    """Fuzz until a limit in the flags or a failure."""
     name, *rest = sys.argv[1:]
     target = TARGETS[name]
     with tempfile.TemporaryDirectory() as folder:

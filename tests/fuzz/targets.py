@@ -1,7 +1,7 @@
-"""What is fuzzed without a socket, by whatever makes up bytes.
+"""Fuzzing targets without a socket.
 
-A target takes any bytes, and raises only where something is wrong with ggrpc. Its seeds
-are valid, so that a fuzzer begins behind the first checks.
+A target takes any bytes, and raises only if ggrpc has a bug. Its seeds are valid, so
+that a fuzzer gets past the first checks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ import numpy as np
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Memory
-from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import NEVER, TimeLimit
-from ggrpc.engine.net.transport import Pieces
 from ggrpc.engine.server import address_space
 from ggrpc.engine.server.address_space import LOWEST
 from ggrpc.engine.server.connection_handler import ConnectionHandler
@@ -33,7 +30,7 @@ from ggrpc.engine.wire.connection import ClientConnection, ServerConnection
 from ggrpc.engine.wire.dialects import DIALECTS, V8_0_0, Dialect
 from ggrpc.engine.wire.graphs import write_graph
 from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
-from ggrpc.errors import ConnectionLost, RemoteProtocolError
+from ggrpc.errors import RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 from tests.support.mutations import (
@@ -43,11 +40,10 @@ from tests.support.mutations import (
     records_of,
     survive,
 )
+from tests.support.tape import CHUNK, PEER, Tape
 
-CHUNK = 1 << 10  # bytes that arrive at a time
 SIZE = 1 << 14  # bytes of a buffer
 LIMITS = Limits(memory=1 << 24, message=1 << 20, nodes=1 << 10)
-PEER = Endpoint("192.0.2.1", 50052)
 GRAPHS = 4  # in a session
 SECRET = bytes(range(255, 191, -1))
 IMAGES = bytes(SIZE), np.random.default_rng(0).bytes(SIZE)
@@ -57,12 +53,12 @@ Read = Callable[[], m.Request | m.Reply | None]
 
 
 class Target(NamedTuple):
-    """Something to fuzz.
+    """A fuzzing target.
 
     Attributes:
-        run: tries bytes.
-        seeds: gives valid ones.
-        mutate: spoils them in a way that suits them; None where any way does.
+        run: tests one input.
+        seeds: generates valid inputs.
+        mutate: makes an invalid input from a valid one; None for no special way.
     """
 
     run: Callable[[bytes], None]
@@ -71,8 +67,8 @@ class Target(NamedTuple):
 
 
 def codec(data: bytes) -> None:
-    """Both sides of a conversation, in the version that the first byte chooses."""
-    dialect, rest = _spoken(data)
+    """Decode as a server and as a client; the first byte selects the version."""
+    dialect, rest = _dialect_of(data)
     server = ServerConnection(lambda size: dialect, LIMITS.message)
     _feed(server, server.next_request, rest, len(rest))
     client = ClientConnection(dialect)
@@ -86,31 +82,35 @@ def codec(data: bytes) -> None:
 def _feed(
     side: ServerConnection | ClientConnection, read: Read, data: bytes, most: int
 ) -> None:
-    """Give bytes to a reader, for so many messages, until it refuses them."""
+    """Feed bytes to a reader until it has `most` messages or rejects them."""
     left = memoryview(data)
     with suppress(RemoteProtocolError):
         while left and most:
             space = side.space()
             count = min(len(space), len(left), CHUNK)
-            assert count, "the reader wants more, and has no room for it"
+            assert count, "the reader needs more bytes but has no space"
             space[:count] = left[:count]
             side.filled(count)
             left = left[count:]
             while most and (message := read()) is not None:
                 most -= 1
-                if isinstance(message, m.SetTensor | m.TensorData):
-                    here = side.take(memoryview(bytearray(min(message.size, SIZE))))
-                    if here < message.size:
-                        return  # the owner would receive the rest by itself
+                if isinstance(message, m.SetTensor | m.SetTensor2D | m.TensorData):
+                    rows = isinstance(message, m.SetTensor2D)
+                    size = message.data_size if rows else message.size
+                    here = side.take(memoryview(bytearray(min(size, SIZE))))
+                    if here < size:
+                        return  # the rest of the data bypasses the reader
 
 
 def _codec_seeds() -> Iterator[bytes]:
     for number, dialect in enumerate(DIALECTS):
-        yield bytes([number]) + _said(dialect, [*_requests(dialect), _graph(dialect)])
+        yield bytes([number]) + _encoded(
+            dialect, [*_requests(dialect), _graph(dialect)]
+        )
 
 
 def validation(data: bytes) -> None:
-    """A graph is refused, or runs on the cpu and stays in its bounds."""
+    """Run a graph on the cpu; it is refused or stays inside its buffers."""
     survive(_device(), data, IMAGES[len(data) % 2])
 
 
@@ -120,8 +120,8 @@ def _validation_seeds() -> Iterator[bytes]:
             yield payload_of(*records_of(case))
 
 
-def _spoil(payload: bytes, random: Random) -> bytes:
-    """One field of one tensor of a graph."""
+def _mutate_field(payload: bytes, random: Random) -> bytes:
+    """Change one field of one tensor of a graph."""
     first = len(payload) % TENSOR_BYTES
     records = np.frombuffer(payload[first:], RPC_TENSOR).copy()
     if len(records):
@@ -129,44 +129,8 @@ def _spoil(payload: bytes, random: Random) -> bytes:
     return payload[:first] + records.tobytes()
 
 
-class _Tape:
-    """A stream that brings recorded bytes, and takes all that is sent."""
-
-    endpoint = PEER
-    was_shut = False
-
-    def __init__(self, recorded: bytes) -> None:
-        self._left = memoryview(recorded)
-        self.sent = bytearray()
-
-    def handshake(self, limit: TimeLimit = NEVER) -> None:
-        pass
-
-    def set_call_timeout(self, seconds: float) -> None:
-        pass
-
-    def receive(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
-        count = min(len(view), len(self._left), CHUNK)
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    receive_soon = receive
-
-    def receive_exactly(self, view: memoryview, limit: TimeLimit = NEVER) -> None:
-        while view:
-            count = self.receive(view)
-            if not count:
-                raise ConnectionLost("the tape has come to its end")
-            view = view[count:]
-
-    def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
-        for piece in pieces:
-            self.sent += piece
-
-
 class _Alarm(logging.Handler):
-    """Raises where the log would say that ggrpc has a bug."""
+    """A log handler that raises the exceptions that are logged as bugs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1]:
@@ -177,23 +141,23 @@ ALARM = _Alarm()
 
 
 def session(data: bytes) -> None:
-    """A whole session, of the version that the first byte chooses.
+    """Run a session; the first byte selects the version.
 
-    Nothing of another's memory changes or gets out, and all that it took is free again.
+    Another client's memory must not change or leak, and all memory must be freed.
     """
-    dialect, rest = _spoken(data)
+    dialect, rest = _dialect_of(data)
     device, negotiator = _device(), FixedNegotiator([dialect])
     settings = ServerSettings(PEER, [device], negotiator, limits=LIMITS)
-    quotas, tape = ServerQuota(LIMITS, [device]), _Tape(rest)
+    quotas, tape = ServerQuota(LIMITS, [device]), Tape(rest)
     other = device.allocate(SIZE)
     other.put(0, memoryview(SECRET * (SIZE // len(SECRET))))
     logging.getLogger("ggrpc").addHandler(ALARM)
     address_space.RANDOM_PAGES = 1  # seeds name addresses
     try:
-        ConnectionHandler(tape, settings, quotas.one()).run()
-        left = quotas.one().memory.within(Memory(LIMITS.memory, LIMITS.memory))
-        assert left.free == LIMITS.memory, "memory was not given back"
-        assert SECRET[:8] not in tape.sent, "another's data got out"
+        ConnectionHandler(tape, settings, quotas.new_client()).run()
+        left = quotas.new_client().memory.within(Memory(LIMITS.memory, LIMITS.memory))
+        assert left.free == LIMITS.memory, "memory was not freed"
+        assert SECRET[:8] not in tape.sent, "another client's data leaked"
         assert bytes(other.read(0, SIZE)) == SECRET * (SIZE // len(SECRET))
     finally:
         logging.getLogger("ggrpc").removeHandler(ALARM)
@@ -201,25 +165,25 @@ def session(data: bytes) -> None:
 
 
 def _session_seeds() -> Iterator[bytes]:
-    """Every request in every version, and in one of them every op."""
+    """Every request in every version, and every op in one version."""
     for number, dialect in enumerate(DIALECTS):
         graphs = _graphs(dialect) if dialect is V8_0_0 else iter([_graph(dialect)])
         requests = _requests(dialect)
         at = 1 + next(i for i, r in enumerate(requests) if isinstance(r, m.BufferClear))
         while some := list(islice(graphs, GRAPHS)):
-            # All zeros before each: what it reads as indices is good.
+            # A buffer of zeros before each graph makes all indices valid.
             cleared = [r for graph in some for r in (requests[at - 1], graph)]
-            said = _said(dialect, [*requests[:at], *cleared, *requests[at:]])
+            said = _encoded(dialect, [*requests[:at], *cleared, *requests[at:]])
             yield bytes([number]) + said
 
 
-def _said(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
+def _encoded(dialect: Dialect, requests: Sequence[m.Request]) -> bytes:
     client = ClientConnection(dialect)
     return b"".join(piece for r in requests for piece in client.request(r))
 
 
 def _graphs(dialect: Dialect) -> Iterator[m.Request]:
-    """Those of all small cases."""
+    """The graphs of all small cases."""
     for name, case in all_cases().items():
         if case.size <= SIZE:
             yield _graph(dialect, name)
@@ -232,9 +196,9 @@ def _graph(dialect: Dialect, name: str = "arithmetic-SQR-F32") -> m.Request:
 
 
 def _requests(dialect: Dialect) -> list[m.Request]:
-    """One of each that the version has, in an order that makes sense.
+    """One request of each kind that the version has, in a valid order.
 
-    Behind the BUFFER_CLEAR is the place for graphs.
+    Graphs can follow the BUFFER_CLEAR.
     """
     ne = (64, 1, 1, 1)
     nb = contiguous_nb(GGMLType.I8, ne)
@@ -274,7 +238,7 @@ def _requests(dialect: Dialect) -> list[m.Request]:
     return [request for request in requests if request.command in dialect.commands]
 
 
-def _spoken(data: bytes) -> tuple[Dialect, bytes]:
+def _dialect_of(data: bytes) -> tuple[Dialect, bytes]:
     number = data[0] if data else 0
     return DIALECTS[number % len(DIALECTS)], data[1:]
 
@@ -286,6 +250,6 @@ def _device() -> CpuDevice:
 
 TARGETS = {
     "codec": Target(codec, _codec_seeds),
-    "validation": Target(validation, _validation_seeds, _spoil),
+    "validation": Target(validation, _validation_seeds, _mutate_field),
     "session": Target(session, _session_seeds),
 }

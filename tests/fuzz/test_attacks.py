@@ -1,4 +1,4 @@
-"""Hostile requests to a live server: whatever comes, nobody else notices."""
+"""Hostile requests to a live server, which must not affect other clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tests.fuzz.attacks import FAMILIES
-from tests.support.attacker import Attacker, Bystander, Closed, attacking
+from tests.support.attacker import Attacker, Bystander, ClosedError, attacking
 from tests.support.mutations import all_cases, mutated
 from tests.support.processes import Served, serving
 
@@ -30,7 +30,7 @@ def bystander(served: Served) -> Iterator[Bystander]:
     bystander.close()
 
 
-def assert_well(served: Served, bystander: Bystander, attacker: Attacker) -> None:
+def assert_unaffected(served: Served, bystander: Bystander, attacker: Attacker) -> None:
     assert served.process.poll() is None, served.log
     assert "a bug in ggrpc" not in served.log, served.log
     bystander.check(attacker)
@@ -42,11 +42,11 @@ def test_server_and_bystander_survive_broken(
 ) -> None:  # type: ignore[no-untyped-def]
     for name, attack in family():
         with attacking(served.endpoint) as attacker:
-            with suppress(Closed):
+            with suppress(ClosedError):
                 attack(attacker)
             attacker.settle()
             try:
-                assert_well(served, bystander, attacker)
+                assert_unaffected(served, bystander, attacker)
             except Exception as error:
                 raise AssertionError(f"{family.__name__}: {name}") from error
 
@@ -62,11 +62,11 @@ def test_server_and_bystander_survive_broken_ops(
         with attacking(served.endpoint) as attacker:
             place = attacker.handle, attacker.handle
             graph = mutated(case, random, 2, *place)
-            with suppress(Closed):
+            with suppress(ClosedError):
                 attacker.write(case.image[: 1 << 16])
                 attacker.compute(graph)
             attacker.settle()
             try:
-                assert_well(served, bystander, attacker)
+                assert_unaffected(served, bystander, attacker)
             except Exception as error:
                 raise AssertionError(f"{seed}, {number}: {name}") from error

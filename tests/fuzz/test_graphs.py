@@ -1,4 +1,4 @@
-"""Valid graphs of every op, spoilt: what is let through stays in its bounds."""
+"""Mutated graphs of every op, which are refused or stay inside their buffers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.mutations import (
 )
 
 NAMES = sorted(all_cases())
-RARELY = settings(
+FEW_EXAMPLES = settings(
     max_examples=300,
     deadline=None,
     derandomize=True,
@@ -38,26 +38,26 @@ def device() -> Iterator[CpuDevice]:
     device.close()
 
 
-def test_every_op_is_spoilt() -> None:
-    spoilt = {t.op for case in all_cases().values() for t in case.tensors}
-    assert spoilt | {Op.RESHAPE, Op.TRANSPOSE} >= CONTRACTS.keys()
+def test_every_op_is_mutated() -> None:
+    mutated_ops = {t.op for case in all_cases().values() for t in case.tensors}
+    assert mutated_ops | {Op.RESHAPE, Op.TRANSPOSE} >= CONTRACTS.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spoilt_graph_stays_in_its_bounds(name: str, device: CpuDevice) -> None:
+def test_mutated_graph_stays_inside_its_buffers(name: str, device: CpuDevice) -> None:
     case, random = all_cases()[name], Random(name)
     for _ in range(3):
         payload = mutated(case, random, 1 + random.randrange(2))
         survive(device, payload, noise(case, random))
 
 
-@RARELY
+@FEW_EXAMPLES
 @given(
     name=st.sampled_from(NAMES),
     random=st.randoms(use_true_random=False),
     count=st.integers(1, 4),
 )
-def test_graph_spoilt_at_will_stays_in_its_bounds(
+def test_randomly_mutated_graph_stays_inside_its_buffers(
     name: str, random: Random, count: int, device: CpuDevice
 ) -> None:
     case = all_cases()[name]
@@ -74,7 +74,7 @@ def test_mutation_changes_something(mutation) -> None:  # type: ignore[no-untype
 
 
 def test_guard_notices_a_byte_out_of_bounds(device: CpuDevice) -> None:
-    """The guard itself: a device that writes one byte too many is found out."""
+    """Check the guard itself with a device that writes one byte too many."""
     case = all_cases()["arithmetic-SQR-F32"]
     node = case.tensors[-1]
     ids, records = records_of(case)

@@ -1,6 +1,6 @@
-"""What public issues of llama.cpp's server report, tried on ours.
+"""Attacks from public issues of llama.cpp's server, on ggrpc's server.
 
-The numbers are those of github.com/ggml-org/llama.cpp/issues.
+The numbers in the names are those of github.com/ggml-org/llama.cpp/issues.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ggrpc.ops.contract import contract_of
 from ggrpc.ops.convolution import ConvTranspose1dParams
 from ggrpc.ops.patches import PatchParams
 from ggrpc.types import GGMLType
-from tests.support.attacker import HELLO, Attacker, Bystander, Closed, attacking
+from tests.support.attacker import Attacker, Bystander, ClosedError, attacking
+from tests.support.clients import HELLO
 from tests.support.drivers import usable_device
 from tests.support.mutations import payload_of
 from tests.support.processes import Served, serving
@@ -57,7 +58,7 @@ def node(
     result: tuple[GGMLType, tuple[int, ...]],
     params: bytes = b"",
 ) -> bytes:
-    """The graph of one node, whose sources and result lie 4096 bytes apart."""
+    """The graph of one node; its sources and result are 4096 bytes apart."""
     records = [
         attacker.tensor(type, ne, id=at + 1, data=attacker.handle + 4096 * at)
         for at, (type, ne) in enumerate((*sources, result))
@@ -70,7 +71,7 @@ def node(
 
 
 def assert_refused(attacker: Attacker, served: Served, *words: str) -> None:
-    """The session is over, and the log has a line that says why."""
+    """Check that the session has ended, and that one log line has these words."""
     attacker.settle()
     peer = "{}:{}".format(*attacker.socket.getsockname()[:2])
     served.wait_for_line(f"{peer}: session ended")
@@ -101,7 +102,7 @@ def test_13067_type_that_was_removed_is_refused(
 
 
 @pytest.mark.parametrize("row", [8, 1 << 30, -1, -(1 << 31)])
-def test_26825_get_rows_reads_no_row_that_is_not_there(
+def test_26825_get_rows_checks_its_indices(
     row: int, attacker: Attacker, served: Served
 ) -> None:
     attacker.write(struct.pack("<4i", 0, 7, row, 0), 4096)
@@ -112,7 +113,7 @@ def test_26825_get_rows_reads_no_row_that_is_not_there(
 
 
 @pytest.mark.parametrize("row", [8, 1 << 40, -1, -(1 << 63)])
-def test_26912_set_rows_writes_no_row_that_is_not_there(
+def test_26912_set_rows_checks_its_indices(
     row: int, attacker: Attacker, served: Served
 ) -> None:
     attacker.write(struct.pack("<4q", 0, 7, row, 0), 4096)
@@ -129,7 +130,7 @@ def opencl() -> Iterator[Served]:
 
 @pytest.mark.parametrize("row", [8, (1 << 31) - 1, -1, -(1 << 31)])
 @pytest.mark.parametrize("op", [Op.GET_ROWS, Op.SET_ROWS])
-def test_26825_26912_opencl_touches_no_row_that_is_not_there(
+def test_26825_26912_opencl_checks_row_indices(
     op: Op, row: int, opencl: Served
 ) -> None:
     bystander = Bystander(opencl.endpoint)
@@ -159,7 +160,7 @@ def test_25764_acc_and_set_stay_inside(
     sources = [(F32, (4, 4)), (F32, (4, 4))]
     raw = contract_of(op).pack_params(params)
     attacker.compute(node(attacker, op, sources, (F32, (4, 4)), raw))
-    words = f"the part at {params.offset} with strides", "is not inside a", op.name
+    words = f"the part at offset {params.offset} with", "must lie inside a", op.name
     assert_refused(attacker, served, *words)
 
 
@@ -171,12 +172,12 @@ def test_25289_pointers_of_custom_ops_are_never_called(
 ) -> None:
     pointers = struct.pack("<QQQ", 0xDEAD, 1, 0xBEEF)
     attacker.compute(node(attacker, op, [(F32, (4,))], (F32, (4,)), pointers))
-    words = f"{op.name} '", f"{op.name} is an op that ggrpc does not compute"
+    words = f"{op.name} '", f"ggrpc does not support the op {op.name}"
     assert_refused(attacker, served, *words)
 
 
 @pytest.mark.parametrize("said", [b"", HELLO[:1], HELLO[:20]])
-def test_28908_silent_first_client_keeps_nobody_out(
+def test_28908_silent_first_client_blocks_no_other(
     said: bytes, served: Served, bystander: Bystander
 ) -> None:
     with attacking(served.endpoint, greet=False) as silent:
@@ -184,7 +185,7 @@ def test_28908_silent_first_client_keeps_nobody_out(
         bystander.check()
 
 
-def test_7293_allocation_beyond_memory_is_answered(attacker: Attacker) -> None:
+def test_7293_allocation_beyond_memory_gets_a_reply(attacker: Attacker) -> None:
     for size in (1 << 50, 1 << 63, (1 << 64) - 1):
         ask = (Command.ALLOC_BUFFER, "<IQ", 0, size)
         assert attacker.ask(*ask, reply="<QQ") == (0, 0)
@@ -195,7 +196,7 @@ def test_7293_allocation_beyond_memory_is_answered(attacker: Attacker) -> None:
 def test_7293_graph_beyond_memory_ends_its_session(
     attacker: Attacker, served: Served
 ) -> None:
-    """What is to be computed takes the square of what it is computed from."""
+    """The computation needs memory in the square of the sources' size."""
     op, n = Op.CONV_TRANSPOSE_1D, 1 << 16
     raw = contract_of(op).pack_params(ConvTranspose1dParams(1, 0, 1))
     handle, _ = attacker.ask(Command.ALLOC_BUFFER, "<IQ", 0, 1 << 20, reply="<QQ")
@@ -226,7 +227,7 @@ def test_buffers_of_a_lost_client_are_freed(served: Served) -> None:
         assert process.memory_info().rss < before + size
 
 
-def test_addresses_told_are_none_of_the_process(
+def test_addresses_sent_to_clients_are_not_real(
     attacker: Attacker, served: Served
 ) -> None:
     (base,) = attacker.ask(Command.BUFFER_GET_BASE, "<Q", attacker.handle, reply="<Q")
@@ -258,9 +259,9 @@ def test_new_buffer_holds_nothing_of_another_client(served: Served) -> None:
         assert second.reply() == bytes(size)
 
 
-def test_closed_is_all_that_a_refused_client_hears(attacker: Attacker) -> None:
+def test_refused_client_gets_no_reply(attacker: Attacker) -> None:
     attacker.received.clear()
     attacker.command(99, b"")
-    with pytest.raises(Closed):
+    with pytest.raises(ClosedError):
         attacker.reply()
     assert not attacker.received

@@ -1,4 +1,4 @@
-"""What the long job of tests/fuzz/guided.py does, on its seeds and near them."""
+"""The targets of tests/fuzz/guided.py, on their seeds and near them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.targets import TARGETS, Target
 
 SEEDS = 40
-SPOILT = 5  # times that each of them is
+MUTANTS = 5  # of each seed
 
 
 @pytest.fixture(params=TARGETS)
@@ -18,13 +18,13 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def some_seeds(target: Target) -> list[bytes]:
-    """Some from all over them."""
+    """About SEEDS of them, evenly spread."""
     seeds = list(target.seeds())
     return seeds[:: max(1, len(seeds) // SEEDS)]
 
 
-def spoilt(seed: bytes, target: Target, random: Random) -> bytes:
-    """As a fuzzer without a notion of coverage does it."""
+def mutant(seed: bytes, target: Target, random: Random) -> bytes:
+    """A seed with random changes, as of a fuzzer without coverage."""
     if target.mutate and random.random() < 0.5:
         return target.mutate(seed, random)
     data = bytearray(seed)
@@ -41,11 +41,11 @@ def test_target_takes_its_seeds(target: Target) -> None:
         target.run(seed)
 
 
-def test_target_takes_spoilt_seeds(target: Target) -> None:
+def test_target_takes_mutated_seeds(target: Target) -> None:
     random = Random(0)
     for seed in some_seeds(target):
-        for _ in range(SPOILT):
-            target.run(spoilt(seed, target, random))
+        for _ in range(MUTANTS):
+            target.run(mutant(seed, target, random))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 1000])

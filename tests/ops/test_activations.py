@@ -16,14 +16,14 @@ def test_unknown_unary_op_is_refused(number: int) -> None:
     case = Case()
     params = UnaryParams(number, 0, 0, 0, 0)
     case.node(Op.UNARY, [case.leaf((4,))], (4,), params=params)
-    assert_refused(case, f"there is no unary op {number}")
+    assert_refused(case, f"the unary op is {number}, must be 0 to 21")
 
 
 @pytest.mark.parametrize("number", [-1, len(GluOp)])
 def test_unknown_glu_op_is_refused(number: int) -> None:
     case = Case()
     case.node(Op.GLU, [case.leaf((4,))], (2,), params=GluParams(number, 0, 0, 0))
-    assert_refused(case, f"there is no glu op {number}")
+    assert_refused(case, f"the GLU op is {number}, must be 0 to 6")
 
 
 def test_glu_halves_an_odd_row_downwards() -> None:

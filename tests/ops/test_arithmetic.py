@@ -47,4 +47,4 @@ def test_add1_of_several_numbers_is_refused() -> None:
     case = Case()
     a, b = case.leaf((4, 3)), case.leaf((2,))
     case.node(Op.ADD1, [a, b], a.ne)
-    assert_refused(case, "b must have one element")
+    assert_refused(case, "b has 2 elements, must have 1")

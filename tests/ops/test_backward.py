@@ -76,7 +76,11 @@ def test_loss_back_of_several_gradients_is_refused() -> None:
         ({"k": (6, 7, 2)}, 0, r"q.ne\[2\] is 3, must be a multiple of k"),
         ({"v": (6, 7, 3)}, 0, r"v's ne is \[6, 7, 3, 1\], must be \[7, 6, 3, 1\]"),
         ({"d": (6, 4, 3)}, 0, "d must have the shape of q"),
-        ({"q": (6, 8, 3), "d": (6, 8, 3)}, 1, "q has 8 tokens, k only 7"),
+        (
+            {"q": (6, 8, 3), "d": (6, 8, 3)},
+            1,
+            r"k.ne\[1\] is 7, must be at least q.ne\[1\], 8",
+        ),
         ({}, 2, "masked is 2, must be 0 or 1"),
     ],
 )

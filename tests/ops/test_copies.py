@@ -46,7 +46,7 @@ def test_copy_to_another_type_than_its_target_has_is_refused() -> None:
     [
         ((8, 5, 2), (3,), r"a.ne\[2\] is 2, must equal b.ne\[1\], 1"),
         ((8, 5, 1, 2), (3,), r"a.ne\[3\] is 2, must equal b.ne\[2\], 1"),
-        ((8, 5), (3, 1, 1, 2), "the indices have 4 dimensions"),
+        ((8, 5), (3, 1, 1, 2), r"the indices' ne\[3\] is 2, must be 1"),
     ],
 )
 def test_get_rows_of_unfit_indices_is_refused(
@@ -62,7 +62,7 @@ def test_get_rows_of_floats_gives_floats() -> None:
     case = Case()
     rows, ids = case.leaf((8, 5)), case.leaf(np.zeros(3), I32)
     case.node(Op.GET_ROWS, [rows, ids], (8, 3), I32)
-    assert_refused(case, "gives F32")
+    assert_refused(case, "the result is I32, must be F32")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_get_rows_of_floats_gives_floats() -> None:
         ((8, 3, 4), (3, 3), r"b.ne\[2\] is 4, must be a multiple of c.ne\[1\], 3"),
         ((8, 3, 4), (3, 0), r"b.ne\[2\] is 4, must be a multiple of c.ne\[1\], 0"),
         ((8, 3, 4, 2), (3, 4, 3), r"b.ne\[3\] is 2, must be a multiple of"),
-        ((8, 3), (3, 1, 1, 2), "the indices have 4 dimensions"),
+        ((8, 3), (3, 1, 1, 2), r"the indices' ne\[3\] is 2, must be 1"),
         ((4, 3), (3,), r"the result's ne is \[8, 9, 1, 1\]"),
     ],
 )
@@ -94,8 +94,8 @@ def test_rows_are_read_by_indices() -> None:
 @pytest.mark.parametrize(
     ("b", "dim", "message"),
     [
-        ((4, 2), -1, "there is no dimension -1"),
-        ((4, 2), 4, "there is no dimension 4"),
+        ((4, 2), -1, "dim is -1, must be 0 to 3"),
+        ((4, 2), 4, "dim is 4, must be 0 to 3"),
         ((5, 3), 1, "a and b may differ only in dimension 1"),
     ],
 )
@@ -126,4 +126,4 @@ def test_roll_by_the_whole_length_is_refused(shift: int) -> None:
     case = Case()
     x = case.leaf((4, 2))
     case.node(Op.ROLL, [x], x.ne, params=RollParams(shift, 0, 0, 0))
-    assert_refused(case, "the shifts .* exceed")
+    assert_refused(case, "the shifts are .*, must be less than a's ne")

@@ -43,14 +43,14 @@ def data(case: Case, ne: Sequence[int], type: GGMLType = F32) -> Tensor:
 def test_pool_1d_has_a_window_of_some_elements(k0: int) -> None:
     params = Pool1dParams(0, k0, 1, HUGE // 2)
     case = one_node(Op.POOL_1D, [(8,)], (7,), params)
-    assert_refused(case, "it must have 1 to")
+    assert_refused(case, "must have 1 to")
 
 
 @pytest.mark.parametrize("op", [Op.POOL_2D, Op.POOL_2D_BACK])
 def test_pool_2d_has_a_window_of_few_elements(op: Op) -> None:
     params = Pool2dParams(1, 1 << 10, 1 << 10, 1, 1, 512, 512)
     sources = [(1, 1)] if op is Op.POOL_2D else [(1, 1), (1, 1)]
-    assert_refused(one_node(op, sources, (1, 1), params), "a window of 1024 times 1024")
+    assert_refused(one_node(op, sources, (1, 1), params), "the window is 1024 x 1024")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_experts_are_few(experts: int, chosen: int) -> None:
 
 def test_antialiased_pixel_is_made_of_few() -> None:
     case = one_node(Op.UPSCALE, [(MANY,)], (1,), UpscaleParams(1 | 1 << 9))
-    assert_refused(case, "a pixel is made of")
+    assert_refused(case, "a pixel covers")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_arange_has_as_many_steps_as_its_result(
     start: float, stop: float, step: float
 ) -> None:
     case = one_node(Op.ARANGE, [], (4,), ArangeParams(start, stop, step))
-    assert_refused(case, "there are .* steps")
+    assert_refused(case, "there are no values from")
 
 
 def test_timestep_embedding_is_as_wide_as_its_result() -> None:

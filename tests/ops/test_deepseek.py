@@ -38,7 +38,7 @@ def test_indexer_of_unfit_sources_is_refused(
     ("mixes", "scale", "base", "n_iter", "message"),
     [
         (15, 3, 15, 1, r"mixes's ne is \[15, 2, 1, 1\], must be \[24, 2, 1, 1\]"),
-        (24, 2, 24, 1, "scale must have 3 elements"),
+        (24, 2, 24, 1, r"scale's ne is \[2, 1, 1, 1\], must be one row"),
         (24, 3, 23, 1, "base's ne is"),
         (24, 3, 24, 0, "n_iter is 0, must be 1 to 1000"),
     ],

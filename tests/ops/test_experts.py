@@ -31,9 +31,14 @@ def test_experts_of_each_token_are_taken() -> None:
         ((16, 8, 4), (12, 1, 5), (2, 5), "as.ne.0. is 16, must equal b.ne.0., 12"),
         ((16, 8, 4), (16, 1, 5), (2, 4), "ids.ne.1. is 4, must equal b.ne.2., 5"),
         ((16, 8, 4), (16, 3, 5), (2, 5), "ids.ne.0. is 2, must be a multiple of b"),
-        ((16, 8, 4, 2), (16, 1, 5), (2, 5), "as and b may have 3 dimensions"),
-        ((16, 8, 4), (16, 1, 5, 2), (2, 5), "as and b may have 3 dimensions"),
-        ((16, 8, 4), (16, 1, 5), (2, 5, 3), "ids is no matrix"),
+        ((16, 8, 4, 2), (16, 1, 5), (2, 5), "must both be 1"),
+        ((16, 8, 4), (16, 1, 5, 2), (2, 5), "must both be 1"),
+        (
+            (16, 8, 4),
+            (16, 1, 5),
+            (2, 5, 3),
+            r"ids's ne is \[2, 5, 3, 1\], must be a matrix",
+        ),
     ],
 )
 def test_experts_that_do_not_fit_are_refused(

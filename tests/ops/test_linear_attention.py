@@ -37,9 +37,9 @@ DELTA_SHAPES: dict[DeltaNet, Sequence[int]] = {
         (Wkv6.R, (8, 2, 6), "r's ne is"),
         (Wkv6.TD, (8, 3, 1), "td's ne is"),
         (Wkv6.TF, (8, 2), "tf has 16 elements"),
-        (Wkv6.STATE, (8 * 8 * 3, 4), "6 tokens are not of 4 sequences of the same"),
-        (Wkv6.STATE, (8 * 8 * 3, 0), "6 tokens are not of 0 sequences of the same"),
-        (Wkv6.STATE, (8 * 8 * 2, 2), "state has 256 elements for 2 sequences"),
+        (Wkv6.STATE, (8 * 8 * 3, 4), "has 6 tokens, must be a multiple of 4 sequences"),
+        (Wkv6.STATE, (8 * 8 * 3, 0), "has 6 tokens, must be a multiple of 0 sequences"),
+        (Wkv6.STATE, (8 * 8 * 2, 2), "state has 256 elements, must have 384"),
     ],
 )
 def test_wkv6_of_unfit_sources_is_refused(
@@ -91,7 +91,7 @@ def test_gated_linear_attn_of_unfit_result_is_refused() -> None:
         ({DeltaNet.Q: (8, 3, 5, 3)}, r"v.ne\[3\] is 2, must be a multiple of q"),
         ({DeltaNet.G: (2, 6, 5, 2)}, r"g's ne is \[2, 6, 5, 2\], must be"),
         ({DeltaNet.BETA: (1, 3, 5, 2)}, "beta's ne is"),
-        ({DeltaNet.STATE: (8, 8, 6, 1)}, "state has 384 elements, not 768"),
+        ({DeltaNet.STATE: (8, 8, 6, 1)}, "state has 384 elements, must have 768"),
         ({"k": -1}, "K is -1"),
         ({"k": 2}, "the result's ne is"),
     ],

@@ -23,11 +23,15 @@ def test_adamw_step_of_different_shapes_is_refused(at: int) -> None:
 
 
 def test_adamw_step_of_too_few_numbers_is_refused() -> None:
-    assert_refused(adamw((8,), np.zeros(6)), "takes 7 numbers, not 6")
+    assert_refused(
+        adamw((8,), np.zeros(6)), "the parameters have 6 elements, must have 7"
+    )
 
 
 def test_sgd_step_of_too_many_numbers_is_refused() -> None:
-    assert_refused(sgd((8,), np.zeros(3)), "takes 2 numbers, not 3")
+    assert_refused(
+        sgd((8,), np.zeros(3)), "the parameters have 3 elements, must have 2"
+    )
 
 
 def test_sgd_step_elsewhere_than_in_place_is_refused() -> None:

@@ -23,7 +23,7 @@ def patch(op: Op, *params: int) -> Case:
     [(32, 192, 192, 148), (160, 192, 192, 32), (-32, 0, 0, 64), (32, 0, 0, -4)],
 )
 def test_part_that_is_not_inside_is_refused(op: Op, params: tuple[int, ...]) -> None:
-    assert_refused(patch(op, *params), "is not inside a")
+    assert_refused(patch(op, *params), "must lie inside a, 192 bytes")
 
 
 @pytest.mark.parametrize("op", [Op.ACC, Op.SET], ids=lambda op: op.name)

@@ -52,7 +52,7 @@ def test_ssm_conv_of_unfit_sources_is_refused(
         ({"s": (16, 8, 5, 4)}, r"s.ne\[2\] is 5, must equal x.ne\[1\], 6"),
         ({"dt": (6, 4, 3)}, "dt's ne is"),
         ({"A": (1, 5)}, "A's ne is"),
-        ({"A": (15, 6)}, r"A.ne\[0\] is 15, must be 1 or the state's 16"),
+        ({"A": (15, 6)}, r"A.ne\[0\] is 15, must be 1 or s.ne\[0\], 16"),
         ({"B": (15, 2, 5, 3)}, r"B.ne\[0\] is 15, must equal s"),
         ({"B": (16, 2, 4, 3)}, r"B.ne\[2\] is 4, must equal x"),
         ({"B": (16, 2, 5, 2)}, r"B.ne\[3\] is 2, must equal x"),
@@ -89,4 +89,4 @@ def test_ssm_scan_before_heads_has_a_state_for_each_sequence() -> None:
     case = scan_without_heads(16, 6, 5, 3)
     check(case)
     case.tensors[0] = case.tensors[0]._replace(ne=(16, 6, 4, 1))
-    assert_refused(case, "s has 4 states, must have 3, one a sequence")
+    assert_refused(case, "s has 4 states, must have 3, one for each sequence")

@@ -20,26 +20,26 @@ def test_sum_rows_that_keeps_the_rows_is_refused() -> None:
 def test_argmax_of_more_than_a_matrix_is_refused() -> None:
     case = Case()
     case.node(Op.ARGMAX, [case.leaf((4, 2, 3))], (2,), GGMLType.I32)
-    assert_refused(case, "a is no matrix")
+    assert_refused(case, "a's ne is .*, must be a matrix")
 
 
 def test_argmax_of_empty_rows_is_refused() -> None:
     case = Case()
     case.node(Op.ARGMAX, [case.leaf((0, 2))], (2,), GGMLType.I32)
-    assert_refused(case, "a has empty rows")
+    assert_refused(case, "must not have empty rows")
 
 
 def test_argsort_of_unknown_order_is_refused() -> None:
     case = Case()
     params = ArgsortParams(2)
     case.node(Op.ARGSORT, [case.leaf((4,))], (4,), GGMLType.I32, params)
-    assert_refused(case, "there is no sort order 2")
+    assert_refused(case, "order is 2, must be 0 or 1")
 
 
 def test_top_k_of_more_than_there_are_is_refused() -> None:
     case = Case()
     case.node(Op.TOP_K, [case.leaf((4, 2))], (5, 2), GGMLType.I32)
-    assert_refused(case, "there are no 5 largest among 4")
+    assert_refused(case, r"k is 5, must be at most a.ne\[0\], 4")
 
 
 def test_sum_of_another_type_is_refused() -> None:
@@ -65,4 +65,4 @@ def test_sum_of_overlapping_elements_is_refused() -> None:
     case = Case()
     x = case.view(case.leaf((8,)), (8,), (0,))
     case.node(Op.SUM, [x], (1,))
-    assert_refused(case, "a's elements overlap")
+    assert_refused(case, r"a.nb\[0\] is 0, must be >= 4")

@@ -35,17 +35,17 @@ def test_outputs_are_counted_as_ggml_does(numbers: Sequence[int], count: int) ->
 
 def test_im2col_of_other_channels_than_the_kernel_has_is_refused() -> None:
     case = im2col(PLANE, (9, 8, 3, 1), (3, 3, 2, 5))
-    assert_refused(case, "the image has 3 channels, the kernel 2")
+    assert_refused(case, "the image has 3 channels, must have 2")
 
 
 def test_im2col_of_one_dimension_takes_no_more_than_three() -> None:
     case = im2col(ROW, (9, 2, 3, 2), (3, 2, 5))
-    assert_refused(case, "the image has 4 dimensions")
+    assert_refused(case, r"the image's ne\[3\] is 2, must be 1")
 
 
 def test_im2col_never_widens() -> None:
     case = im2col(PLANE, types=(F16, F16, F32))
-    assert_refused(case, "gives F16 for b of F16")
+    assert_refused(case, "the result is F32, must be F16 because b is F16")
 
 
 @pytest.mark.parametrize("params", [PLANE._replace(s1=0), ROW._replace(s0=-1)])
@@ -53,7 +53,7 @@ def test_im2col_without_a_stride_is_refused(params: Im2colParams) -> None:
     case = Case()
     a, b = case.leaf((1, 1)), case.leaf((4, 1))
     case.node(Op.IM2COL, [a, b], (1, 4), params=params)
-    assert_refused(case, "a stride is less than 1")
+    assert_refused(case, "a stride is .*, must be >= 1")
 
 
 def test_im2col_back_to_a_larger_image_is_refused() -> None:
@@ -68,17 +68,17 @@ def test_im2col_3d_without_channels_is_refused() -> None:
     a, b = case.leaf((1, 1, 1)), case.leaf((4, 4, 4))
     params = Im2col3dParams(1, 1, 1, 0, 0, 0, 1, 1, 1, 0)
     case.node(Op.IM2COL_3D, [a, b], (1, 4, 4, 4), params=params)
-    assert_refused(case, "there are 0 channels")
+    assert_refused(case, "ic is 0, must be > 0")
 
 
 @pytest.mark.parametrize(
     ("ne", "params", "message"),
     [
-        ((8, 3), Col2im1dParams(0, 2, 0), "a stride is less than 1"),
-        ((8, 3), Col2im1dParams(2, 0, 0), "oc is 0, must be positive"),
-        ((8, 3), Col2im1dParams(2, 2, -1), "p0 -1, must not be negative"),
-        ((8, 3), Col2im1dParams(2, 3, 0), "must be a multiple of 3 channels"),
-        ((8, 3, 2), Col2im1dParams(2, 2, 0), "a is no matrix"),
+        ((8, 3), Col2im1dParams(0, 2, 0), "a stride is .*, must be >= 1"),
+        ((8, 3), Col2im1dParams(2, 0, 0), "oc is 0 and p0 is 0, must be > 0"),
+        ((8, 3), Col2im1dParams(2, 2, -1), "p0 is -1, must be > 0 and >= 0"),
+        ((8, 3), Col2im1dParams(2, 3, 0), "must be > 0 and a multiple of oc, 3"),
+        ((8, 3, 2), Col2im1dParams(2, 2, 0), "a's ne is .*, must be a matrix"),
     ],
 )
 def test_col2im_of_unfit_parameters_is_refused(

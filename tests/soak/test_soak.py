@@ -18,10 +18,9 @@ import pytest
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
-from tests.engine.server.test_faults import computes
-from tests.engine.server.test_limits import a_tensor
+from tests.support.clients import HELLO, byte_vector, computes
 from tests.support.processes import serving
-from tests.support.strangers import FREQUENT, HELLO, killed
+from tests.support.raw_clients import FREQUENT, killed
 
 MIB = 1 << 20
 MEMORY = 512 * MIB
@@ -92,7 +91,7 @@ def test_server_is_the_same_after_thousands_of_sessions(
     endpoint, process = server
     count = pytestconfig.getoption("--soak-sessions")
     with connect(endpoint, timeout=60) as bystander:
-        tensor = a_tensor(bystander, KEPT)
+        tensor = byte_vector(bystander, KEPT)
         mine = random.Random(0).randbytes(KEPT)
         bystander.set_tensor(tensor, mine)
         run_sessions(endpoint, WARM_UP, seed=1)

@@ -1,4 +1,4 @@
-"""A peer that sends what it likes, and what must hold whatever it sent."""
+"""A client that sends invalid bytes, and the checks that must pass afterwards."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 from tests.support.case import Case
+from tests.support.clients import HELLO
 from tests.support.oracle import run_case_on
 
-HELLO = bytes([Command.HELLO]) + struct.pack("<Q", 24) + bytes(24)
-SECONDS = 5.0  # in which a newcomer must be served
-PATIENCE = 60.0  # for replies, on a machine with much else to do
+SERVED_SECONDS = 5.0  # a new client must be served within this time
+REPLY_SECONDS = 60.0  # how long to wait for a reply on a busy machine
 SIZE = 1 << 16  # bytes of the attacker's buffer
 
 Record = Any  # one rpc_tensor
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The server has closed the connection."""
 
 
 class Attacker:
-    """A connection of protocol 8.0.0 with a buffer of its own.
+    """A connection of protocol 8.0.0 with a buffer.
 
     Attributes:
-        handle: of that buffer, which is its base address too.
-        received: all that the server sent.
+        handle: the buffer's handle, which is also its base address.
+        received: all bytes that the server has sent.
     """
 
     def __init__(self, endpoint: Endpoint, greet: bool = True) -> None:
-        # The log has a few lines a second for each host: come from another each time.
+        # The log limits the lines per host, so each attacker has another address.
         host = f"127.{randrange(1, 255)}.{randrange(255)}.{randrange(1, 255)}"
-        self.socket = socket.create_connection(endpoint, PATIENCE, (host, 0))
+        self.socket = socket.create_connection(endpoint, REPLY_SECONDS, (host, 0))
         self.received = bytearray()
         self.handle = 0
         if greet:
@@ -58,10 +58,10 @@ class Attacker:
         try:
             self.socket.sendall(raw)
         except OSError as error:
-            raise Closed from error
+            raise ClosedError from error
 
     def command(self, command: int, payload: bytes, size: int | None = None) -> None:
-        """Send a request, whose head may lie about its size."""
+        """Send a request; `size` is what its header claims, if given."""
         size = len(payload) if size is None else size
         self.send(struct.pack("<BQ", command, size) + payload)
 
@@ -73,19 +73,19 @@ class Attacker:
         return struct.unpack(reply, self.reply())
 
     def reply(self) -> bytes:
-        """A reply's payload."""
+        """Receive a reply and return its payload."""
         (size,) = struct.unpack("<Q", self._receive(8))
         return self._receive(size)
 
     def settle(self) -> None:
-        """Take all replies, until the server has dealt with all that was sent."""
-        with contextlib.suppress(Closed, OSError):
+        """Send no more, and receive until the server has processed everything."""
+        with contextlib.suppress(ClosedError, OSError):
             self.socket.shutdown(socket.SHUT_WR)
             while True:
                 self._receive(1)
 
     def write(self, data: bytes, offset: int = 0) -> None:
-        """Put bytes into its buffer."""
+        """Write bytes to the buffer."""
         record = self.tensor(ne=(len(data), 1, 1, 1))
         head = record.tobytes() + struct.pack("<BQ", 0, offset)
         self.command(Command.SET_TENSOR, head + data)
@@ -100,7 +100,7 @@ class Attacker:
         ne: tuple[int, ...] = (64, 1, 1, 1),
         **fields: Any,
     ) -> Record:
-        """An rpc_tensor at the start of its buffer."""
+        """An rpc_tensor at the start of the buffer."""
         record = np.zeros(1, RPC_TENSOR)[0]
         known = GGMLType(type) if type in set(GGMLType) else GGMLType.F32
         nb = contiguous_nb(known, (*ne, 1, 1, 1)[:4])
@@ -111,7 +111,7 @@ class Attacker:
         return record
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self.socket.close()
 
     def _receive(self, size: int) -> bytes:
@@ -123,20 +123,20 @@ class Attacker:
             except TimeoutError:
                 raise AssertionError("the server neither answers nor closes") from None
             except OSError as error:
-                raise Closed from error
+                raise ClosedError from error
             if not part:
-                raise Closed
+                raise ClosedError
             self.received += part
         return bytes(self.received[start:])
 
 
 class Bystander:
-    """A client that minds its own business, on the server that is attacked."""
+    """A well-behaved client of the server that is attacked."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._secret = secrets.token_bytes(32)
-        self._client = connect(endpoint, timeout=PATIENCE)
+        self._client = connect(endpoint, timeout=REPLY_SECONDS)
         size = 1 << 14
         handle = self._client.allocate(size)
         whole = Tensor(
@@ -151,35 +151,37 @@ class Bystander:
         self._client.set_tensor(self._tensor, self._data)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._client.close()
 
     def check(self, attacker: Attacker | None = None) -> None:
-        """Nothing of it changed, nothing of it got out, and newcomers are served."""
+        """Check that its data did not change or leak, and that a new client works."""
         found = bytearray(len(self._data))
         self._client.get_tensor(self._tensor, memoryview(found))
         assert found == self._data, "another client's data changed"
         if attacker is not None:
-            assert self._secret[:12] not in attacker.received, "data got out"
+            assert self._secret[:12] not in attacker.received, (
+                "another client's data leaked"
+            )
         start = time.monotonic()
-        with contextlib.closing(self.newcomer()) as client:
+        with contextlib.closing(self.new_client()) as client:
             client.memory(0)
         took = time.monotonic() - start
-        assert took < SECONDS, f"a newcomer was served after {took:.1f} s"
+        assert took < SERVED_SECONDS, f"a new client was served after {took:.1f} s"
 
-    def newcomer(self) -> Client:
-        """One more client."""
-        return connect(self._endpoint, timeout=PATIENCE)
+    def new_client(self) -> Client:
+        """Connect another client."""
+        return connect(self._endpoint, timeout=REPLY_SECONDS)
 
     def compute(self, case: Case) -> None:
-        """A graph of its own still gives what it should."""
-        with contextlib.closing(self.newcomer()) as client:
+        """Check that the server computes a graph correctly for a new client."""
+        with contextlib.closing(self.new_client()) as client:
             run_case_on(client, case)
 
 
 @contextlib.contextmanager
 def attacking(endpoint: Endpoint, greet: bool = True) -> Iterator[Attacker]:
-    """An attacker, who is gone at the end."""
+    """An attacker whose connection is closed at the end."""
     attacker = Attacker(endpoint, greet)
     try:
         yield attacker

@@ -55,7 +55,7 @@ class Sender:
 
     def __init__(self, cache: TensorCache | None, asked: bool = True) -> None:
         device = CpuDevice(threads=1, weight_cache=0)
-        quota = ServerQuota(Limits(), [device]).one()
+        quota = ServerQuota(Limits(), [device]).new_client()
         loader = Loader(cache, asked)
         self._session = Session([device], V7_0_0.tables, quota, loader)
 

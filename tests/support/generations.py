@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.processes import nmse
+from ggrpc.formats.nmse import nmse
 
 TIE = 1e-3  # of the root mean square of the logits: what an NMSE of 1e-6 leaves open
 

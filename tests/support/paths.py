@@ -16,8 +16,8 @@ SHARED = ROOT.parent / "shared"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 PEERS = Path(os.environ.get("GGRPC_PEERS") or CACHE / "ggrpc" / "peers")
 
-# A release of llama-cpp-python, or a date of xllamacpp, whose libraries the Python package
-# of 0.3.36 drives.
+# A release of llama-cpp-python, or a date of xllamacpp, whose libraries the Python
+# package of 0.3.36 drives.
 NEWEST = "2026.10.11549"
 DRIVER = "0.3.36"
 ALWAYS = (NEWEST, DRIVER, "0.3.17")  # what CI installs in any case

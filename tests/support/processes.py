@@ -178,13 +178,6 @@ def generate(
     return finish_client(client, out)
 
 
-def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The normalised mean squared error, as ggml's tests measure it."""
-    difference = actual.astype(np.float64) - expected
-    size = np.sum(expected.astype(np.float64) ** 2)
-    return float(np.sum(difference**2) / (size or 1.0))
-
-
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as sock:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ggrpc.formats.codecs import CODECS, DTYPES, Array, view_of
+from ggrpc.formats.nmse import nmse
 from ggrpc.ops import Node, contract_of
 from ggrpc.tensor import Tensor
 from tests.support.case import Case, packed, values
-from tests.support.processes import nmse
 
 # (node, values of its sources, None for absent ones) -> values of the node
 Definition = Callable[..., Array]

@@ -10,10 +10,11 @@ from ssl import SSLContext
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import FixedNegotiator
-from ggrpc.engine.server.server import Server, ServerSettings
+from ggrpc.engine.server.server import Server
+from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
 NO_LIMITS = Limits()
@@ -37,7 +38,7 @@ def running(
         served,
         FixedNegotiator(dialects),
         limits=limits,
-        allowed=Allowed(allow),
+        allowlist=Allowlist(allow),
         tls=tls,
         profile=profile,
         grace=grace,

@@ -59,9 +59,8 @@ def _groups() -> list[tuple[Path, _Names]]:
             continue
         root, names = (ROOT / "memory", _V1) if controllers else (ROOT, _V2)
         folder = root / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            if group.is_relative_to(root):
-                found.append((group, names))
+        groups = (folder, *folder.parents)
+        found += [(g, names) for g in groups if g.is_relative_to(root)]
     return found
 
 

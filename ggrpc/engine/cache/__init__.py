@@ -1,1 +1,1 @@
-"""The tensor cache: weights kept by their hash, so that they are sent only once."""
+"""The tensor cache: stores tensors by the hash of their bytes, to receive them once."""

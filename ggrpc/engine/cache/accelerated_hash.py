@@ -1,4 +1,4 @@
-"""Which device helps to hash: one that is there, and was seen to do it right."""
+"""Hashing on a device, if one can hash and computes correct values."""
 
 from __future__ import annotations
 
@@ -14,65 +14,67 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.cache.fnv1a import Bytes, Hasher, fnv1a
 from ggrpc.errors import GgrpcError
 
-MUCH = 1 << 30  # bytes for which it pays to open a device
+DEVICE_THRESHOLD = 1 << 30  # bytes; for fewer it does not pay to open a device
 
 log = logging.getLogger(__name__)
 
 
 class Hashing:
-    """Makes hashers; threads may share it.
+    """A factory of hashers; may be shared by threads.
 
     Args:
-        devices: opens devices when the first hasher is wanted. The first that can hash
-            helps; numpy alone does it where there is none.
+        devices: opens devices, called for the first hasher. The first device that can
+            hash is used; without one, numpy hashes.
     """
 
     def __init__(self, devices: Callable[[], Sequence[Device]] = tuple) -> None:
         self._open_devices = devices
         self._device: Device | None = None
         self._is_open = False
-        self._lock = threading.Lock()  # guards the two above
-        self._own = threading.local()
+        self._lock = threading.Lock()  # guards _device and _is_open
+        self._local = threading.local()
 
     def hasher(self) -> Hasher:
-        """Of no bytes so far; a thread that has a new one is done with its last."""
-        if not hasattr(self._own, "fast"):
-            self._own.fast = self._fast()
-        return Hasher(self._own.fast)
+        """A new hasher; a thread must not use its previous one any more."""
+        if not hasattr(self._local, "block_hash"):
+            self._local.block_hash = self._block_hash()
+        return Hasher(self._local.block_hash)
 
     def of(self, data: Bytes) -> int:
-        """The hash of bytes that are there already."""
+        """The hash of some bytes."""
         hasher = self.hasher()
         hasher.update(data)
         return hasher.value
 
-    def _fast(self) -> BlockHash | None:
+    def _block_hash(self) -> BlockHash | None:
         with self._lock:
             try:
                 if not self._is_open:
                     self._is_open = True
-                    self._device = _proved(self._open_devices())
+                    self._device = _first_correct(self._open_devices())
                 return self._device.block_hash() if self._device else None
             except GgrpcError as error:
-                log.warning("%s: numpy hashes instead", error)
+                log.warning("%s; hashing with numpy instead", error)
                 return None
 
 
 def hashing_for(size: int) -> Hashing:
-    """What hashes so many bytes soonest on this machine."""
-    if size < MUCH:
+    """The fastest hashing for `size` bytes on this machine."""
+    if size < DEVICE_THRESHOLD:
         return Hashing()
     return Hashing(lambda: [open_best(Choices(weight_cache=0))])
 
 
-def _proved(devices: Sequence[Device]) -> Device | None:
-    """The first that can hash, and does it right."""
+def _first_correct(devices: Sequence[Device]) -> Device | None:
+    """The first device that can hash, and whose hash of random data is correct."""
     for device in devices:
-        if fast := device.block_hash():
-            data = np.random.default_rng(0).bytes(2 * fast.least)
-            hasher = Hasher(fast)
+        if block_hash := device.block_hash():
+            data = np.random.default_rng(0).bytes(2 * block_hash.least)
+            hasher = Hasher(block_hash)
             hasher.update(data)
             if hasher.value == fnv1a(data):
                 return device
-            log.warning("%s hashes wrongly: numpy does it", device.name)
+            log.warning(
+                "%s computes wrong hashes; hashing with numpy instead", device.name
+            )
     return None

@@ -1,7 +1,6 @@
-"""The hash that names a tensor's bytes: FNV-1a of 64 bits, as llama.cpp computes it.
+"""FNV-1a with 64 bits, the hash that llama.cpp identifies tensors by.
 
-`devices/block_hash.py` hashes one block; this module hashes bytes as they arrive.
-It knows no files and no tensors.
+`devices/block_hash.py` hashes one block; this module hashes a stream of bytes.
 """
 
 from __future__ import annotations
@@ -28,30 +27,30 @@ def fnv1a(data: Bytes) -> int:
     return hasher.value
 
 
-def name_of(value: int) -> str:
-    """A hash as llama.cpp names a cache's file after it: 16 hexadecimal digits."""
+def hash_name(value: int) -> str:
+    """The name of a cache file in llama.cpp: the hash as 16 hexadecimal digits."""
     return f"{value:016x}"
 
 
 class Hasher:
-    """The hash of bytes that arrive in pieces; as large as possible, to be fast.
+    """An incremental hash; large pieces are faster.
 
     Args:
-        fast: a device's way to hash blocks, which is left where it fails.
+        block_hash: hashes blocks on a device; numpy takes over after a failure.
 
     Attributes:
-        value: of all bytes so far.
+        value: the hash of all bytes so far.
     """
 
-    def __init__(self, fast: BlockHash | None = None) -> None:
+    def __init__(self, block_hash: BlockHash | None = None) -> None:
         self.value = BASIS
-        self._fast = fast
-        self._plain = Chunks()
+        self._block_hash = block_hash
+        self._numpy = Chunks()
 
     def update(self, data: Bytes) -> None:
-        """Go on with more bytes."""
+        """Hash more bytes."""
         array = np.frombuffer(data, np.uint8)
-        while len(array) >= self._plain.least:
+        while len(array) >= self._numpy.least:
             self.value, taken = self._after_block(array)
             array = array[taken:]
         value = self.value
@@ -60,11 +59,11 @@ class Hasher:
         self.value = value
 
     def _after_block(self, array: NDArray[np.uint8]) -> tuple[int, int]:
-        """The hash after as many bytes as there is a good way for, and how many."""
-        if self._fast and len(array) >= self._fast.least:
+        """The hash after as many whole blocks as possible, and their size in bytes."""
+        if self._block_hash and len(array) >= self._block_hash.least:
             try:
-                return self._fast.update(self.value, array)
+                return self._block_hash.update(self.value, array)
             except DeviceError as error:
-                log.warning("%s; hashing goes on without it", error)
-                self._fast = None
-        return self._plain.update(self.value, array)
+                log.warning("%s; hashing with numpy instead", error)
+                self._block_hash = None
+        return self._numpy.update(self.value, array)

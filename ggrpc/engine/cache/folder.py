@@ -1,15 +1,15 @@
-"""The folder of a cache: a file for each entry, named by its hash as llama.cpp does.
+"""The folder of a cache: one file for each entry, named by its hash as in llama.cpp.
 
-Several servers may share it, llama.cpp's own among them. Files are locked (`flock`), so
-the locks of a process that was killed are gone with it:
+Several servers may share a folder, llama.cpp's server included. Locks are `flock`s,
+which the kernel releases when a process dies:
 
-- the folder's lock is held while room is made and an entry is begun, and while one gets
-  its name,
-- an entry that is being written is a `.part`, locked by its writer; one that is not
-  locked was left by a dead one, and goes,
-- an entry that is being read is locked by its reader, and is not removed.
+- The lock of the folder is held while space is freed and an entry is started, and while
+  an entry is renamed.
+- An entry that is being written is a `.part` file, locked by its writer. A `.part` file
+  without a lock was left by a process that died, and is removed.
+- An entry that is being read is locked by its reader. It is not removed.
 
-What is in the files is not looked at here.
+This module does not read the contents of the files.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class CacheEntry(NamedTuple):
     """A file of the cache.
 
     Attributes:
-        name: its hash, 16 hexadecimal digits.
-        size: bytes.
-        mtime_ns: when it was written.
-        atime_ns: when it was last used.
+        name: the hash of the bytes, 16 hexadecimal digits.
+        size: the size in bytes.
+        mtime_ns: the time of the last write.
+        atime_ns: the time of the last use.
     """
 
     name: str
@@ -49,7 +49,7 @@ class CacheEntry(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Where llama.cpp's own server keeps its cache on this machine."""
+    """The folder of the cache of llama.cpp's rpc-server on this machine."""
     if llama := os.environ.get("LLAMA_CACHE"):
         return Path(llama) / "rpc"
     if sys.platform == "darwin":
@@ -60,13 +60,13 @@ def default_folder() -> Path:
 
 
 class Folder:
-    """The files.
+    """The files of a cache.
 
     Args:
-        path: of the folder, which is made where it is missing.
+        path: the folder; created if it does not exist.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,29 +74,29 @@ class Folder:
         self.path = path
 
     def default_limit(self) -> int:
-        """A tenth of the disk, in bytes."""
+        """A tenth of the size of the disk, in bytes."""
         return shutil.disk_usage(self.path).total // 10
 
     def entries(self) -> list[CacheEntry]:
-        """Every entry, in no order."""
-        return self._survey()[0]
+        """All entries, in no particular order."""
+        return self._scan()[0]
 
     def begin(self, size: int, limit: int) -> tuple[int, Path] | None:
-        """Make room for an entry, and begin it.
+        """Start an entry; removes least recently used entries to make room.
 
         Args:
-            size: its bytes.
-            limit: bytes of all entries, this one included.
+            size: the size of the entry in bytes.
+            limit: the maximum size of all entries in bytes, including this one.
 
         Returns:
-            A file of that size, open and locked, and its path; None where there is no
-            room beside the entries in use.
+            The file, open, locked and of that size, and its path; None if there is not
+            enough room beside the entries that are in use.
 
         Raises:
             OSError: the folder cannot be written.
         """
         with self.locked():
-            entries, parts = self._survey(clean=True)
+            entries, parts = self._scan(clean=True)
             room = limit - size - parts
             if room < 0 or self._shrink(entries, room)[1] > room:
                 return None
@@ -104,7 +104,7 @@ class Folder:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                os.ftruncate(fd, size)  # so that others count it
+                os.ftruncate(fd, size)  # other processes count it
             except OSError:
                 os.close(fd)
                 path.unlink()
@@ -112,8 +112,8 @@ class Folder:
             return fd, path
 
     def publish(self, part: Path, name: str) -> None:
-        """Give an entry that is whole, and on the disk, its name."""
-        with self.locked():  # who counts finds it once, under either name
+        """Rename a complete entry, which must be synced to the disk."""
+        with self.locked():  # so that a scan finds it exactly once
             os.replace(part, self.path / name)
         fd = os.open(self.path, os.O_RDONLY)
         try:
@@ -124,35 +124,36 @@ class Folder:
     def prune(
         self, limit: int | None, older_than: float | None, dry_run: bool = False
     ) -> list[CacheEntry]:
-        """Remove what was not used for long, and then the least recently used.
+        """Remove old entries, then the least recently used ones.
 
         Args:
-            limit: bytes that may stay, None for any number.
-            older_than: seconds without use after which an entry goes; None: never.
-            dry_run: only say what would go.
+            limit: the maximum size of the rest in bytes; None for no limit.
+            older_than: the age in seconds since the last use above which entries are
+                removed; None for no limit.
+            dry_run: remove nothing.
 
         Returns:
-            The entries that went.
+            The removed entries.
         """
         with self.locked():
-            gone: list[CacheEntry] = []
-            entries, parts = self._survey()
+            removed: list[CacheEntry] = []
+            entries, parts = self._scan()
             if older_than is not None:
                 newest = time.time_ns() - int(older_than * 1e9)
                 old = [entry for entry in entries if entry.atime_ns < newest]
-                gone = [entry for entry in old if dry_run or self.remove(entry.name)]
-                entries = list(set(entries).difference(gone))
+                removed = [entry for entry in old if dry_run or self.remove(entry.name)]
+                entries = list(set(entries).difference(removed))
             if limit is not None:
-                gone += self._shrink(entries, limit - parts, dry_run)[0]
-            return gone
+                removed += self._shrink(entries, limit - parts, dry_run)[0]
+            return removed
 
     def remove(self, name: str) -> bool:
-        """Remove an entry; False where it is in use."""
+        """Remove an entry; returns False if it is in use."""
         path = self.path / name
         try:
             fd = os.open(path, os.O_RDONLY)
         except OSError:
-            # Gone, or not to be read: then nobody reads it.
+            # It is missing or unreadable, so there are no readers.
             path.unlink(missing_ok=True)
             return True
         try:
@@ -166,7 +167,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes and threads from making room meanwhile."""
+        """Hold the lock of the folder against other processes and threads."""
         fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -174,11 +175,11 @@ class Folder:
         finally:
             os.close(fd)
 
-    def _survey(self, clean: bool = False) -> tuple[list[CacheEntry], int]:
-        """The entries, and the bytes of those being written.
+    def _scan(self, clean: bool = False) -> tuple[list[CacheEntry], int]:
+        """The entries, and the size of those being written.
 
         Args:
-            clean: remove what dead writers left.
+            clean: remove the files that dead writers left.
         """
         entries: list[CacheEntry] = []
         parts = 0
@@ -192,7 +193,7 @@ class Folder:
                 try:
                     stat = file.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # removed meanwhile
+                    continue  # another process removed it
                 if is_part:
                     parts += stat.st_size
                 elif S_ISREG(stat.st_mode):
@@ -203,15 +204,15 @@ class Folder:
     def _shrink(
         self, entries: list[CacheEntry], limit: int, dry_run: bool = False
     ) -> tuple[list[CacheEntry], int]:
-        """Remove the least recently used of some entries until the rest fits.
+        """Remove the least recently used entries until the rest fits.
 
         Args:
-            entries: all that count.
-            limit: bytes that may stay.
-            dry_run: only say what would go.
+            entries: the entries.
+            limit: the maximum size of the remaining entries in bytes.
+            dry_run: remove nothing.
 
         Returns:
-            What went, and the bytes that stay.
+            The removed entries, and the size of the remaining ones.
         """
         total = sum(entry.size for entry in entries)
         removed: list[CacheEntry] = []

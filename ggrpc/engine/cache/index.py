@@ -1,9 +1,9 @@
-"""What is known of the cache's files: a small database beside them.
+"""An SQLite database of checksums and names of the cached tensors, beside the files.
 
-It is a hint and never the truth: what it says of a file holds only while the file's
-stamp is the same, and its checksum is compared before the first use. So a database that
-is lost, broken or locked costs time, and nothing else; such trouble is one line in the
-log. Several processes may use it at once.
+The database is only a hint: a record is valid while the stamp of its file is the same,
+and the checksum is compared before the first use. If the database is lost, damaged or
+locked, tensors are hashed again and a warning is logged. Several processes may use it
+at the same time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 FILE = "ggrpc.sqlite"
-PATIENCE = 5.0  # seconds to wait for another process
+BUSY_TIMEOUT = 5.0  # seconds to wait for a lock of another process
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does."""
+    """The size, modification time and inode of a file: they change when it does."""
 
     size: int
     mtime_ns: int
@@ -45,19 +45,18 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stamp:
-        """That of a file."""
+        """The stamp of a file."""
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 class EntryRecord(NamedTuple):
-    """An entry of the cache.
+    """The record of an entry of the cache.
 
     Attributes:
-        size: bytes, when its checksum was taken.
-        mtime_ns: when it had been written then.
-        crc: the CRC-32 of its bytes.
-        tensor: the name of the tensor that it was first sent for, "" where that is not
-            known.
+        size: the size in bytes when the checksum was computed.
+        mtime_ns: the modification time when the checksum was computed.
+        crc: the CRC-32 of the bytes.
+        tensor: the name of the tensor that was first sent, "" if it is unknown.
     """
 
     size: int
@@ -67,32 +66,32 @@ class EntryRecord(NamedTuple):
 
 
 class ModelTensor(NamedTuple):
-    """A tensor that lies in a model's file.
+    """The record of a tensor in a model file.
 
     Attributes:
-        hash: of its bytes, 16 hexadecimal digits.
-        path: the file.
-        tensor: its name.
-        at: where it begins in the file.
-        size: bytes.
+        hash: the hash of its bytes, 16 hexadecimal digits.
+        path: the model file.
+        tensor: the name of the tensor.
+        offset: the offset of its first byte in the file.
+        size: its size in bytes.
         crc: the CRC-32 of its bytes.
-        stamp: the file's, when that was found out.
+        stamp: the stamp of the file when the tensor was hashed.
     """
 
     hash: str
     path: str
     tensor: str
-    at: int
+    offset: int
     size: int
     crc: int
     stamp: Stamp
 
 
 class Index:
-    """The database.
+    """The database of a cache.
 
     Args:
-        folder: that of the cache.
+        folder: the folder of the cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,35 +101,35 @@ class Index:
         self._database = self._open()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._closed = True
             self._database.close()
 
     def entry(self, name: str) -> EntryRecord | None:
-        """What is known of an entry."""
-        rows = self._rows(
+        """The record of an entry; None if there is none."""
+        rows = self._execute(
             "SELECT size, mtime_ns, crc, tensor FROM entry WHERE hash = ?", name
         )
         return EntryRecord(*rows[0]) if rows else None
 
     def entries(self) -> dict[str, EntryRecord]:
-        """What is known of all entries, by name."""
-        rows = self._rows("SELECT hash, size, mtime_ns, crc, tensor FROM entry")
+        """The records of all entries, by name."""
+        rows = self._execute("SELECT hash, size, mtime_ns, crc, tensor FROM entry")
         return {row[0]: EntryRecord(*row[1:]) for row in rows}
 
-    def add_entry(self, name: str, known: EntryRecord) -> None:
-        """Remember an entry."""
-        self._rows("REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", name, *known)
+    def add_entry(self, name: str, record: EntryRecord) -> None:
+        """Add or replace the record of an entry."""
+        self._execute("REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", name, *record)
 
     def forget_entries(self, names: Iterable[str]) -> None:
-        """Entries have gone."""
+        """Delete the records of entries."""
         for name in names:
-            self._rows("DELETE FROM entry WHERE hash = ?", name)
+            self._execute("DELETE FROM entry WHERE hash = ?", name)
 
     def model_tensors(self, name: str | None = None) -> list[ModelTensor]:
-        """The tensors in models' files that have a hash; all where it is None."""
-        rows = self._rows(
+        """The tensors in model files with the hash `name`; None for all."""
+        rows = self._execute(
             "SELECT t.hash, t.path, t.tensor, t.at, t.size, t.crc, "
             "m.size, m.mtime_ns, m.inode FROM tensor t JOIN model m USING (path) "
             + ("" if name is None else "WHERE t.hash = ?"),
@@ -139,54 +138,55 @@ class Index:
         return [_model_tensor(row[:6], Stamp(*row[6:])) for row in rows]
 
     def known_tensors(self, path: str, stamp: Stamp) -> dict[str, ModelTensor]:
-        """The tensors of a model's file that are indexed, by name.
+        """The indexed tensors of a model file, by name.
 
-        What was known of an earlier state of the file is forgotten.
+        If the stamp has changed, the records of the file are deleted.
         """
-        rows = self._rows(
+        rows = self._execute(
             "SELECT size, mtime_ns, inode FROM model WHERE path = ?", path
         )
         if not rows or Stamp(*rows[0]) != stamp:
             self.forget_model(path)
             return {}
-        rows = self._rows(
+        rows = self._execute(
             "SELECT hash, path, tensor, at, size, crc FROM tensor WHERE path = ?", path
         )
         return {row[2]: _model_tensor(row, stamp) for row in rows}
 
-    def is_whole(self, path: str, stamp: Stamp) -> bool:
-        """Whether all tensors of a model's file are indexed."""
+    def is_complete(self, path: str, stamp: Stamp) -> bool:
+        """Whether all tensors of a model file are indexed."""
         return bool(
-            self._rows(
+            self._execute(
                 "SELECT 1 FROM model WHERE path = ? AND size = ? AND mtime_ns = ? "
                 "AND inode = ? AND whole",
                 *(path, *stamp),
             )
         )
 
-    def add_model(self, path: str, stamp: Stamp, whole: bool = False) -> None:
-        """Begin to index a model's file, or, once it is `whole`, say so."""
-        self._rows("REPLACE INTO model VALUES (?, ?, ?, ?, ?)", path, *stamp, whole)
+    def add_model(self, path: str, stamp: Stamp, complete: bool = False) -> None:
+        """Add a model file, or record that its index is complete."""
+        values = (path, *stamp, complete)
+        self._execute("REPLACE INTO model VALUES (?, ?, ?, ?, ?)", *values)
 
     def add_tensor(self, tensor: ModelTensor) -> None:
-        """Remember a tensor of a model's file."""
-        self._rows("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *tensor[:6])
+        """Add or replace the record of a tensor in a model file."""
+        self._execute("REPLACE INTO tensor VALUES (?, ?, ?, ?, ?, ?)", *tensor[:6])
 
     def forget_model(self, path: str) -> None:
-        """A model's file has changed, or gone."""
-        self._rows("DELETE FROM tensor WHERE path = ?", path)
-        self._rows("DELETE FROM model WHERE path = ?", path)
+        """Delete the records of a model file."""
+        self._execute("DELETE FROM tensor WHERE path = ?", path)
+        self._execute("DELETE FROM model WHERE path = ?", path)
 
-    def _rows(self, statement: str, *values: Any) -> list[Any]:
+    def _execute(self, statement: str, *values: Any) -> list[Any]:
         with self._lock:
-            if self._closed:  # the server ends, and a session has not noticed
+            if self._closed:  # a session may outlive the cache during shutdown
                 return []
             try:
                 return self._database.execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:  # locked, or a full disk
-                log.warning("%s: %s; going on without it", self._path, error)
+            except sqlite3.OperationalError as error:  # locked, or the disk is full
+                log.warning("cannot use %s: %s; going on without", self._path, error)
             except sqlite3.DatabaseError as error:
-                log.warning("%s: %s; it is begun anew", self._path, error)
+                log.warning("%s is damaged: %s; creating a new one", self._path, error)
                 self._database.close()
                 self._path.unlink(missing_ok=True)
                 self._database = self._open()
@@ -194,30 +194,30 @@ class Index:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return _connected(str(self._path))
+            return _connect(str(self._path))
         except sqlite3.OperationalError as error:
-            log.warning("%s: %s; nothing is kept in it", self._path, error)
+            log.warning("cannot open %s: %s; using memory instead", self._path, error)
         except sqlite3.DatabaseError as error:
-            log.warning("%s: %s; it is begun anew", self._path, error)
+            log.warning("%s is damaged: %s; creating a new one", self._path, error)
             try:
                 self._path.unlink(missing_ok=True)
-                return _connected(str(self._path))
+                return _connect(str(self._path))
             except (OSError, sqlite3.Error):
-                pass  # it stays in memory, then
-        return _connected(":memory:")
+                pass  # use memory instead
+        return _connect(":memory:")
 
 
 def _model_tensor(row: Sequence[Any], stamp: Stamp) -> ModelTensor:
-    name, path, tensor, at, size, crc = row
-    return ModelTensor(name, path, tensor, at, size, crc, stamp)
+    name, path, tensor, offset, size, crc = row
+    return ModelTensor(name, path, tensor, offset, size, crc, stamp)
 
 
-def _connected(path: str) -> sqlite3.Connection:
+def _connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(
-        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
     try:
-        # A hint need not be on the disk before the next statement.
+        # The database is only a hint, so it need not survive a power cut.
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(_SCHEMA)
     except BaseException:

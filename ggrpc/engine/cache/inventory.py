@@ -1,4 +1,4 @@
-"""What a cache has, as far as that is known without a look into it."""
+"""A listing of the tensors that a cache has, from the index and the folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor
 
 
 class Item(NamedTuple):
-    """Something that a server need not be sent.
+    """A tensor that a server need not receive.
 
     Attributes:
-        name: its hash.
-        kind: `entry` where it is a file of the cache, `model` where it lies in one.
-        size: bytes.
-        added_ns: when the file was written, since 1970.
-        used_ns: when it was last used, None where nobody notes that.
-        tensor: its name, None where it is not known.
-        model: the file of a model that has it, None where none is known.
+        name: the hash of its bytes.
+        kind: `entry` for a file of the cache, `model` for a tensor in a model file.
+        size: its size in bytes.
+        added_ns: when the file was written, in nanoseconds since 1970.
+        used_ns: when it was last used; None for tensors in model files.
+        tensor: its name; None if it is unknown.
+        model: a model file that has it; None if there is none.
     """
 
     name: str
@@ -31,26 +31,26 @@ class Item(NamedTuple):
 
 
 def items(folder: Folder, index: Index) -> list[Item]:
-    """All that a cache has, the last used first, then what lies in models."""
-    known, stored = index.entries(), index.model_tensors()
-    models = {one.hash: one for one in stored}
+    """The entries, the most recently used first, then the tensors in model files."""
+    records, in_models = index.entries(), index.model_tensors()
+    by_hash = {tensor.hash: tensor for tensor in in_models}
     entries = sorted(folder.entries(), key=lambda entry: -entry.atime_ns)
-    stored.sort(key=lambda one: (one.path, one.at))
+    in_models.sort(key=lambda tensor: (tensor.path, tensor.offset))
     return [
-        *(_entry(one, known.get(one.name), models.get(one.name)) for one in entries),
-        *map(_in_model, stored),
+        *(_entry_item(e, records.get(e.name), by_hash.get(e.name)) for e in entries),
+        *map(_model_item, in_models),
     ]
 
 
-def _entry(
-    entry: CacheEntry, known: EntryRecord | None, stored: ModelTensor | None
+def _entry_item(
+    entry: CacheEntry, record: EntryRecord | None, in_model: ModelTensor | None
 ) -> Item:
-    tensor = stored.tensor if stored else known.tensor if known else ""
-    model = stored.path if stored else None
+    tensor = in_model.tensor if in_model else record.tensor if record else ""
+    model = in_model.path if in_model else None
     times = entry.mtime_ns, entry.atime_ns
     return Item(entry.name, "entry", entry.size, *times, tensor or None, model)
 
 
-def _in_model(one: ModelTensor) -> Item:
-    written = one.stamp.mtime_ns
-    return Item(one.hash, "model", one.size, written, None, one.tensor, one.path)
+def _model_item(tensor: ModelTensor) -> Item:
+    times = tensor.stamp.mtime_ns, None
+    return Item(tensor.hash, "model", tensor.size, *times, tensor.tensor, tensor.path)

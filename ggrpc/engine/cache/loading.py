@@ -1,4 +1,4 @@
-"""One session's use of the cache: what it is asked to write by hash, or to keep."""
+"""The use of the cache by one session: SET_TENSOR_HASH and SET_TENSOR."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ggrpc.engine.cache.reading import PIECE
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.wire import messages as m
 
-# Bytes above which llama.cpp's clients ask for a hash first: HASH_THRESHOLD.
+# Size in bytes above which llama.cpp's clients send a hash first: HASH_THRESHOLD.
 THRESHOLD = 10 << 20
 
 Receive = Callable[[memoryview], None]
 
 
 class Loader:
-    """Writes tensors out of the cache, and keeps those that are sent.
+    """Writes tensors from the cache to buffers, and adds received tensors to it.
 
     Args:
-        cache: the server's, None where it has none.
-        asked: whether the client says what to keep, as it does from protocol 7.0 on;
-            else all above the threshold is kept.
+        cache: the cache of the server; None if it has none.
+        asked: True if the client says which tensors to store, as from protocol 7.0 on;
+            False to store all tensors above the threshold.
     """
 
     def __init__(self, cache: TensorCache | None = None, asked: bool = True) -> None:
@@ -30,12 +30,15 @@ class Loader:
         self._missed: m.SetTensorHash | None = None
 
     def load(self, request: m.SetTensorHash, buffer: Buffer, at: int) -> bool:
-        """Write what has the request's hash; False where nothing has.
+        """Write the tensor with the requested hash to a buffer.
 
         Args:
-            request: what is asked for.
-            buffer: where it goes.
-            at: from which byte on.
+            request: the request.
+            buffer: the buffer.
+            at: the offset of the first byte in the buffer.
+
+        Returns:
+            Whether the cache had the tensor.
         """
         self._missed = None
         if self._cache is None:
@@ -49,15 +52,15 @@ class Loader:
         return found
 
     def receive(self, request: m.SetTensor, view: memoryview, receive: Receive) -> None:
-        """Receive a tensor's bytes, and keep them where that is asked for.
+        """Receive the bytes of a tensor, and add them to the cache if requested.
 
         Args:
-            request: what is sent.
-            view: where it goes.
+            request: the request.
+            view: the destination.
             receive: fills a view with the next bytes.
         """
         pending = None
-        if self._cache is not None and self._keeps(request):
+        if self._cache is not None and self._stores(request):
             announced = self._announced(request)
             pending = self._cache.begin(request.size, announced, request.tensor.name)
         if pending is None:
@@ -72,11 +75,11 @@ class Loader:
             pending.give_up()
             raise
 
-    def _keeps(self, request: m.SetTensor) -> bool:
+    def _stores(self, request: m.SetTensor) -> bool:
         return bool(request.cache) if self._asked else request.size > THRESHOLD
 
     def _announced(self, request: m.SetTensor) -> int | None:
-        """The hash that the client asked for before it sent this."""
+        """The hash of the request that the cache could not answer before this one."""
         missed, self._missed = self._missed, None
         place = request.tensor.data, request.offset
         if missed and (missed.tensor.data, missed.offset) == place:

@@ -12,11 +12,10 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.fnv1a import name_of
+from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.index import Index, ModelTensor, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import check_unchanged, scan
@@ -72,7 +71,9 @@ def pieces_of(path: Path) -> list[Piece]:
     Raises:
         FileError: it cannot be read, is none, or is cut short.
     """
-    return [Piece(tensor.name, tensor.at, tensor.size) for tensor in tensors_of(path)]
+    return [
+        Piece(tensor.name, tensor.offset, tensor.size) for tensor in tensors_of(path)
+    ]
 
 
 class LocalModel:
@@ -102,7 +103,7 @@ class LocalModel:
         known = index.known_tensors(str(path), self._stamp)
         self.done = list(known.values())
         self.todo: list[Piece] = []
-        if not index.is_whole(str(path), self._stamp):
+        if not index.is_complete(str(path), self._stamp):
             large = [piece for piece in pieces_of(path) if piece.size > THRESHOLD]
             self.todo = [piece for piece in large if piece.tensor not in known]
 
@@ -123,7 +124,7 @@ class LocalModel:
             moved: called with numbers of bytes that are done; may raise.
 
         Raises:
-            TornError: the file changes meanwhile.
+            FileChangedError: the file changes meanwhile.
             ConfigError: it cannot be read.
         """
         yield from self.done
@@ -141,13 +142,13 @@ class LocalModel:
                 value, crc = scan(fd, at, size, self.path, hasher, moved)
                 check_unchanged(fd, self._stamp, self.path)
                 path = str(self.path)
-                name = name_of(value)
+                name = hash_name(value)
                 stored = ModelTensor(name, path, tensor, at, size, crc, self._stamp)
                 self._index.add_tensor(stored)
                 self.done.append(stored)
                 del self.todo[0]
                 yield stored
-            self._index.add_model(str(self.path), self._stamp, whole=True)
+            self._index.add_model(str(self.path), self._stamp, complete=True)
         except OSError as error:
             raise _unreadable(self.path, error) from error
         finally:
@@ -180,12 +181,7 @@ class Indexer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stopping = True
         self._thread.join()
 

@@ -1,6 +1,6 @@
-"""Moves bytes from a file straight into their place, and checks them on the way.
+"""Reads of files with a checksum of the bytes.
 
-Files are read, not mapped: a mapped file that somebody cuts short kills the process.
+Files are not mapped: if a mapped file is truncated, the process gets SIGBUS.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.cache.index import Stamp
 from ggrpc.errors import GgrpcError
 
-PIECE = 4 << 20  # bytes; checked while they are still in the processor's cache
-HASHED = 16 << 20  # bytes; what a device hashes at once
+PIECE = 4 << 20  # bytes; small enough to be checked in the processor's cache
+HASH_PIECE = 16 << 20  # bytes; large enough for a device
 
 
-class TornError(GgrpcError):
-    """A file ends early, or changed while it was read."""
+class FileChangedError(GgrpcError):
+    """A file ends early or changed while it was read."""
 
 
-def crc_of(view: memoryview, crc: int = 0) -> int:
-    """The CRC-32 of bytes, after others of which it was `crc`."""
+def crc32(view: memoryview, crc: int = 0) -> int:
+    """The CRC-32 of bytes; `crc` is the CRC-32 of the bytes before them."""
     return zlib_ng.crc32(view, crc)
 
 
 def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:
-    """Fill `view` with a file's bytes from `at` on.
+    """Fill `view` with the bytes of a file from `at` on.
 
     Raises:
-        TornError: there are not so many.
-        OSError: they cannot be read.
+        FileChangedError: the file ends early.
+        OSError: the file cannot be read.
     """
     while len(view):
         count = os.preadv(fd, [view[:PIECE]], at)
         if not count:
-            raise TornError(f"{path} ends {len(view)} bytes early")
+            raise FileChangedError(f"{path} ends {len(view)} bytes early")
         view, at = view[count:], at + count
 
 
 def read_checked(fd: int, at: int, view: memoryview, path: Path) -> int:
-    """Fill `view`, as `read_at` does.
+    """Fill `view` like `read_at`, and compute the checksum.
 
     Returns:
         The CRC-32 of the bytes.
@@ -53,7 +53,7 @@ def read_checked(fd: int, at: int, view: memoryview, path: Path) -> int:
     for start in range(0, len(view), PIECE):
         piece = view[start : start + PIECE]
         read_at(fd, at + start, piece, path)
-        crc = crc_of(piece, crc)
+        crc = crc32(piece, crc)
     return crc
 
 
@@ -63,47 +63,47 @@ def scan(
     size: int,
     path: Path,
     hasher: Hasher,
-    moved: Callable[[int], None] = lambda count: None,
+    on_progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[int, int]:
-    """Go over bytes of a file.
+    """Hash a range of a file.
 
     Args:
-        fd: the file, open.
-        at: the first byte.
-        size: how many.
-        path: the file's.
-        hasher: a new one.
-        moved: called with numbers of bytes that are done; may raise.
+        fd: the open file.
+        at: the offset of the first byte.
+        size: the number of bytes.
+        path: the path of the file.
+        hasher: a new hasher.
+        on_progress: called with the number of bytes of each piece; may raise.
 
     Returns:
-        Their hash and their CRC-32.
+        The hash and the CRC-32.
 
     Raises:
-        TornError: there are not so many.
-        OSError: they cannot be read.
+        FileChangedError: the file ends early.
+        OSError: the file cannot be read.
     """
     crc = 0
-    scratch = memoryview(bytearray(min(HASHED, size)))
-    for start in range(0, size, HASHED):
+    scratch = memoryview(bytearray(min(HASH_PIECE, size)))
+    for start in range(0, size, HASH_PIECE):
         piece = scratch[: size - start]
         read_at(fd, at + start, piece, path)
         hasher.update(piece)
-        crc = crc_of(piece, crc)
-        moved(len(piece))
+        crc = crc32(piece, crc)
+        on_progress(len(piece))
     return hasher.value, crc
 
 
 def set_used(path: Path, used_ns: int, written_ns: int) -> None:
-    """Note when a file was used; where others own it, that stays as it is."""
+    """Set the times of a file; does nothing if another user owns it."""
     with suppress(OSError):
         os.utime(path, ns=(used_ns, written_ns))
 
 
 def check_unchanged(fd: int, stamp: Stamp, path: Path) -> None:
-    """See that a file is what it was.
+    """Check that a file has not changed since its stamp was taken.
 
     Raises:
-        TornError: it is not.
+        FileChangedError: the file changed.
     """
     if Stamp.of(os.fstat(fd)) != stamp:
-        raise TornError(f"{path} changed while it was read")
+        raise FileChangedError(f"{path} changed while it was read")

@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
+from ggrpc.closable import Closable
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.fnv1a import name_of
+from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder, default_folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
 from ggrpc.engine.cache.reading import (
-    TornError,
+    FileChangedError,
     check_unchanged,
     read_at,
     read_checked,
@@ -42,7 +42,7 @@ Place = Callable[[int], AbstractContextManager[memoryview]]
 log = logging.getLogger(__name__)
 
 
-class TensorCache:
+class TensorCache(Closable):
     """The entries of a folder, and the tensors of models that lie on this machine.
 
     A context manager; threads may share it.
@@ -87,17 +87,6 @@ class TensorCache:
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
 
-    def __enter__(self) -> TensorCache:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self, seconds: float = FINISH) -> None:
         """Finish what has arrived, for at most so long."""
         self._keeper.close(seconds)
@@ -115,7 +104,7 @@ class TensorCache:
             Whether they are there. Where they are not, the place may hold anything.
         """
         self._keeper.wait_for(value, PENDING)
-        name = name_of(value)
+        name = hash_name(value)
         return any(
             self._lies(stored, value, room, place)
             for stored in self.index.model_tensors(name)
@@ -144,7 +133,7 @@ class TensorCache:
             check_unchanged(fd, stored.stamp, path)
             if not _fits(path, stored.size, room):
                 return False
-            source = _Source(fd, path, stored.at, stored.size, stored.stamp)
+            source = _Source(fd, path, stored.offset, stored.size, stored.stamp)
             if self._bring(source, stored.crc, value, place) is not None:
                 return True
             log.warning("%s: %s is not what it was: it is sent", path, stored.tensor)
@@ -237,7 +226,7 @@ def _told_of(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         pass  # there is no such entry, or the model has gone
-    except TornError as error:
+    except FileChangedError as error:
         log.warning("%s: the tensor is sent", error)
     except OSError as error:
         log.warning("%s cannot be read (%s): the tensor is sent", path, error.strerror)

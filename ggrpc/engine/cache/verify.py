@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import hashing_for
-from ggrpc.engine.cache.fnv1a import name_of
+from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import PIECE, TornError, read_at, scan, set_used
+from ggrpc.engine.cache.reading import PIECE, FileChangedError, read_at, scan, set_used
 
 UNLIMITED = 1 << 62
 
@@ -91,15 +91,15 @@ class Check:
                     return "changed"
                 path = Path(tensor.path)
                 hasher = self._hashing.hasher()
-                where = file.fileno(), tensor.at, tensor.size, path
+                where = file.fileno(), tensor.offset, tensor.size, path
                 value, _ = scan(*where, hasher, moved)
         except FileNotFoundError:
             return "gone"
         except OSError:
             return "unreadable"
-        except TornError:
+        except FileChangedError:
             return "changed"
-        return "ok" if name_of(value) == tensor.hash else "changed"
+        return "ok" if hash_name(value) == tensor.hash else "changed"
 
     def _check_entry(self, name: str, path: Path, moved: Moved) -> str:
         try:
@@ -113,9 +113,9 @@ class Check:
             set_used(path, stat.st_atime_ns, stat.st_mtime_ns)
         except FileNotFoundError:
             return "gone"
-        except (OSError, TornError):
+        except (OSError, FileChangedError):
             return "unreadable"
-        if name_of(value) != name:
+        if hash_name(value) != name:
             return "wrong"
         if not self._dry_run:
             known = self._index.entry(name)
@@ -142,9 +142,9 @@ class Check:
         fd, part = begun
         try:
             with open(tensor.path, "rb") as file:
-                _copy(file.fileno(), tensor.at, fd, tensor.size, Path(tensor.path))
+                _copy(file.fileno(), tensor.offset, fd, tensor.size, Path(tensor.path))
             value, crc = scan(fd, 0, tensor.size, part, self._hashing.hasher())
-            if name_of(value) != tensor.hash:
+            if hash_name(value) != tensor.hash:
                 return False
             os.fsync(fd)
             mtime_ns = os.fstat(fd).st_mtime_ns
@@ -152,7 +152,7 @@ class Check:
             known = EntryRecord(tensor.size, mtime_ns, crc, tensor.tensor)
             self._index.add_entry(tensor.hash, known)
             return True
-        except (OSError, TornError):
+        except (OSError, FileChangedError):
             return False
         finally:
             part.unlink(missing_ok=True)

@@ -173,7 +173,7 @@ def _placed(buffer: int, base: int, stored: ModelTensor) -> Tensor:
 
 
 def _send(client: Client, tensor: Tensor, stored: ModelTensor) -> None:
-    data = map_file(stored.path)[stored.at : stored.at + stored.size]
+    data = map_file(stored.path)[stored.offset : stored.offset + stored.size]
     client.set_tensor(tensor, data, keep=True)
 
 

@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.fnv1a import Hasher, name_of
+from ggrpc.engine.cache.fnv1a import Hasher, hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index
-from ggrpc.engine.cache.reading import HASHED, crc_of, read_at
+from ggrpc.engine.cache.reading import HASH_PIECE, crc32, read_at
 from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
@@ -84,14 +84,14 @@ class PendingEntry:
             OSError: they cannot be read back.
         """
         crc, done = 0, 0
-        scratch = memoryview(bytearray(min(HASHED, self.size)))
+        scratch = memoryview(bytearray(min(HASH_PIECE, self.size)))
         while done < self.size:
             piece = scratch[: self._wait_beyond(done) - done]
             if self._given_up:
                 return None
             read_at(self._fd, done, piece, self.path)
             hasher.update(piece)
-            crc = crc_of(piece, crc)
+            crc = crc32(piece, crc)
             done += len(piece)
         return hasher.value, crc
 
@@ -204,7 +204,7 @@ class CacheWriter:
             return
         value, crc = scanned
         mtime_ns = pending.sync()
-        name = name_of(value)
+        name = hash_name(value)
         self._folder.publish(pending.path, name)
         self._index.add_entry(
             name, EntryRecord(pending.size, mtime_ns, crc, pending.tensor)

@@ -10,6 +10,7 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple
 
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking import extended_cases, llm_cases
@@ -73,7 +74,7 @@ class CheckSettings:
         return [*llm_cases.cases(), *(extended_cases.cases() if self.full else ())]
 
 
-class Checker:
+class Checker(Closable):
     """Checks one server; a context manager that closes the session.
 
     If a check breaks the session, the next check opens a new one.
@@ -97,10 +98,8 @@ class Checker:
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(STEPS) + len(self._cases))
 
-    def __enter__(self) -> Checker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """End the session on the server."""
         if self._server is not None:
             self._server.close()
 

@@ -16,7 +16,7 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.compute.computation import Computation, Values
 from ggrpc.engine.compute.random_data import normal_bytes
 from ggrpc.formats.codecs import Array
-from ggrpc.formats.nmse import absolute_errors, nmse
+from ggrpc.formats.nmse import nmse
 from ggrpc.formats.numpy_values import pack
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -135,7 +135,7 @@ def difference(case: Case, theirs: Array, ours: Array) -> float:
     if not np.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
         return float("inf")
     theirs, ours = theirs[finite], ours[finite]
-    return nmse(absolute_errors(theirs, ours), ours)
+    return nmse(theirs, ours)
 
 
 def _rows(ne: Sequence[int]) -> int:

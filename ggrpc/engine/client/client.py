@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from itertools import count
 from ssl import SSLContext
 from threading import Lock, RLock
-from types import TracebackType
 from typing import TypeVar, cast
 
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.options import ClientOptions
@@ -59,7 +59,7 @@ def new_uid() -> int:
     return next(_uids)
 
 
-class Client:
+class Client(Closable):
     """A session on a server; a context manager. Use `connect` to get one.
 
     Attributes:
@@ -86,17 +86,6 @@ class Client:
         self._kept: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
         self._graph_turns = RLock()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the session, from any thread; the server frees its buffers."""

@@ -7,11 +7,11 @@ The Python counterpart of ggml-rpc.h's client side. The server side is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from ssl import SSLContext
 from threading import RLock
-from types import TracebackType
 
+from ggrpc.closable import Closable
 from ggrpc.devices.catalogue import Choices, open_devices
 from ggrpc.devices.device import Buffer, Device
 from ggrpc.endpoint import Endpoint
@@ -72,7 +72,7 @@ def is_rpc(what: Device | Buffer) -> bool:
     return isinstance(what, (RemoteDevice, RemoteBuffer))
 
 
-class Registry(Mapping[str, Device]):
+class Registry(Closable, Mapping[str, Device]):
     """Devices by their names, opened when they are first asked for; a context manager.
 
     A device of this machine is named as for `ggrpc serve --device`, one of a server
@@ -97,17 +97,6 @@ class Registry(Mapping[str, Device]):
         self._servers: dict[Endpoint, RemoteServer] = {}
         self._opening = RLock()  # nothing is opened twice
         self._closing = ExitStack()
-
-    def __enter__(self) -> Registry:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getitem__(self, name: str) -> Device:
         """A device; opened, or its server connected to, where it is not yet.
@@ -156,9 +145,7 @@ class Registry(Mapping[str, Device]):
 
     def _open(self, name: str) -> None:
         (device,) = open_devices(name, self._choices)
-        if hasattr(device, "close"):
-            self._closing.enter_context(closing(device))
-        self._devices[name] = device
+        self._devices[name] = self._closing.enter_context(device)
 
     def _add(self, name: str) -> None:
         endpoint, _, number = name[len(SCHEME) :].rpartition("/")

@@ -1,17 +1,16 @@
-"""A server's devices, to be used like those of this machine.
+"""The devices of a server, with the same interface as local devices.
 
 All of a server's devices share one connection, and with it one session. Handles,
-addresses and op numbers are translated here. What the protocol answers with silence,
-graphs above all, is on its way when a call returns: a failure shows at the next call
-that reads or asks something.
+addresses and op numbers are translated here. Some requests have no reply, graphs
+above all. If one fails, the next call that waits for a reply raises the error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import TracebackType
 
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, no_checkpoint
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, new_uid
@@ -37,9 +36,9 @@ class RemoteBuffer(Buffer):
 
     Attributes:
         client: the session that it belongs to.
-        handle: what the server calls it.
-        base: the address of its first byte there.
-        freed: whether it is gone.
+        handle: the server's number of the buffer.
+        base: the address of its first byte on the server.
+        freed: whether it was freed.
     """
 
     def __init__(self, client: Client, handle: int, size: int) -> None:
@@ -51,25 +50,30 @@ class RemoteBuffer(Buffer):
 
     @contextmanager
     def read(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Yield a copy of bytes of the buffer."""
         view = memoryview(bytearray(size))
         self.get(offset, view)
         yield view
 
     @contextmanager
     def write(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Yield zeros to overwrite; they are sent when the block ends."""
         view = memoryview(bytearray(size))
         yield view
         self.put(offset, view)
 
     def get(self, offset: int, into: memoryview) -> None:
+        """Read bytes of the buffer into `into`."""
         for at, tensor in self._parts(offset, len(into)):
             self.client.get_tensor(tensor, into[at : at + tensor.ne[0]])
 
     def put(self, offset: int, data: memoryview) -> None:
+        """Write bytes into the buffer."""
         for at, tensor in self._parts(offset, len(data)):
             self.client.set_tensor(tensor, data[at : at + tensor.ne[0]])
 
     def fill(self, offset: int, size: int, value: int) -> None:
+        """Set bytes of the buffer to one value."""
         if (offset, size) == (0, self.size) and not self.freed:
             self.client.clear(self.handle, value)
         elif Command.MEMSET_TENSOR in self.client.dialect.commands:
@@ -79,19 +83,21 @@ class RemoteBuffer(Buffer):
             self.put(offset, memoryview(bytes([value]) * size))
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
+        """Copy bytes from another buffer, on the server if possible."""
         if not self._copy_there(offset, source, source_offset, size):
             with source.read(source_offset, size) as view:
                 self.put(offset, view)
 
     def free(self) -> None:
+        """Free the buffer; a second call does nothing."""
         if self.freed:
             return
         self.freed = True
-        with suppress(TransportError):  # where the session is over, so is the buffer
+        with suppress(TransportError):  # the buffer ends with the session
             self.client.free(self.handle)
 
     def _copy_there(self, offset: int, source: Buffer, start: int, size: int) -> bool:
-        """Let the server copy; False where it cannot."""
+        """Let the server copy; returns False if it cannot."""
         if not isinstance(source, RemoteBuffer) or source.client is not self.client:
             return False
         if source is self and abs(offset - start) < size:
@@ -118,12 +124,12 @@ class RemoteBuffer(Buffer):
 
 
 class RemoteProgram(Program):
-    """A graph that a server is told to run.
+    """A graph that a server runs.
 
     Args:
-        device: where.
-        graph: encoded for that server.
-        buffers: what it uses.
+        device: the device that runs it.
+        graph: the graph, encoded for that server.
+        buffers: the buffers that it uses.
     """
 
     def __init__(
@@ -135,6 +141,7 @@ class RemoteProgram(Program):
         self._uid = new_uid()
 
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        """Send the graph, or GRAPH_RECOMPUTE if the server has it."""
         if any(buffer.freed for buffer in self._buffers):
             raise DeviceError("a buffer of the graph has been freed")
         self._device.client.run(self._graph, self._uid, self._device.number)
@@ -163,16 +170,19 @@ class RemoteDevice(Device):
         self.max_size = client.max_size(number)
 
     def memory(self) -> Memory:
+        """The free and total memory of the device, in bytes."""
         return self.client.memory(self.number)
 
     def allocate(self, size: int) -> RemoteBuffer:
-        # A server may take no bytes at all for a failure.
+        """Allocate a buffer of zeros."""
+        # Some servers treat a size of 0 as a failure.
         handle = self.client.allocate(max(size, 1), self.number)
         self.client.clear(handle)
         return RemoteBuffer(self.client, handle, size)
 
     def alloc_size(self, tensor: Tensor) -> int:
-        # As llama.cpp does: only what is quantized is padded by any device.
+        """The bytes to allocate for a tensor."""
+        # As in llama.cpp: devices pad quantized tensors only.
         if not tensor.type.is_quantized:
             return tensor.nbytes
         if not self.client.dialect.table.has_type(tensor.type):
@@ -184,12 +194,13 @@ class RemoteDevice(Device):
         return self.client.alloc_size(tensor, device=self.number)
 
     def synchronize(self) -> None:
-        self.client.alignment(self.number)  # the cheapest question with an answer
+        """Wait until the server has answered a request."""
+        self.client.alignment(self.number)  # the cheapest request with a reply
 
     def supports(self, node: Node) -> bool:
-        """Whether it computes a node.
+        """Whether the device computes a node.
 
-        Servers before protocol 7.0.1 cannot be asked: they do what their op table has.
+        Servers before protocol 7.0.1 cannot tell; their op table decides.
         """
         table = self.client.dialect.table
         types = {tensor.type for tensor in (node.tensor, *node.src) if tensor}
@@ -202,6 +213,11 @@ class RemoteDevice(Device):
         return self.client.supports(node.tensor, node.src, self.number)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> RemoteProgram:
+        """Encode a graph for the server.
+
+        Raises:
+            UnsupportedOp: the device does not compute a node.
+        """
         for node in graph.nodes:
             if not self.supports(node):
                 raise UnsupportedOp(
@@ -236,11 +252,11 @@ def _moved(tensor: Tensor, base: int, buffer: RemoteBuffer) -> Tensor:
     return tensor._replace(buffer=buffer.handle, data=tensor.data - base + buffer.base)
 
 
-class RemoteServer:
+class RemoteServer(Closable):
     """A session on a server, and its devices; a context manager.
 
-    Threads may share it. Once it is closed or cancelled, whatever waits for the server,
-    in any thread, raises `Cancelled`.
+    Threads may share it. After it is closed or cancelled, calls that wait for the
+    server raise `Cancelled` in every thread.
 
     Args:
         client: the session.
@@ -256,20 +272,9 @@ class RemoteServer:
         if not self.devices:
             raise RefusedError(f"{client.endpoint} has no device")
 
-    def __enter__(self) -> RemoteServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @property
     def endpoint(self) -> Endpoint:
-        """Where it is."""
+        """The address of the server."""
         return self.client.endpoint
 
     @property
@@ -281,7 +286,7 @@ class RemoteServer:
         """One of its devices.
 
         Raises:
-            RefusedError: there is none such.
+            RefusedError: the server has no device of this number.
         """
         if not 0 <= number < len(self.devices):
             raise RefusedError(

@@ -1,0 +1,1 @@
+"""Computations of graphs on devices here and on servers."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from threading import RLock
-from types import TracebackType
 
 import numpy as np
 
 from ggrpc.building import GraphBuilder
+from ggrpc.closable import Closable
 from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.engine.client.remote_device import RemoteDevice
 from ggrpc.engine.compute.device_tensor import DeviceTensor
@@ -35,7 +35,7 @@ Step = Callable[[Callable[[], None]], None]  # of a run; calls its argument in b
 SPACING = 1 << 44  # between the made-up addresses of a graph's buffers
 
 
-class Computation:
+class Computation(Closable):
     """A graph placed in memory and ready to run, often; a context manager.
 
     Threads may share it: each run, with the data that it was given, is whole.
@@ -107,17 +107,6 @@ class Computation:
             )
             self._closing = stack.pop_all()
 
-    def __enter__(self) -> Computation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Give the memory back; what the caller stored stays."""
         self._closing.close()
@@ -185,7 +174,7 @@ class Computation:
         def checkpoint() -> None:
             if self._cancelled:
                 raise Cancelled("the computation was ended here")
-            deadline.left()
+            deadline.timeout()
 
         with self._runs:
             checkpoint()

@@ -1,0 +1,1 @@
+"""Tensors and arrays in files: GGUF, numpy and safetensors."""

@@ -1,7 +1,4 @@
-"""Arrays and raw bytes, to and from files; nothing is overwritten unless that is said.
-
-A file called .npy holds an array, any other the bytes of a tensor as they are.
-"""
+"""Files of one tensor: .npy files hold an array, all others the raw bytes."""
 
 from __future__ import annotations
 
@@ -19,10 +16,13 @@ from ggrpc.tensor import Tensor
 
 
 def load(path: Path) -> Array | bytes:
-    """Read a file; of an array only where it lies.
+    """Read a file.
+
+    Returns:
+        An array that is mapped into memory if the file is called .npy, or the bytes.
 
     Raises:
-        FileError: it cannot be read, or is no .npy although it is called so.
+        FileError: the file cannot be read, or is called .npy and has another format.
     """
     try:
         if path.suffix != ".npy":
@@ -41,20 +41,20 @@ def save(
     pieces: Iterable[bytearray | memoryview],
     force: bool = False,
 ) -> None:
-    """Write a tensor's values, or its bytes, whole or not at all.
+    """Write a tensor as an array, or as raw bytes. A failed write leaves no file.
 
     Args:
         path: the file.
-        tensor: what it describes, contiguous.
-        pieces: its bytes, one after the other.
-        force: whether a file that is there is replaced.
+        tensor: the description of the tensor, contiguous.
+        pieces: its bytes in order.
+        force: replace an existing file.
 
     Raises:
-        ConfigError: it is there.
-        FileError: it cannot be written.
+        ConfigError: the file exists and `force` is False.
+        FileError: the file cannot be written.
     """
     if path.exists() and not force:
-        raise ConfigError(f"{path} is there already: --force replaces it")
+        raise ConfigError(f"{path} already exists: use --force to replace it")
     try:
         with replacing(path, SHARED) as file:
             if path.suffix != ".npy":

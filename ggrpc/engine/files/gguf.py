@@ -1,4 +1,4 @@
-"""What a GGUF holds, and where: nothing of the tensors is read."""
+"""GGUF files: the table of tensors, and a mapping of the file."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ggrpc.errors import FileError
 MAGIC = b"GGUF"
 
 
-class Stored(NamedTuple):
-    """A tensor in a file.
+class GgufTensor(NamedTuple):
+    """An entry of the table of tensors.
 
     Attributes:
-        name: its name.
+        name: the name of the tensor.
         type: the name of its ggml type.
-        ne: its dimensions.
-        at: where it begins in the file.
-        size: its bytes.
+        ne: its dimensions, the fastest first.
+        offset: the offset of its first byte in the file.
+        size: its size in bytes.
     """
 
     name: str
     type: str
     ne: tuple[int, ...]
-    at: int
+    offset: int
     size: int
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file begins as a GGUF does; False where it cannot be read."""
+    """Whether a file starts with the magic of GGUF; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -51,20 +51,20 @@ def map_file(path: str | Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def tensors_of(path: Path) -> list[Stored]:
-    """Every tensor of a GGUF, in the order of the file.
+def tensors_of(path: Path) -> list[GgufTensor]:
+    """The tensors of a GGUF file, in the order of the file; reads only the header.
 
     Raises:
-        FileError: it cannot be read, is none, or is cut short.
+        FileError: the file cannot be read, is not a GGUF or is truncated.
     """
     from gguf import GGUFReader
 
     try:
         size = path.stat().st_size
         if not is_gguf(path):
-            raise ValueError("it does not begin as one")
+            raise ValueError("it does not start with GGUF")
         tensors = [
-            Stored(
+            GgufTensor(
                 tensor.name,
                 tensor.tensor_type.name,
                 tuple(int(n) for n in tensor.shape),
@@ -74,9 +74,11 @@ def tensors_of(path: Path) -> list[Stored]:
             for tensor in GGUFReader(path).tensors
         ]
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # the reader checks little: anything may come of it
-        raise FileError(f"{path} is no whole GGUF ({error}); fetch it again") from error
-    if any(tensor.at + tensor.size > size for tensor in tensors):
-        raise FileError(f"{path} is cut short at {size} bytes; fetch it again")
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # the reader validates little and raises anything
+        raise FileError(
+            f"{path} is not a valid GGUF ({error}); download it again"
+        ) from error
+    if any(tensor.offset + tensor.size > size for tensor in tensors):
+        raise FileError(f"{path} is truncated at {size} bytes; download it again")
     return tensors

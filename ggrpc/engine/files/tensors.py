@@ -1,7 +1,7 @@
-"""The tensors in files of arrays: .npy, .npz, .safetensors and .gguf.
+"""Tensors in .npy, .npz, .safetensors and .gguf files.
 
-Their bytes are what a device takes, as they lie in the file, without a copy where the
-format allows it. Files of one tensor's raw bytes are for `arrays.py`.
+The data is a view of the file, without a copy, if the format allows it. Files of raw
+bytes are read by `arrays.py`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ggrpc.formats.numpy_values import NUMPY, ne_of, pack, type_of
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
-# Of safetensors' names for types, those that ggml has.
+# The types of safetensors that ggml has, by the name that safetensors uses.
 SAFETENSORS = {
     **{type.name: type for type in NUMPY if type in (GGMLType.F16, GGMLType.F32)},
     **{type.name: type for type in NUMPY if type.name in ("F64", "I8", "I16", "I32")},
     "I64": GGMLType.I64,
     "BF16": GGMLType.BF16,
 }
-MAX_HEADER = 100_000_000  # bytes; the format's own limit
+MAX_HEADER = 100_000_000  # bytes; the limit of the format
 
 
-class Loaded(NamedTuple):
-    """A tensor of a file.
+class FileTensor(NamedTuple):
+    """A tensor in a file.
 
     Attributes:
-        name: what the file calls it; the file's own name where there is but one.
+        name: its name in the file; for .npy the name of the file.
         type: its type.
         ne: its dimensions, the fastest first.
         data: its bytes, contiguous.
@@ -49,18 +49,18 @@ class Loaded(NamedTuple):
     data: memoryview
 
 
-def tensors_in(path: Path) -> Iterator[Loaded]:
-    """The tensors of a file, in its order.
+def read_tensors(path: Path) -> Iterator[FileTensor]:
+    """The tensors of a file, in the order of the file.
 
     Raises:
-        ConfigError: it is of no known kind, or has a tensor that ggml has no type for.
-        FileError: it cannot be read, or is cut short.
+        ConfigError: the suffix is unknown, or ggml lacks the type of a tensor.
+        FileError: the file cannot be read, or is damaged.
     """
     kind = path.suffix.lower()
     read = READERS.get(kind)
     if read is None:
         raise ConfigError(
-            f"{path} is of no known kind: use one of {', '.join(READERS)}"
+            f"{path} has an unknown suffix: use one of {', '.join(READERS)}"
         )
     try:
         yield from read(path)
@@ -70,33 +70,33 @@ def tensors_in(path: Path) -> Iterator[Loaded]:
         raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # zip, zlib, JSON: anything may come of a rotten file
-        raise FileError(f"{path} is no whole {kind} file: {error}") from None
+    except Exception as error:  # zip, zlib and JSON raise anything on a damaged file
+        raise FileError(f"{path} is not a valid {kind} file: {error}") from None
 
 
-def _npy(path: Path) -> Iterator[Loaded]:
+def _npy(path: Path) -> Iterator[FileTensor]:
     yield _of_array(path.stem, load(path))
 
 
-def _npz(path: Path) -> Iterator[Loaded]:
+def _npz(path: Path) -> Iterator[FileTensor]:
     with path.open("rb") as file, NpzFile(file) as arrays:
         for name in arrays.files:
             yield _of_array(name, arrays[name])
 
 
-def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> Loaded:
+def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> FileTensor:
     if isinstance(array, bytes):
-        raise ValueError(f"{name} is no array")
+        raise ValueError(f"{name} is not an array")
     type = type_of(array)
-    return Loaded(name, type, ne_of(array.shape), pack(array, type))
+    return FileTensor(name, type, ne_of(array.shape), pack(array, type))
 
 
-def _safetensors(path: Path) -> Iterator[Loaded]:
-    """Eight bytes with the length of a JSON object, that object, and the data."""
+def _safetensors(path: Path) -> Iterator[FileTensor]:
+    """Read 8 bytes with the length of a JSON header, the header, and the data."""
     view = map_file(path)
     (length,) = struct.unpack_from("<Q", view)
     if length > min(MAX_HEADER, len(view) - 8):
-        raise ValueError(f"a header of {length} bytes")
+        raise ValueError(f"the header is too long: {length} bytes")
     header, data = json.loads(bytes(view[8 : 8 + length])), view[8 + length :]
     for name, entry in header.items():
         if name != "__metadata__":
@@ -106,22 +106,22 @@ def _safetensors(path: Path) -> Iterator[Loaded]:
 
 def _of_bytes(
     name: str, dtype: str, shape: Sequence[object], data: memoryview
-) -> Loaded:
+) -> FileTensor:
     dims = [n for n in shape if isinstance(n, int) and n >= 0]
     type = SAFETENSORS.get(dtype)
     if type is None:
-        raise ConfigError(f"ggml has no type for {name}, which is {dtype}")
+        raise ConfigError(f"ggml has no type for {name}, which has type {dtype}")
     if len(dims) != len(shape) or len(data) != math.prod(dims) * type.type_size:
-        raise ValueError(f"{name} has {len(data)} bytes for a shape of {shape}")
-    return Loaded(name, type, ne_of(dims), data)
+        raise ValueError(f"{name} has {len(data)} bytes, not those of shape {shape}")
+    return FileTensor(name, type, ne_of(dims), data)
 
 
-def _gguf(path: Path) -> Iterator[Loaded]:
-    stored, view = tensors_of(path), map_file(path)
-    for tensor in stored:
+def _gguf(path: Path) -> Iterator[FileTensor]:
+    tensors, view = tensors_of(path), map_file(path)
+    for tensor in tensors:
         a, b, c, d = (*tensor.ne, 1, 1, 1, 1)[:4]
-        data = view[tensor.at : tensor.at + tensor.size]
-        yield Loaded(tensor.name, GGMLType[tensor.type], (a, b, c, d), data)
+        data = view[tensor.offset : tensor.offset + tensor.size]
+        yield FileTensor(tensor.name, GGMLType[tensor.type], (a, b, c, d), data)
 
 
 READERS = {

@@ -1,0 +1,1 @@
+"""Sockets: TCP streams, TLS, time limits, accepting connections, forwarding."""

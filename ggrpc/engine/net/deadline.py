@@ -31,8 +31,8 @@ class TimeLimit(ABC):
         """The end of the sentence 'the operation took ...'."""
 
 
-class Deadline(TimeLimit):
-    """An overall limit: a moment at which an operation fails.
+class _Timeout(TimeLimit):
+    """A number of seconds, and the moment at which they have passed.
 
     Args:
         seconds: the time from now, None for no limit.
@@ -42,9 +42,9 @@ class Deadline(TimeLimit):
     def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
         self.seconds = seconds
         self._flag = flag
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._restart()
 
-    def left(self) -> float | None:
+    def timeout(self) -> float | None:
         """The seconds left, None for no limit.
 
         Raises:
@@ -52,45 +52,38 @@ class Deadline(TimeLimit):
         """
         if self._end is None:
             return None
-        return _time_until(self._end, self.seconds)
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TransportTimeout(f"no answer within {self.seconds:g} s")
+        return left
+
+    def describe(self) -> str:
+        """The limit and the flag that sets it."""
+        return _longer_than(self.seconds, self._flag)
+
+    def _restart(self) -> None:
+        seconds = self.seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+
+class Deadline(_Timeout):
+    """An overall limit: a moment at which an operation fails."""
 
     @property
     def is_over(self) -> bool:
         """Whether no time is left."""
         return self._end is not None and time.monotonic() >= self._end
 
-    def timeout(self) -> float | None:
-        return self.left()
-
     def moved(self, count: int) -> None:
         """Do nothing: an overall limit does not depend on progress."""
 
-    def describe(self) -> str:
-        return _longer_than(self.seconds, self._flag)
 
-
-class IdleTimeout(TimeLimit):
-    """An idle limit: the time that may pass without a byte, for data of any size.
-
-    Args:
-        seconds: the time from now, and from each byte; None for no limit.
-        flag: the command-line flag that sets the limit, for messages.
-    """
-
-    def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
-        self._seconds = seconds
-        self._flag = flag
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def timeout(self) -> float | None:
-        return None if self._end is None else _time_until(self._end, self._seconds)
+class IdleTimeout(_Timeout):
+    """An idle limit: the time that may pass without a byte, for data of any size."""
 
     def moved(self, count: int) -> None:
-        if self._seconds is not None:
-            self._end = time.monotonic() + self._seconds
-
-    def describe(self) -> str:
-        return _longer_than(self._seconds, self._flag)
+        """Restart the limit."""
+        self._restart()
 
 
 class MinimumRate(TimeLimit):
@@ -120,18 +113,13 @@ class MinimumRate(TimeLimit):
             raise TransportTimeout(f"too slow for {self._seconds:g} s")
 
     def moved(self, count: int) -> None:
+        """Extend the limit by the time for `count` bytes."""
         latest = time.monotonic() + self._seconds
         self._end = min(self._end + count / self._rate, latest)
 
     def describe(self) -> str:
+        """The limit and the flag that sets it."""
         return _longer_than(self._seconds, self._flag)
-
-
-def _time_until(end: float, seconds: float | None) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TransportTimeout(f"no answer within {seconds:g} s")
-    return left
 
 
 def _longer_than(seconds: float | None, flag: str | None) -> str:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.transport import Stream, accept, endpoint_of, listen
@@ -68,10 +68,9 @@ class Listener:
     def stop(self) -> None:
         """Make `run` return. Any thread and any signal handler may call this."""
         self._stopping = True
-        try:
+        # A closed socket means that `run` has returned; a full one wakes it anyway.
+        with suppress(OSError):
             self._wake.send(b"x")
-        except OSError:
-            pass  # closed: `run` has returned; full: `run` wakes anyway
 
     def close(self) -> None:
         """Close the listening sockets."""

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 from ggrpc.engine.net.transport import Stream
 
@@ -49,8 +50,8 @@ def pump(
     near, far = one.nonblocking_socket(), other.nonblocking_socket()
     flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
     while not all(flow.ended for flow in flows):
-        # A list, because `any` of a generator would skip the second flow.
-        if not any([flow.move() for flow in flows]):
+        moved = [flow.move() for flow in flows]
+        if not any(moved):
             _wait(flows)
 
 
@@ -114,11 +115,9 @@ class _Flow:
 
     def _end_sink(self) -> None:
         self.ended = True
-        try:
+        with suppress(OSError):  # the other flow notices if the sink is gone
             # SSLSocket.shutdown would drop TLS state that the other flow needs.
             socket.socket.shutdown(self._sink, socket.SHUT_WR)
-        except OSError:
-            pass  # the other flow notices that the sink is gone
 
 
 def _wait(flows: tuple[_Flow, _Flow]) -> None:

@@ -60,7 +60,7 @@ def _first_admitted(
         for listener in listeners:
             selector.register(listener, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select(deadline.left()):
+            for key, _ in selector.select(deadline.timeout()):
                 stream = accept(key.fileobj, server_streams(tls))  # type: ignore[arg-type]
                 if stream is None:
                     continue
@@ -96,7 +96,7 @@ def meet_peer(
             sock = dial(address, deadline)
             break
         except ConnectError:
-            time.sleep(min(RETRY_SECONDS, deadline.left() or RETRY_SECONDS))
+            time.sleep(min(RETRY_SECONDS, deadline.timeout() or RETRY_SECONDS))
     if tls is None:
         return Stream(sock, endpoint)
     stream = TlsStream(sock, endpoint, tls, server_side=False)

@@ -69,6 +69,13 @@ class TlsStream(Stream):
         return stream
 
     def handshake(self, limit: TimeLimit = NEVER) -> None:
+        """Do the TLS handshake.
+
+        Raises:
+            ConnectionLost: the peer uses no TLS, or a certificate is not trusted.
+            TransportTimeout: the limit was exceeded.
+        """
+
         def do_handshake(_: None) -> int:
             self._secure.do_handshake()
             return 0
@@ -76,15 +83,23 @@ class TlsStream(Stream):
         self._call(do_handshake, None, limit)
 
     def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+        """Receive like `receive`, because a TLS socket has no MSG_DONTWAIT."""
         return self.receive(view, limit)
 
     def receive_pieces(
         self, views: Sequence[memoryview], limit: TimeLimit = NEVER
     ) -> None:
+        """Fill one view after the other."""
         for view in views:
             self.receive_exactly(view, limit)
 
     def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
+        """Encrypt and send all pieces in order; small pieces are joined.
+
+        Raises:
+            ConnectionLost: the peer has closed.
+            TransportTimeout: the limit was exceeded.
+        """
         if sum(map(len, pieces)) <= MAX_JOINED:
             pieces = [b"".join(pieces)]
         for piece in pieces:
@@ -94,6 +109,7 @@ class TlsStream(Stream):
                 view = view[self._call(self._secure.send, batch, limit) :]
 
     def set_call_timeout(self, seconds: float) -> None:
+        """Limit each call that has no timeout of its own."""
         # OpenSSL would retry a call that SO_RCVTIMEO ended.
         self._call_timeout = seconds
 

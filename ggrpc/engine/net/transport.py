@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from ggrpc.endpoint import Endpoint
@@ -188,11 +189,9 @@ class Stream:
         self._socket.close()
 
     def _shutdown(self, how: int) -> None:
-        try:
+        with suppress(OSError):  # if the peer has closed already
             # SSLSocket.shutdown would drop TLS state that another thread is using.
             socket.socket.shutdown(self._socket, how)
-        except OSError:
-            pass  # the peer has closed already
 
     def _call(self, call: Callable[[T], int], argument: T, limit: TimeLimit) -> int:
         try:
@@ -220,7 +219,7 @@ def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
         TransportTimeout: the deadline passed.
     """
     try:
-        sock = socket.create_connection(endpoint, deadline.left())
+        sock = socket.create_connection(endpoint, deadline.timeout())
         _keep_alive(sock)
     except TimeoutError:
         raise _timed_out(endpoint, deadline, "connecting to") from None

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from zlib_ng import zlib_ng
 
+from ggrpc.closable import Closable
 from ggrpc.errors import ConfigError, RecordingError
 
 MAGIC = b"GGRPCREC"
@@ -105,7 +106,7 @@ class Chunk(NamedTuple):
     size: int
 
 
-class ChunkReader:
+class ChunkReader(Closable):
     """Reads chunks; a context manager.
 
     Args:
@@ -135,10 +136,8 @@ class ChunkReader:
             self._file.close()
             raise
 
-    def __enter__(self) -> ChunkReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def chunks(self) -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.formats.codecs import CODECS, DTYPES, Array
-from ggrpc.formats.nmse import absolute_errors, nmse, sum_of_squares
+from ggrpc.formats.nmse import absolute_errors, nmse_of_errors, sum_of_squares
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
@@ -47,7 +47,7 @@ def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Dif
     root_mean_square = (sum_of_squares(expected) / max(1, expected.size)) ** 0.5
     differ = ~(errors <= tolerance**0.5 * root_mean_square)
     largest = float(errors.max(initial=0))
-    return Difference(nmse(errors, expected), largest, _first(differ))
+    return Difference(nmse_of_errors(errors, expected), largest, _first(differ))
 
 
 def _first(differ: Array) -> int | None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ggrpc.closable import Closable
 from ggrpc.engine.recording.chunks import (
     Bytes,
     Chunk,
@@ -220,7 +221,7 @@ class Message:
 Event = Opened | Message | Closed
 
 
-class Journal:
+class Journal(Closable):
     """Reads a recording; a context manager.
 
     Args:
@@ -245,11 +246,9 @@ class Journal:
         self._reader = ChunkReader(path)
         self.size = self._reader.size
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._reader.__exit__(None, None, None)
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
 
     def events(self) -> Iterator[Event]:
         """All events, in order; a message counts from its last byte.

@@ -1,8 +1,8 @@
 """A recorded connection on new devices: a server session that the recording feeds.
 
-It differs from a session of a server in three things. Buffers keep the handles and
-addresses of the recorded server, data comes from the recording, and a graph can run
-several times on the same inputs.
+Unlike in a session of a server, buffers keep the handles and addresses of the recorded
+server, data comes from the recording, and a graph can run several times on the same
+inputs. There are no quotas.
 """
 
 from __future__ import annotations
@@ -221,6 +221,7 @@ class ReplaySession(Session):
             self._addresses.adopt(reply.remote_ptr, buffer, device)
 
     def _device(self, number: int) -> Device:
+        """The target of a recorded device."""
         return super()._device(number if number < len(self._devices) else 0)
 
     def _build(
@@ -241,18 +242,20 @@ class ReplaySession(Session):
 
 
 def _unlimited() -> ClientQuota:
+    """A quota that nothing exceeds; it has no slots, because `_run` takes none."""
     memory = MemoryQuota(None, sys.maxsize, "no limit")
     return ClientQuota(memory, Reservation(memory), sys.maxsize, FairSemaphore(), {})
 
 
 def _parts(request: m.SetTensor) -> Iterator[m.SetTensor]:
-    """A request as several ones, none of which needs much memory at a time."""
+    """A request in parts of at most `MAX_WRITE` bytes, to need little memory."""
     for start in range(0, request.size, MAX_WRITE):
         size = min(MAX_WRITE, request.size - start)
         yield replace(request, offset=request.offset + start, size=size)
 
 
 def _timed(program: Program, device: Device) -> float:
+    """Run a program and wait for its end; returns the seconds that it took."""
     start = time.perf_counter()
     program.run()
     device.synchronize()

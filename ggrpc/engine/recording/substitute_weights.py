@@ -50,7 +50,7 @@ class GgufWeights:
         found = self._tensors.get(tensor.name)
         if found is None or not offset + size <= found.size == tensor.nbytes:
             return None
-        start = found.at + offset
+        start = found.offset + offset
         view = self._file[start : start + size]
         return None if hash and fnv1a(view) != hash else view
 

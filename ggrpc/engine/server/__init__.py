@@ -1,0 +1,1 @@
+"""The server: connections, sessions, negotiation, quotas and time slices."""

@@ -1,6 +1,7 @@
-"""The addresses of one session: made up, so that no peer learns or guesses a real one.
+"""The address space of one session.
 
-A buffer's handle is its base address. Addresses are never used twice.
+The addresses are invented, so that no client learns or guesses a real one. A buffer's
+handle is its base address. No address is used twice.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.errors import RefusedError
 from ggrpc.tensor import Tensor
 
-# A session's addresses begin at a random place from LOWEST on, so that those of another
-# session or server, which clients may mention, name no buffer of this one.
+# A session's addresses start at a random place from LOWEST on, so that addresses of
+# another session or server, which clients may mention, name no buffer of this session.
 LOWEST = 1 << 36
 RANDOM_PAGES = 1 << 34
-GAP = 1 << 20  # between buffers, so that an address past one's end is in none
+GAP = 1 << 20  # between buffers, so that an address past a buffer's end is in no other
 PAGE = 1 << 12
 
 
@@ -26,8 +27,8 @@ class AddressSpace:
     """The buffers of a session, by handle.
 
     Attributes:
-        placed: each with its address.
-        devices: the device of each.
+        placed: the buffers and their addresses.
+        devices: the device of each buffer.
     """
 
     placed: dict[int, Placed] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class AddressSpace:
         """The buffer with a handle.
 
         Raises:
-            RefusedError: this session has none such.
+            RefusedError: the session has no buffer with this handle.
         """
         placed = self.placed.get(handle)
         if placed is None:
@@ -62,10 +63,10 @@ class AddressSpace:
         """Free a buffer.
 
         Returns:
-            The bytes that it had.
+            Its size in bytes.
 
         Raises:
-            RefusedError: this session has none such.
+            RefusedError: the session has no buffer with this handle.
         """
         buffer = self.find(handle).buffer
         del self.placed[handle], self.devices[handle]
@@ -74,13 +75,13 @@ class AddressSpace:
         return size
 
     def clear(self) -> int:
-        """Free all buffers, also where a device fails to free some.
+        """Free all buffers, even if a device fails to free one of them.
 
         Returns:
-            The bytes that they had.
+            The size of all buffers in bytes.
 
         Raises:
-            Exception: the first failure, when all was tried.
+            Exception: the first failure, after all buffers were tried.
         """
         freed, errors = 0, []
         for handle in list(self.placed):
@@ -93,31 +94,36 @@ class AddressSpace:
         return freed
 
     def on(self, device: Device) -> dict[int, Placed]:
-        """The buffers of one device."""
+        """The buffers of one device, by handle."""
         return {h: p for h, p in self.placed.items() if self.devices[h] is device}
 
     def whole(self, tensor: Tensor) -> tuple[Buffer, int]:
-        """Where all of a tensor lies: its buffer, and its offset there.
+        """The buffer that contains a tensor, and the tensor's offset in it.
 
         Raises:
-            RefusedError: this session has no such buffer.
-            GraphError: it does not lie inside its buffer.
+            RefusedError: the session does not have the buffer.
+            GraphError: the tensor does not lie inside the buffer.
         """
         placed = self.find(tensor.buffer)
         check_place(tensor, {tensor.buffer: placed.region})
         return placed.buffer, tensor.data - placed.base
 
     def part(self, tensor: Tensor, offset: int, size: int) -> tuple[Buffer, int]:
-        """Where bytes of a tensor lie: its buffer, and their offset there.
+        """The buffer that contains some bytes of a tensor, and their offset in it.
+
+        Args:
+            tensor: the tensor.
+            offset: the offset of the first byte in the tensor.
+            size: the number of bytes.
 
         Raises:
-            RefusedError: they do not lie inside the buffer.
+            RefusedError: the bytes do not lie inside the buffer.
         """
         base, buffer = self.find(tensor.buffer)
         start = tensor.data - base + offset
         if start < 0 or start + size > buffer.size:
             raise RefusedError(
                 f"{tensor}: bytes {start} to {start + size} do not lie inside its "
-                f"buffer of {buffer.size}"
+                f"buffer of {buffer.size} bytes"
             )
         return buffer, start

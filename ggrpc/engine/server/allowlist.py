@@ -1,4 +1,4 @@
-"""Which addresses may connect."""
+"""The addresses that may connect to a server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from ggrpc.errors import ConfigError
 
 
-class Allowed:
-    """The networks whose addresses may connect; none given: everybody.
+class Allowlist:
+    """The networks whose addresses may connect.
 
     Args:
-        networks: each an address, or a network as in `10.0.0.0/8` or `fd00::/8`.
+        networks: addresses and networks, such as `10.0.0.0/8` or `fd00::/8`. An empty
+            list allows every address.
 
     Raises:
-        ConfigError: one is none.
+        ConfigError: an entry is not a network.
     """
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
@@ -27,13 +28,13 @@ class Allowed:
             ) from None
 
     @property
-    def everybody(self) -> bool:
-        """Whether no address is refused."""
+    def allows_all(self) -> bool:
+        """Whether every address is allowed."""
         return not self._networks
 
-    def admits(self, host: str) -> bool:
-        """Whether an address may connect; one of IPv4 may be written as of IPv6."""
+    def allows(self, host: str) -> bool:
+        """Whether an address is allowed; an IPv4 address may be IPv4-mapped."""
         address = ip_address(host.partition("%")[0])
         if isinstance(address, IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        return self.everybody or any(address in network for network in self._networks)
+        return self.allows_all or any(address in network for network in self._networks)

@@ -1,60 +1,55 @@
-"""A server that runs beside the rest of a Python program, in threads of its own."""
+"""A server that runs in threads of a Python program."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
-from ggrpc.devices.catalogue import Choices, open_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.store import TensorCache
-from ggrpc.engine.server.server import Server
-from ggrpc.engine.server.settings import ServerSettings
-from ggrpc.errors import BindError
+from ggrpc.engine.server.build import ServerOptions, build_server
 
 
 class BackgroundServer:
-    """A server at work; a context manager that stops it.
+    """A running server; a context manager that stops it.
 
     Args:
-        settings: what it serves, and where; its cache ends with it.
+        options: the options of the server.
 
     Attributes:
-        endpoint: where it listens.
+        endpoint: the address that the server is bound to.
 
     Raises:
-        BindError: it cannot listen there.
+        ConfigError: an option is invalid.
+        BindError: the address is not available.
+        DeviceError: a device cannot be used.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self._server = Server(settings)
-        self._cache = settings.cache
+    def __init__(self, options: ServerOptions) -> None:
+        self._resources = ExitStack()
+        self._server = self._resources.enter_context(build_server(options))
         self.endpoint = self._server.endpoints[0]
-        # A daemon, so that a program which forgets to stop it can end.
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        # A daemon, so that a program that forgets to stop the server can exit. The
+        # thread holds a reference to this object, which would stop it when collected.
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def __enter__(self) -> BackgroundServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """End the sessions and the server, and wait for that."""
+        """End the sessions and the server, and wait until they have ended."""
         self._server.stop()
         self._thread.join()
-        if self._cache:
-            self._cache.close()
+        self._resources.close()
+
+    def _run(self) -> None:
+        self._server.run()
 
 
 def start_server(
@@ -67,27 +62,23 @@ def start_server(
     """Serve devices of this machine, as `ggrpc serve` does.
 
     Args:
-        endpoint: where to listen, `host:port` or a host alone (port 50052); port 0
-            takes a free one.
-        devices: their names with commas between, or devices that are open already.
-        n_threads: how many the cpu computes with; None for all processors.
-        cache_dir: a folder to keep large tensors in; None keeps none.
+        endpoint: the address to listen on: `host:port`, or a host for port 50052.
+            Port 0 picks a free port.
+        devices: names of devices separated by commas, or open devices.
+        n_threads: the number of threads of the cpu device, None for one per processor.
+        cache_dir: a folder that caches large tensors, None for no cache.
 
     Raises:
-        ConfigError: an argument makes no sense.
-        BindError: it cannot listen there.
+        ConfigError: an argument is invalid.
+        BindError: the address is not available.
         DeviceError: a device cannot be used.
     """
-    where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
-    if isinstance(devices, str):
-        devices = open_devices(devices, Choices(threads=n_threads))
-    cache = None
-    if cache_dir is not None:
-        hashing = Hashing(lambda: devices)
-        cache = TensorCache(Path(cache_dir), hashing=hashing)
-    try:
-        return BackgroundServer(ServerSettings(where, devices, cache=cache))
-    except BindError:
-        if cache:
-            cache.close()
-        raise
+    return BackgroundServer(
+        ServerOptions(
+            Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint,
+            devices,
+            threads=n_threads,
+            cache=cache_dir is not None,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+        )
+    )

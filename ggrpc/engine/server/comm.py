@@ -20,7 +20,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline, MinimumRate
 from ggrpc.engine.net.rendezvous import await_peer, meet_peer
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.layouts import CAPS_BYTES
@@ -48,16 +48,16 @@ class CommSettings:
     Attributes:
         enabled: whether it does at all.
         host: where it listens on rank 0.
-        allowed: the addresses that may connect to rank 0.
-        peers: the addresses that rank 1 may connect to; None for those in `allowed`.
+        allowlist: the addresses that may connect to rank 0.
+        peers: the addresses that rank 1 may connect to; None for those in `allowlist`.
         server_tls: the context for rank 0; None for a plain connection.
         client_tls: the context for rank 1.
     """
 
     enabled: bool = True
     host: str = "127.0.0.1"
-    allowed: Allowed = field(default_factory=Allowed)
-    peers: Allowed | None = None
+    allowlist: Allowlist = field(default_factory=Allowlist)
+    peers: Allowlist | None = None
     server_tls: SSLContext | None = None
     client_tls: SSLContext | None = None
 
@@ -159,7 +159,7 @@ class Links:
         if request.rank == 0:
             stream = await_peer(
                 Endpoint(settings.host, request.port),
-                settings.allowed.admits,
+                settings.allowlist.allows,
                 deadline,
                 settings.server_tls,
             )
@@ -185,8 +185,8 @@ class Links:
         """
         if ip_address(self._client).is_loopback and ip_address(host).is_loopback:
             return True
-        peers = self._settings.peers or self._settings.allowed
-        return not peers.everybody and peers.admits(host)
+        peers = self._settings.peers or self._settings.allowlist
+        return not peers.allows_all and peers.allows(host)
 
     def _client_tls(self) -> SSLContext | None:
         settings = self._settings

@@ -1,6 +1,6 @@
-"""One connection of a server: receives, lets the session do it, replies.
+"""The handler of one connection: receives requests, runs them, sends replies.
 
-Whatever fails here ends this connection and nothing else.
+An error ends this connection and no other.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from functools import partial
 
 from ggrpc.devices.profile import Profile
@@ -27,16 +28,34 @@ from ggrpc.units import format_size
 log = logging.getLogger(__name__)
 
 
+class Phase(Enum):
+    """How far a connection has come."""
+
+    CONNECTED = "connected"  # no HELLO so far
+    GREETED = "greeted"  # HELLO has an answer; the client has not reacted
+    SERVING = "serving"  # a second request came: the client accepts the version
+    ENDED = "ended"
+
+
+_NEXT_PHASES = {
+    Phase.CONNECTED: {Phase.GREETED, Phase.ENDED},
+    Phase.GREETED: {Phase.SERVING, Phase.ENDED},
+    Phase.SERVING: {Phase.ENDED},
+    Phase.ENDED: {Phase.ENDED},
+}
+
+
 class ConnectionHandler:
-    """What is said on one connection.
+    """Serves one connection.
 
     Args:
         stream: the connection.
-        settings: the server's.
-        quota: what its client may have.
+        settings: the server's settings.
+        quota: the quota of the client.
 
     Attributes:
-        heard_at: when the last request came, on the monotonic clock.
+        phase: how far the connection has come.
+        last_request_at: when the last request came, on the monotonic clock.
     """
 
     def __init__(
@@ -51,17 +70,18 @@ class ConnectionHandler:
         self._session: Session | None = None
         self._dialect: Dialect | None = None
         self._profile: Profile | None = None
-        self._request: m.Request | None = None
-        self._count = 0
-        self.heard_at = time.monotonic()
+        self._request: m.Request | None = None  # in progress, for messages
+        self._count = 0  # of requests, for the log
+        self.phase = Phase.CONNECTED
+        self.last_request_at = time.monotonic()
 
     @property
     def holds_memory(self) -> bool:
-        """Whether the client would lose something with the connection."""
+        """Whether the client has buffers, which it would lose with the connection."""
         return self._session is not None and self._session.holds_memory
 
     def run(self) -> None:
-        """Serve until the client leaves or breaks a rule, then free what it had."""
+        """Serve until the client leaves or breaks a rule, then free its memory."""
         try:
             self._serve()
         except (Cancelled, ConnectionLost) as error:
@@ -97,7 +117,7 @@ class ConnectionHandler:
             self._timed_stream.receive_pieces(missing)
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
-        """Send a reply, where the dialect has one."""
+        """Send the reply to a request, if the dialect has one."""
         pieces = self._connection.reply(request, reply)
         if pieces:
             self._timed_stream.send(pieces)
@@ -110,38 +130,41 @@ class ConnectionHandler:
             head = b""
 
     def _serve(self) -> None:
-        connection, timed_stream = self._connection, self._timed_stream
-        timed_stream.handshake()
-        while True:
-            request = connection.next_request()
-            if request is None:
-                self._request = None
-                self._quota.messages.resize(connection.room)
-                begun = not connection.is_empty
-                count = timed_stream.receive(connection.space(), begun)
-                if not count:
-                    return
-                connection.filled(count)
-                continue
-            timed_stream.request_is_whole()
+        self._timed_stream.handshake()
+        while (request := self._next_request()) is not None:
+            self._timed_stream.request_is_whole()
             self._request = request
             self._count += 1
-            self.heard_at = time.monotonic()
+            self.last_request_at = time.monotonic()
             reply = self._answer(request)
             if reply is not None:
                 self.send(request, reply)
 
+    def _next_request(self) -> m.Request | None:
+        """Receive until a request is complete; return None when the client closes."""
+        connection = self._connection
+        while (request := connection.next_request()) is None:
+            self._request = None
+            self._quota.messages.resize(connection.room)
+            begun = not connection.is_empty
+            count = self._timed_stream.receive(connection.space(), begun)
+            if not count:
+                return None
+            connection.filled(count)
+        return request
+
     def _answer(self, request: m.Request) -> m.Reply | None:
         if self._session is None or self._dialect is None:
             return self._greet()
-        if self._count == 2:
-            negotiator, host = self._settings.negotiator, self._stream.endpoint.host
-            negotiator.accepted(host, self._dialect)
+        if self.phase is Phase.GREETED:
+            self._enter(Phase.SERVING)
+            host = self._stream.endpoint.host
+            self._settings.negotiator.accepted(host, self._dialect)
         return self._session.handle(request, self)
 
     def _greet(self) -> m.Welcome:
         dialect = self._dialect = self._connection.dialect
-        assert dialect is not None, "the first request is HELLO, which settles it"
+        assert dialect is not None, "ServerConnection takes nothing before HELLO"
         log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
@@ -157,30 +180,39 @@ class ConnectionHandler:
             Links(self._settings.comm, self._stream.endpoint.host),
         )
         self._timed_stream.greeted()
+        self._enter(Phase.GREETED)
         return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
+
+    def _enter(self, phase: Phase) -> None:
+        assert phase in _NEXT_PHASES[self.phase], f"{self.phase} to {phase}"
+        self.phase = phase
 
     @property
     def _rejected(self) -> bool:
-        """Whether the client left after HELLO, with not a byte more."""
+        """Whether the client closed right after the answer to HELLO."""
         return (
-            self._count == 1 and self._connection.is_empty and not self._stream.was_shut
+            self.phase is Phase.GREETED
+            and self._connection.is_empty
+            and not self._stream.was_shut
         )
 
     def _end(self) -> None:
+        rejected = self._rejected
+        self._enter(Phase.ENDED)
         self._quota.messages.resize(0)
         try:
-            self._close_session()
+            self._close_session(rejected)
         except Exception:
-            log.exception("%s: not all of it could be freed", self._stream.endpoint)
+            log.exception("%s: not all memory was freed", self._stream.endpoint)
 
-    def _close_session(self) -> None:
+    def _close_session(self, rejected: bool) -> None:
         if self._session is None or self._dialect is None:
             return
-        if self._rejected:
-            negotiator, host = self._settings.negotiator, self._stream.endpoint.host
-            negotiator.rejected(host, self._dialect)
+        if rejected:
+            host = self._stream.endpoint.host
+            self._settings.negotiator.rejected(host, self._dialect)
         left = format_size(self._session.close())
-        # llama.cpp connects several times just to ask something: not worth a line.
+        # llama.cpp opens several connections that only query; INFO would drown in them.
         level = logging.INFO if self._session.used else logging.DEBUG
         self._request = None
         self._log(level, f"session ended after {self._count} requests, {left} freed")
@@ -188,7 +220,7 @@ class ConnectionHandler:
             self._log_profile(self._profile)
 
     def _log_profile(self, profile: Profile) -> None:
-        """As many lines as it takes: of no peer, whom a log allows but a few."""
+        """Log a profile without a peer, because the log limits the lines per peer."""
         for line in profile.lines():
             log.info("%s: %s", self._stream.endpoint, line, extra={"peer": ""})
 

@@ -1,8 +1,8 @@
-"""The connections that are open: how many there may be, and which makes way.
+"""The table of open connections, which limits their number.
 
-Where there are too many, the one that was silent longest of those that hold no memory
-is closed for the newcomer, so that connections held open for nothing keep nobody out,
-and a probe gets its answer. Where all hold memory, the newcomer is refused.
+If the table is full, the connection that holds no memory and has been idle longest is
+closed in favour of a new one. So idle connections cannot lock out other clients, and a
+probe is answered. If all connections hold memory, the new one is refused.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ggrpc.engine.server.connection_handler import ConnectionHandler
 from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import RefusedError
 
-# Whoever has one address of IPv6 has at least so much of a network.
-NETWORK = 64
+# Providers assign IPv6 networks of at least this prefix length to one customer.
+IPV6_PREFIX = 64
 
 
 @dataclass(eq=False)
 class OpenConnection:
-    """One connection, and the thread that serves it.
+    """A connection and the thread that serves it.
 
     Attributes:
         stream: the connection.
-        handler: what is said there.
-        thread: serves it.
-        evicted: whether it was told to.
+        handler: its handler.
+        thread: the thread that runs the handler.
+        evicted: whether the table has closed it to make room.
     """
 
     stream: Stream
@@ -40,87 +40,89 @@ class OpenConnection:
 
     @property
     def network(self) -> str:
-        """Whose it is: an address, or the network of one of IPv6."""
+        """What the limit per address counts it by; see `network_of`."""
         return network_of(self.stream.endpoint.host)
 
 
 class ConnectionTable:
-    """Those who are connected; its methods are thread-safe.
+    """The open connections; thread-safe.
 
     Args:
-        limits: how many there may be.
+        limits: the limits, of which this uses the numbers of clients.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = Lock()  # guards the two below
-        self._present: set[OpenConnection] = set()
-        self._by_network: Counter[str] = Counter()
+        self._open: set[OpenConnection] = set()
+        self._by_network: Counter[str] = Counter()  # without the evicted ones
 
     def add(self, connection: OpenConnection) -> OpenConnection | None:
-        """Let one in.
+        """Add a connection.
 
         Returns:
-            The one that had to make way, if one had.
+            The connection that was evicted for it, if any.
 
         Raises:
-            RefusedError: there are too many, and none can.
+            RefusedError: the table is full, and no connection can be evicted.
         """
         limits, network = self._limits, connection.network
         with self._lock:
             evicted = None
             if self._by_network[network] >= limits.clients_per_address:
-                theirs = (g for g in self._present if g.network == network)
-                evicted = self._evict(theirs, "--max-clients-per-address")
+                same_network = (c for c in self._open if c.network == network)
+                evicted = self._evict(same_network, "--max-clients-per-address")
             elif self._by_network.total() >= limits.clients:
-                evicted = self._evict(self._present, "--max-clients")
-            self._present.add(connection)
+                evicted = self._evict(self._open, "--max-clients")
+            self._open.add(connection)
             self._by_network[network] += 1
             return evicted
 
     def evict_idle(self) -> OpenConnection | None:
-        """Let one go that can, whoever it is; None where none can."""
+        """Evict the connection that has been idle longest; None if none can be."""
         with self._lock:
             try:
-                return self._evict(self._present, "")
+                return self._evict(self._open, "")
             except RefusedError:
                 return None
 
     def remove(self, connection: OpenConnection) -> None:
-        """One has gone."""
+        """Remove a connection that has ended."""
         with self._lock:
-            self._present.remove(connection)
+            self._open.remove(connection)
             if not connection.evicted:
-                self._count_out(connection)
+                self._uncount(connection)
 
     def all(self) -> list[OpenConnection]:
-        """Those who are here."""
+        """All open connections, including evicted ones that have not ended."""
         with self._lock:
-            return list(self._present)
+            return list(self._open)
 
     def _evict(
         self, connections: Iterable[OpenConnection], flag: str
     ) -> OpenConnection:
-        free = [g for g in connections if not (g.evicted or g.handler.holds_memory)]
-        if not free:
+        candidates = [
+            c for c in connections if not (c.evicted or c.handler.holds_memory)
+        ]
+        if not candidates:
             raise RefusedError(f"there are as many clients as {flag} allows")
-        silent = min(free, key=lambda connection: connection.handler.heard_at)
-        silent.evicted = True
-        self._count_out(silent)
-        silent.stream.shut()
-        return silent
+        idlest = min(candidates, key=lambda c: c.handler.last_request_at)
+        idlest.evicted = True
+        self._uncount(idlest)
+        idlest.stream.shut()
+        return idlest
 
-    def _count_out(self, connection: OpenConnection) -> None:
+    def _uncount(self, connection: OpenConnection) -> None:
         self._by_network[connection.network] -= 1
         if not self._by_network[connection.network]:
             del self._by_network[connection.network]
 
 
 def network_of(host: str) -> str:
-    """What connections from an address are counted by."""
+    """An IPv4 or loopback address itself, or the network of an IPv6 address."""
     address = ip_address(host.partition("%")[0])
     if not isinstance(address, IPv6Address) or address.is_loopback:
         return host
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
-    return str(int(address) >> (128 - NETWORK))
+    return str(int(address) >> (128 - IPV6_PREFIX))

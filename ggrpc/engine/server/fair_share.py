@@ -1,8 +1,8 @@
-"""A fair, time-sliced semaphore: the sessions that want a device take turns.
+"""A fair, time-sliced semaphore for sessions that share a device.
 
-A few compute at the same time, as the system shares the processor out among them. Where
-more want to, whoever waits longest is next, and a graph that takes long makes room
-between two nodes: a short one need not wait for its end.
+A few sessions compute at the same time, and the system divides the processor among
+them. The others wait in order of arrival. A long graph releases its slot between two
+nodes, so that a short graph does not wait for its end.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from threading import Lock
 
 from ggrpc.errors import Cancelled
 
-# Sessions that compute at the same time. Two or three fill each other's gaps, and with
-# hundreds a new client's HELLO would wait for Python's lock behind all of them.
+# Sessions that compute at the same time. Two or three fill each other's gaps. With
+# hundreds, a new client's HELLO would wait for Python's lock behind all of them.
 SLOTS = 4
-# Seconds that one may stay while others wait: long beside a switch of threads, which
-# empties the processor's caches, and short beside what a user notices.
+# How long a session may keep a slot while others wait: long compared with a switch of
+# threads, which empties the processor's caches, but too short for a user to notice.
 SLICE_SECONDS = 0.05
 
 
 class FairSemaphore:
-    """The sessions that compute on one device at the same time.
+    """A semaphore that serves waiting threads in order of arrival.
 
     Args:
-        slots: how many may have it at the same time.
+        slots: how many threads may hold the semaphore at the same time.
+
+    Attributes:
+        stopped: whether `stop` was called.
     """
 
     def __init__(self, slots: int = SLOTS) -> None:
@@ -36,15 +39,15 @@ class FairSemaphore:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of threads that wait for a slot."""
         return len(self._waiting)
 
     def stop(self) -> None:
-        """Make every graph give up at its next checkpoint."""
+        """Make every graph that runs fail at its next checkpoint."""
         self.stopped = True
 
     def acquire(self) -> None:
-        """Wait for a seat."""
+        """Wait for a slot."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -55,7 +58,7 @@ class FairSemaphore:
         mine.acquire()
 
     def release(self) -> None:
-        """Give the seat to whoever waits longest."""
+        """Pass the slot to the thread that has waited longest, if any."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()
@@ -64,10 +67,10 @@ class FairSemaphore:
 
 
 class Slice:
-    """One session's turn: it has the device inside this context.
+    """A context that holds a slot of a semaphore, for a time slice at least.
 
     Args:
-        semaphore: those on the device.
+        semaphore: the semaphore.
     """
 
     def __init__(self, semaphore: FairSemaphore) -> None:
@@ -82,14 +85,14 @@ class Slice:
         self._semaphore.release()
 
     def checkpoint(self) -> None:
-        """Let another go first, if one waits and this has been long enough.
+        """Pass the slot on and wait again, if others wait and the slice is over.
 
         Raises:
-            Cancelled: the server has no time left for this graph.
+            Cancelled: the server is stopping.
         """
         semaphore = self._semaphore
         if semaphore.stopped:
-            raise Cancelled("the server stops: the graph was given up")
+            raise Cancelled("the server stops: the graph was cancelled")
         if semaphore.waiting and time.monotonic() > self._until:
             semaphore.release()
             self._begin()

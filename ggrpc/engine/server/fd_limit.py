@@ -1,32 +1,35 @@
-"""How many files this process may have open, of which each connection is one."""
+"""The process's limit of open files, which limits the number of connections."""
 
 from __future__ import annotations
 
 import logging
 import resource
 
-# For listeners, devices, libraries and what they load.
-OTHERS = 128
+# Open files besides connections: listeners, devices, libraries and the cache.
+OTHER_FILES = 128
 
 log = logging.getLogger(__name__)
 
 
 def clients_that_fit(wanted: int) -> int:
-    """How many connections there may be, of those wanted.
+    """How many of the wanted connections the limit of open files allows.
 
-    Raises the process's limit as far as it needs and the system allows.
+    Raises the process's limit as far as needed and as far as the system allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    needed = wanted + OTHERS
+    needed = wanted + OTHER_FILES
     if soft != unlimited and soft < needed:
         soft = needed if hard == unlimited else min(needed, hard)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        except (OSError, ValueError):  # macOS has a limit of its own
+        except (OSError, ValueError):  # macOS has a lower limit of its own
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == unlimited or soft >= needed:
         return wanted
-    fitting = soft - min(OTHERS, soft // 2)
-    log.warning("%d clients at most: the limit of open files is %d", fitting, soft)
+    fitting = soft - min(OTHER_FILES, soft // 2)
+    log.warning(
+        "%d clients at most: the limit of open files is %d; raise it with ulimit -n",
+        *(fitting, soft),
+    )
     return fitting

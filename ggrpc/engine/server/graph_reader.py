@@ -1,7 +1,8 @@
-"""Finds out how a client numbers ops, where its version had several op tables.
+"""Decodes and validates graphs, and finds out which op table a client uses.
 
-Arity, shapes and types rule nearly all tables out but the right one, so the first graph
-of a session tells.
+Some protocol versions were released with several op tables. Arity, shapes and types of
+a graph rule out nearly all tables but the right one, so the first graph of a session
+decides.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ class GraphReader:
     """Reads the graphs of one session.
 
     Args:
-        tables: the op tables that may hold, the likeliest first.
+        tables: the candidate op tables, the most likely first.
     """
 
     def __init__(self, tables: Sequence[OpTable]) -> None:
         self._tables = tables
 
     def read(self, payload: bytes, regions: Mapping[int, Region]) -> Graph:
-        """Decode a graph and check it.
+        """Decode and validate a graph.
 
         Args:
-            payload: the graph as it lies on the wire.
+            payload: the graph in wire format.
             regions: the session's buffers by handle.
 
         Raises:
-            GgrpcError: it is malformed or breaks a rule, whatever the table.
+            GgrpcError: the graph is invalid with every candidate table.
         """
         if len(self._tables) > 1:
-            return self._settle(payload, regions)
+            return self._choose_table(payload, regions)
         return _read(payload, self._tables[0], regions)
 
-    def _settle(self, payload: bytes, regions: Mapping[int, Region]) -> Graph:
+    def _choose_table(self, payload: bytes, regions: Mapping[int, Region]) -> Graph:
         fits: list[tuple[OpTable, Graph]] = []
         errors: list[GgrpcError] = []
         for table in self._tables:
@@ -56,8 +57,8 @@ class GraphReader:
         others = [t.date for t, g in fits[1:] if _ops(g) != _ops(graph)]
         if others:
             log.warning(
-                "a graph fits the op tables of %s and %s, which differ on it: "
-                "taken for %s; --op-table chooses another",
+                "a graph fits the op tables of %s and %s but means different ops: "
+                "using %s; choose another with --op-table",
                 *(table.date, ", ".join(others), table.date),
             )
         log.debug("op table of %s", table.date)

@@ -1,10 +1,10 @@
 """The graphs of a session: compiled ones, and those that the client may run again.
 
-From protocol 8.0.0 on a client sends a graph once, and then only its uid. It counts how
-many graphs a device keeps, so the server must drop a graph exactly when the client does,
-and never earlier. Programs take much more memory than the graphs that they come from,
-so only the last used are kept. A graph whose program is gone is compressed, and compiled
-once more when the client asks for it.
+From protocol 8.0.0 on, a client sends a graph once, and then only its uid. The client
+counts how many graphs a device keeps, so the server must drop a graph exactly when the
+client does. Programs take much more memory than the graphs that they come from, so only
+the most recently used are kept. A graph without a program is compressed, and compiled
+again when the client asks for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zlib_ng import zlib_ng
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.server.quotas import Reservation
 from ggrpc.engine.wire.graphs import MAX_GRAPHS, buffers_of
-from ggrpc.errors import OutOfMemory, RefusedError
+from ggrpc.errors import OutOfMemory
 
 # A model has a graph for each batch size and each step of the cache's length, and a
 # client alternates between a handful of them for each part of a split.
@@ -121,7 +121,9 @@ class Shelf:
     def _write(self, graph: StoredGraph, data: bytes) -> bool:
         try:
             if self.file is None:
-                self.file = tempfile.TemporaryFile(prefix="ggrpc-graphs-")
+                self.file = tempfile.TemporaryFile(  # noqa: SIM115  until close
+                    prefix="ggrpc-graphs-"
+                )
             offset = self.file.seek(0, 2)
             self.file.write(data)
             self.file.flush()

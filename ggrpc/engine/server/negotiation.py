@@ -1,8 +1,9 @@
-"""Which version a HELLO is answered with.
+"""Version negotiation: which protocol version the answer to HELLO offers.
 
-A client never says its own version: one of 1.x to 3.x sends an empty HELLO, a later one
-24 bytes, and one that cannot live with the answer just hangs up. So what a client hung
-up on is not what it is offered the next time, and what it went on with is remembered.
+A client does not send its own version. Versions 1.x to 3.x send an empty HELLO, later
+ones 24 bytes. A client that rejects the offered version closes the connection without
+another byte. So the next offer to the same host is another version, and a version that
+a client accepted is remembered.
 """
 
 from __future__ import annotations
@@ -34,39 +35,43 @@ from ggrpc.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
 
-# What is offered after what, for each size of HELLO: versions that were in use for long
-# come early. A client goes on with a server of its own major version and no higher
-# minor one, although a lower one may serve it wrongly: so 3.6 comes before 3.5, and
-# that before 3.0. For one of 5.1, 5.0 is as good as its own.
+# The order of offers, filtered by the size of HELLO. Versions that were in use for long
+# come early. A client accepts its own major version with the same or a lower minor
+# version, although a lower one may be wrong for it: so 3.6 comes before 3.5, and 3.5
+# before 3.0. 5.1 is left out, because 5.0 is equally right for its clients.
 FALLBACK_ORDER = (
     *(V8_0_0, V7_0_0, V5_0_0, V4_0_3, V6_0_0),
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
-MAX_HOSTS = 1000
+MAX_HOSTS = 1000  # to remember
 
 
 class Negotiator(Protocol):
-    """Decides what a client is offered; its methods are thread-safe."""
+    """Chooses the version for each client; thread-safe."""
 
     def offer(self, host: str, hello_size: int) -> Dialect:
-        """What to answer a HELLO of so many bytes from an address with.
+        """Choose the dialect for a client.
+
+        Args:
+            host: the client's address.
+            hello_size: bytes of its HELLO, without the header.
 
         Raises:
-            RemoteProtocolError: nothing suits it.
+            RemoteProtocolError: no dialect has a HELLO of this size.
         """
 
     def accepted(self, host: str, dialect: Dialect) -> None:
-        """A client sent something after this answer."""
+        """Record that a client sent a request after this offer."""
 
     def rejected(self, host: str, dialect: Dialect) -> None:
-        """A client left right after this answer."""
+        """Record that a client closed the connection right after this offer."""
 
 
 class FixedNegotiator:
-    """The same for everybody.
+    """Offers the same versions to all clients.
 
     Args:
-        dialects: one for each size of HELLO that is answered at all.
+        dialects: one dialect for each size of HELLO that gets an answer.
     """
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
@@ -76,51 +81,55 @@ class FixedNegotiator:
         return " and ".join(str(dialect.version) for dialect in self._dialects)
 
     def offer(self, host: str, hello_size: int) -> Dialect:
+        """Choose the dialect that has this size of HELLO."""
         return _first_of(self._dialects, hello_size)
 
     def accepted(self, host: str, dialect: Dialect) -> None:
-        """Nothing to learn from that."""
+        """Do nothing."""
 
     def rejected(self, host: str, dialect: Dialect) -> None:
+        """Log the rejection."""
         log.info(
-            "%s hung up on protocol %s, which --protocol fixes", host, dialect.version
+            "%s rejected protocol %s; --protocol allows no other", host, dialect.version
         )
 
 
 class AdaptiveNegotiator:
-    """The newest at first, and then what a client was seen to go on with.
+    """Offers the newest version first, and later the one that a host accepted.
 
     Args:
-        state: the file that keeps it over restarts; None: nothing is kept.
+        state: a file that keeps accepted versions between runs; None keeps nothing.
     """
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state
         self._lock = threading.Lock()  # guards the two below
-        # Apart, so that no greeting waits for a slow disk.
-        self._writing = threading.Lock()
-        # By address, the newest first.
+        # By host, the most recently accepted first.
         self._accepted: dict[str, list[Dialect]] = _read(state) if state else {}
-        self._refused: dict[str, set[Dialect]] = {}
+        self._rejected: dict[str, set[Dialect]] = {}  # since the last acceptance
+        # Guards the file. Separate, so that no HELLO waits for a slow disk.
+        self._writing = threading.Lock()
 
     def __str__(self) -> str:
         versions = [dialect.version for dialect in FALLBACK_ORDER]
         return f"{min(versions)} to {max(versions)}"
 
     def offer(self, host: str, hello_size: int) -> Dialect:
+        """Choose the first dialect in order that the host has not rejected."""
         with self._lock:
-            refused = self._refused.get(host, set())
+            rejected = self._rejected.get(host, set())
             order = [*self._accepted.get(host, ()), *FALLBACK_ORDER]
-            untried = [dialect for dialect in order if dialect not in refused]
+            untried = [dialect for dialect in order if dialect not in rejected]
             if not any(d.hello_size == hello_size for d in untried):
-                # It hung up on all of them: for another reason, so begin again.
-                refused -= {d for d in refused if d.hello_size == hello_size}
+                # The host rejected all of them, so the version is not the reason.
+                rejected -= {d for d in rejected if d.hello_size == hello_size}
                 untried = order
         return _first_of(untried, hello_size)
 
     def accepted(self, host: str, dialect: Dialect) -> None:
+        """Remember the dialect for the host, and write the state file."""
         with self._lock:
-            self._refused.pop(host, None)
+            self._rejected.pop(host, None)
             known = self._accepted.get(host, [])
             best = _first_of([*known, *FALLBACK_ORDER], dialect.hello_size)
             if dialect is best:
@@ -129,18 +138,19 @@ class AdaptiveNegotiator:
             self._accepted[host] = [dialect, *(d for d in known if d is not dialect)]
             if len(self._accepted) > MAX_HOSTS:
                 del self._accepted[next(iter(self._accepted))]
-            log.info("%s goes on with protocol %s: remembered", host, dialect.version)
+            log.info("%s accepted protocol %s: remembered", host, dialect.version)
         if self._state:
             with self._writing:
                 _write(self._state, self._snapshot())
 
     def rejected(self, host: str, dialect: Dialect) -> None:
+        """Offer another dialect to the host next time."""
         with self._lock:
-            if len(self._refused) > MAX_HOSTS:
-                self._refused.clear()
-            self._refused.setdefault(host, set()).add(dialect)
+            if len(self._rejected) > MAX_HOSTS:
+                self._rejected.clear()
+            self._rejected.setdefault(host, set()).add(dialect)
         log.info(
-            "%s hung up on protocol %s: it will be offered %s at its next try",
+            "%s rejected protocol %s: the next offer is %s",
             *(host, dialect.version, self.offer(host, dialect.hello_size).version),
         )
 
@@ -150,7 +160,7 @@ class AdaptiveNegotiator:
 
 
 def state_file() -> Path:
-    """Where what was learned is kept, by the XDG base directory specification."""
+    """The default state file, by the XDG base directory specification."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "ggrpc" / "clients.json"
 
@@ -161,29 +171,28 @@ def _first_of(dialects: Sequence[Dialect], hello_size: int) -> Dialect:
             return dialect
     offered = " and ".join(str(dialect.version) for dialect in dialects)
     raise RemoteProtocolError(
-        f"a HELLO of {hello_size} bytes suits no protocol offered here ({offered}); "
-        "choose others with --protocol"
+        f"a HELLO of {hello_size} bytes fits no protocol version offered here "
+        f"({offered}); choose others with --protocol"
     )
 
 
 def _read(state: Path) -> dict[str, list[Dialect]]:
-    """What the file holds; a version that is not spoken any more is left out."""
+    """The versions in a state file, without those that ggrpc does not know."""
     by_name = {str(dialect.version): dialect for dialect in DIALECTS}
     try:
-        kept = json.loads(state.read_text())
+        content = json.loads(state.read_text())
         return {
             str(host): [by_name[name] for name in names if name in by_name]
-            for host, names in kept["clients"].items()
+            for host, names in content["clients"].items()
         }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read (%s): versions are learned anew", state, error)
+        log.warning("%s cannot be read (%s): starting without it", state, error)
         return {}
 
 
 def _write(state: Path, accepted: dict[str, list[Dialect]]) -> None:
-    """Write beside and rename, so that the file is whole at any time."""
     clients = {host: [str(d.version) for d in ds] for host, ds in accepted.items()}
     try:
         state.parent.mkdir(parents=True, exist_ok=True)

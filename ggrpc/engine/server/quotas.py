@@ -1,6 +1,6 @@
-"""Quotas: what each client may have, out of what the server has for all of them.
+"""Quotas for each client, as parts of the quotas for all clients.
 
-A quota counts what it is told about; it allocates nothing itself.
+A quota only counts; its user allocates and frees.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ _UNLIMITED = 1 << 64
 
 
 class MemoryQuota:
-    """Bytes and pieces of memory; thread-safe.
+    """A limit on the bytes and the number of buffers in use; thread-safe.
 
     Args:
-        size: bytes that may be out at once, None for no limit.
-        count: pieces that may be out at once.
-        flag: what raises the limit, for messages.
-        whole: the budget that this one is a part of.
+        size: bytes in use at the same time, None for no limit.
+        count: buffers in use at the same time.
+        flag: the command-line flag that sets the limit, for messages.
+        parent: a quota that also counts what this one counts.
     """
 
     def __init__(
-        self, size: int | None, count: int, flag: str, whole: MemoryQuota | None = None
+        self, size: int | None, count: int, flag: str, parent: MemoryQuota | None = None
     ) -> None:
         self._size = _UNLIMITED if size is None else size
         self._count = count
         self._flag = flag
-        self._whole = whole
-        self._lock = Lock()
+        self._parent = parent
+        self._lock = Lock()  # guards the two below
         self._used = 0
-        self._pieces = 0
+        self._buffers = 0
 
     @contextmanager
     def taking(self, size: int) -> Iterator[None]:
-        """Count a piece of so many bytes, unless the context fails.
+        """Count a buffer of `size` bytes, unless the context raises.
 
         Raises:
-            OutOfMemory: that would pass a limit.
+            OutOfMemory: a limit would be exceeded.
         """
         self.take(size)
         try:
@@ -60,123 +60,128 @@ class MemoryQuota:
             self.give(size)
             raise
 
-    def take(self, size: int, pieces: int = 1) -> None:
-        """Count pieces of so many bytes together.
+    def take(self, size: int, buffers: int = 1) -> None:
+        """Count buffers of `size` bytes together.
 
         Raises:
-            OutOfMemory: that would pass a limit.
+            OutOfMemory: a limit would be exceeded; nothing was counted.
         """
         with self._lock:
-            if self._used + size > self._size or self._pieces + pieces > self._count:
+            if self._used + size > self._size or self._buffers + buffers > self._count:
                 raise self._exceeded(size)
             self._used += size
-            self._pieces += pieces
+            self._buffers += buffers
         try:
-            if self._whole:
-                self._whole.take(size, pieces)
+            if self._parent:
+                self._parent.take(size, buffers)
         except OutOfMemory:
             with self._lock:
                 self._used -= size
-                self._pieces -= pieces
+                self._buffers -= buffers
             raise
 
-    def give(self, size: int, pieces: int = 1) -> None:
-        """Count pieces as given back, which had so many bytes together."""
+    def give(self, size: int, buffers: int = 1) -> None:
+        """Count buffers of `size` bytes together as freed."""
         with self._lock:
             self._used -= size
-            self._pieces -= pieces
-        if self._whole:
-            self._whole.give(size, pieces)
+            self._buffers -= buffers
+        if self._parent:
+            self._parent.give(size, buffers)
 
     def give_all(self) -> None:
-        """Count everything as given back."""
-        self.give(self._used, self._pieces)
+        """Count everything as freed."""
+        self.give(self._used, self._buffers)
 
     def within(self, memory: Memory) -> Memory:
-        """As much of a device's memory as may be handed out."""
-        if self._whole:
-            memory = self._whole.within(memory)
+        """A device's memory, reduced to what this quota allows."""
+        if self._parent:
+            memory = self._parent.within(memory)
         left = max(0, self._size - self._used)
         return Memory(min(memory.free, left), min(memory.total, self._size))
 
     def _exceeded(self, size: int) -> OutOfMemory:
         return OutOfMemory(
-            f"{format_size(size)} more would pass {self._flag}: {self._pieces} of "
+            f"{format_size(size)} more would exceed {self._flag}: {self._buffers} of "
             f"{self._count} buffers and {format_size(self._used)} of "
             f"{format_size(self._size)} are in use"
         )
 
 
 class Reservation:
-    """One piece of a budget, which grows and shrinks.
+    """A part of a quota that grows and shrinks.
 
     Args:
-        budget: what it counts in.
+        quota: the quota that counts the reservation.
     """
 
-    def __init__(self, budget: MemoryQuota) -> None:
-        self._budget = budget
+    def __init__(self, quota: MemoryQuota) -> None:
+        self._quota = quota
         self._size = 0
 
     def resize(self, size: int) -> None:
-        """Count so many bytes from now on.
+        """Reserve `size` bytes instead of the previous size.
 
         Raises:
-            OutOfMemory: that would pass a limit.
+            OutOfMemory: a limit would be exceeded; the size stays as it was.
         """
         if size > self._size:
-            self._budget.take(size - self._size, pieces=0)
+            self._quota.take(size - self._size, buffers=0)
         elif size < self._size:
-            self._budget.give(self._size - size, pieces=0)
+            self._quota.give(self._size - size, buffers=0)
         self._size = size
 
 
 @dataclass(frozen=True)
 class ClientQuota:
-    """What one client may use.
+    """The quotas of one client.
 
     Attributes:
-        memory: its memory.
-        messages: what its requests take while they arrive.
-        nodes: that a graph may have.
-        compiling: its turns at checking and compiling graphs, which is Python's work.
-        turns: on each device.
+        memory: the client's buffers.
+        messages: the client's request while it arrives.
+        nodes: the maximum number of nodes of a graph.
+        compile_semaphore: limits the sessions that check and compile graphs.
+        device_semaphores: limit the sessions that compute, for each device.
     """
 
     memory: MemoryQuota
     messages: Reservation
     nodes: int
-    compiling: FairSemaphore
-    turns: Mapping[Device, FairSemaphore]
+    compile_semaphore: FairSemaphore
+    device_semaphores: Mapping[Device, FairSemaphore]
 
 
 class ServerQuota:
-    """What there is for all clients.
+    """The quotas of all clients together.
 
     Args:
-        limits: how much.
-        devices: what they share.
+        limits: the limits.
+        devices: the devices that the clients share.
     """
 
     def __init__(self, limits: Limits, devices: Sequence[Device]) -> None:
         self._limits = limits
         self._memory = MemoryQuota(limits.memory, BUFFERS, "--max-memory")
-        most = max(MESSAGES, limits.message)
-        self._messages = MemoryQuota(most, BUFFERS, "what arriving requests may take")
-        self._compiling = FairSemaphore(COMPILING)
-        self._turns = {device: FairSemaphore() for device in devices}
+        message_bytes = max(MESSAGES, limits.message)
+        what = "the limit of all arriving requests"
+        self._messages = MemoryQuota(message_bytes, BUFFERS, what)
+        self._compile_semaphore = FairSemaphore(COMPILING)
+        self._device_semaphores = {device: FairSemaphore() for device in devices}
 
-    def one(self) -> ClientQuota:
-        """What a new client gets."""
+    def new_client(self) -> ClientQuota:
+        """Make the quotas of a new client."""
         size = self._limits.client_memory
         flag = "--max-client-memory"
         memory = MemoryQuota(size, CLIENT_BUFFERS, flag, self._memory)
         messages = Reservation(self._messages)
         return ClientQuota(
-            memory, messages, self._limits.nodes, self._compiling, self._turns
+            memory,
+            messages,
+            self._limits.nodes,
+            self._compile_semaphore,
+            self._device_semaphores,
         )
 
     def stop(self) -> None:
-        """Make every graph that runs give up at its next node."""
-        for turns in self._turns.values():
-            turns.stop()
+        """Make every graph that runs fail at its next checkpoint."""
+        for semaphore in self._device_semaphores.values():
+            semaphore.stop()

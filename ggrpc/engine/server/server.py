@@ -1,6 +1,6 @@
-"""The server: listens, and gives each connection a thread and a session of its own.
+"""The server: listens, and gives each connection its own thread and session.
 
-A session's failure, whatever its kind, ends that session and nothing else.
+A failure in a session ends that session and no other.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from threading import Thread
-from types import TracebackType
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.listener import Listener
@@ -20,23 +19,30 @@ from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import RefusedError
 
-__all__ = ["Server", "ServerSettings"]
-
-# Seconds for a session that was cut off to end: a node may have to be finished.
-AFTER_GRACE = 5.0
+# How long a session that was cut off may take to end: it finishes a node first.
+CUT_OFF_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server. Listens from construction on; a context manager.
+    """A server; a context manager that stops it.
+
+    It listens from construction on, and accepts clients in `run`.
+
+    Args:
+        settings: the server's settings.
+
+    Attributes:
+        settings: the server's settings.
 
     Raises:
-        BindError: the address cannot be had.
+        BindError: the address is not available.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._settings = settings
+        self.settings = settings
+        self._closed = False
         self._quotas = ServerQuota(settings.limits, settings.devices)
         self._connections = ConnectionTable(settings.limits)
         self._listener = Listener(
@@ -47,44 +53,39 @@ class Server:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """The addresses that it listens on."""
+        """The addresses that the server is bound to."""
         return self._listener.endpoints
 
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
         self._close()
 
     def run(self) -> None:
-        """Accept clients until `stop` is called; then end their sessions."""
+        """Accept clients until `stop` is called, then end their sessions."""
         self._listener.run(self._receive)
         self._close()
 
     def stop(self) -> None:
-        """Make `run` return; from any thread, or a signal's handler."""
+        """Make `run` return. Any thread and any signal handler may call this."""
         self._listener.stop()
 
     @property
     def unfinished(self) -> int:
-        """How many sessions have not ended, once `run` has returned."""
+        """The number of sessions that have not ended; 0 after an orderly `run`."""
         return len(self._connections.all())
 
     def _receive(self, stream: Stream) -> None:
-        if self._settings.allowed.admits(stream.endpoint.host):
+        if self.settings.allowlist.allows(stream.endpoint.host):
             self._welcome(stream)
         else:
             stream.close()
-            _tell(stream, "refused: its address is none that --allow names")
+            _warn(stream, "refused: --allow does not include its address")
 
     def _welcome(self, stream: Stream) -> None:
-        handler = ConnectionHandler(stream, self._settings, self._quotas.one())
+        handler = ConnectionHandler(stream, self.settings, self._quotas.new_client())
         connection = OpenConnection(stream, handler)
         connection.thread = Thread(
             target=self._serve, args=(connection,), name=str(stream.endpoint)
@@ -93,16 +94,19 @@ class Server:
             evicted = self._connections.add(connection)
         except RefusedError as error:
             stream.close()
-            _tell(stream, f"refused: {error}")
+            _warn(stream, f"refused: {error}")
             return
         if evicted:
-            _tell(evicted.stream, f"makes way for {stream.endpoint}, having no buffers")
+            _warn(
+                evicted.stream,
+                f"closed in favour of {stream.endpoint}: it was idle without buffers",
+            )
         try:
             connection.thread.start()
         except RuntimeError as error:
             self._forget(connection)
-            self._connections.evict_idle()  # for the next one
-            _tell(stream, f"no thread to serve it: {error}")
+            self._connections.evict_idle()  # makes room for the next client
+            _warn(stream, f"no thread to serve it: {error}")
 
     def _serve(self, connection: OpenConnection) -> None:
         try:
@@ -115,25 +119,28 @@ class Server:
         self._connections.remove(connection)
 
     def _close(self) -> None:
-        """Let no one in any more, and end the sessions that there are."""
+        """Stop listening and end all sessions; the second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._listener.close()
         for connection in self._connections.all():
             connection.stream.end_input()
-        self._wait(self._settings.grace)
+        self._wait(self.settings.grace)
         if self.unfinished:
             log.warning("%d sessions are cut off (--grace)", self.unfinished)
             self._quotas.stop()
             for connection in self._connections.all():
                 connection.stream.shut()
-            self._wait(AFTER_GRACE)
+            self._wait(CUT_OFF_SECONDS)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for the sessions to end, at most so long."""
+        """Wait for the sessions to end, at most `seconds` together."""
         end = time.monotonic() + seconds
         for connection in self._connections.all():
             connection.thread.join(max(0.0, end - time.monotonic()))
 
 
-def _tell(stream: Stream, what: str) -> None:
+def _warn(stream: Stream, what: str) -> None:
     peer = str(stream.endpoint)
     log.warning("%s: %s", peer, what, extra={"peer": peer})

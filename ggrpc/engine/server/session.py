@@ -1,7 +1,7 @@
-"""What one client has on the server, and what each of its requests does there.
+"""A client's session: its buffers and programs, and what each request does.
 
-A session knows no socket. Two commands carry data, and move it through a `DataLink`
-between the connection and the buffer, without a copy.
+A session has no socket. The data of SET_TENSOR and GET_TENSOR moves through a
+`DataLink` between the connection and the buffer, without a copy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class DataLink(Protocol):
-    """The connection, as far as a session sees it."""
+    """The part of a connection that a session uses."""
 
     def receive_data(self, view: memoryview) -> None:
         """Fill `view` with the data that follows the request."""
@@ -46,7 +46,7 @@ class DataLink(Protocol):
             self.receive_data(view)
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
-        """Send a reply at once, while its data is still in place."""
+        """Send a reply immediately, while its data is valid."""
 
     def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
         """Send a reply of `size` bytes of data, in pieces."""
@@ -56,12 +56,13 @@ class Session:
     """One client's buffers and programs.
 
     Args:
-        devices: what is served, in the order of their numbers.
-        tables: the op tables that the client may use, the likeliest first.
-        quota: what the client may have.
-        loader: the client's way into the server's cache; None where there is none.
-        profile: where to note what takes time; None not to.
-        links: the links with other servers; None to make none.
+        devices: the server's devices, in the order of their numbers on the wire.
+        tables: the op tables that the client may use, the most likely first.
+        quota: the client's quotas.
+        loader: receives and loads tensors through the server's cache; None for a
+            server without a cache.
+        profile: collects the times of programs; None for no profile.
+        links: the links with other servers; None for no links.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Session:
 
     @property
     def used(self) -> bool:
-        """Whether the client has taken memory: a probe or health check has not."""
+        """Whether the client has ever allocated a buffer; a probe does not."""
         return self._space.used
 
     @property
@@ -93,18 +94,18 @@ class Session:
         return bool(self._space.placed)
 
     def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
-        """Do what a request asks for.
+        """Execute a request.
 
         Returns:
-            The reply, None where it is sent already.
+            The reply, None if `link` has already sent it.
 
         Raises:
-            GgrpcError: it cannot be done; the session is over.
+            GgrpcError: the request failed; the caller ends the session.
         """
         return _HANDLERS[type(request)](self, request, link)
 
     def close(self) -> int:
-        """Free everything.
+        """Free all buffers and programs.
 
         Returns:
             The bytes of buffers that the client had not freed.
@@ -153,7 +154,7 @@ class Session:
         return m.Base(base_ptr=self._space.find(request.remote_ptr).base)
 
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
-        # Programs hold on to buffers; dropped first, so that the memory goes now.
+        # Programs hold references to buffers, so they must go first.
         self._graphs.forget(request.remote_ptr)
         self._quota.memory.give(self._space.remove(request.remote_ptr))
         return DONE
@@ -221,21 +222,23 @@ class Session:
         return m.Status()
 
     def _run(self, program: Program, device: Device) -> None:
-        with Slice(self._quota.turns[device]) as turn:
+        with Slice(self._quota.device_semaphores[device]) as time_slice:
             if self._profile is None:
-                program.run(turn.checkpoint)
+                program.run(time_slice.checkpoint)
             else:
-                program.run_timed(self._profile, turn.checkpoint)
+                program.run_timed(self._profile, time_slice.checkpoint)
 
     def _compile(self, device: Device, payload: bytes) -> Program:
-        nodes, most = count_nodes(payload), self._quota.nodes
-        if nodes > most:
-            raise RefusedError(f"a graph of {nodes} nodes passes --max-nodes ({most})")
+        nodes, limit = count_nodes(payload), self._quota.nodes
+        if nodes > limit:
+            raise RefusedError(
+                f"a graph of {nodes} nodes exceeds --max-nodes ({limit})"
+            )
         placed = self._space.on(device)
         buffers = {h: placed[h] for h in buffers_of(payload) & placed.keys()}
         regions = {handle: placed.region for handle, placed in buffers.items()}
         timed = self._profile.compile() if self._profile else nullcontext()
-        with Slice(self._quota.compiling), timed:
+        with Slice(self._quota.compile_semaphore), timed:
             graph = self._reader.read(payload, regions)
             return self._build(device, graph, buffers)
 

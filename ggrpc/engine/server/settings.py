@@ -1,4 +1,4 @@
-"""What can be chosen about a server."""
+"""The settings of a server, as open objects; `build.py` makes them from options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ssl import SSLContext
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.store import TensorCache
-from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.comm import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator, Negotiator
@@ -18,20 +18,20 @@ from ggrpc.engine.wire.op_tables import OpTable
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """A server's settings.
+    """The settings of a server.
 
     Attributes:
-        endpoint: where to listen; port 0 takes a free one.
-        devices: what to serve, in the order of their numbers on the wire.
-        negotiator: what HELLO is answered with.
-        op_table: how clients number ops, None to find it out by what fits.
-        limits: what one client may have, and all together.
-        allowed: who may connect.
-        tls: what to show to clients, and whom of them to trust; None: no TLS.
-        cache: where tensors are kept, None where they are not; the owner closes it.
+        endpoint: the address to listen on; port 0 picks a free port.
+        devices: the devices to serve, in the order of their numbers on the wire.
+        negotiator: chooses the protocol version for each client.
+        op_table: the op table of all clients, None to detect it for each client.
+        limits: the limits for each client and for all clients together.
+        allowlist: the addresses that may connect.
+        tls: the TLS context, None for no TLS.
+        cache: the tensor cache, None for no cache; the caller closes it.
         comm: where devices may be linked with those of other servers.
-        profile: whether to find out where time goes, and to log it for each session.
-        grace: seconds that a stop leaves sessions for what they have begun.
+        profile: whether to log a time profile for each session.
+        grace: how many seconds `stop` waits for running requests.
     """
 
     endpoint: Endpoint
@@ -39,7 +39,7 @@ class ServerSettings:
     negotiator: Negotiator = field(default_factory=AdaptiveNegotiator)
     op_table: OpTable | None = None
     limits: Limits = field(default_factory=Limits)
-    allowed: Allowed = field(default_factory=Allowed)
+    allowlist: Allowlist = field(default_factory=Allowlist)
     tls: SSLContext | None = None
     cache: TensorCache | None = None
     comm: CommSettings = field(default_factory=CommSettings)

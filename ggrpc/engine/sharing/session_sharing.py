@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
+from ggrpc.closable import Closable
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
 from ggrpc.tensor import Tensor
@@ -65,7 +65,7 @@ def runtime_dir() -> Path:
     return folder
 
 
-class SharingServer:
+class SharingServer(Closable):
     """Offers what a keeper has; a context manager.
 
     Args:
@@ -93,17 +93,6 @@ class SharingServer:
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> SharingServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Offer nothing any more."""

@@ -9,7 +9,7 @@ from typing import Any
 from ggrpc.devices.device import Device
 from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.engine.files.arrays import save
-from ggrpc.engine.files.tensors import Loaded, tensors_in
+from ggrpc.engine.files.tensors import FileTensor, read_tensors
 from ggrpc.engine.sharing.session_sharing import row_of
 from ggrpc.errors import ConfigError, DeviceError
 
@@ -29,7 +29,7 @@ class UploadedTensors:
         """Write all tensors of a file to the device, and read each back.
 
         Args:
-            path: of any kind that `tensors_in` knows.
+            path: of any kind that `read_tensors` knows.
             moved: called with numbers of bytes that are done.
 
         Raises:
@@ -37,7 +37,7 @@ class UploadedTensors:
             OutOfMemory: the device has no room.
             DeviceError: other bytes came back than were sent.
         """
-        for loaded in tensors_in(path):
+        for loaded in read_tensors(path):
             if loaded.name in self._stored:
                 raise ConfigError(f"{path}: there is a tensor '{loaded.name}' already")
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
@@ -46,7 +46,7 @@ class UploadedTensors:
             self._compare(tensor, loaded, moved)
 
     def _compare(
-        self, tensor: DeviceTensor, loaded: Loaded, moved: Callable[[int], None]
+        self, tensor: DeviceTensor, loaded: FileTensor, moved: Callable[[int], None]
     ) -> None:
         at = 0
         for piece in tensor.pieces():

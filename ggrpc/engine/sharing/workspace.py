@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ggrpc.building import GraphBuilder
+from ggrpc.closable import Closable
 from ggrpc.engine.client.remote_device import RemoteServer
 from ggrpc.engine.compute.computation import Computation
 from ggrpc.engine.compute.device_tensor import DeviceTensor
@@ -48,7 +48,7 @@ class Output(NamedTuple):
         return values.tolist()
 
 
-class Workspace:
+class Workspace(Closable):
     """What somebody works with in one session.
 
     Args:
@@ -258,17 +258,6 @@ class Workspace:
         """Let other processes save what there is, until `close`."""
         if self._holder is None:
             self._holder = SharingServer(self.server.endpoint, self)
-
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give all memory back."""

@@ -1,4 +1,4 @@
-"""Encodes and decodes the graph inside GRAPH_COMPUTE:
+"""Encodes and decodes the graph inside GRAPH_COMPUTE.
 
 n_nodes u32 | node ids u64[n_nodes] | n_tensors u32 | rpc_tensor[n_tensors].
 """

@@ -1,10 +1,10 @@
 """The layout of each message's payload.
 
 A layout is a list of fields, `name:code`. A code is that of struct (I = u32, Q = u64,
-B = u8), T for an rpc_tensor, S for the ten sources, C for the capabilities of HELLO or H for the
-host of COMM_INIT.
-Only the dialects that list a field marked ? have it. Every layout knows the size of its
-payload, so that a size is checked before memory is allocated for it.
+B = u8), T for an rpc_tensor, S for the ten sources, C for the capabilities of HELLO, or
+H for the host of COMM_INIT. Only the dialects that list a field marked ? have it. Every
+layout knows the size of its payload, so that a size is checked before memory is
+allocated for it.
 """
 
 from __future__ import annotations

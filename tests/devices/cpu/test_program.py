@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.cpu.program import (
-    KERNELS,
-    WORTH_SHARING,
-    Compiler,
-    CpuProgram,
-    Kernel,
-    KernelEntry,
-    can_write,
-)
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
+from ggrpc.devices.cpu.kernel_table import KERNELS, Kernel, KernelEntry, can_write
+from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError, OutOfMemory, UnsupportedOp
 from ggrpc.formats.codecs import Array
@@ -70,7 +64,7 @@ def test_program_of_plain_nodes_is_one_call_each(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.F16, GGMLType.BF16])
-@pytest.mark.parametrize("rows", [3, 2 * WORTH_SHARING // 32])
+@pytest.mark.parametrize("rows", [3, 2 * MIN_PARALLEL // 32])
 def test_program_converts_sources_and_results(
     device: CpuDevice, square: Register, type: GGMLType, rows: int
 ) -> None:
@@ -157,7 +151,7 @@ def test_scratch_is_used_again_by_the_next_node(
     assert len(set(taken)) == 1
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (WORTH_SHARING + 1,), (3, WORTH_SHARING)])
+@pytest.mark.parametrize("shape", [(7, 5), (MIN_PARALLEL + 1,), (3, MIN_PARALLEL)])
 def test_elementwise_takes_arrays_and_scalars(
     device: CpuDevice, square: Register, shape: tuple[int, ...]
 ) -> None:
@@ -175,7 +169,7 @@ def test_elementwise_takes_arrays_and_scalars(
     np.testing.assert_allclose(result.reshape(shape), right, rtol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [5, 3 * WORTH_SHARING // 64])
+@pytest.mark.parametrize("rows", [5, 3 * MIN_PARALLEL // 64])
 def test_rows_are_each_treated_once(
     device: CpuDevice, square: Register, rows: int
 ) -> None:
@@ -230,7 +224,7 @@ def test_program_runs_without_numpy_warnings(
 
     square(kernel)
     case = Case()
-    chain(case, 1, (64, WORTH_SHARING // 32))
+    chain(case, 1, (64, MIN_PARALLEL // 32))
     assert np.isinf(next(iter(run_case(device, case).values()))).all()
 
 

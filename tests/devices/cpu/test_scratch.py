@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.cpu.compiler import MAX_PARTS, MIN_COUNTED_COPY, Compiler
 from ggrpc.devices.cpu.memory import mapped
 from ggrpc.devices.cpu.ops.reductions import SORTED
-from ggrpc.devices.cpu.program import LARGE, MAX_PARTS, Compiler
 from ggrpc.devices.cpu.scratch import CHUNK, Scratch
 from ggrpc.devices.device import Placed
 from ggrpc.devices.scratch_limit import SCRATCH_BASE, SCRATCH_FACTOR
@@ -72,7 +72,7 @@ def test_memory_that_numpy_takes_is_counted(
     op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For copies of what a node overwrites, and for sorting."""
-    device, n = CpuDevice(threads=1, weight_cache=0), LARGE + 64
+    device, n = CpuDevice(threads=1, weight_cache=0), MIN_COUNTED_COPY + 64
     buffer = device.allocate(8 * n)
     monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
     free = device.memory().free
@@ -152,6 +152,6 @@ def test_scratch_beyond_the_device_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_work_is_cut_into_few_parts() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     compiler: Compiler = device.compiler({})
-    compiler.demand_few(MAX_PARTS)
-    with pytest.raises(DeviceError, match="the most: its shape is one that no model"):
-        compiler.demand_few(MAX_PARTS + 1)
+    compiler.check_parts(MAX_PARTS)
+    with pytest.raises(DeviceError, match=f"the limit is {MAX_PARTS}"):
+        compiler.check_parts(MAX_PARTS + 1)

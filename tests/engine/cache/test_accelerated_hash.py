@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.devices.block_hash import Chunks, Hashes, Lows
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.engine.cache.accelerated_hash import MUCH, Hashing, hashing_for
+from ggrpc.engine.cache.accelerated_hash import DEVICE_THRESHOLD, Hashing, hashing_for
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.errors import DeviceError
 from tests.support.caches import noise
@@ -80,7 +80,7 @@ def test_each_thread_has_help_of_its_own() -> None:
 def test_a_device_that_is_wrong_does_not_help(caplog: pytest.LogCaptureFixture) -> None:
     hashing = Hashing(lambda: [Helper(wrong=1)])
     assert hashing.of(DATA) == fnv1a(DATA)
-    assert "cpu hashes wrongly: numpy does it" in caplog.text
+    assert "cpu computes wrong hashes; hashing with numpy instead" in caplog.text
 
 
 @pytest.mark.parametrize("lives", [0, 8, 12])
@@ -101,9 +101,9 @@ def test_devices_that_cannot_be_opened_are_named(
 
     hashing = Hashing(fail)
     assert [hashing.of(DATA), hashing.of(DATA)] == 2 * [fnv1a(DATA)]
-    assert caplog.text.count("there is no driver: numpy hashes instead") == 1
+    assert caplog.text.count("there is no driver; hashing with numpy instead") == 1
 
 
-@pytest.mark.parametrize("size", [0, MUCH])
+@pytest.mark.parametrize("size", [0, DEVICE_THRESHOLD])
 def test_any_amount_is_hashed(size: int) -> None:
     assert hashing_for(size).of(DATA) == fnv1a(DATA)

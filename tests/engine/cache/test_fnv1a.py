@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.block_hash import MODULUS, PRIME, Chunks
-from ggrpc.engine.cache.fnv1a import BASIS, Hasher, fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import BASIS, Hasher, fnv1a, hash_name
 
 CHUNK, FEW = Chunks.size, Chunks.least
 BLOCK = Chunks.size * Chunks.most
@@ -67,4 +67,4 @@ def test_one_bit_anywhere_changes_the_hash() -> None:
 
 
 def test_names_are_those_of_llama_cpp() -> None:
-    assert name_of(0xABC) == "0000000000000abc"
+    assert hash_name(0xABC) == "0000000000000abc"

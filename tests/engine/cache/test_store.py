@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.models import LocalModel
@@ -26,7 +26,7 @@ from tests.support.caches import (
 )
 
 DATA = noise()
-NAME = name_of(fnv1a(DATA))
+NAME = hash_name(fnv1a(DATA))
 
 
 def fill(folder: Path, *datas: bytes) -> None:
@@ -176,7 +176,7 @@ def test_an_index_that_is_none_costs_a_check(
     (tmp_path / FILE).write_bytes(noise(4096))
     with opened(tmp_path) as cache:
         assert Sender(cache).load(DATA)
-    assert "it is begun anew" in caplog.text
+    assert "is damaged: " in caplog.text
     assert sqlite3.connect(tmp_path / FILE).execute("SELECT hash FROM entry")
 
 
@@ -184,7 +184,7 @@ def test_a_locked_index_costs_a_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, DATA)
-    monkeypatch.setattr("ggrpc.engine.cache.index.PATIENCE", 0.01)
+    monkeypatch.setattr("ggrpc.engine.cache.index.BUSY_TIMEOUT", 0.01)
     other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with opened(tmp_path) as cache:
@@ -227,7 +227,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(tmp_path: Path) -> No
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     datas = [noise(seed=seed) for seed in range(4)]
-    names = [name_of(fnv1a(data)) for data in datas]
+    names = [hash_name(fnv1a(data)) for data in datas]
     with opened(tmp_path, limit=3 * LARGE + 1) as cache:
         for data in datas[:3]:
             Sender(cache).load(data)
@@ -269,7 +269,7 @@ def test_a_folder_shared_under_load_stays_under_its_limit(
     assert 0 < most <= limit
     for name in kept(tmp_path):
         if not name.startswith("000000000000"):
-            assert name_of(fnv1a((tmp_path / name).read_bytes())) == name
+            assert hash_name(fnv1a((tmp_path / name).read_bytes())) == name
 
 
 def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.inventory import items
@@ -17,7 +17,7 @@ from ggrpc.engine.cache.verify import Check
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA, OTHER = noise(), noise(seed=1)
-NAME, NEXT = name_of(fnv1a(DATA)), name_of(fnv1a(OTHER))
+NAME, NEXT = hash_name(fnv1a(DATA)), hash_name(fnv1a(OTHER))
 
 
 @pytest.fixture

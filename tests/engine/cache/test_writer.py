@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.cache.fnv1a import fnv1a, name_of
+from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
 from tests.support.caches import LARGE, Sender, cache_size, kept, noise, opened
@@ -70,7 +70,7 @@ def test_a_writer_killed_at_any_stage_leaves_nothing_wrong(
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     for entry in kept(tmp_path):
-        assert name_of(fnv1a((tmp_path / entry).read_bytes())) == entry
+        assert hash_name(fnv1a((tmp_path / entry).read_bytes())) == entry
     with opened(tmp_path) as cache:
         Sender(cache).load(DATA)  # which sees that the right bytes arrive
         Sender(cache).load(noise(100), value=1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
+# Releases of llama-cpp-python, and the op table to use where several are possible.
 NATIVE = {
     "0.3.16": "2025-08-20",
     "0.3.17": "",
@@ -25,8 +27,9 @@ NATIVE = {
 
 
 @pytest.fixture(scope="module")
-def reference() -> CpuDevice:
-    return CpuDevice(threads=2)
+def reference() -> Iterator[CpuDevice]:
+    with CpuDevice(threads=2) as device:
+        yield device
 
 
 def findings(

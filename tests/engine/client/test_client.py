@@ -138,9 +138,11 @@ def test_nobody_there_is_a_connect_error() -> None:
     ("release", "version"), [("0.3.36", (7, 0, 0)), ("0.3.17", (3, 6, 1))]
 )
 def test_native_server_is_understood(release, version) -> None:  # type: ignore[no-untyped-def]
-    with native_serving(release, "--devices", "2") as endpoint:
-        with connect(endpoint, timeout=10) as client:
-            assert client.version == version
-            assert client.device_count() == 2
-            assert client.alignment(1) == 32
-            assert client.memory(1).total > 1 << 28
+    with (
+        native_serving(release, "--devices", "2") as endpoint,
+        connect(endpoint, timeout=10) as client,
+    ):
+        assert client.version == version
+        assert client.device_count() == 2
+        assert client.alignment(1) == 32
+        assert client.memory(1).total > 1 << 28

@@ -55,16 +55,21 @@ def test_name_that_is_none_is_refused(name: str, message: str) -> None:
 
 
 def test_number_that_a_server_lacks_is_refused() -> None:
-    with running() as endpoint, Registry(timeout=60) as registry:
-        with pytest.raises(ConfigError, match="has 1 devices, no 3"):
-            registry[f"rpc://{endpoint}/3"]
+    with (
+        running() as endpoint,
+        Registry(timeout=60) as registry,
+        pytest.raises(ConfigError, match="has 1 devices, no 3"),
+    ):
+        registry[f"rpc://{endpoint}/3"]
 
 
 def test_version_and_op_table_may_be_said() -> None:
-    with running() as endpoint:
-        with connect(str(endpoint), protocol="3.6.1", op_table="2025-12-20") as server:
-            assert server.version == "3.6.1"
-            assert server.client.dialect.table.date == "2025-12-11"
+    with (
+        running() as endpoint,
+        connect(str(endpoint), protocol="3.6.1", op_table="2025-12-20") as server,
+    ):
+        assert server.version == "3.6.1"
+        assert server.client.dialect.table.date == "2025-12-11"
     with pytest.raises(ConnectError):
         connect(f"127.0.0.1:{free_port()}", timeout=5)
 

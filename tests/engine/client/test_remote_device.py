@@ -24,14 +24,15 @@ from ggrpc.errors import (
     RefusedError,
     UnsupportedOp,
 )
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op, UnaryOp
 from ggrpc.ops.activations import UnaryParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
-from tests.support.processes import native_serving, nmse
+from tests.support.processes import native_serving
 from tests.support.servers import running
 
-DIALECTS = {str(d.version): d for d in (V2_0_0, V3_6_1, V7_0_0, V7_0_1)}
+DIALECTS = {str(d.version): d for d in (V2_0_0, V3_6_1, V7_0_0, V7_0_1, V8_0_0)}
 # llama-cpp-python, and the op table of its build where its version leaves several.
 NATIVE = {
     "0.3.16": "2025-08-14b",

@@ -11,8 +11,8 @@ from ggrpc.engine.client.client import connect
 from ggrpc.engine.client.remote_device import RemoteServer
 from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.errors import ConfigError, GraphError, OutOfMemory
+from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
-from tests.support.processes import nmse
 from tests.support.servers import running
 
 

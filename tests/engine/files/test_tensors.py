@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggrpc.engine.files.tensors import tensors_in
+from ggrpc.engine.files.tensors import read_tensors
 from ggrpc.errors import ConfigError, FileError
 from ggrpc.types import GGMLType
 from tests.support.caches import write_gguf
@@ -38,20 +38,20 @@ def entry(shape: object, dtype: object = "F32", end: int = 16) -> dict[str, Any]
 )
 def test_npy_of_any_layout(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", array)
-    (loaded,) = tensors_in(tmp_path / "x.npy")
+    (loaded,) = read_tensors(tmp_path / "x.npy")
     assert loaded.name == "x"
     assert bytes(loaded.data) == array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def test_npz_and_safetensors_and_gguf(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", a=np.ones(3, np.int8), b=np.ones(2))
-    found = [(t.name, t.type, t.ne[0]) for t in tensors_in(tmp_path / "x.npz")]
+    found = [(t.name, t.type, t.ne[0]) for t in read_tensors(tmp_path / "x.npz")]
     assert found == [("a", GGMLType.I8, 3), ("b", GGMLType.F64, 2)]
     header = {"__metadata__": {"a": "b"}, **entry([2, 4], "BF16")}
-    (loaded,) = tensors_in(safetensors(tmp_path / "x.SAFETENSORS", header))
+    (loaded,) = read_tensors(safetensors(tmp_path / "x.SAFETENSORS", header))
     assert (loaded.type, loaded.ne) == (GGMLType.BF16, (4, 2, 1, 1))
     model = write_gguf(tmp_path / "x.gguf", b"bytes of a tensor")
-    assert [bytes(t.data) for t in tensors_in(model)] == [b"bytes of a tensor"]
+    assert [bytes(t.data) for t in read_tensors(model)] == [b"bytes of a tensor"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_npz_and_safetensors_and_gguf(tmp_path: Path) -> None:
 )
 def test_safetensors_that_lie_are_refused(tmp_path: Path, header: object) -> None:
     path = safetensors(tmp_path / "x.safetensors", header)
-    with pytest.raises(FileError, match=r"is no whole \.safetensors file"):
-        list(tensors_in(path))
+    with pytest.raises(FileError, match=r"is not a valid \.safetensors file"):
+        list(read_tensors(path))
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "gguf"])
@@ -91,7 +91,7 @@ def test_cut_files_are_refused(tmp_path: Path, kind: str, keep: int) -> None:
         safetensors(path, entry([64], end=256), bytes(256))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(FileError, match=f"x.{kind}"):
-        list(tensors_in(path))
+        list(read_tensors(path))
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
@@ -99,12 +99,12 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         path = tmp_path / f"x.{kind}"
         path.write_text("this is a letter to somebody")
         with pytest.raises(FileError) as caught:
-            list(tensors_in(path))
+            list(read_tensors(path))
         assert "pickle" not in str(caught.value)  # numpy's advice is a bad one here
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("letter.txt", "dear")
-    with pytest.raises(FileError, match=r"letter\.txt is no array"):
-        list(tensors_in(tmp_path / "x.npz"))
+    with pytest.raises(FileError, match=r"letter\.txt is not an array"):
+        list(read_tensors(tmp_path / "x.npz"))
 
 
 def test_rotten_npz_is_refused(tmp_path: Path) -> None:
@@ -113,15 +113,15 @@ def test_rotten_npz_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[60:70] = bytes(10)
     path.write_bytes(data)
-    with pytest.raises(FileError, match=r"is no whole \.npz file"):
-        list(tensors_in(path))
+    with pytest.raises(FileError, match=r"is not a valid \.npz file"):
+        list(read_tensors(path))
 
 
 @pytest.mark.parametrize("dtype", ["u1", "?", "c8", "U3"])
 def test_types_that_ggml_lacks_are_named(tmp_path: Path, dtype: str) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3, dtype))
     with pytest.raises(ConfigError, match=r"x\.npy: ggml has no .*: convert it to"):
-        list(tensors_in(tmp_path / "x.npy"))
+        list(read_tensors(tmp_path / "x.npy"))
     path = safetensors(tmp_path / "x.safetensors", entry([16], "F8_E4M3"))
-    with pytest.raises(ConfigError, match="no type for w, which is F8_E4M3"):
-        list(tensors_in(path))
+    with pytest.raises(ConfigError, match="no type for w, which has type F8_E4M3"):
+        list(read_tensors(path))

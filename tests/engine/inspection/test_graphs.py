@@ -29,21 +29,21 @@ def trace(version: str) -> Path:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_captured_session_has_its_graphs(version: str) -> None:
-    with graphs_in(trace(version)) as seen:
-        assert sum(one.runs for one in seen) == 7
-        largest = max((one.read().nodes for one in seen), key=len)
+    with graphs_in(trace(version)) as graphs:
+        assert sum(graph.runs for graph in graphs) == 7
+        largest = max((graph.read().nodes for graph in graphs), key=len)
     assert {Op.MUL_MAT, Op.ROPE, Op.RMS_NORM} <= {node.tensor.op for node in largest}
     assert cost_of(largest).flops > 1e5
 
 
 def test_folder_of_captured_sessions_has_the_graphs_of_all() -> None:
-    one = trace("7.0.0")
-    with graphs_in(one) as seen, graphs_in(one.parent) as all_seen:
-        assert [graph.runs for graph in all_seen] == [graph.runs for graph in seen]
-        assert all_seen[0].connection == len(list(one.parent.glob("*.c2s.bin")))
+    file = trace("7.0.0")
+    with graphs_in(file) as graphs, graphs_in(file.parent) as all_graphs:
+        assert [graph.runs for graph in all_graphs] == [graph.runs for graph in graphs]
+        assert all_graphs[0].connection == len(list(file.parent.glob("*.c2s.bin")))
 
 
-def test_session_without_the_servers_side_is_refused(tmp_path: Path) -> None:
+def test_session_without_the_file_of_the_server_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "conn0.c2s.bin"
     shutil.copy(trace("7.0.0"), copy)
     with pytest.raises(RecordingError, match=r"conn0\.s2c\.bin: No such file"):
@@ -65,7 +65,7 @@ def attention() -> Case:
     return case
 
 
-def test_costs_are_those_worked_out_by_hand() -> None:
+def test_costs_equal_a_calculation_by_hand() -> None:
     cost = cost_of(mul_mat().graph().nodes)
     assert cost.flops == 2 * 256 * 10 * 3
     assert cost.bytes == 10 * 256 // 32 * 18 + 4 * 256 * 3 + 4 * 10 * 3
@@ -140,8 +140,8 @@ def test_target_of_a_copy_is_not_read() -> None:
 
 @pytest.mark.skipif(not shutil.which("dot"), reason="needs graphviz")
 def test_graphviz_draws_every_tensor_of_a_session() -> None:
-    with graphs_in(trace("7.0.0")) as seen:
-        graph = seen[0].read()
+    with graphs_in(trace("7.0.0")) as graphs:
+        graph = graphs[0].read()
     drawn = xml.etree.ElementTree.fromstring(drawings.svg(graph))
     kinds = [
         group.get("class") for group in drawn.iter("{http://www.w3.org/2000/svg}g")

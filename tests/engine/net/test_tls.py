@@ -21,9 +21,8 @@ from ggrpc.engine.net.tls import (
 )
 from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
-from tests.engine.server.test_faults import computes
-from tests.engine.server.test_limits import a_tensor, closed_within
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.clients import byte_vector, closed_within, computes
 from tests.support.processes import free_port
 from tests.support.servers import running
 
@@ -37,14 +36,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def server(files: Certificates) -> Iterator[Endpoint]:
-    """A server that speaks TLS with everybody."""
+    """A server that uses TLS and accepts every client."""
     with running(tls=server_context(files.server, None, None)) as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="module")
-def strict(files: Certificates) -> Iterator[Endpoint]:
-    """A server that wants a certificate."""
+def mutual(files: Certificates) -> Iterator[Endpoint]:
+    """A server that requires client certificates."""
     with running(tls=server_context(files.server, None, files.ca)) as endpoint:
         yield endpoint
 
@@ -66,7 +65,7 @@ def test_large_tensors_go_both_ways_over_tls(
     server: Endpoint, files: Certificates
 ) -> None:
     with connect(server, timeout=20, tls=client_context(files.ca)) as client:
-        tensor = a_tensor(client, 5 * MIB + 3)
+        tensor = byte_vector(client, 5 * MIB + 3)
         sent = np.random.default_rng(1).bytes(tensor.nbytes)
         client.set_tensor(tensor, sent)
         back = bytearray(tensor.nbytes)
@@ -81,32 +80,36 @@ def test_server_of_an_unknown_ca_is_not_trusted(server: Endpoint) -> None:
 
 def test_server_of_another_name_is_not_trusted(files: Certificates) -> None:
     context = server_context(files.server, None, None)
-    with running(tls=context, host="127.0.0.2") as endpoint:
-        with pytest.raises(ConnectError, match=r"127\.0\.0\.2"):
-            connect(endpoint, timeout=20, tls=client_context(files.ca))
+    with (
+        running(tls=context, host="127.0.0.2") as endpoint,
+        pytest.raises(ConnectError, match=r"127\.0\.0\.2"),
+    ):
+        connect(endpoint, timeout=20, tls=client_context(files.ca))
 
 
-def test_client_needs_a_certificate_where_the_server_wants_one(
-    strict: Endpoint, files: Certificates
+def test_client_without_a_trusted_certificate_is_refused(
+    mutual: Endpoint, files: Certificates
 ) -> None:
     known = client_context(files.ca, files.client)
-    with connect(strict, timeout=20, tls=known) as client:
+    with connect(mutual, timeout=20, tls=known) as client:
         assert client.device_count() == 1
     for certificate in (None, files.stranger):
         unknown = client_context(files.ca, certificate)
         with pytest.raises((ConnectionLost, ConnectError)):
-            connect(strict, timeout=20, tls=unknown)
+            connect(mutual, timeout=20, tls=unknown)
 
 
-def test_client_without_tls_gets_nowhere(server: Endpoint) -> None:
+def test_client_without_tls_loses_its_connection(server: Endpoint) -> None:
     with pytest.raises(ConnectionLost):
         connect(server, timeout=20)
 
 
-def test_server_without_tls_is_told_of(files: Certificates) -> None:
-    with running(limits=Limits(hello_seconds=5)) as endpoint:
-        with pytest.raises((ConnectError, TransportTimeout)):
-            connect(endpoint, timeout=1, tls=client_context(files.ca))
+def test_server_without_tls_is_an_error(files: Certificates) -> None:
+    with (
+        running(limits=Limits(hello_seconds=5)) as endpoint,
+        pytest.raises((ConnectError, TransportTimeout)),
+    ):
+        connect(endpoint, timeout=1, tls=client_context(files.ca))
 
 
 def test_handshake_that_never_begins_ends_the_connection(files: Certificates) -> None:
@@ -121,14 +124,16 @@ def test_request_that_stalls_ends_the_session_over_tls(files: Certificates) -> N
     context = server_context(files.server, None, None)
     ours = client_context(files.ca)
     limits = Limits(message_seconds=0.3)
-    with running(tls=context, limits=limits) as endpoint:
-        with connect(endpoint, timeout=20, tls=ours) as client:
-            client._stream.send([b"\x0a"])
-            place = memoryview(bytearray(1))
-            assert client._stream.receive(place, Deadline(10)) == 0
+    with (
+        running(tls=context, limits=limits) as endpoint,
+        connect(endpoint, timeout=20, tls=ours) as client,
+    ):
+        client._stream.send([b"\x0a"])
+        place = memoryview(bytearray(1))
+        assert client._stream.receive(place, Deadline(10)) == 0
 
 
-def test_tls_1_2_is_the_oldest_spoken(server: Endpoint, files: Certificates) -> None:
+def test_tls_1_2_is_the_oldest_version(server: Endpoint, files: Certificates) -> None:
     context = client_context(files.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -201,7 +206,7 @@ def test_plain_clients_compute_through_a_tunnel(tunnel: Endpoint) -> None:
     clients = [connect(tunnel, timeout=20) for _ in range(10)]
     for client in clients:
         assert computes(client)
-    tensor = a_tensor(clients[0], 3 * MIB)
+    tensor = byte_vector(clients[0], 3 * MIB)
     sent = np.random.default_rng(2).bytes(tensor.nbytes)
     clients[0].set_tensor(tensor, sent)
     back = bytearray(tensor.nbytes)
@@ -231,7 +236,7 @@ def test_tunnel_that_stops_ends_its_connections(
     client.close()
 
 
-def test_server_that_is_gone_costs_a_tunnel_one_connection(
+def test_server_that_is_gone_ends_one_connection_of_a_tunnel(
     files: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     tunnels = tunnel_to(Endpoint("127.0.0.1", free_port()), files)

@@ -132,17 +132,14 @@ def test_arbitrary_chunks_raise_only_ggrpc_errors(
             )
     path = written(tmp_path / "g", *((kind, bytes(data)) for kind, data in chunks))
     try:
-        with graphs_in(path) as seen:
-            for one in seen:
-                one.read()
+        with graphs_in(path) as graphs:
+            for graph in graphs:
+                graph.read()
     except GgrpcError:
         pass
-    replayer = Replayer(
-        [CpuDevice(threads=1, weight_cache=0)], ReplaySettings(repeat=2)
-    )
     try:
-        with Journal(path) as journal:
-            for _ in replayer.run(journal):
+        with CpuDevice(threads=1, weight_cache=0) as device, Journal(path) as journal:
+            for _ in Replayer([device], ReplaySettings(repeat=2)).run(journal):
                 pass
     except GgrpcError:
         pass

@@ -102,11 +102,11 @@ def test_graph_outlives_a_buffer_that_it_does_not_use(session: ReplaySession) ->
 
 def test_graph_does_not_outlive_a_buffer_that_it_uses(session: ReplaySession) -> None:
     do(session, m.FreeBuffer(remote_ptr=USED))
-    with pytest.raises(RecordingError, match="device 0 has no graph .* lacks it"):
+    with pytest.raises(RecordingError, match=r"device 0 has no graph .* lacks it"):
         do(session, m.GraphRecompute())
     with pytest.raises(RecordingError, match="was not allocated in the recording"):
         get(session, X)
-    with pytest.raises(RecordingError, match="device 1 has no graph .* lacks it"):
+    with pytest.raises(RecordingError, match=r"device 1 has no graph .* lacks it"):
         do(session, m.GraphRecompute(device=1))
 
 

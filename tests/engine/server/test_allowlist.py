@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from ggrpc.engine.client.client import connect
-from ggrpc.engine.server.allowlist import Allowed
+from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.errors import ConfigError, ConnectionLost
 from tests.support.servers import running
 
 
 @pytest.mark.parametrize(
-    ("networks", "host", "admitted"),
+    ("networks", "host", "allowed"),
     [
         ([], "203.0.113.9", True),
         (["10.0.0.0/8"], "10.1.2.3", True),
@@ -22,24 +22,26 @@ from tests.support.servers import running
         (["fe80::/10"], "fe80::1%eth0", True),
     ],
 )
-def test_address_is_in_one_of_the_networks_or_not(
-    networks: list[str], host: str, admitted: bool
+def test_address_is_allowed_if_a_network_contains_it(
+    networks: list[str], host: str, allowed: bool
 ) -> None:
-    assert Allowed(networks).admits(host) is admitted
+    assert Allowlist(networks).allows(host) is allowed
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "lan", "10.0.0.0/33", ""])
-def test_what_is_no_network_is_refused(text: str) -> None:
+def test_invalid_network_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--allow: .*such as 10"):
-        Allowed([text])
+        Allowlist([text])
 
 
 def test_peer_that_is_not_allowed_is_closed_before_hello(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with running(host="127.0.0.1", allow=["127.0.0.2"]) as endpoint:
-        with pytest.raises(ConnectionLost):
-            connect(endpoint, timeout=20)
-    assert "refused: its address is none that --allow names" in caplog.text
+    with (
+        running(host="127.0.0.1", allow=["127.0.0.2"]) as endpoint,
+        pytest.raises(ConnectionLost),
+    ):
+        connect(endpoint, timeout=20)
+    assert "refused: --allow does not include its address" in caplog.text
     with running(host="127.0.0.1", allow=["127.0.0.0/8"]) as endpoint:
         connect(endpoint, timeout=20).close()

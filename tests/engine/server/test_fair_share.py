@@ -1,98 +1,115 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
 
 import pytest
 
 from ggrpc.engine.server import fair_share as module
 from ggrpc.engine.server.fair_share import FairSemaphore, Slice
 from ggrpc.errors import Cancelled
+from tests.support.waiting import wait_until
 
 
-def started(function) -> threading.Thread:  # type: ignore[no-untyped-def]
+def started(function: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=function)
     thread.start()
     return thread
 
 
-def waiting(turns: FairSemaphore, count: int) -> None:
-    """Wait until so many wait for their turn."""
-    deadline = time.monotonic() + 10
-    while turns.waiting < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def wait_for_waiting(semaphore: FairSemaphore, count: int) -> None:
+    """Return when `count` threads wait for a slot."""
+    wait_until(lambda: semaphore.waiting == count)
 
 
-def test_whoever_waits_longest_is_next() -> None:
-    turns, order, threads = FairSemaphore(slots=1), [], []
+def test_threads_get_the_slot_in_order_of_arrival() -> None:
+    semaphore, order, threads = FairSemaphore(slots=1), [], []
 
     def work(number: int) -> None:
-        with Slice(turns):
+        with Slice(semaphore):
             order.append(number)
 
-    with Slice(turns):
+    with Slice(semaphore):
         for number in range(5):
             threads.append(started(lambda number=number: work(number)))
-            waiting(turns, number + 1)
+            wait_for_waiting(semaphore, number + 1)
     for thread in threads:
         thread.join(10)
     assert order == list(range(5))
 
 
-def test_long_turn_makes_room_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slice_that_is_over_passes_the_slot_on_at_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "SLICE_SECONDS", 0.0)
-    turns, order = FairSemaphore(slots=1), []
+    semaphore, order = FairSemaphore(slots=1), []
 
     def short() -> None:
-        with Slice(turns):
+        with Slice(semaphore):
             order.append("short")
 
-    with Slice(turns) as turn:
-        turn.checkpoint()
+    with Slice(semaphore) as time_slice:
+        time_slice.checkpoint()
         order.append("begun")
         thread = started(short)
-        waiting(turns, 1)
-        turn.checkpoint()
+        wait_for_waiting(semaphore, 1)
+        time_slice.checkpoint()
         order.append("ended")
     thread.join(10)
     assert order == ["begun", "short", "ended"]
 
 
-def test_short_turn_is_not_interrupted() -> None:
-    turns, order = FairSemaphore(slots=1), []
+def test_slice_that_is_not_over_keeps_the_slot_at_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SLICE_SECONDS", 1000.0)
+    semaphore, order = FairSemaphore(slots=1), []
 
     def other() -> None:
-        with Slice(turns):
+        with Slice(semaphore):
             order.append("other")
 
-    with Slice(turns) as turn:
+    with Slice(semaphore) as time_slice:
         thread = started(other)
-        waiting(turns, 1)
-        turn.checkpoint()
+        wait_for_waiting(semaphore, 1)
+        time_slice.checkpoint()
         order.append("first")
     thread.join(10)
     assert order == ["first", "other"]
 
 
-def test_turn_that_fails_passes_the_device_on() -> None:
-    turns = FairSemaphore(slots=1)
-    with pytest.raises(ZeroDivisionError), Slice(turns):
+def test_slice_that_fails_releases_the_slot() -> None:
+    semaphore = FairSemaphore(slots=1)
+    with pytest.raises(ZeroDivisionError), Slice(semaphore):
         raise ZeroDivisionError
-    with Slice(turns):
+    with Slice(semaphore):
         pass
 
 
-def test_stop_ends_a_turn_at_its_pause() -> None:
-    turns = FairSemaphore(slots=1)
-    turns.stop()
-    with pytest.raises(Cancelled, match="the server stops"), Slice(turns) as turn:
-        turn.checkpoint()
+def test_stop_cancels_a_slice_at_its_checkpoint() -> None:
+    semaphore = FairSemaphore(slots=1)
+    semaphore.stop()
+    with (
+        pytest.raises(Cancelled, match="the server stops"),
+        Slice(semaphore) as time_slice,
+    ):
+        time_slice.checkpoint()
 
 
-def test_several_have_the_device_at_once() -> None:
-    turns = FairSemaphore(slots=2)
-    with Slice(turns), Slice(turns):
-        thread = started(lambda: Slice(turns).__enter__())
-        waiting(turns, 1)
+def test_third_thread_waits_until_one_of_two_slots_is_free() -> None:
+    semaphore, entered, leave = FairSemaphore(2), threading.Event(), threading.Event()
+
+    def third() -> None:
+        with Slice(semaphore):
+            entered.set()
+            leave.wait(10)
+
+    with Slice(semaphore):
+        with Slice(semaphore):
+            thread = started(third)
+            wait_for_waiting(semaphore, 1)
+            assert not entered.is_set()
+        assert entered.wait(10)
+        assert semaphore.waiting == 0
+        leave.set()
     thread.join(10)

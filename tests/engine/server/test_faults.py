@@ -1,4 +1,4 @@
-"""What goes wrong in one session, on its device or on its line, and stays there."""
+"""Failures of a device or a connection, which must not affect other sessions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,77 +18,38 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import ConnectionLost, DeviceError, GgrpcError, OutOfMemory
 from ggrpc.graph import Graph
-from ggrpc.op import Op
-from ggrpc.tensor import Tensor, contiguous_nb
-from ggrpc.types import GGMLType
+from ggrpc.tensor import Tensor
+from tests.support.clients import computes, reset, serves, squares, vector
 from tests.support.devices import Endless, Faulty
 from tests.support.processes import Served
 from tests.support.servers import running
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
-
-
-def vector(client: Client, count: int) -> Tensor:
-    """A float32 vector in a buffer of its own."""
-    buffer, ne = client.allocate(4 * count), (count, 1, 1, 1)
-    nb = contiguous_nb(GGMLType.F32, ne)
-    return Tensor(1, GGMLType.F32, buffer, ne, nb, data=client.base(buffer))
-
-
-def squares(client: Client) -> tuple[Tensor, Graph]:
-    """The result of squaring 0 to 7, and its graph, the input being set."""
-    x, y = vector(client, 8), vector(client, 8)
-    y = y._replace(id=2, op=Op.SQR, src=(1,) + (0,) * 9)
-    client.set_tensor(x, np.arange(8, dtype=np.float32).tobytes())
-    return y, Graph.of([x, y], [2])
-
-
-def computes(client: Client) -> bool:
-    """Whether a client gets a graph computed."""
-    y, graph = squares(client)
-    client.compute(graph)
-    values = np.empty(8, np.float32)
-    client.get_tensor(y, memoryview(values).cast("B"))
-    return values.tolist() == [n * n for n in range(8)]
-
-
-def serves(endpoint: Endpoint) -> bool:
-    """Whether a new client is served."""
-    with connect(endpoint, timeout=20) as client:
-        return computes(client)
-
-
-def wait_until(holds, seconds: float = 20) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a connection the hard way."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 @pytest.mark.parametrize("place", ["compile", "run", "memory"])
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda: DeviceError("the driver says no"),
-        lambda: OutOfMemory("it is full"),
+        lambda: DeviceError("the driver failed"),
+        lambda: OutOfMemory("out of memory"),
         lambda: MemoryError(),
         lambda: RecursionError("too deep"),
         lambda: ZeroDivisionError("a bug"),
     ],
     ids=["device", "full", "memory", "recursion", "bug"],
 )
-def test_fault_of_a_device_ends_that_session_alone(place: str, fault) -> None:  # type: ignore[no-untyped-def]
+def test_fault_of_a_device_ends_one_session(place: str, fault) -> None:  # type: ignore[no-untyped-def]
+    def use(client: Client, y: Tensor, graph: Graph) -> None:
+        client.compute(graph)
+        client.get_tensor(y, memoryview(bytearray(4)))
+        client.memory()
+
     device = Faulty("", fault)
     with running(device) as endpoint, connect(endpoint, timeout=20) as bystander:
         assert computes(bystander)
@@ -97,9 +57,7 @@ def test_fault_of_a_device_ends_that_session_alone(place: str, fault) -> None:  
             y, graph = squares(client)
             device.place = place
             with pytest.raises(ConnectionLost):
-                client.compute(graph)
-                client.get_tensor(y, memoryview(bytearray(4)))
-                client.memory()
+                use(client, y, graph)
             device.place = ""
         assert computes(bystander)
         assert serves(endpoint)
@@ -107,7 +65,7 @@ def test_fault_of_a_device_ends_that_session_alone(place: str, fault) -> None:  
 
 
 @pytest.mark.parametrize("fault", [MemoryError, lambda: DeviceError("no")])
-def test_fault_in_allocation_ends_that_session_alone(fault) -> None:  # type: ignore[no-untyped-def]
+def test_fault_in_allocation_ends_one_session(fault) -> None:  # type: ignore[no-untyped-def]
     device = Faulty("allocate", fault)
     with running(device) as endpoint:
         with connect(endpoint, timeout=20) as client, pytest.raises(ConnectionLost):
@@ -116,10 +74,10 @@ def test_fault_in_allocation_ends_that_session_alone(fault) -> None:  # type: ig
         assert serves(endpoint)
 
 
-def test_fault_in_freeing_costs_no_other_buffer(
+def test_fault_in_freeing_leaks_no_other_buffer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    device = Faulty("", lambda: DeviceError("the driver says no"))
+    device = Faulty("", lambda: DeviceError("the driver failed"))
     with running(device) as endpoint:
         with connect(endpoint, timeout=20) as client:
             for _ in range(3):
@@ -128,18 +86,18 @@ def test_fault_in_freeing_costs_no_other_buffer(
         wait_until(lambda: device._handed_out == 0)
         device.place = ""
         assert serves(endpoint)
-    assert "not all of it could be freed" in caplog.text
+    assert "not all memory was freed" in caplog.text
 
 
-def test_session_that_computes_keeps_nobody_from_asking() -> None:
+def test_session_that_computes_does_not_block_queries() -> None:
     done = threading.Event()
     with running(Endless(done.is_set)) as endpoint:
         busy = [connect(endpoint, timeout=20) for _ in range(6)]
         for client in busy:
             client.compute(squares(client)[1])
-        with connect(endpoint, timeout=20) as asking:
-            assert asking.device_count() == 1
-            assert asking.memory().total
+        with connect(endpoint, timeout=20) as querying:
+            assert querying.device_count() == 1
+            assert querying.memory().total
         done.set()
         for client in busy:
             assert client.memory()
@@ -147,39 +105,45 @@ def test_session_that_computes_keeps_nobody_from_asking() -> None:
 
 
 def test_stop_lets_a_graph_finish() -> None:
-    done = threading.Event()
-    with running(Endless(done.is_set), grace=30) as endpoint:
+    started, done = threading.Event(), threading.Event()
+
+    def ends() -> bool:
+        started.set()
+        return done.is_set()
+
+    with running(Endless(ends), grace=30) as endpoint:
         client = connect(endpoint, timeout=20)
         y, graph = squares(client)
         client.compute(graph)
-        threading.Timer(0.3, done.set).start()
-        request = threading.Thread(target=read, args=(client, y))
-        request.start()
-        time.sleep(0.1)
-    request.join(20)
-    assert not request.is_alive()
+        request = m.GetTensor(tensor=y, offset=0, size=y.nbytes)
+        client._stream.send(client._connection.request(request))
+        assert started.wait(20)
+        threading.Timer(0.3, done.set).start()  # while the server stops
+    client._stream.receive_exactly(memoryview(bytearray(8 + y.nbytes)))
     client.close()
 
 
-def read(client: Client, tensor: Tensor) -> None:
-    client.get_tensor(tensor, memoryview(bytearray(tensor.nbytes)))
-
-
-def test_stop_gives_up_a_graph_after_the_grace(
+def test_stop_cancels_a_graph_after_the_grace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    started = threading.Event()
+
+    def ends() -> bool:
+        started.set()
+        return False
+
     caplog.set_level(logging.INFO)
-    with running(Endless(lambda: False), grace=0.2) as endpoint:
+    with running(Endless(ends), grace=0.2) as endpoint:
         client = connect(endpoint, timeout=20)
         client.compute(squares(client)[1])
-        time.sleep(0.2)
+        assert started.wait(20)
     client.close()
     assert "1 sessions are cut off (--grace)" in caplog.text
-    assert "the server stops: the graph was given up" in caplog.text
+    assert "the server stops: the graph was cancelled" in caplog.text
 
 
 @pytest.mark.parametrize("half", ["data", "graph", "head", "computing"])
-def test_client_that_is_reset_gives_all_back(half: str) -> None:
+def test_memory_of_a_client_that_resets_is_freed(half: str) -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     with running(device) as endpoint:
         client = connect(endpoint, timeout=20)
@@ -220,7 +184,7 @@ def test_client_that_closes_its_half_gets_its_replies() -> None:
         assert sock.recv(1) == b""
 
 
-def test_client_that_does_not_read_is_alone_with_that() -> None:
+def test_client_that_does_not_read_blocks_no_other() -> None:
     with running() as endpoint, connect(endpoint, timeout=20) as client:
         x = vector(client, 16 * MIB)
         client._connection.request(m.GetTensor(tensor=x, offset=0, size=x.nbytes))
@@ -235,21 +199,21 @@ def test_client_that_does_not_read_is_alone_with_that() -> None:
 
 
 KILLED = """
-import sys, time
+import sys
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client.client import connect
-from tests.engine.server.test_faults import vector, squares
+from ggrpc.engine.client.client import Client, connect
+from tests.support.clients import vector, squares
 client = connect(Endpoint.parse(sys.argv[1]), timeout=60)
 tensor, (_, graph) = vector(client, 4 << 20), squares(client)
 data = bytes(tensor.nbytes)
-print("ready", flush=True)
 while True:
+    print("next", flush=True)
     client.compute(graph)
     client.set_tensor(tensor, data)
 """
 
 
-def test_client_that_is_killed_gives_all_back() -> None:
+def test_memory_of_a_client_that_is_killed_is_freed() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     with running(device) as endpoint:
         victims = [
@@ -260,8 +224,8 @@ def test_client_that_is_killed_gives_all_back() -> None:
         ]
         for at, victim in enumerate(victims):
             assert victim.stdout is not None
-            assert victim.stdout.readline() == b"ready\n"
-            time.sleep(0.05 * at)
+            for _ in range(1 + 5 * at):  # at another moment for each
+                assert victim.stdout.readline() == b"next\n"
             os.kill(victim.pid, signal.SIGKILL)
             victim.wait(20)
             victim.stdout.close()
@@ -270,7 +234,7 @@ def test_client_that_is_killed_gives_all_back() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
-def test_server_out_of_files_serves_again_when_there_are_some(tmp_path: Path) -> None:
+def test_server_out_of_files_serves_again_after_some_close(tmp_path: Path) -> None:
     served = Served(["--threads", "1"], str(tmp_path))
     endpoint = served.endpoint
     resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (40, 40))
@@ -282,29 +246,29 @@ def test_server_out_of_files_serves_again_when_there_are_some(tmp_path: Path) ->
     assert served.stop() == 0
 
 
-def test_server_out_of_threads_lets_a_silent_client_go(
+def test_server_out_of_threads_evicts_an_idle_client(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running_ones: list[threading.Thread] = []
+    started: list[threading.Thread] = []
 
     class Scarce(threading.Thread):
         def start(self) -> None:
-            running_ones[:] = [thread for thread in running_ones if thread.is_alive()]
-            if len(running_ones) == 2:
+            started[:] = [thread for thread in started if thread.is_alive()]
+            if len(started) == 2:
                 raise RuntimeError("can't start new thread")
-            running_ones.append(self)
+            started.append(self)
             super().start()
 
     monkeypatch.setattr("ggrpc.engine.server.server.Thread", Scarce)
     with running() as endpoint, connect(endpoint) as holder:
         tensor = vector(holder, 8)
-        with connect(endpoint) as silent:
-            # The newcomer itself may come too early for the place that it is given.
+        with connect(endpoint) as idle:
+            # The new client itself may arrive before a thread is free.
             with suppress(GgrpcError), connect(endpoint, timeout=20) as client:
                 client.memory()
             with pytest.raises(ConnectionLost):
-                silent.memory()
-        wait_until(lambda: not all(thread.is_alive() for thread in running_ones))
+                idle.memory()
+        wait_until(lambda: not all(thread.is_alive() for thread in started))
         assert serves(endpoint)
         holder.get_tensor(tensor, memoryview(bytearray(tensor.nbytes)))
     assert "no thread to serve it" in caplog.text

@@ -41,7 +41,7 @@ def sent(date: str, *tensors: Tensor) -> bytes:
     return write_graph(graph, op_table(date), frozenset())
 
 
-# Every op here stands behind one that was added later, so that its number moved.
+# Each op comes after one that was added later, so its number differs between tables.
 TELLING = (
     vector(1),
     vector(2, Op.RMS_NORM, 1),
@@ -56,20 +56,20 @@ TELLING = (
 @pytest.mark.parametrize(
     "date", [d for d in V2_0_0.op_tables if op_table(d).op.to_wire[Op.ADD_ID] > 0]
 )
-def test_table_of_a_client_is_found_by_what_fits(date: str) -> None:
+def test_table_of_a_client_is_the_one_that_fits(date: str) -> None:
     reader = GraphReader(V2_0_0.tables)
     graph = reader.read(sent(date, *TELLING), REGIONS)
     assert [n.tensor.op for n in graph.nodes] == [t.op for t in TELLING if t.op]
 
 
-def test_first_graph_settles_the_table() -> None:
+def test_first_graph_decides_the_table() -> None:
     reader = GraphReader(V3_0_0.tables)
     reader.read(sent("2025-10-12", *TELLING), REGIONS)
     with pytest.raises(GgrpcError):
         reader.read(sent("2025-12-11", *TELLING), REGIONS)
 
 
-def test_graph_that_fits_several_tables_is_said_and_taken_for_the_newest(
+def test_ambiguous_graph_uses_the_newest_table_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     payload = sent("2025-10-12", vector(1), vector(2, Op.SIN, 1))
@@ -81,7 +81,7 @@ def test_graph_that_fits_several_tables_is_said_and_taken_for_the_newest(
     shuffled = sent("2025-05-25b", vector(1), vector(2, Op.UNARY, 1, op_params=RELU))
     with caplog.at_level(logging.WARNING):
         graph = GraphReader(V2_0_0.tables).read(shuffled, REGIONS)
-    assert "2025-05-25a, which differ on it: taken for 2025-05-25b" in caplog.text
+    assert "2025-05-25a but means different ops: using 2025-05-25b" in caplog.text
     assert graph.nodes[0].params.op == 6
 
 
@@ -95,7 +95,7 @@ def test_graph_that_fits_no_table_is_refused_by_the_newest() -> None:
 
 
 @pytest.mark.parametrize(("version", "date"), [("2.0.0", "2025-08-14b")])
-def test_captured_session_tells_its_table(version: str, date: str) -> None:
+def test_table_of_a_captured_session_is_detected(version: str, date: str) -> None:
     data = sorted(shared(f"traces/{version}").glob("conn*.c2s.bin"))[-1].read_bytes()
     connection = ServerConnection(lambda size: V2_0_0)
     at = 0
@@ -112,16 +112,16 @@ def test_captured_session_tells_its_table(version: str, date: str) -> None:
             space[:count] = data[at : at + count]
             connection.filled(count)
             at += count
-    everywhere = _Everywhere()
+    any_address = _AnyAddress()
     reader = GraphReader(V2_0_0.tables)
-    graph = reader.read(request.graph, everywhere)
-    expected = GraphReader([op_table(date)]).read(request.graph, everywhere)
+    graph = reader.read(request.graph, any_address)
+    expected = GraphReader([op_table(date)]).read(request.graph, any_address)
     assert graph == expected
     assert len(V2_0_0.op_tables) < len(ADDITIONS)
 
 
-class _Everywhere(dict):  # type: ignore[type-arg]
-    """Buffers that hold every address."""
+class _AnyAddress(dict):  # type: ignore[type-arg]
+    """Buffers that contain every address."""
 
     def get(self, handle: int, default: object = None) -> Region:
         return Region(0, 1 << 64)

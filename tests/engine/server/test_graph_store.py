@@ -75,7 +75,7 @@ def test_large_graphs_displace_each_other(monkeypatch: pytest.MonkeyPatch) -> No
     one = Store()
     for number in (1, 2, 2, 3, 2, 1):
         one.keep(0, payload(number))
-    assert [p for p in one.compiled] == [payload(n) for n in (1, 2, 3, 1)]
+    assert list(one.compiled) == [payload(n) for n in (1, 2, 3, 1)]
     for _ in range(2):
         one.keep(0, payload(4, *range(10)))
     assert len(one.compiled) == 5
@@ -171,7 +171,9 @@ def test_kept_graphs_count_against_the_quota(monkeypatch: pytest.MonkeyPatch) ->
     one = Store(memory=3 * size)
     for uid in (1, 2, 3):
         one.keep(uid, payload(uid))
-    with pytest.raises(OutOfMemory, match="uid 4 .* 3 that the client keeps: .*--max-"):
+    with pytest.raises(
+        OutOfMemory, match=r"uid 4 .* 3 that the client keeps: .*--max-"
+    ):
         one.keep(4, payload(4))
     one = Store(memory=3 * size)
     for uid in (1, 1, 1, 1, 2):

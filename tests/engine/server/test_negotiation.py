@@ -31,20 +31,20 @@ HOST = "10.0.0.5"
 
 
 def accepts(client: Dialect, offered: Dialect) -> bool:
-    """llama.cpp's own rule."""
+    """The rule of llama.cpp's client."""
     mine, theirs = client.version, offered.version
     return mine.major == theirs.major and mine.minor >= theirs.minor
 
 
 def tries(negotiator: AdaptiveNegotiator, client: Dialect) -> int:
-    """How often a client has to connect until it goes on."""
+    """How often a client has to connect until it accepts an offer."""
     for count in range(1, 10):
         offered = negotiator.offer(HOST, client.hello_size)
         if accepts(client, offered):
             negotiator.accepted(HOST, offered)
             return count
         negotiator.rejected(HOST, offered)
-    raise AssertionError("it never goes on")
+    raise AssertionError("it accepts no offer")
 
 
 def test_newest_of_each_kind_is_offered_first() -> None:
@@ -53,7 +53,7 @@ def test_newest_of_each_kind_is_offered_first() -> None:
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
-def test_every_version_is_learned_and_remembered(
+def test_every_version_is_detected_and_remembered(
     client: Dialect, tmp_path: Path
 ) -> None:
     state = tmp_path / "ggrpc" / "clients.json"
@@ -64,11 +64,11 @@ def test_every_version_is_learned_and_remembered(
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
-def test_what_a_client_goes_on_with_is_laid_out_as_its_own(client: Dialect) -> None:
+def test_accepted_version_has_the_layouts_of_the_clients_own(client: Dialect) -> None:
     negotiator = AdaptiveNegotiator()
     tries(negotiator, client)
     offered = negotiator.offer(HOST, client.hello_size)
-    same_but = {"use_count"}  # which no layout depends on
+    same_but = {"use_count"}  # no layout depends on it
     assert offered.optional - same_but - {"compute"} == (
         client.optional - same_but - {"compute"}
     )
@@ -89,7 +89,7 @@ def test_two_versions_on_one_host_take_turns() -> None:
         assert tries(negotiator, client) <= 2
 
 
-def test_host_that_hangs_up_on_all_is_offered_all_again() -> None:
+def test_host_that_rejects_all_is_offered_all_again() -> None:
     negotiator = AdaptiveNegotiator()
     for _ in range(2):
         for dialect in FALLBACK_ORDER:
@@ -98,22 +98,22 @@ def test_host_that_hangs_up_on_all_is_offered_all_again() -> None:
                 negotiator.rejected(HOST, dialect)
 
 
-def test_other_hosts_are_not_concerned() -> None:
+def test_rejection_does_not_affect_other_hosts() -> None:
     negotiator = AdaptiveNegotiator()
     negotiator.rejected(HOST, V8_0_0)
     assert negotiator.offer("10.0.0.6", 24) is V8_0_0
     assert negotiator.offer(HOST, 0) is V3_6_1
 
 
-def test_learning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_negotiation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     negotiator = AdaptiveNegotiator()
     with caplog.at_level(logging.INFO):
         negotiator.rejected(HOST, V8_0_0)
         negotiator.accepted(HOST, V5_0_0)
         negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
-        "10.0.0.5 hung up on protocol 8.0.0: it will be offered 7.0.0 at its next try",
-        "10.0.0.5 goes on with protocol 5.0.0: remembered",
+        "10.0.0.5 rejected protocol 8.0.0: the next offer is 7.0.0",
+        "10.0.0.5 accepted protocol 5.0.0: remembered",
     ]
 
 
@@ -128,7 +128,7 @@ def test_state_of_many_hosts_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"clients": {"a": 7}}', '{"clients": []}', "\xff\x00"]
 )
-def test_broken_state_is_said_and_begun_anew(
+def test_broken_state_file_is_a_warning_and_replaced(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = tmp_path / "clients.json"
@@ -139,13 +139,13 @@ def test_broken_state_is_said_and_begun_anew(
     assert json.loads(state.read_text()) == {"clients": {HOST: ["5.0.0"]}}
 
 
-def test_version_of_the_future_in_the_state_is_left_out(tmp_path: Path) -> None:
+def test_unknown_version_in_the_state_file_is_ignored(tmp_path: Path) -> None:
     state = tmp_path / "clients.json"
     state.write_text(json.dumps({"clients": {HOST: ["9.0.0", "5.0.0"]}}))
     assert AdaptiveNegotiator(state).offer(HOST, 24) is V5_0_0
 
 
-def test_state_that_cannot_be_written_is_said(
+def test_state_file_that_cannot_be_written_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -155,7 +155,7 @@ def test_state_that_cannot_be_written_is_said(
     assert negotiator.offer(HOST, 24) is V5_0_0
 
 
-def test_state_lies_where_xdg_says(
+def test_state_file_follows_xdg(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -164,7 +164,7 @@ def test_state_lies_where_xdg_says(
     assert state_file().parts[-4:] == (".local", "state", "ggrpc", "clients.json")
 
 
-def test_fixed_offers_are_the_same_for_everybody() -> None:
+def test_fixed_offers_are_the_same_for_all_clients() -> None:
     negotiator = FixedNegotiator((V2_0_0, V5_0_0))
     negotiator.rejected(HOST, V5_0_0)
     assert negotiator.offer(HOST, 24) is V5_0_0
@@ -174,7 +174,7 @@ def test_fixed_offers_are_the_same_for_everybody() -> None:
             other.offer(HOST, 3)
 
 
-def test_full_disk_costs_the_memory_of_versions_and_nothing_else(
+def test_full_disk_leaves_the_old_state_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = tmp_path / "clients.json"
@@ -182,7 +182,7 @@ def test_full_disk_costs_the_memory_of_versions_and_nothing_else(
     negotiator.accepted("host", V2_0_0)
     before = state.read_text()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file may grow any more
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file may grow
     try:
         negotiator.accepted("host", V5_0_0)
     finally:

@@ -1,4 +1,4 @@
-"""What a server with a profile says when a client leaves."""
+"""The profile that a server logs when a client disconnects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.oracle import run_case_on
 from tests.support.servers import running
 
 
-def test_session_ends_with_where_its_time_went(
+def test_profile_of_a_session_is_logged_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "ggrpc")

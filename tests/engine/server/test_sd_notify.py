@@ -6,39 +6,56 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.server.sd_notify import READY, notify
+from ggrpc.engine.server.sd_notify import READY, STOPPING, notify
 
 
-def told(address: str | bytes) -> socket.socket:
+def listening(address: str | bytes) -> socket.socket:
+    """A socket such as systemd's."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.bind(address)
     sock.settimeout(10)
     return sock
 
 
-def test_supervisor_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_states_arrive_as_datagrams_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))
-    with told(str(tmp_path / "s")) as sock:
+    with listening(str(tmp_path / "s")) as sock:
         notify(READY)
+        notify(STOPPING)
         assert sock.recv(100) == b"READY=1"
+        assert sock.recv(100) == b"STOPPING=1"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs abstract sockets")
-def test_abstract_address_begins_with_an_at(
+def test_address_with_an_at_is_abstract(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{tmp_path}")
-    with told(f"\0{tmp_path}".encode()) as sock:
+    with listening(f"\0{tmp_path}".encode()) as sock:
         notify(READY)
         assert sock.recv(100) == b"READY=1"
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_supervisor_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify(READY)
+def test_without_an_address_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(address: str, data: bytes) -> None:
+        raise AssertionError(address)
+
+    monkeypatch.setattr("ggrpc.engine.server.sd_notify.send_datagram", fail)
+    for address in (None, ""):
+        if address is None:
+            monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+        else:
+            monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify(READY)
+    assert caplog.records == []
 
 
-def test_supervisor_that_is_gone_is_a_warning(
+def test_socket_that_does_not_exist_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))

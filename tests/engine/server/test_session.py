@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 import pytest
@@ -20,12 +19,13 @@ from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.errors import RefusedError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+from tests.support.waiting import wait_until
 
 NO_LIMITS = Limits()
 
 
 class Link:
-    """A connection whose data is `incoming`; knows where data lay that it moved."""
+    """A data link that delivers `incoming`, and lists the addresses of views."""
 
     def __init__(self, incoming: bytes = b"") -> None:
         self.incoming = incoming
@@ -44,8 +44,8 @@ class Link:
 
 
 def alone(device: Device, limits: Limits = NO_LIMITS) -> Session:
-    """A session on a device, of a server without any other."""
-    quota = ServerQuota(limits, [device]).one()
+    """The only session on a device."""
+    quota = ServerQuota(limits, [device]).new_client()
     return Session([device], V7_0_0.tables, quota)
 
 
@@ -57,8 +57,9 @@ def session():  # type: ignore[no-untyped-def]
 
 
 def test_few_graphs_are_compiled_at_once() -> None:
-    """Else hundreds of clients' graphs keep Python's lock from everybody's HELLO."""
-    at_once, most, lock = 0, 0, Lock()
+    """With hundreds, a new client's HELLO would wait for Python's lock."""
+    clients, all_wait, lock = 8, Event(), Lock()
+    at_once = most = 0
 
     class Slow(CpuDevice):
         def compile(self, graph, buffers):  # type: ignore[no-untyped-def]
@@ -66,22 +67,29 @@ def test_few_graphs_are_compiled_at_once() -> None:
             with lock:
                 at_once += 1
                 most = max(most, at_once)
-            time.sleep(0.02)
+            assert all_wait.wait(20)
             with lock:
                 at_once -= 1
             return super().compile(graph, buffers)
 
     device = Slow(threads=1, weight_cache=0)
     quotas = ServerQuota(NO_LIMITS, [device])
+    semaphore = quotas.new_client().compile_semaphore
     graph = m.GraphCompute(graph=struct.pack("<II", 0, 0))
 
     def compute(number: int) -> None:
-        session = Session([device], V7_0_0.tables, quotas.one())
+        session = Session([device], V7_0_0.tables, quotas.new_client())
         session.handle(graph, Link())
         session.close()
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(compute, range(8)))
+    with ThreadPoolExecutor(clients) as pool:
+        results = pool.map(compute, range(clients))
+        try:
+            wait_until(lambda: semaphore.waiting == clients - COMPILING)
+            wait_until(lambda: at_once == COMPILING)
+        finally:
+            all_wait.set()
+        list(results)
     assert most == COMPILING
 
 

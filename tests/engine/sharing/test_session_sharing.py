@@ -23,10 +23,13 @@ pytestmark = pytest.mark.usefixtures("meeting")
 
 @pytest.fixture
 def bench():  # type: ignore[no-untyped-def]
-    with running() as endpoint, connect(endpoint, timeout=60) as server:
-        with Workspace(server) as bench:
-            bench.set("x", [1, 2])
-            yield bench
+    with (
+        running() as endpoint,
+        connect(endpoint, timeout=60) as server,
+        Workspace(server) as bench,
+    ):
+        bench.set("x", [1, 2])
+        yield bench
 
 
 def test_another_process_may_save_what_is_held(
@@ -40,7 +43,7 @@ def test_another_process_may_save_what_is_held(
     ]
     session.save("x", tmp_path / "x.npy", force=False)
     assert np.load(tmp_path / "x.npy").tolist() == [1, 2]
-    with pytest.raises(RefusedError, match="there already: --force"):
+    with pytest.raises(RefusedError, match="already exists: use --force"):
         session.save("x", tmp_path / "x.npy", force=False)
     with pytest.raises(RefusedError, match="there is no tensor 'y'"):
         session.save("y", tmp_path / "y.npy", force=False)

@@ -102,7 +102,7 @@ def test_files_are_read_and_written(bench: Workspace, tmp_path: Path) -> None:
     (tmp_path / "out.bin").write_bytes((array + 1).tobytes())
     bench.set("x", tmp_path / "out.bin")
     assert np.array_equal(bench.get("x").values, array + 1)
-    with pytest.raises(ConfigError, match="there already: --force"):
+    with pytest.raises(ConfigError, match="already exists: use --force"):
         bench.save("x", tmp_path / "out.npy", force=False)
     bench.save("x", tmp_path / "out.npy", force=True)
     assert np.array_equal(np.load(tmp_path / "out.npy"), array + 1)

@@ -240,7 +240,7 @@ def head(command: int, size: int) -> bytes:
 def test_client_that_breaks_the_protocol_is_named(sent: bytes, complaint: str) -> None:
     server = ServerConnection(answer)
     feed(server, sent)
-    with pytest.raises(RemoteProtocolError, match=complaint):
+    with pytest.raises(RemoteProtocolError, match=complaint):  # noqa: PT012
         while server.next_request():
             pass
 

@@ -1,6 +1,4 @@
-"""Cases of SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
-CROSS_ENTROPY_LOSS and its _BACK.
-"""
+"""Cases of gradients, and of CROSS_ENTROPY_LOSS."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Cases of CPY and SET_ROWS from each float type into each quantized one, and of
-copies of blocks that nobody packs.
+"""Cases of CPY and SET_ROWS from each float type to each quantized type.
+
+They also copy blocks of types that ggrpc cannot quantize to.
 """
 
 from __future__ import annotations

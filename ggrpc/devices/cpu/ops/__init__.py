@@ -1,0 +1,1 @@
+"""The numpy kernels, one module for each family of ops."""

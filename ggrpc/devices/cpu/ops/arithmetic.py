@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import repeated, scalar
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -9,9 +9,10 @@ from itertools import product
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.attend import Attention, Block, Plan
 from ggrpc.devices.cpu.ops.broadcast import repeated, scalar
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import CODECS, Array
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -54,7 +55,7 @@ def _ones(count: int, c: Compiler) -> Array:
     """A column of ones, the same for all nodes."""
 
     def make(c: Compiler) -> Array:
-        ones = c.lasting((count, 1))
+        ones = c.persistent((count, 1))
         ones.fill(1)
         return ones
 
@@ -68,7 +69,7 @@ def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
         view = c.view(mask)
         if mask.type == GGMLType.F32:
             return view
-        values = c.lasting(view.shape)
+        values = c.persistent(view.shape)
         c.convert(CODECS[mask.type].unpack, view, values)
         return values
 
@@ -110,7 +111,7 @@ def _soft_max_with_sink(
 def flash_attn_ext(node: Node, c: Compiler) -> None:
     plan = Plan.of(node)
     q = node.source(Q).ne
-    c.demand_few(q[3] * plan.kv_heads // plan.heads * -(-q[1] // plan.queries))
+    c.check_parts(q[3] * plan.kv_heads // plan.heads * -(-q[1] // plan.queries))
     blocks = list(_blocks(node, plan, c))
     threads = min(c.workers.threads, len(blocks))
     c.parallel(

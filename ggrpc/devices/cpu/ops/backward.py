@@ -1,5 +1,7 @@
-"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
-CROSS_ENTROPY_LOSS and its _BACK in numpy.
+"""Gradients in numpy.
+
+SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
+CROSS_ENTROPY_LOSS and CROSS_ENTROPY_LOSS_BACK.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.activations import sigmoid
 from ggrpc.devices.cpu.ops.broadcast import scalar
 from ggrpc.devices.cpu.ops.indices import index_check
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -13,6 +13,8 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import reshaped
 from ggrpc.devices.cpu.ops.sliding import (
     Index,
@@ -25,7 +27,6 @@ from ggrpc.devices.cpu.ops.sliding import (
     share_out,
     unfold,
 )
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.devices.cpu.workers import Step
 from ggrpc.formats.codecs import Array, Box, boxes, cast
 from ggrpc.op import Op

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import PACKS, can_write, kernel
 from ggrpc.devices.cpu.ops.broadcast import repeated, reshaped
 from ggrpc.devices.cpu.ops.indices import index_check
-from ggrpc.devices.cpu.program import PACKS, Compiler, can_write, kernel
 from ggrpc.formats.codecs import CODECS, DTYPES, Array, Convert, boxes, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

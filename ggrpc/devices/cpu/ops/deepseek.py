@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.activations import sigmoid
 from ggrpc.devices.cpu.ops.broadcast import scalar
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import GROUP, Array, pieces
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -45,7 +46,7 @@ def lightning_indexer(node: Node, c: Compiler) -> None:
     streams, tokens, heads, _ = q.shape
     scores = heads * k.shape[1]
     count = min(tokens, max(1, math.ceil(tokens * scores / GROUP)))
-    c.demand_few(streams * count)
+    c.check_parts(streams * count)
     parts = pieces((tokens, 1), count)
     blocks = [
         (q[s][at], k[s].T, weights[s][at], mask[s % len(mask)][at], y[s][at])

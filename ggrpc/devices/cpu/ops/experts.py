@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.indices import index_check
 from ggrpc.devices.cpu.ops.matmul import (
     blas_takes,
@@ -24,7 +26,6 @@ from ggrpc.devices.cpu.ops.matmul import (
     spread,
     unpacked,
 )
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.devices.cpu.weights import Weight, WeightCache
 from ggrpc.devices.cpu.workers import Workers
 from ggrpc.formats.codecs import CODECS, Array, Convert, cast
@@ -62,7 +63,7 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     """Append y[t, j, i] = sum_k as[ids[t, j], i, k] b[t, j % b1, k]."""
     experts, b, ids = node.source(AS), node.source(B), node.source(IDS)
     check = index_check(node, ids, experts.ne[2], "expert")
-    c.demand_few(experts.ne[2] + ids.ne[0])
+    c.check_parts(experts.ne[2] + ids.ne[0])
     c.retain(IDS_BYTES * ids.nelements)
     rows, chosen = _flat(c, c.f32(b)), c.view(ids)[0, 0]
     out = c.view(node.tensor)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
 from ggrpc.formats.codecs import Array, Pieces, cast, pieces
 
 
@@ -44,7 +44,7 @@ def taken(c: Compiler, x: Array, axis: int, index: Array) -> Array:
 
 def across(c: Compiler, shape: Sequence[int], axis: int) -> Pieces:
     """Cut an array for the workers, where it is large, along any axis but one."""
-    threads = c.workers.threads if math.prod(shape) >= WORTH_SHARING else 1
+    threads = c.workers.threads if math.prod(shape) >= MIN_PARALLEL else 1
     others = [1 if at == axis else n for at, n in enumerate(shape)]
     return [
         tuple(slice(None) if i == axis else part for i, part in enumerate(at))

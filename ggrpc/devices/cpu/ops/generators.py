@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.formats.codecs import GROUP, Array, boxes
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -23,7 +24,7 @@ def fill(node: Node, c: Compiler) -> None:
 @kernel(Op.ARANGE)
 def arange(node: Node, c: Compiler) -> None:
     p, y = node.params, c.view(node.tensor)
-    values = c.lasting(y.shape[-1:])
+    values = c.persistent(y.shape[-1:])
     for (some,) in boxes(values.shape, GROUP):
         steps = np.arange(some.start, some.stop, dtype=np.float32)
         values[some] = np.float32(p.start) + np.float32(p.step) * steps

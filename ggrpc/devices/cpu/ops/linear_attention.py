@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import scalar
 from ggrpc.devices.cpu.ops.scan import Scan, run_scan
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array
 from ggrpc.op import Op
 from ggrpc.ops import Node

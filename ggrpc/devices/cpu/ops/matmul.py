@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.memory import mapped
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
 from ggrpc.devices.cpu.weights import Weight
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.formats.codecs import CODECS, GROUP, Array, Convert, pieces
@@ -100,7 +101,7 @@ def _multiply(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
     """
     if a.type is not GGMLType.F32 and not c.place(a)[0].computed:
         _multiply_weight(c, a, b, y)
-    elif a.type is not GGMLType.F32 and a.nelements >= WORTH_SHARING:
+    elif a.type is not GGMLType.F32 and a.nelements >= MIN_PARALLEL:
         c.step(_by_blocks(c, a, b, y))
     else:
         values = c.f32(a)
@@ -138,7 +139,7 @@ def unpacked(function: Convert, packed: Array, k: int, workers: Workers) -> Arra
 
 def spread(workers: Workers, function: Convert, x: Array, y: Array) -> None:
     """Convert, on the workers where it is large."""
-    count = workers.threads if y.size >= WORTH_SHARING else 1
+    count = workers.threads if y.size >= MIN_PARALLEL else 1
     rows = pieces((*x.shape[:-1], 1), count)
     workers.run(partial(function, x[at], y[at]) for at in rows)
 

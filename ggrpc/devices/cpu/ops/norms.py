@@ -11,8 +11,9 @@ from math import sqrt
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import reshaped, scalar
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.gather import gather
 from ggrpc.devices.cpu.ops.sliding import Slide, unfold
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.formats.codecs import cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import scalar
 from ggrpc.devices.cpu.ops.sliding import Meeting, Slide, fold, meetings
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
 from ggrpc.formats.codecs import Array, pieces
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -30,7 +31,7 @@ def pool_1d(node: Node, c: Compiler) -> None:
     slide = Slide(node.source(A).ne[0], y.shape[-1], p.k0, p.s0, p.p0)
     _reduce(c, p.op, slide, c.f32(node.source(A)), y)
     if p.op == PoolOp.AVG:
-        c.demand_few(slide.windows)
+        c.check_parts(slide.windows)
         counts = [max(1, stop - start) for start, stop in slide.spans()]
         c.elementwise(np.divide, (y, np.array(counts, np.float32)), y)
 
@@ -65,8 +66,8 @@ def _reduce(c: Compiler, op: int, slide: Slide, x: Array, y: Array) -> None:
     It takes a call for each element of a window or for each window, if those are fewer.
     """
     ufunc, nothing = REDUCERS[PoolOp(op)]
-    threads = c.workers.threads if x.size >= WORTH_SHARING else 1
-    c.demand_few(threads * min(slide.kernel, slide.windows))
+    threads = c.workers.threads if x.size >= MIN_PARALLEL else 1
+    c.check_parts(threads * min(slide.kernel, slide.windows))
     tasks = []
     for at in pieces((*x.shape[:-1], 1), threads):
         if slide.kernel <= slide.windows:
@@ -101,7 +102,7 @@ def pool_2d_back(node: Node, c: Compiler) -> None:
     p, a = node.params, node.source(A)
     grads, y = c.view(a), c.view(node.tensor)
     slides = _plane(node, node.tensor.ne, a.ne)
-    c.demand_few(2 * p.k0 * p.k1)
+    c.check_parts(2 * p.k0 * p.k1)
     if p.op == PoolOp.AVG:
         shares = c.scratch(grads.shape)
         c.elementwise(np.divide, (grads, scalar(p.k0 * p.k1)), shares)

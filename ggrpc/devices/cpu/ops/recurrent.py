@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.indices import index_check
 from ggrpc.devices.cpu.ops.scan import Scan, run_scan
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

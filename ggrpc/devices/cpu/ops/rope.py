@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import scalar
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array
 from ggrpc.op import Op
 from ggrpc.ops import Node
@@ -84,7 +85,7 @@ def _shared_table(
 def _neighbours_table(node: Node, c: Compiler) -> Array:
     """Cos + i sin, of shape (tokens, 1, pairs)."""
     theta = _angles(node, c)
-    table = c.lasting((len(theta), 1, theta.shape[-1]), np.complex64)
+    table = c.persistent((len(theta), 1, theta.shape[-1]), np.complex64)
     _cos_and_sin(node, theta, table.real[:, 0], table.imag[:, 0], c)
     return table
 
@@ -92,8 +93,8 @@ def _neighbours_table(node: Node, c: Compiler) -> Array:
 def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
     """Cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
     theta = _angles(node, c)
-    cos = c.lasting((len(theta), 1, 1, theta.shape[-1]))
-    sin = c.lasting((len(theta), 1, 2, theta.shape[-1]))
+    cos = c.persistent((len(theta), 1, 1, theta.shape[-1]))
+    sin = c.persistent((len(theta), 1, 2, theta.shape[-1]))
     _cos_and_sin(node, theta, cos[:, 0, 0], sin[:, 0, 1], c)
     c.step(np.negative, sin[:, 0, 1], sin[:, 0, 0])
     return cos, sin
@@ -128,16 +129,16 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
     That way the angles of far positions are off by what ggml's are off by.
     """
     tokens = pos.size // p.positions
-    base: Array = c.lasting((p.positions, tokens, pairs(p)))
+    base: Array = c.persistent((p.positions, tokens, pairs(p)))
     with np.errstate(all="ignore"):
         base[..., 1:] = np.power(np.float64(p.freq_base), -2 / p.n_dims)
-    angles: Array = c.lasting(base.shape)
+    angles: Array = c.persistent(base.shape)
     c.step(np.copyto, base[..., 0], pos.reshape(p.positions, tokens), "unsafe")
     c.step(np.multiply.accumulate, base, 2, None, angles)
     theta: Array = angles[0]
     if p.positions > 1:
-        theta = c.lasting(theta.shape)
-        chosen = c.lasting(theta.shape, np.int64)
+        theta = c.persistent(theta.shape)
+        chosen = c.persistent(theta.shape, np.int64)
         _choose(p, chosen)
         c.step(partial(np.take, angles, chosen, out=theta, mode="clip"))
     return theta

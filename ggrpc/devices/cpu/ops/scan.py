@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.ops import chunks
-from ggrpc.devices.cpu.program import Compiler
 from ggrpc.formats.codecs import Array, pieces
 
 # Elements of the state in a block: fewer cost more calls, more leave the cache.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
 from ggrpc.devices.cpu.workers import Step
 from ggrpc.formats.codecs import Array, cast
 
@@ -137,10 +137,10 @@ def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:
     Raises:
         DeviceError: they would be too many blocks.
     """
-    large = windows * kernel >= WORTH_SHARING
+    large = windows * kernel >= MIN_PARALLEL
     share = -(-windows // c.workers.threads) if large else windows
     size = max(1, min(share, BLOCK // max(1, kernel)))
-    c.demand_few(-(-windows // size) * taps)
+    c.check_parts(-(-windows // size) * taps)
     return size
 
 

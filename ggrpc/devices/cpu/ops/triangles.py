@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.sliding import Slide, fold, unfold
-from ggrpc.devices.cpu.program import WORTH_SHARING, Compiler, kernel
 from ggrpc.devices.cpu.workers import Step
 from ggrpc.formats.codecs import Array, cast, pieces
 from ggrpc.op import Op
@@ -63,7 +64,7 @@ def col2im_1d(node: Node, c: Compiler) -> None:
     whole = c.scratch((p.oc, length + runs - 1, p.s0))
     cut = whole.reshape(p.oc, -1)[:, p.p0 : p.p0 + y.shape[-1]]
     windows = windows[0].swapaxes(0, 1)
-    threads = c.workers.threads if windows.size >= WORTH_SHARING else 1
+    threads = c.workers.threads if windows.size >= MIN_PARALLEL else 1
     c.parallel(
         partial(_overlap, windows[at], whole[at], cut[at], y[0][at])
         for at in pieces((p.oc, 1), threads)
@@ -123,7 +124,7 @@ def _spread(
     windows: Array,
 ) -> None:
     """Append the work on all images and channels, each of which stands for itself."""
-    threads = c.workers.threads if windows.size >= WORTH_SHARING else 1
+    threads = c.workers.threads if windows.size >= MIN_PARALLEL else 1
     parts = pieces((*image.shape[:2], 1), threads)
-    c.demand_few(len(parts) * math.prod(slide.kernel for slide in slides))
+    c.check_parts(len(parts) * math.prod(slide.kernel for slide in slides))
     c.parallel(make(slides, image[at], windows[at]) for at in parts)

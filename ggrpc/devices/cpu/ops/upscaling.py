@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.gather import across, gather, shrinking_first, taken
-from ggrpc.devices.cpu.program import Compiler, kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ggrpc.devices.cpu.program import Compiler, kernel
+from ggrpc.devices.cpu.compiler import Compiler
+from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.formats.codecs import Array, cast
 from ggrpc.op import Op
 from ggrpc.ops import Node

@@ -1,0 +1,1 @@
+"""Fusions: patterns of several nodes that one launch computes."""

@@ -1,0 +1,1 @@
+"""The OpenCL kernels' launches, one module for each family of ops."""

@@ -1,5 +1,7 @@
-"""CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS: among floats, and between F32
-and the types in blocks of 32 that caches are kept in.
+"""CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS.
+
+They copy between float types, and between F32 and the types with blocks of 32, which
+clients use for KV caches.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""RMS_NORM, NORM and L2_NORM, the first together with what stands around it: the sum
-that it is of, the weight that follows it, and the rounding for the next product.
+"""RMS_NORM, NORM and L2_NORM.
+
+RMS_NORM can be fused with the sum before it, with the weight after it, and with the
+quantization for the next product.
 """
 
 from __future__ import annotations

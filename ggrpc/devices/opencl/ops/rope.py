@@ -1,5 +1,7 @@
-"""ROPE, with one table of cosines and sines for all nodes of the same positions, and
-together with what puts turned keys into a cache.
+"""ROPE.
+
+Nodes with the same positions share one table of cosines and sines. ROPE can be fused
+with the SET_ROWS that writes rotated keys into the KV cache.
 """
 
 from __future__ import annotations

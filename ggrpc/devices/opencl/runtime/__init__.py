@@ -1,0 +1,1 @@
+"""What kernels need of a driver: discovery, builds, memory and launch sizes."""

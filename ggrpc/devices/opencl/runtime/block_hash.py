@@ -125,8 +125,9 @@ class OpenClChunks(Chunks):
 
 
 def _queue_and_powers(context: cl.Context) -> tuple[cl.CommandQueue, cl.Buffer]:
-    """A queue of its own, for a thread must not wait for what others compute, and what
-    the kernels are given as `powers`.
+    """A new queue, and the buffer that the kernels take as `powers`.
+
+    The queue is not shared, so that hashing does not wait for computations.
     """
     flags = READ | cl.mem_flags.COPY_HOST_PTR
     return cl.CommandQueue(context), cl.Buffer(context, flags, hostbuf=_powers())

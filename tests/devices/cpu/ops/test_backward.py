@@ -1,6 +1,4 @@
-"""SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
-CROSS_ENTROPY_LOSS and its _BACK on the cpu device, by definition.
-"""
+"""Gradients on the cpu device, compared with their definitions."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.ops import chunks
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops.linear_attention import Wkv6, Wkv7
 from tests.support.case import Array, Case, run_case
@@ -19,7 +20,6 @@ from tests.support.cases.linear_attention import (
     wkv7,
 )
 from tests.support.cases.recurrent import scan
-from tests.support.processes import nmse
 
 TOKENS = chunks.TOKENS
 CASES = {

@@ -1,6 +1,4 @@
-"""LIGHTNING_INDEXER, DSV4_HC_COMB, DSV4_HC_PRE, DSV4_HC_POST on the cpu device, by
-definition.
-"""
+"""DeepSeek's ops on the cpu device, compared with their definitions."""
 
 from __future__ import annotations
 

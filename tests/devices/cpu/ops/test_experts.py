@@ -10,13 +10,13 @@ from ggrpc.devices.cpu.ops.experts import ROWS
 from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import nmse
 from ggrpc.graph import Graph
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
 from tests.support.cases.experts import cases, mul_mat_id
-from tests.support.processes import nmse
 from tests.support.reference import assert_agree, by_definition
 
 WEIGHTS = 0x22  # the handle of a buffer that no program writes into

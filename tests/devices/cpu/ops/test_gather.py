@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.ops.gather import across, shrinking_first
-from ggrpc.devices.cpu.program import Compiler
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Workers
 

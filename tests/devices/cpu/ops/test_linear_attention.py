@@ -1,6 +1,4 @@
-"""RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN, GATED_DELTA_NET on the cpu device, by
-definition.
-"""
+"""Linear attention on the cpu device, compared with its definition."""
 
 from __future__ import annotations
 

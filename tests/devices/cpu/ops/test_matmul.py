@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
+from ggrpc.devices.cpu.compiler import MIN_PARALLEL
 from ggrpc.devices.cpu.ops.matmul import GROUPS
-from ggrpc.devices.cpu.program import WORTH_SHARING
 from ggrpc.devices.device import Placed
 from ggrpc.formats.codecs import CODECS, GROUP, Array
 from ggrpc.graph import Graph
@@ -69,7 +69,7 @@ def test_mul_mat_of_large_packed_matrix_is_right(
     device: CpuDevice, type: GGMLType, rows: int
 ) -> None:
     case = Case()
-    a, b = case.leaf((256, 2 * WORTH_SHARING // 256 + 3), type), case.leaf((256, rows))
+    a, b = case.leaf((256, 2 * MIN_PARALLEL // 256 + 3), type), case.leaf((256, rows))
     assert_right(device, case, a, b)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import nmse
 from tests.support.case import Case, run_case, values
 from tests.support.cases.optimizers import ADAMW, SGD, SHAPES, adamw, sgd
-from tests.support.processes import nmse
 
 LIMIT = 1e-11
 

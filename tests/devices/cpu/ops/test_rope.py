@@ -9,13 +9,13 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.rope import RopeMode, RopeParams
 from ggrpc.types import GGMLType
 from tests.support.case import Case, count_steps, run_case
 from tests.support.cases.rope import PLAIN, cases, params, positions
-from tests.support.processes import nmse
 from tests.support.reference import by_definition
 
 # Angles grow with the position, and with them what float32 leaves off.

@@ -6,10 +6,10 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.ops import scan
+from ggrpc.formats.nmse import nmse
 from tests.support.case import Case, run_case
 from tests.support.cases import linear_attention as attention
 from tests.support.cases import recurrent
-from tests.support.processes import nmse
 
 CASES = {
     "heads_of_a_group": recurrent.scan(16, 8, 12, tokens=5),

@@ -9,6 +9,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.errors import GraphError
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import GluOp, Op
 from ggrpc.ops.activations import GluParams
 from ggrpc.ops.arithmetic import ScaleParams
@@ -20,7 +21,6 @@ from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
 from tests.support.cases.experts import chosen
 from tests.support.cases.rope import params
-from tests.support.processes import nmse
 
 Q4_0, Q8_0, Q6_K = GGMLType.Q4_0, GGMLType.Q8_0, GGMLType.Q6_K
 

@@ -12,13 +12,13 @@ from ggrpc.devices.opencl.ops.quantized import CHUNK, TYPES
 from ggrpc.devices.opencl.program import is_supported
 from ggrpc.errors import GraphError
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.types import FLOATS, GGMLType
 from tests.devices.cpu.ops.test_experts import define as define_experts
 from tests.support.case import Case, run_case
 from tests.support.cases.experts import cases, mul_mat_id
-from tests.support.processes import nmse
 from tests.support.reference import by_definition
 
 Q4_0, Q8_0, F16 = GGMLType.Q4_0, GGMLType.Q8_0, GGMLType.F16

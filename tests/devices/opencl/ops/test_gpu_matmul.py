@@ -10,12 +10,12 @@ import pytest
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.ops.quantized import TYPES
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig
+from ggrpc.formats.nmse import nmse
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS, GGMLType
 from tests.devices.conftest import open_opencl
 from tests.devices.cpu.ops.test_matmul import expected, mul_mat
 from tests.support.case import Case, run_case
-from tests.support.processes import nmse
 
 LIMIT = 1e-11  # float32, and nothing is rounded to fewer bits
 

@@ -11,12 +11,12 @@ from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.ops import matmul
 from ggrpc.devices.opencl.ops.quantized import CHUNK, TYPES
 from ggrpc.formats.codecs import Array
+from ggrpc.formats.nmse import nmse
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.devices.conftest import open_opencl
 from tests.devices.cpu.ops.test_matmul import expected, mul_mat
 from tests.support.case import Case, run_case
-from tests.support.processes import nmse
 
 F32, F16, BF16 = GGMLType.F32, GGMLType.F16, GGMLType.BF16
 

@@ -51,7 +51,7 @@ def test_this_machine_answers_with_or_without_a_driver() -> None:
     try:
         cl.get_platforms()
     except cl.LogicError as error:
-        assert "PLATFORM_NOT_FOUND" in str(error)
+        assert "PLATFORM_NOT_FOUND" in str(error)  # noqa: PT017  some have a driver
         assert discover() == []
     else:
         for found in discover():

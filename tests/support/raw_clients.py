@@ -1,4 +1,4 @@
-"""Clients of every kind, well-behaved and hostile, one short session each."""
+"""Clients of every kind, valid and hostile, with one short session each."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import GgrpcError
-from tests.engine.server.test_faults import computes
-from tests.engine.server.test_limits import a_tensor
+from tests.support.clients import HELLO, byte_vector, computes, reset
 
-HELLO = struct.pack("<BQ", 14, 24) + bytes(24)
 ALLOC = struct.pack("<BQIQ", 0, 12, 0, 1 << 20)
 KIB = 1 << 10
 
-Guest = Callable[[Endpoint, random.Random], None]
+RawClient = Callable[[Endpoint, random.Random], None]
 
 
 def opened(endpoint: Endpoint, *sent: bytes) -> socket.socket:
-    """A connection on which something was sent, and nothing was read."""
+    """A connection on which bytes were sent and none were received."""
     sock = socket.create_connection(endpoint, 30)
     with suppress(ConnectionError):
         for data in sent:
@@ -34,22 +32,16 @@ def opened(endpoint: Endpoint, *sent: bytes) -> socket.socket:
     return sock
 
 
-def reset(sock: socket.socket) -> None:
-    """Close a connection the hard way."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
 def computing(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A graph is computed, and its result is right."""
+    """Compute a graph and check the result."""
     with connect(endpoint, timeout=60) as client:
         assert computes(client)
 
 
 def transferring(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A tensor comes back as it was sent."""
+    """Send a tensor, read it back and compare."""
     with connect(endpoint, timeout=60) as client:
-        tensor = a_tensor(client, seeded.randrange(1, 512 * KIB))
+        tensor = byte_vector(client, seeded.randrange(1, 512 * KIB))
         sent, back = seeded.randbytes(tensor.nbytes), bytearray(tensor.nbytes)
         client.set_tensor(tensor, sent)
         client.get_tensor(tensor, memoryview(back))
@@ -58,17 +50,17 @@ def transferring(endpoint: Endpoint, seeded: random.Random) -> None:
             client.free(tensor.buffer)
 
 
-def asking(endpoint: Endpoint, seeded: random.Random) -> None:
-    """What probe asks."""
+def querying(endpoint: Endpoint, seeded: random.Random) -> None:
+    """Send what `ggrpc probe` sends."""
     with connect(endpoint, timeout=60) as client:
         assert client.device_count() == 1
         assert client.memory().total
 
 
-def wrong(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A request that breaks a rule ends the session."""
+def invalid(endpoint: Endpoint, seeded: random.Random) -> None:
+    """Send an invalid request, which must end the session."""
     with connect(endpoint, timeout=60) as client, suppress(GgrpcError):
-        tensor = a_tensor(client, 100)
+        tensor = byte_vector(client, 100)
         seeded.choice(
             [
                 lambda: client.free(seeded.getrandbits(64)),
@@ -79,24 +71,24 @@ def wrong(endpoint: Endpoint, seeded: random.Random) -> None:
             ]
         )()
         client.memory()
-        raise AssertionError("the server went on")
+        raise AssertionError("the server kept the session")
 
 
 def garbage(endpoint: Endpoint, seeded: random.Random) -> None:
-    """Bytes without a meaning, before HELLO or after it."""
+    """Send random bytes before or after HELLO."""
     start = [HELLO] if seeded.random() < 0.5 else []
     opened(endpoint, *start, seeded.randbytes(seeded.randrange(1, 4 * KIB))).close()
 
 
 def garbled_graph(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A graph of random bytes."""
+    """Send a graph of random bytes."""
     graph = seeded.randbytes(seeded.randrange(4, 4 * KIB))
     head = struct.pack("<BQ", 10, len(graph))
     opened(endpoint, HELLO, ALLOC, head, graph).close()
 
 
-def half(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A request that ends in the middle, gently or not."""
+def truncated(endpoint: Endpoint, seeded: random.Random) -> None:
+    """Close or reset the connection in the middle of a request."""
     data = HELLO + ALLOC + struct.pack("<BQ", 10, 100_000) + bytes(50_000)
     sock = opened(endpoint, data[: seeded.randrange(1, len(data))])
     if seeded.random() < 0.5:
@@ -110,9 +102,9 @@ def half(endpoint: Endpoint, seeded: random.Random) -> None:
 
 
 def deaf(endpoint: Endpoint, seeded: random.Random) -> None:
-    """Replies that nobody reads."""
+    """Request replies and read none of them."""
     with connect(endpoint, timeout=60) as client:
-        tensor = a_tensor(client, 512 * KIB)
+        tensor = byte_vector(client, 512 * KIB)
         request = m.GetTensor(tensor=tensor, offset=0, size=tensor.nbytes)
         pieces = client._connection.request(request)
         for _ in range(4):
@@ -120,13 +112,13 @@ def deaf(endpoint: Endpoint, seeded: random.Random) -> None:
         reset(client._stream._socket)
 
 
-def fleeting(endpoint: Endpoint, seeded: random.Random) -> None:
-    """Gone before a word is said."""
+def brief(endpoint: Endpoint, seeded: random.Random) -> None:
+    """Close or reset the connection without a byte."""
     sock = opened(endpoint)
     (reset if seeded.random() < 0.5 else socket.socket.close)(sock)
 
 
-# Without the package, so that it starts fast.
+# Without ggrpc, so that it starts fast.
 _KILLED = """
 import socket, struct, sys
 sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -139,7 +131,7 @@ sock.recv(1 << 20, socket.MSG_WAITALL)
 
 
 def killed(endpoint: Endpoint, seeded: random.Random) -> None:
-    """A process that is killed in the middle of a request."""
+    """Kill a client process in the middle of a request."""
     host, port = endpoint
     with subprocess.Popen(
         [sys.executable, "-S", "-c", _KILLED, host, str(port)], stdout=subprocess.PIPE
@@ -149,7 +141,7 @@ def killed(endpoint: Endpoint, seeded: random.Random) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-FREQUENT: tuple[Guest, ...] = (
-    *(computing, transferring, asking, wrong),
-    *(garbage, garbled_graph, half, deaf, fleeting),
+FREQUENT: tuple[RawClient, ...] = (
+    *(computing, transferring, querying, invalid),
+    *(garbage, garbled_graph, truncated, deaf, brief),
 )

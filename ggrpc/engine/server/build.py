@@ -1,0 +1,155 @@
+"""Builds a server from options, for `ggrpc serve` and `ggrpc.start_server`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from ssl import SSLContext
+
+from ggrpc.devices.catalogue import Choices, opened_devices
+from ggrpc.devices.device import Device
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.models import Indexer, files_of
+from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.net.tls import server_context
+from ggrpc.engine.server.allowlist import Allowlist
+from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.negotiation import (
+    AdaptiveNegotiator,
+    FixedNegotiator,
+    Negotiator,
+)
+from ggrpc.engine.server.server import Server
+from ggrpc.engine.server.settings import ServerSettings
+from ggrpc.engine.wire.dialects import dialects_named
+from ggrpc.engine.wire.op_tables import op_table_named
+from ggrpc.errors import ConfigError
+
+AUTO = "auto"  # the protocol that detects the version of each client
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a user chooses about a server, as plain values.
+
+    Attributes:
+        endpoint: the address to listen on; port 0 picks a free port.
+        devices: names separated by commas, or open devices. None selects the best
+            devices of this machine.
+        threads: the number of threads of the cpu device, None for one per processor.
+        weight_cache: bytes for unpacked weights on the cpu device, None for a quarter
+            of the memory.
+        cache: whether to cache large tensors on disk.
+        cache_dir: the cache's folder, None for llama.cpp's.
+        cache_limit: bytes of the cache, None for a tenth of the disk.
+        models: GGUF files and folders of them, whose tensors clients need not send.
+        protocol: `auto`, or versions separated by commas.
+        op_table: the date of the op table of all clients, None to detect it.
+        negotiation_state: a file that keeps detected versions, None to keep nothing.
+        limits: the limits for each client and for all clients together.
+        allow: addresses and networks that may connect, empty for all.
+        tls_certificate: a PEM file with the certificate, None for no TLS.
+        tls_key: a PEM file with the private key, None if the certificate's file has it.
+        tls_client_ca: a PEM file with the CAs of clients, None to accept all clients.
+        profile: whether to log a time profile for each session.
+        grace: how many seconds a stop waits for running requests.
+    """
+
+    endpoint: Endpoint
+    devices: str | Sequence[Device] | None = None
+    threads: int | None = None
+    weight_cache: int | None = None
+    cache: bool = False
+    cache_dir: Path | None = None
+    cache_limit: int | None = None
+    models: Sequence[Path] = ()
+    protocol: str = AUTO
+    op_table: str | None = None
+    negotiation_state: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    allow: Sequence[str] = ()
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    profile: bool = False
+    grace: float = 30.0
+
+
+@contextmanager
+def build_server(options: ServerOptions) -> Iterator[Server]:
+    """Open devices and the cache, and listen; stop and close at the end.
+
+    Raises:
+        ConfigError: an option is invalid.
+        BindError: the address is not available.
+        DeviceError: a device cannot be used.
+    """
+    negotiator = _negotiator(options)
+    op_table = op_table_named(options.op_table) if options.op_table else None
+    allowlist, tls = Allowlist(options.allow), _tls(options)
+    with ExitStack() as resources:
+        devices = resources.enter_context(_devices(options))
+        cache = resources.enter_context(_opened_cache(options, devices))
+        settings = ServerSettings(
+            options.endpoint,
+            devices,
+            negotiator,
+            op_table,
+            options.limits,
+            allowlist,
+            tls,
+            cache,
+            profile=options.profile,
+            grace=options.grace,
+        )
+        with Server(settings) as server:
+            yield server
+        if server.unfinished:
+            resources.pop_all()  # a session still uses them
+
+
+def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]:
+    """The devices to serve; those that the caller has opened stay open."""
+    if options.devices is None or isinstance(options.devices, str):
+        choices = Choices(options.threads, options.weight_cache, options.profile)
+        return opened_devices(options.devices, choices)
+    return nullcontext(options.devices)
+
+
+def _negotiator(options: ServerOptions) -> Negotiator:
+    if options.protocol == AUTO:
+        return AdaptiveNegotiator(options.negotiation_state)
+    return FixedNegotiator(dialects_named(options.protocol))
+
+
+def _tls(options: ServerOptions) -> SSLContext | None:
+    key, client_ca = options.tls_key, options.tls_client_ca
+    if options.tls_certificate:
+        return server_context(options.tls_certificate, key, client_ca)
+    if key or client_ca:
+        raise ConfigError("--tls-key and --tls-client-ca need --tls-cert")
+    return None
+
+
+@contextmanager
+def _opened_cache(
+    options: ServerOptions, devices: Sequence[Device]
+) -> Iterator[TensorCache | None]:
+    if not options.cache and not options.models:
+        yield None
+        return
+    files = [file for path in options.models for file in files_of(path)]
+    hashing = Hashing(lambda: devices)
+    with TensorCache(
+        options.cache_dir, options.cache_limit, options.cache, hashing
+    ) as cache:
+        if options.cache:
+            log.info("cache %s", cache)
+        with Indexer(files, cache.index, hashing):
+            yield cache

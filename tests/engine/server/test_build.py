@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.index import FILE
+from ggrpc.engine.client.client import connect
+from ggrpc.engine.server.build import ServerOptions, build_server
+from ggrpc.engine.server.limits import Limits
+from ggrpc.errors import BindError, ConfigError, ConnectError
+
+HERE = Endpoint("127.0.0.1", 0)
+
+
+def options(**changes: Any) -> ServerOptions:
+    return ServerOptions(HERE, [CpuDevice(threads=1, weight_cache=0)], **changes)
+
+
+def test_plain_options_become_open_settings(tmp_path: Path) -> None:
+    limits = Limits(clients=3)
+    chosen = options(
+        protocol="2.0,5.0",
+        op_table="2025-07-20",
+        limits=limits,
+        allow=["10.0.0.0/8"],
+        profile=True,
+        grace=1.5,
+    )
+    with build_server(chosen) as server:
+        settings = server.settings
+    assert settings.devices is chosen.devices
+    assert str(settings.negotiator) == "2.0.0 and 5.0.0"
+    assert settings.op_table is not None
+    assert settings.limits is limits
+    assert not settings.allowlist.allows("11.0.0.1")
+    assert (settings.tls, settings.cache) == (None, None)
+    assert (settings.profile, settings.grace) == (True, 1.5)
+
+
+def test_versions_are_detected_by_default(tmp_path: Path) -> None:
+    with build_server(options(negotiation_state=tmp_path / "state")) as server:
+        assert str(server.settings.negotiator) == "1.0.0 to 7.0.0"
+
+
+def test_server_listens_until_the_end_of_the_context() -> None:
+    with build_server(options()) as server:
+        (endpoint,) = server.endpoints
+    with pytest.raises(ConnectError):
+        connect(endpoint, timeout=5)
+
+
+def test_cache_is_open_until_the_end_of_the_context(tmp_path: Path) -> None:
+    chosen = options(cache=True, cache_dir=tmp_path, cache_limit=1 << 20)
+    for _ in range(2):
+        with build_server(chosen) as server:
+            assert server.settings.cache is not None
+            assert server.settings.cache.limit == 1 << 20
+            assert (tmp_path / FILE).exists()
+
+
+def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
+    with build_server(options()) as server:
+        taken = ServerOptions(
+            server.endpoints[0],
+            server.settings.devices,
+            cache=True,
+            cache_dir=tmp_path,
+        )
+        with pytest.raises(BindError), build_server(taken):
+            pass
+    with build_server(options(cache=True, cache_dir=tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "9"}, "protocol '9'"),
+        ({"op_table": "today"}, "'today'"),
+        ({"allow": ["lan"]}, "--allow"),
+        ({"tls_key": "x"}, "need --tls-cert"),
+        ({"tls_client_ca": "x"}, "need --tls-cert"),
+        ({"tls_certificate": "/no/such"}, "/no/such"),
+        ({"models": [Path("/no/such.gguf")]}, "/no/such.gguf"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_invalid_option_is_a_config_error(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message), build_server(options(**changes)):
+        pass
