@@ -230,6 +230,7 @@ CODES = {
     "T": "rpc_tensor",
     "S": "rpc_tensor[10]",
     "C": f"u8[{CAPS_BYTES}]",
+    "H": "char[64]",
 }
 DTYPES = {"<u8": "u64", "<u4": "u32", "<i4": "i32", "S64": "char[64]"}
 
@@ -245,7 +246,7 @@ def messages() -> str:
         dialects = [d for d in DIALECTS if command in d.commands]
         reply = _reply(command, dialects)
         cells = [
-            str(int(command)),
+            str(command.number),
             f"`{command.name}`",
             _fields(message, layout, dialects),
             reply,
