@@ -108,10 +108,13 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
             profile=options.profile,
             grace=options.grace,
         )
-        with Server(settings) as server:
-            yield server
-        if server.unfinished:
-            resources.pop_all()  # a session still uses them
+        server = Server(settings)
+        try:
+            with server:
+                yield server
+        finally:
+            if server.unfinished:
+                resources.pop_all()  # a session still uses them
 
 
 def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]:
