@@ -74,7 +74,7 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
         ]
     )
     for number, line in enumerate((first, second)):
-        start = f"{server}  7.0.0     since 2026-09-11       {number}       32 B"
+        start = f"{server}  8.0.0     since 2026-10-06       {number}       32 B"
         assert line.startswith(f"{start}         1.0 TiB  3.0 GiB  4.0 GiB ")
         assert line.endswith(" ms")
 
@@ -97,7 +97,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
         >= {
             "endpoint": server,
             "device": 1,
-            "protocol": "7.0.0",
+            "protocol": "8.0.0",
             "alignment_bytes": 32,
             "max_buffer_bytes": 1 << 40,
             "memory_free_bytes": 3 * GIB,
@@ -305,7 +305,7 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "protocol"), [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0")]
+    ("version", "protocol"), [("0.3.17", "3.6.1"), ("0.3.36", "8.0.0")]
 )
 def test_native_servers_are_probed(piped, version: str, protocol: str) -> None:  # type: ignore[no-untyped-def]
     peer_python(version)

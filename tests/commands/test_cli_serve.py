@@ -39,7 +39,7 @@ def refused(*arguments: str) -> tuple[int, str]:
 def test_start_logs_versions_devices_and_addresses(served: Served) -> None:
     endpoint = served.endpoint
     lines = [line.split(" ", 3)[2:] for line in served.log.splitlines()[:3]]
-    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 1.0.0 to 7.0.0"]
+    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 1.0.0 to 8.0.0"]
     assert re.fullmatch(r"device 0 is cpu: .+, \S+ .iB of \S+ .iB free", lines[1][1])
     assert lines[2] == ["INFO", f"listening on {endpoint}"]
     assert endpoint.host == "127.0.0.1"

@@ -95,7 +95,7 @@ def test_plain_client_works_through_a_tunnel(  # type: ignore[no-untyped-def]
 ) -> None:
     with tunnel_to(served, files) as endpoint:
         (row,) = piped("probe", str(endpoint), "--json").rows
-        assert row["protocol"] == "7.0.0"
+        assert row["protocol"] == "8.0.0"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from ggrpc.types import GGMLType
 from tests.support.architectures import ARCHITECTURES, ENCODERS
 from tests.support.drivers import usable_device
 from tests.support.models import write_architecture
+from tests.support.paths import NEWEST
 from tests.support.processes import ENCODER, Served, generate, serving
 
-VERSION = "0.3.36"
 PREDICT = 8
 # ggml rounds the activations to F16 where the weights are, and all attention does with
 # the cache: nothing that one op shows, but layers add it up.
@@ -38,11 +38,11 @@ def compare(
     script: Path | None = None,
 ) -> None:
     expected, reference = generate(
-        VERSION, path, tmp / "local.npy", PREDICT, "local", script=script
+        NEWEST, path, tmp / "local.npy", PREDICT, "local", script=script
     )
     for served in servers:
         tokens, logits = generate(
-            VERSION, path, tmp / "ours.npy", PREDICT, served.endpoint, script=script
+            NEWEST, path, tmp / "ours.npy", PREDICT, served.endpoint, script=script
         )
         assert nmse(logits, reference) < limit
         assert tokens == expected

@@ -13,11 +13,11 @@ from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.models import pieces_of
 from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
-from tests.support.paths import peer_python
+from tests.support.paths import NEWEST, peer_python
 from tests.support.processes import generate, native_serving, serving
 from tests.support.proxy import counting
 
-NEW, OLD = "0.3.36", "0.3.17"  # llama-cpp-python; protocols 7.0.0 and 3.6.1
+OLD = "0.3.17"  # protocol 3.6.1
 # The feed-forward networks' matrices and the output have 11 MiB each.
 SHAPE = Shape(n_layer=1, n_embd=1024, n_ff=2816, n_vocab=2900)
 OVERHEAD = 1 << 20  # graphs, and all else that is no weight
@@ -57,7 +57,7 @@ def small(model: Path) -> int:
     return sum(p.size for p in pieces_of(model) if p.size <= THRESHOLD)
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 def test_second_load_after_a_restart_sends_no_large_tensor(
     version: str, model: Path, tmp_path: Path
 ) -> None:
@@ -67,7 +67,7 @@ def test_second_load_after_a_restart_sends_no_large_tensor(
     assert sent(version, model, tmp_path, *flags) < small(model) + OVERHEAD
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 def test_cache_of_the_native_server_is_used_but_for_what_is_wrong(
     version: str, model: Path, tmp_path: Path
 ) -> None:
@@ -82,7 +82,7 @@ def test_cache_of_the_native_server_is_used_but_for_what_is_wrong(
     assert THRESHOLD < count < 2 * THRESHOLD
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 def test_first_load_of_a_model_on_disk_sends_no_large_tensor(
     version: str, model: Path, tmp_path: Path
 ) -> None:

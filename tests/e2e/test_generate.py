@@ -17,7 +17,7 @@ from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
 from tests.support.generations import demand_same
-from tests.support.paths import peer_python, shared
+from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
     Served,
     finish_client,
@@ -28,7 +28,7 @@ from tests.support.processes import (
 )
 
 PREDICT = 6
-NEW, OLD = "0.3.36", "0.3.17"  # protocols 7.0.0 and 3.6.1
+OLD = "0.3.17"  # protocol 3.6.1
 MODELS = {"micro_f16": 1e-6, "micro_q8_0": 1e-3, "micro_q4_0": 1e-3}
 K_QUANTS = [GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K]
 
@@ -49,7 +49,7 @@ def compare(version: str, path: Path, tmp: Path, limit: float, *endpoints) -> No
     demand_same(ours, theirs, limit)
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 @pytest.mark.parametrize("name", MODELS)
 def test_stock_client_generates_as_local(
     served: Served, tmp_path: Path, version: str, name: str
@@ -62,15 +62,15 @@ def test_k_quants_generate_as_local(
     served: Served, tmp_path: Path, type: GGMLType
 ) -> None:
     path = write_model(tmp_path / "model.gguf", type, SMALL)
-    compare(NEW, path, tmp_path, 1e-3, served.endpoint)
+    compare(NEWEST, path, tmp_path, 1e-3, served.endpoint)
 
 
 def test_weights_beyond_the_cache_generate_as_local(tmp_path: Path) -> None:
     with serving("--weight-cache", "0") as served:
-        compare(NEW, model("micro_q8_0"), tmp_path, 1e-3, served.endpoint)
+        compare(NEWEST, model("micro_q8_0"), tmp_path, 1e-3, served.endpoint)
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 def test_model_split_over_two_ggrpc_servers(
     served: Served, tmp_path: Path, version: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_model_split_over_two_ggrpc_servers(
         assert "session ended" in _eventually(other, "session ended")
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
+@pytest.mark.parametrize("version", [NEWEST, OLD])
 def test_model_split_over_ggrpc_and_native(
     served: Served, tmp_path: Path, version: str
 ) -> None:
@@ -95,11 +95,11 @@ def test_two_clients_generate_at_once_while_probes_answer(
     outs = [tmp_path / "new.npy", tmp_path / "old.npy"]
     alone = [
         generate(version, path, tmp_path / "alone.npy", 60, served.endpoint)
-        for version in (NEW, OLD)
+        for version in (NEWEST, OLD)
     ]
     clients = [
         start_client(version, path, out, 60, served.endpoint)
-        for version, out in zip((NEW, OLD), outs, strict=True)
+        for version, out in zip((NEWEST, OLD), outs, strict=True)
     ]
     slowest, probes = 0.0, 0
     while any(client.poll() is None for client in clients):
@@ -121,7 +121,7 @@ def test_operator_commands_answer_while_a_client_generates(
     served: Served, tmp_path: Path, command: str
 ) -> None:
     out = tmp_path / "out.npy"
-    client = start_client(NEW, model("micro_q8_0"), out, 200, served.endpoint)
+    client = start_client(NEWEST, model("micro_q8_0"), out, 200, served.endpoint)
     try:
         answer = subprocess.run(
             [sys.executable, "-m", "ggrpc", command, str(served.endpoint), "--json"],
@@ -149,13 +149,13 @@ def test_client_killed_while_loading_leaves_memory_as_it_was(tmp_path: Path) -> 
             served.wait_for_line("session ended")
             _until(lambda: process.memory_info().rss < before + 20e6)
             _until(lambda: client.memory().free > free - 200e6)
-        compare(NEW, model("micro_f16"), tmp_path, 1e-6, served.endpoint)
+        compare(NEWEST, model("micro_f16"), tmp_path, 1e-6, served.endpoint)
 
 
 def _kill_while_loading(served: Served, path: Path, tmp: Path, until: float) -> None:
     """Kill a client once the server's memory has grown to `until` bytes."""
     server = psutil.Process(served.process.pid)
-    loader = start_client(NEW, path, tmp / "never.npy", 1, served.endpoint)
+    loader = start_client(NEWEST, path, tmp / "never.npy", 1, served.endpoint)
     _until(lambda: server.memory_info().rss > until)
     loader.send_signal(signal.SIGKILL)
     loader.communicate()
@@ -175,9 +175,9 @@ def _eventually(served: Served, text: str) -> str:
 
 
 def test_captured_logits_come_out_again(served: Served, tmp_path: Path) -> None:
-    peer_python(NEW)
+    peer_python(NEWEST)
     captured = np.load(shared("traces/7.0.0/logits.npy"))
     _, logits = generate(
-        NEW, model("micro_f16"), tmp_path / "out.npy", PREDICT, served.endpoint
+        NEWEST, model("micro_f16"), tmp_path / "out.npy", PREDICT, served.endpoint
     )
     assert nmse(logits, captured) < 1e-6

@@ -8,12 +8,13 @@ import pytest
 
 import ggrpc
 from tests.devices.conftest import open_opencl
-from tests.e2e.test_generate import MODELS, NEW, compare, model
+from tests.e2e.test_generate import MODELS, compare, model
+from tests.support.paths import NEWEST
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_stock_client_generates_as_local_on_a_gpu(tmp_path: Path, name: str) -> None:
     device = open_opencl(shares_memory=False)
     with ggrpc.start_server("127.0.0.1:0", devices=[device]) as server:
-        compare(NEW, model(name), tmp_path, MODELS[name], server.endpoint)
+        compare(NEWEST, model(name), tmp_path, MODELS[name], server.endpoint)
     device.close()

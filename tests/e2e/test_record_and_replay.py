@@ -14,12 +14,12 @@ from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.journal import Journal
 from ggrpc.engine.wire import messages as m
 from tests.support.drivers import usable_device
-from tests.support.paths import shared
+from tests.support.paths import NEWEST, shared
 from tests.support.processes import generate, native_serving, serving, start_client
 from tests.support.recordings import Recorder, recording
 
-NEWEST, MIDDLE, OLDEST = "0.3.36", "0.3.17", "0.3.16"
-BETWEEN = {"4.0.0": "0.3.24", "5.0.0": "0.3.35"}
+MIDDLE, OLDEST = "0.3.17", "0.3.16"
+BETWEEN = {"4.0.0": "0.3.24", "5.0.0": "0.3.35", "7.0.0": "0.3.36"}
 TOKENS = 4
 
 

@@ -10,6 +10,7 @@ from ggrpc.types import GGMLType
 from tests.commands.test_cli_tls import tunnel_to
 from tests.support.certificates import make_certificates
 from tests.support.models import write_architecture
+from tests.support.paths import NEWEST
 from tests.support.processes import generate, serving
 
 
@@ -22,8 +23,8 @@ def test_stock_client_generates_through_a_tunnel(tmp_path: Path) -> None:
         serving("-d", "cpu", "-t", "1", *flags) as served,
         tunnel_to(served, files) as plain,
     ):
-        tokens, logits = generate("0.3.36", model, tmp_path / "far.npy", 8, plain)
+        tokens, logits = generate(NEWEST, model, tmp_path / "far.npy", 8, plain)
     with serving("-d", "cpu", "-t", "1") as served:
-        same = generate("0.3.36", model, tmp_path / "near.npy", 8, served.endpoint)
+        same = generate(NEWEST, model, tmp_path / "near.npy", 8, served.endpoint)
     assert tokens == same[0]
     assert np.array_equal(logits, same[1])

@@ -38,7 +38,7 @@ PEERS = {
 }
 TOKENS = [1, 285, 373, 84, 9, 341, 45, 464, 4, 116, 458, 458]
 PREDICT = 6
-MAX_TRIES = 3
+MAX_TRIES = 4
 
 
 @pytest.fixture(params=PEERS, ids=PEERS.get)

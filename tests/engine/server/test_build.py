@@ -43,7 +43,7 @@ def test_plain_options_become_open_settings(tmp_path: Path) -> None:
 
 def test_versions_are_detected_by_default(tmp_path: Path) -> None:
     with build_server(options(negotiation_state=tmp_path / "state")) as server:
-        assert str(server.settings.negotiator) == "1.0.0 to 7.0.0"
+        assert str(server.settings.negotiator) == "1.0.0 to 8.0.0"
 
 
 def test_server_listens_until_the_end_of_the_context() -> None:

@@ -272,7 +272,7 @@ def test_memory_of_a_client_that_vanishes_is_freed() -> None:
 
 def test_client_detects_the_version(endpoint: Endpoint) -> None:
     with connect(endpoint, timeout=20) as client:
-        assert client.version == (7, 0, 0)
+        assert client.version == (8, 0, 0)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: str(d.version))
