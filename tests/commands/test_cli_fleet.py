@@ -14,7 +14,7 @@ import pytest
 
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.dialects import V3_6_1, spoken
-from tests.support.paths import peer_python
+from tests.support.paths import NEWEST, peer_python
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -305,7 +305,8 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "protocol"), [("0.3.17", "3.6.1"), ("0.3.36", "8.0.0")]
+    ("version", "protocol"),
+    [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0"), (NEWEST, "8.0.0")],
 )
 def test_native_servers_are_probed(piped, version: str, protocol: str) -> None:  # type: ignore[no-untyped-def]
     peer_python(version)
