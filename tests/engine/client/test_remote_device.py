@@ -109,6 +109,17 @@ def test_bytes_come_back_as_they_went(device: RemoteDevice) -> None:
     buffer.free()
 
 
+def test_bytes_that_an_update_leaves_out_stay(device: RemoteDevice) -> None:
+    buffer = device.allocate(8)
+    buffer.put(0, memoryview(b"abcdefgh"))
+    with buffer.update(2, 5) as window:
+        window[1:3] = b"XY"
+    into = memoryview(bytearray(8))
+    buffer.get(0, into)
+    assert bytes(into) == b"abcXYfgh"
+    buffer.free()
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 64), (5, 7), (0, 0)])
 def test_fill_sets_a_part(device: RemoteDevice, offset: int, size: int) -> None:
     buffer = device.allocate(64)
