@@ -29,6 +29,7 @@ from ggrpc.op import Op, UnaryOp
 from ggrpc.ops.activations import UnaryParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 from tests.support.servers import running
 
@@ -40,6 +41,7 @@ NATIVE = {
     "0.3.24": "",
     "0.3.35": "",
     "0.3.36": "",
+    NEWEST: "",
 }
 
 
