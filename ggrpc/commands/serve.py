@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from ipaddress import ip_address
+from pathlib import Path
 
 import typer
 
@@ -17,14 +18,16 @@ from ggrpc.commands.signals import at_signal
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.engine.server import sd_notify
 from ggrpc.engine.server.build import AUTO, ServerOptions, build_server
+from ggrpc.engine.server.client_memory import ClientMemory, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.negotiation import state_file
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.units import format_size, parse_size
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
+
+MAX_SHOWN = 8  # addresses of clients in the log
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def serve(
     models: flags.Models = None,
     weight_cache: flags.WeightCache = None,
     protocol: flags.Protocol = AUTO,
+    forget_clients: flags.ForgetClients = False,
     op_table: flags.OpTableDate = None,
     profile: flags.Profile = False,
     log_level: flags.Level = None,
@@ -70,6 +74,9 @@ def serve(
     'ggrpc tunnel'.
     """
     with logging_to(environment_of(context), log_level, log_format):
+        clients = state_file()
+        if forget_clients:
+            ClientMemory(clients).forget()
         limits = Limits(
             memory=_size(max_memory),
             client_memory=_size(max_client_memory),
@@ -93,7 +100,7 @@ def serve(
             models=tuple(models or ()),
             protocol=protocol,
             op_table=op_table,
-            negotiation_state=state_file(),
+            negotiation_state=clients,
             limits=limits,
             allow=tuple(allow or ()),
             tls_certificate=tls_cert,
@@ -118,6 +125,8 @@ def _serve(options: ServerOptions) -> None:
 
         at_signal(stop)
         _announce(server)
+        if options.protocol == AUTO and options.negotiation_state:
+            _announce_clients(options.negotiation_state)
         sd_notify.notify(sd_notify.READY)
         server.run()
         if server.unfinished:
@@ -141,6 +150,19 @@ def _announce(server: Server) -> None:
         log.info("listening on %s", endpoint)
     if not all(ip_address(endpoint.host).is_loopback for endpoint in server.endpoints):
         _warn_if_open(settings)
+
+
+def _announce_clients(file: Path) -> None:
+    clients = ClientMemory(file).clients()
+    if not clients:
+        return
+    latest = reversed(clients.items())
+    shown = [f"{host} {spoken[0].dialect.version}" for host, spoken in latest]
+    more = f" and {len(shown) - MAX_SHOWN} more" if len(shown) > MAX_SHOWN else ""
+    log.info(
+        "clients seen before and their protocol: %s%s (%s; --forget-clients clears it)",
+        *(", ".join(shown[:MAX_SHOWN]), more, file),
+    )
 
 
 def _warn_if_open(settings: ServerSettings) -> None:

@@ -84,6 +84,13 @@ WeightCache = Annotated[
         help="Memory for unpacked weights on the cpu device: 512M, 4G, 0.",
     ),
 ]
+ForgetClients = Annotated[
+    bool,
+    typer.Option(
+        "--forget-clients",
+        help="Forget which protocol versions clients used, then detect them anew.",
+    ),
+]
 Protocol = Annotated[
     str,
     typer.Option(

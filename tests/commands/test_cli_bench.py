@@ -22,7 +22,7 @@ def test_bench_compares_two_servers(piped) -> None:  # type: ignore[no-untyped-d
         "FROM",
         "TO",
     ]
-    assert [str(one) in line for line in lines] == [True, False] * 8
+    assert [str(one) in line for line in lines] == [True, False] * 10
     assert all(line.endswith("-") == (str(one) in line) for line in lines)
 
 
@@ -44,7 +44,7 @@ def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: i
     with running() as server:
         code, out, err = piped("bench", str(server), nobody, *QUICK)
     assert code == 7
-    assert out.count(str(server)) == 8
+    assert out.count(str(server)) == 10
     assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
 
 

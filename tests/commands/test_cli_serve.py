@@ -71,7 +71,7 @@ def test_signal_ends_sessions_and_exits_0(
         assert served.process.wait(20) == 0
     served.stop()
     assert served.log.count("\n") == 5
-    assert "session ended after 2 requests, 1.0 MiB freed" in served.log
+    assert "session ended after 3 requests, 1.0 MiB freed" in served.log
     assert served.log.endswith(" INFO stopped\n")
 
 

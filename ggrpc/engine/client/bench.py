@@ -25,6 +25,7 @@ from ggrpc.types import GGMLType
 
 NODES = 200  # a decode step has some hundreds
 TINY = 32  # elements, so that dispatch is all there is to time
+ROW = 4096  # bytes of a row in the transfers of rows
 SLICE = 0.02  # seconds that one case is timed for in a turn
 MAX_CALLS = 200  # in such a slice
 
@@ -155,10 +156,11 @@ def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
         GgrpcError: the server failed.
     """
 
-    def hello() -> None:
-        open_client(endpoint, settings.options).close()
+    def connect() -> None:
+        with open_client(endpoint, settings.options) as client:
+            client.alignment()  # whoever leaves after HELLO has rejected the version
 
-    turn = {Workload("connect"): _timed(hello)}
+    turn = {Workload("connect"): _timed(connect)}
     with open_client(endpoint, settings.options) as client:
         for case, call in _cases(client, settings):
             turn[case] = _timed(call)
@@ -188,8 +190,10 @@ def _cases(client: Client, settings: BenchSettings) -> Iterator[tuple[Workload, 
             endpoint=str(client.endpoint),
         )
     yield Workload("request"), lambda: client.alignment(device)
-    for size in settings.sizes:
+    for size in (max(4, size // 4 * 4) for size in settings.sizes):
         yield from _transfers(client, size, device)
+        if Command.SET_TENSOR_2D in client.dialect.commands:
+            yield from _row_transfers(client, size, device)
     yield from _dispatches(client, device)
 
 
@@ -197,27 +201,47 @@ def _transfers(
     client: Client, size: int, device: int
 ) -> Iterator[tuple[Workload, Call]]:
     """SET, GET, COPY and CLEAR of so many bytes; gone from the server at the end."""
-    count = max(1, size // 4)
-    size = count * 4
+    count = size // 4
     source, target = (client.allocate(size, device) for _ in range(2))
     first, second = _vector(client, 1, count, source), _vector(client, 2, count, target)
     data = memoryview(bytearray(os.urandom(size)))
 
-    def settled(call: Callable[..., object], *args: object) -> Call:
-        """A request without a reply is over when the next one is answered."""
+    def set_tensor() -> None:
+        client.set_tensor(first, data)
+        client.alignment(device)  # answered once the request before is done
 
-        def call_and_wait() -> None:
-            call(*args)
-            client.alignment(device)
+    def clear() -> None:
+        client.clear(target)
+        client.alignment(device)
 
-        return call_and_wait
-
-    yield Workload("SET_TENSOR", size), settled(client.set_tensor, first, data)
+    yield Workload("SET_TENSOR", size), set_tensor
     yield Workload("GET_TENSOR", size), lambda: client.get_tensor(first, data)
     yield Workload("COPY_TENSOR", size), lambda: client.copy_tensor(first, second)
-    yield Workload("BUFFER_CLEAR", size), settled(client.clear, target)
+    yield Workload("BUFFER_CLEAR", size), clear
     client.free(source)
     client.free(target)
+
+
+def _row_transfers(
+    client: Client, size: int, device: int
+) -> Iterator[tuple[Workload, Call]]:
+    """Every second row of a tensor, as a tensor split moves them."""
+    row = min(ROW, size)
+    size -= size % row
+    handle = client.allocate(2 * size, device)
+    tensor = _vector(client, 1, 2 * size // 4, handle)
+    data = memoryview(bytearray(os.urandom(size)))
+
+    def set_rows() -> None:
+        client.set_tensor_2d(tensor, data, row, 2 * row)
+        client.alignment(device)
+
+    yield Workload("SET_TENSOR_2D", size), set_rows
+    yield (
+        Workload("GET_TENSOR_2D", size),
+        lambda: client.get_tensor_2d(tensor, data, row, 2 * row),
+    )
+    client.free(handle)
 
 
 def _dispatches(client: Client, device: int) -> Iterator[tuple[Workload, Call]]:

@@ -34,6 +34,7 @@ from ggrpc.engine.wire.dialects import (
     spoken_by,
 )
 from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
+from ggrpc.engine.wire.introduction import Maker, introduction
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import (
     Cancelled,
@@ -66,6 +67,7 @@ class Client(Closable):
         endpoint: the server.
         dialect: the protocol spoken.
         version: the version that the server announced.
+        maker: who made the server.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Client(Closable):
         self.endpoint = stream.endpoint
         self.dialect = dialect
         self.version = dialect.version
+        self.maker = Maker.LLAMA_CPP
         self._stream = stream
         self._timeout = timeout
         self._connection = ClientConnection(dialect)
@@ -102,12 +105,12 @@ class Client(Closable):
         self._stream.shut()
 
     def hello(self) -> Version:
-        """Greet, and learn the server's version.
-
-        Raises:
-            VersionMismatch: the server speaks another version than this client.
-        """
+        """Say HELLO, twice to ggrpc's own server; return the server's version."""
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
+        if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
+            self.maker = Maker(welcome.padding)
+            caps = introduction(self.dialect.version)
+            welcome = self._ask(m.Hello(caps=caps), m.Welcome)
         self.version = Version(welcome.major, welcome.minor, welcome.patch)
         return self.version
 

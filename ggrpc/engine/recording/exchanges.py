@@ -171,7 +171,8 @@ def _answered(state: _Connection, answer: Message, journal: Journal) -> Exchange
             f"{journal.path}: a reply on connection {answer.connection} has no request"
         )
     message = state.waiting.popleft()
-    if state.dialect is None:
+    # ggrpc's client says HELLO twice, and the second answer counts.
+    if state.dialect is None or message.command == Command.HELLO:
         state.dialect = _dialect(answer, journal)
     return Exchange(message.connection, state.dialect, message, answer)
 

@@ -143,7 +143,9 @@ class ConnectionTap:
         self.replies = MessageFramer(journal, connection, True, self._reply)
 
     def _request(self, command: int, data: memoryview) -> int | None:
-        if command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
+        if command == Command.HELLO:
+            self._has_dialect = False  # until its answer comes
+        elif command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
             self._has_computed = True
             self._computed()
         elif command == Command.ALLOC_BUFFER and self._weight_buffers:

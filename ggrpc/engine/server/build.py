@@ -17,6 +17,7 @@ from ggrpc.engine.cache.models import Indexer, files_of
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.net.tls import server_context
 from ggrpc.engine.server.allowlist import Allowlist
+from ggrpc.engine.server.client_memory import ClientMemory
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import (
     AdaptiveNegotiator,
@@ -127,7 +128,7 @@ def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]
 
 def _negotiator(options: ServerOptions) -> Negotiator:
     if options.protocol == AUTO:
-        return AdaptiveNegotiator(options.negotiation_state)
+        return AdaptiveNegotiator(ClientMemory(options.negotiation_state))
     return FixedNegotiator(dialects_named(options.protocol))
 
 

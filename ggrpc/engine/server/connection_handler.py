@@ -22,7 +22,8 @@ from ggrpc.engine.server.timeouts import TimedStream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
-from ggrpc.errors import Cancelled, ConnectionLost, GgrpcError
+from ggrpc.engine.wire.introduction import introduced
+from ggrpc.errors import Cancelled, ConnectionLost, GgrpcError, RemoteProtocolError
 from ggrpc.units import format_size
 
 log = logging.getLogger(__name__)
@@ -33,13 +34,15 @@ class Phase(Enum):
 
     CONNECTED = "connected"  # no HELLO so far
     GREETED = "greeted"  # HELLO has an answer; the client has not reacted
+    INTRODUCED = "introduced"  # a second HELLO came: the client is ggrpc's
     SERVING = "serving"  # a second request came: the client accepts the version
     ENDED = "ended"
 
 
 _NEXT_PHASES = {
     Phase.CONNECTED: {Phase.GREETED, Phase.ENDED},
-    Phase.GREETED: {Phase.SERVING, Phase.ENDED},
+    Phase.GREETED: {Phase.INTRODUCED, Phase.SERVING, Phase.ENDED},
+    Phase.INTRODUCED: {Phase.SERVING, Phase.ENDED},
     Phase.SERVING: {Phase.ENDED},
     Phase.ENDED: {Phase.ENDED},
 }
@@ -72,6 +75,8 @@ class ConnectionHandler:
         self._profile: Profile | None = None
         self._request: m.Request | None = None  # in progress, for messages
         self._count = 0  # of requests, for the log
+        self._was_closed = False  # by the client, in good order
+        self._has_accepted = False  # the version, as a llama.cpp that speaks no other
         self.phase = Phase.CONNECTED
         self.last_request_at = time.monotonic()
 
@@ -149,22 +154,36 @@ class ConnectionHandler:
             begun = not connection.is_empty
             count = self._timed_stream.receive(connection.space(), begun)
             if not count:
+                self._was_closed = True
                 return None
             connection.filled(count)
         return request
 
     def _answer(self, request: m.Request) -> m.Reply | None:
-        if self._session is None or self._dialect is None:
-            return self._greet()
+        if isinstance(request, m.Hello):
+            return self._greet(request)
+        assert self._session and self._dialect, "nothing comes before HELLO"
         if self.phase is Phase.GREETED:
-            self._enter(Phase.SERVING)
             host = self._stream.endpoint.host
             self._settings.negotiator.accepted(host, self._dialect)
+            self._has_accepted = True
+        if self.phase is not Phase.SERVING:
+            self._enter(Phase.SERVING)
         return self._session.handle(request, self)
 
-    def _greet(self) -> m.Welcome:
-        dialect = self._dialect = self._connection.dialect
-        assert dialect is not None, "ServerConnection takes nothing before HELLO"
+    def _greet(self, hello: m.Hello) -> m.Welcome:
+        """Answer the first HELLO, or the second one, of a client of ggrpc's."""
+        negotiator, dialect = self._settings.negotiator, self._connection.dialect
+        assert dialect is not None, "the connection has asked for it"
+        newest = introduced(hello.caps)
+        if self.phase is Phase.CONNECTED:
+            self._enter(Phase.GREETED)
+        elif self.phase is Phase.GREETED and newest:
+            self._enter(Phase.INTRODUCED)
+            dialect = negotiator.offer_to_ggrpc(newest, dialect)
+        else:
+            raise RemoteProtocolError("HELLO came a second time")
+        self._dialect = self._connection.dialect = dialect
         log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
@@ -180,8 +199,11 @@ class ConnectionHandler:
             Links(self._settings.comm, self._stream.endpoint.host),
         )
         self._timed_stream.greeted()
-        self._enter(Phase.GREETED)
-        return m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
+        return m.Welcome(
+            **dialect.version._asdict(),
+            padding=negotiator.maker,
+            caps=bytes(dialect.hello_size),
+        )
 
     def _enter(self, phase: Phase) -> None:
         assert phase in _NEXT_PHASES[self.phase], f"{self.phase} to {phase}"
@@ -189,9 +211,13 @@ class ConnectionHandler:
 
     @property
     def _rejected(self) -> bool:
-        """Whether the client closed right after the answer to HELLO."""
+        """Whether the client closed right after the answer to HELLO.
+
+        A reset is not counted: whoever gives up before the answer sends one.
+        """
         return (
             self.phase is Phase.GREETED
+            and self._was_closed
             and self._connection.is_empty
             and not self._stream.was_shut
         )
@@ -208,9 +234,11 @@ class ConnectionHandler:
     def _close_session(self, rejected: bool) -> None:
         if self._session is None or self._dialect is None:
             return
+        negotiator, host = self._settings.negotiator, self._stream.endpoint.host
         if rejected:
-            host = self._stream.endpoint.host
-            self._settings.negotiator.rejected(host, self._dialect)
+            negotiator.rejected(host, self._dialect)
+        elif self._has_accepted:
+            negotiator.ended(host, self._dialect)
         left = format_size(self._session.close())
         # llama.cpp opens several connections that only query; INFO would drown in them.
         level = logging.INFO if self._session.used else logging.DEBUG

@@ -2,21 +2,22 @@
 
 A client does not send its own version. Versions 1.x to 3.x send an empty HELLO, later
 ones 24 bytes. A client that rejects the offered version closes the connection without
-another byte. So the next offer to the same host is another version, and a version that
-a client accepted is remembered.
+another byte, and so does a health check. A version that a client at an address used is
+remembered; one that it hung up on makes the next offer another one, unless there is a
+sign that the hang-up had another reason.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ggrpc.atomic_file import replacing
+from ggrpc.engine.server.client_memory import ClientMemory
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
     V1_0_0,
@@ -30,7 +31,9 @@ from ggrpc.engine.wire.dialects import (
     V7_0_0,
     V8_0_0,
     Dialect,
+    Version,
 )
+from ggrpc.engine.wire.introduction import Maker
 from ggrpc.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -43,11 +46,15 @@ FALLBACK_ORDER = (
     *(V8_0_0, V7_0_0, V5_0_0, V4_0_3, V6_0_0),
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
-MAX_HOSTS = 1000  # to remember
+MAX_HOSTS = 1000  # whose hang-ups are counted
+QUIET = 600.0  # seconds without a hang-up, after which those before are forgotten
+PAUSE = 1.0  # seconds: no client that was refused is started again and connects sooner
 
 
 class Negotiator(Protocol):
     """Chooses the version for each client; thread-safe."""
+
+    maker: Maker
 
     def offer(self, host: str, hello_size: int) -> Dialect:
         """Choose the dialect for a client.
@@ -60,8 +67,19 @@ class Negotiator(Protocol):
             RemoteProtocolError: no dialect has a HELLO of this size.
         """
 
+    def offer_to_ggrpc(self, newest: Version, offered: Dialect) -> Dialect:
+        """Choose the dialect for a client that speaks every version.
+
+        Args:
+            newest: the newest version that it speaks.
+            offered: what was offered before it said so.
+        """
+
     def accepted(self, host: str, dialect: Dialect) -> None:
         """Record that a client sent a request after this offer."""
+
+    def ended(self, host: str, dialect: Dialect) -> None:
+        """Record that a connection whose client accepted this offer is closed."""
 
     def rejected(self, host: str, dialect: Dialect) -> None:
         """Record that a client closed the connection right after this offer."""
@@ -74,6 +92,8 @@ class FixedNegotiator:
         dialects: one dialect for each size of HELLO that gets an answer.
     """
 
+    maker = Maker.GGRPC
+
     def __init__(self, dialects: Sequence[Dialect]) -> None:
         self._dialects = dialects
 
@@ -82,121 +102,184 @@ class FixedNegotiator:
 
     def offer(self, host: str, hello_size: int) -> Dialect:
         """Choose the dialect that has this size of HELLO."""
-        return _first_of(self._dialects, hello_size)
+        return _of_size(self._dialects, hello_size)[0]
+
+    def offer_to_ggrpc(self, newest: Version, offered: Dialect) -> Dialect:
+        """Stay with the dialect."""
+        return offered
 
     def accepted(self, host: str, dialect: Dialect) -> None:
+        """Do nothing."""
+
+    def ended(self, host: str, dialect: Dialect) -> None:
         """Do nothing."""
 
     def rejected(self, host: str, dialect: Dialect) -> None:
         """Log the rejection."""
         log.info(
-            "%s rejected protocol %s; --protocol allows no other", host, dialect.version
+            "%s hung up on protocol %s; --protocol allows no other",
+            *(host, dialect.version),
         )
 
 
-class AdaptiveNegotiator:
-    """Offers the newest version first, and later the one that a host accepted.
+@dataclass
+class _Host:
+    """What an address did lately with one size of HELLO.
 
-    Args:
-        state: a file that keeps accepted versions between runs; None keeps nothing.
+    Attributes:
+        working: the connections whose clients accepted an offer, by dialect.
+        hang_ups: how many hang-ups count since a client accepted an offer.
+        last: when it hung up last, on the monotonic clock.
+        overlooked: whether a hang-up was overlooked since then.
+        rejects_all: whether it hung up on every version, as a health check does.
     """
 
-    def __init__(self, state: Path | None = None) -> None:
-        self._state = state
-        self._lock = threading.Lock()  # guards the two below
-        # By host, the most recently accepted first.
-        self._accepted: dict[str, list[Dialect]] = _read(state) if state else {}
-        self._rejected: dict[str, set[Dialect]] = {}  # since the last acceptance
-        # Guards the file. Separate, so that no HELLO waits for a slow disk.
-        self._writing = threading.Lock()
+    working: Counter[Dialect] = field(default_factory=Counter)
+    hang_ups: int = 0
+    last: float = 0.0
+    overlooked: bool = False
+    rejects_all: bool = False
+
+
+class AdaptiveNegotiator:
+    """Offers what the clients of an address used before, or else the newest version.
+
+    After a hang-up the next offer is another version, and the one after that is again
+    what worked before. One address may stand for several machines, so no single hang-up
+    takes a version from the others:
+
+    - One beside a connection that works with the same version is overlooked, if no
+      other version is known there.
+    - An address that hangs up on every version is a health check. From then on only the
+      versions that work there are offered.
+
+    Args:
+        memory: the versions that clients used before.
+    """
+
+    maker = Maker.GGRPC_ADAPTIVE
+
+    def __init__(self, memory: ClientMemory | None = None) -> None:
+        self._memory = memory or ClientMemory()
+        self._lock = threading.Lock()  # guards the hosts, the most recent last
+        self._hosts: OrderedDict[tuple[str, int], _Host] = OrderedDict()
 
     def __str__(self) -> str:
         versions = [dialect.version for dialect in FALLBACK_ORDER]
         return f"{min(versions)} to {max(versions)}"
 
     def offer(self, host: str, hello_size: int) -> Dialect:
-        """Choose the first dialect in order that the host has not rejected."""
+        """Choose by what the address used before, and by how often it hung up since."""
+        known = self._known(host, hello_size)
         with self._lock:
-            rejected = self._rejected.get(host, set())
-            order = [*self._accepted.get(host, ()), *FALLBACK_ORDER]
-            untried = [dialect for dialect in order if dialect not in rejected]
-            if not any(d.hello_size == hello_size for d in untried):
-                # The host rejected all of them, so the version is not the reason.
-                rejected -= {d for d in rejected if d.hello_size == hello_size}
-                untried = order
-        return _first_of(untried, hello_size)
+            found = self._hosts.get((host, hello_size))
+            return _choice(known, hello_size, found or _Host())
+
+    def offer_to_ggrpc(self, newest: Version, offered: Dialect) -> Dialect:
+        """Choose the newest dialect that both sides speak."""
+        fits = _of_size(DIALECTS, offered.hello_size)
+        both = [d for d in fits if d.version <= newest]
+        return both[-1] if both else offered
 
     def accepted(self, host: str, dialect: Dialect) -> None:
-        """Remember the dialect for the host, and write the state file."""
+        """Remember the dialect for the host."""
         with self._lock:
-            self._rejected.pop(host, None)
-            known = self._accepted.get(host, [])
-            best = _first_of([*known, *FALLBACK_ORDER], dialect.hello_size)
-            if dialect is best:
-                return
-            self._accepted.pop(host, None)
-            self._accepted[host] = [dialect, *(d for d in known if d is not dialect)]
-            if len(self._accepted) > MAX_HOSTS:
-                del self._accepted[next(iter(self._accepted))]
+            record = self._record(host, dialect)
+            record.working[dialect] += 1
+            record.hang_ups, record.overlooked = 0, False
+        if self._memory.remember(host, dialect):
             log.info("%s accepted protocol %s: remembered", host, dialect.version)
-        if self._state:
-            with self._writing:
-                _write(self._state, self._snapshot())
+
+    def ended(self, host: str, dialect: Dialect) -> None:
+        """Count one connection that works less."""
+        with self._lock:
+            self._record(host, dialect).working[dialect] -= 1
 
     def rejected(self, host: str, dialect: Dialect) -> None:
-        """Offer another dialect to the host next time."""
+        """Offer another dialect to the host next time, if the hang-up counts."""
+        known = self._known(host, dialect.hello_size)
         with self._lock:
-            if len(self._rejected) > MAX_HOSTS:
-                self._rejected.clear()
-            self._rejected.setdefault(host, set()).add(dialect)
-        log.info(
-            "%s rejected protocol %s: the next offer is %s",
-            *(host, dialect.version, self.offer(host, dialect.hello_size).version),
-        )
+            record = self._record(host, dialect)
+            counts = self._counts(record, known, dialect)
+            record.last = time.monotonic()
+            if counts:
+                self._count(record, host, known, dialect)
 
-    def _snapshot(self) -> dict[str, list[Dialect]]:
-        with self._lock:
-            return dict(self._accepted)
+    def _counts(
+        self, record: _Host, known: Sequence[Dialect], dialect: Dialect
+    ) -> bool:
+        """Whether a hang-up changes the next offer."""
+        if record.last and time.monotonic() - record.last > QUIET:
+            record.hang_ups, record.overlooked, record.rejects_all = 0, False, False
+        if dialect is not _choice(known, dialect.hello_size, record):
+            return False  # another one, which was offered the same, has hung up
+        if record.working[dialect] <= 0 or any(d is not dialect for d in known):
+            return True
+        recent = time.monotonic() - record.last < PAUSE
+        counts, record.overlooked = record.overlooked and not recent, True
+        return counts
+
+    def _count(
+        self, record: _Host, host: str, known: Sequence[Dialect], dialect: Dialect
+    ) -> None:
+        record.hang_ups += 1
+        size = dialect.hello_size
+        if not record.rejects_all and record.hang_ups >= len(_cycle(known, size)):
+            record.rejects_all = True
+            log.info(
+                "%s hangs up on every version, as a health check does: from now on it "
+                "is offered %s; --protocol offers another",
+                *(host, _choice(known, size, record).version),
+            )
+        elif not record.rejects_all:
+            log.info(
+                "%s hung up on protocol %s: the next offer is %s",
+                *(host, dialect.version, _choice(known, size, record).version),
+            )
+
+    def _known(self, host: str, hello_size: int) -> list[Dialect]:
+        return [d for d in self._memory.known(host) if d.hello_size == hello_size]
+
+    def _record(self, host: str, dialect: Dialect) -> _Host:
+        key = host, dialect.hello_size
+        record = self._hosts.setdefault(key, _Host())
+        self._hosts.move_to_end(key)
+        if len(self._hosts) > MAX_HOSTS:
+            self._hosts.popitem(last=False)
+        return record
 
 
-def state_file() -> Path:
-    """The default state file, by the XDG base directory specification."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "ggrpc" / "clients.json"
+def _choice(known: Sequence[Dialect], hello_size: int, record: _Host) -> Dialect:
+    """The offer after the hang-ups of a host."""
+    hang_ups = record.hang_ups
+    if record.last and time.monotonic() - record.last > QUIET:
+        hang_ups = 0
+    if record.rejects_all:
+        offers = known or _of_size(FALLBACK_ORDER, hello_size)[:1]
+    else:
+        offers = _cycle(known, hello_size)
+    return offers[hang_ups % len(offers)]
 
 
-def _first_of(dialects: Sequence[Dialect], hello_size: int) -> Dialect:
-    for dialect in dialects:
-        if dialect.hello_size == hello_size:
-            return dialect
+def _cycle(known: Sequence[Dialect], hello_size: int) -> list[Dialect]:
+    """The offers to make one after the other; what worked last is every second one."""
+    order = list(dict.fromkeys([*known, *_of_size(FALLBACK_ORDER, hello_size)]))
+    if not known:
+        return order
+    first, *others = order
+    return [dialect for other in others for dialect in (first, other)]
+
+
+def _of_size(dialects: Sequence[Dialect], hello_size: int) -> list[Dialect]:
+    """The dialects with a size of HELLO.
+
+    Raises:
+        RemoteProtocolError: there is none.
+    """
+    if fits := [d for d in dialects if d.hello_size == hello_size]:
+        return fits
     offered = " and ".join(str(dialect.version) for dialect in dialects)
     raise RemoteProtocolError(
         f"a HELLO of {hello_size} bytes fits no protocol version offered here "
         f"({offered}); choose others with --protocol"
     )
-
-
-def _read(state: Path) -> dict[str, list[Dialect]]:
-    """The versions in a state file, without those that ggrpc does not know."""
-    by_name = {str(dialect.version): dialect for dialect in DIALECTS}
-    try:
-        content = json.loads(state.read_text())
-        return {
-            str(host): [by_name[name] for name in names if name in by_name]
-            for host, names in content["clients"].items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read (%s): starting without it", state, error)
-        return {}
-
-
-def _write(state: Path, accepted: dict[str, list[Dialect]]) -> None:
-    clients = {host: [str(d.version) for d in ds] for host, ds in accepted.items()}
-    try:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(state) as file:
-            file.write(json.dumps({"clients": clients}, indent=1).encode())
-    except OSError as error:
-        log.warning("%s cannot be written: %s", state, error.strerror)

@@ -85,7 +85,8 @@ class ServerConnection(_Side):
         longest: the largest request to accept in bytes, data not included.
 
     Attributes:
-        dialect: the dialect of this connection, None before HELLO.
+        dialect: the dialect of this connection, None before HELLO. Its owner may set
+            another one that has the same HELLO.
     """
 
     def __init__(
@@ -149,8 +150,6 @@ class ServerConnection(_Side):
 
     def _dialect(self, command: int, size: int) -> Dialect:
         if self.dialect is not None:
-            if command == Command.HELLO:
-                raise RemoteProtocolError("HELLO came a second time")
             return self.dialect
         if command != Command.HELLO:
             raise RemoteProtocolError(f"{name_of(command)} came before HELLO")

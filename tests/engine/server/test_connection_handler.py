@@ -12,6 +12,7 @@ from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ClientConnection
 from ggrpc.engine.wire.dialects import V7_0_0, Dialect
+from ggrpc.engine.wire.introduction import introduction
 from tests.support.tape import PEER, Tape
 
 
@@ -24,6 +25,9 @@ class Witness(FixedNegotiator):
 
     def accepted(self, host: str, dialect: Dialect) -> None:
         self.events.append(("accepted", host))
+
+    def ended(self, host: str, dialect: Dialect) -> None:
+        self.events.append(("ended", host))
 
     def rejected(self, host: str, dialect: Dialect) -> None:
         self.events.append(("rejected", host))
@@ -59,8 +63,30 @@ def test_client_that_closes_after_hello_has_rejected_the_version() -> None:
 
 def test_second_request_accepts_the_version_once() -> None:
     negotiator, tape = served(HELLO + COUNT * 3)
-    assert negotiator.events == [("accepted", PEER.host)]
+    assert negotiator.events == [("accepted", PEER.host), ("ended", PEER.host)]
     assert len(tape.sent) == 8 + 28 + 3 * (8 + 4)
+
+
+INTRODUCTION = requests(m.Hello(caps=introduction(V7_0_0.version)))
+
+
+@pytest.mark.parametrize("rest", [b"", COUNT])
+def test_ggrpcs_own_client_says_nothing_about_the_version(rest: bytes) -> None:
+    negotiator, tape = served(HELLO + INTRODUCTION + rest)
+    assert negotiator.events == []
+    assert len(tape.sent) == 2 * (8 + 28) + (12 if rest else 0)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [HELLO * 2, HELLO + INTRODUCTION * 2, HELLO + COUNT + INTRODUCTION],
+    ids=["plain", "twice", "late"],
+)
+def test_other_second_hello_ends_the_connection(
+    received: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    served(received + COUNT)
+    assert "HELLO came a second time" in caplog.text
 
 
 @pytest.mark.parametrize("received", [b"", HELLO[:5], HELLO + COUNT[:1]], ids=len)
@@ -89,6 +115,8 @@ def test_phases_only_go_forward() -> None:
         allowed.add((before, after))
     assert allowed == {
         (Phase.CONNECTED, Phase.GREETED),
+        (Phase.GREETED, Phase.INTRODUCED),
         (Phase.GREETED, Phase.SERVING),
+        (Phase.INTRODUCED, Phase.SERVING),
         *((phase, Phase.ENDED) for phase in Phase),
     }

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import json
 import logging
-import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ggrpc.engine.server.negotiation import (
-    FALLBACK_ORDER,
-    MAX_HOSTS,
-    AdaptiveNegotiator,
-    FixedNegotiator,
-    state_file,
-)
+from ggrpc.engine.server import negotiation
+from ggrpc.engine.server.client_memory import ClientMemory
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator, FixedNegotiator
 from ggrpc.engine.wire.dialects import (
     DEFAULTS,
     DIALECTS,
@@ -21,9 +17,11 @@ from ggrpc.engine.wire.dialects import (
     V3_6_1,
     V4_0_3,
     V5_0_0,
+    V6_0_0,
     V7_0_0,
     V8_0_0,
     Dialect,
+    Version,
 )
 from ggrpc.errors import RemoteProtocolError
 
@@ -36,12 +34,14 @@ def accepts(client: Dialect, offered: Dialect) -> bool:
     return mine.major == theirs.major and mine.minor >= theirs.minor
 
 
-def tries(negotiator: AdaptiveNegotiator, client: Dialect) -> int:
+def tries(negotiator: AdaptiveNegotiator, client: Dialect, stays: bool = False) -> int:
     """How often a client has to connect until it accepts an offer."""
     for count in range(1, 10):
         offered = negotiator.offer(HOST, client.hello_size)
         if accepts(client, offered):
             negotiator.accepted(HOST, offered)
+            if not stays:
+                negotiator.ended(HOST, offered)
             return count
         negotiator.rejected(HOST, offered)
     raise AssertionError("it accepts no offer")
@@ -57,10 +57,10 @@ def test_every_version_is_detected_and_remembered(
     client: Dialect, tmp_path: Path
 ) -> None:
     state = tmp_path / "ggrpc" / "clients.json"
-    negotiator = AdaptiveNegotiator(state)
+    negotiator = AdaptiveNegotiator(ClientMemory(state))
     assert tries(negotiator, client) <= 5
     assert tries(negotiator, client) == 1
-    assert tries(AdaptiveNegotiator(state), client) == 1
+    assert tries(AdaptiveNegotiator(ClientMemory(state)), client) == 1
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
@@ -89,13 +89,100 @@ def test_two_versions_on_one_host_take_turns() -> None:
         assert tries(negotiator, client) <= 2
 
 
-def test_host_that_rejects_all_is_offered_all_again() -> None:
+def hang_up(negotiator: AdaptiveNegotiator, size: int = 24) -> Dialect:
+    """Connect, and leave after the answer to HELLO; returns the offer."""
+    offered = negotiator.offer(HOST, size)
+    negotiator.rejected(HOST, offered)
+    return offered
+
+
+def test_what_worked_is_offered_again_after_one_other_try() -> None:
     negotiator = AdaptiveNegotiator()
-    for _ in range(2):
-        for dialect in FALLBACK_ORDER:
-            if dialect.hello_size:
-                assert negotiator.offer(HOST, 24) is dialect
-                negotiator.rejected(HOST, dialect)
+    tries(negotiator, V5_0_0)
+    offered = [hang_up(negotiator) for _ in range(5)]
+    assert offered == [V5_0_0, V8_0_0, V5_0_0, V7_0_0, V5_0_0]
+
+
+def test_other_known_version_is_the_first_other_try() -> None:
+    negotiator = AdaptiveNegotiator()
+    for client in (V7_0_0, V4_0_3):
+        tries(negotiator, client)
+    assert [hang_up(negotiator) for _ in range(3)] == [V4_0_3, V7_0_0, V4_0_3]
+
+
+@pytest.mark.parametrize("known", [[], [V7_0_0], [V7_0_0, V8_0_0]], ids=len)
+def test_address_that_hangs_up_on_everything_changes_nothing_afterwards(
+    known: list[Dialect], caplog: pytest.LogCaptureFixture
+) -> None:
+    negotiator = AdaptiveNegotiator()
+    for dialect in known:
+        tries(negotiator, dialect)
+    with caplog.at_level(logging.INFO):
+        for _ in range(20):
+            hang_up(negotiator)
+    assert sum("as a health check does" in line for line in caplog.messages) == 1
+    assert len(caplog.messages) < 12
+    offers = {hang_up(negotiator) for _ in range(20)}
+    assert offers == set(known or [V8_0_0])
+    for dialect in known:  # a client that works does not start it all again
+        assert tries(negotiator, dialect) <= len(known)
+    assert {hang_up(negotiator) for _ in range(20)} == offers
+
+
+def test_hang_up_beside_a_client_at_work_is_overlooked() -> None:
+    negotiator = AdaptiveNegotiator()
+    tries(negotiator, V7_0_0, stays=True)
+    assert [hang_up(negotiator) for _ in range(20)] == [V7_0_0] * 20
+    assert tries(negotiator, V7_0_0) == 1
+
+
+def test_client_of_another_version_beside_one_at_work_gets_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(negotiation, "PAUSE", 0)
+    negotiator = AdaptiveNegotiator()
+    tries(negotiator, V8_0_0, stays=True)
+    assert tries(negotiator, V7_0_0) == 3  # the first hang-up is overlooked
+    assert tries(negotiator, V8_0_0) <= 2
+    assert tries(negotiator, V7_0_0) <= 2
+
+
+def test_hang_ups_of_several_connections_at_once_count_once() -> None:
+    negotiator = AdaptiveNegotiator()
+    offered = [negotiator.offer(HOST, 24) for _ in range(5)]
+    for dialect in offered:
+        negotiator.rejected(HOST, dialect)
+    assert negotiator.offer(HOST, 24) is V7_0_0
+
+
+def test_hang_ups_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    negotiator = AdaptiveNegotiator()
+    hang_up(negotiator)
+    assert negotiator.offer(HOST, 24) is V7_0_0
+    monkeypatch.setattr(negotiation, "QUIET", 0)
+    assert negotiator.offer(HOST, 24) is V8_0_0
+
+
+def test_ggrpcs_own_client_gets_the_newest_that_both_speak() -> None:
+    negotiator = AdaptiveNegotiator()
+    newer = Version(99, 0, 0)
+    assert negotiator.offer_to_ggrpc(newer, V5_0_0) is V8_0_0
+    assert negotiator.offer_to_ggrpc(V6_0_0.version, V8_0_0) is V6_0_0
+    assert negotiator.offer_to_ggrpc(V6_0_0.version, V3_6_1) is V3_6_1
+    assert FixedNegotiator([V5_0_0]).offer_to_ggrpc(newer, V5_0_0) is V5_0_0
+
+
+VERSIONS = st.sampled_from((V8_0_0, V7_0_0, V3_6_1, V2_0_0))
+
+
+@given(st.lists(VERSIONS, max_size=30))
+def test_clients_of_one_address_are_refused_once_at_most(
+    clients: list[Dialect],
+) -> None:
+    """Once each of them has been there; two of each size of HELLO."""
+    negotiator = AdaptiveNegotiator()
+    for client in (V8_0_0, V7_0_0, V3_6_1, V2_0_0, *clients):
+        assert tries(negotiator, client) <= 2
 
 
 def test_rejection_does_not_affect_other_hosts() -> None:
@@ -112,56 +199,9 @@ def test_negotiation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         negotiator.accepted(HOST, V5_0_0)
         negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
-        "10.0.0.5 rejected protocol 8.0.0: the next offer is 7.0.0",
+        "10.0.0.5 hung up on protocol 8.0.0: the next offer is 7.0.0",
         "10.0.0.5 accepted protocol 5.0.0: remembered",
     ]
-
-
-def test_state_of_many_hosts_is_bounded(tmp_path: Path) -> None:
-    negotiator = AdaptiveNegotiator()
-    for i in range(MAX_HOSTS + 5):
-        negotiator.accepted(f"host{i}", V5_0_0)
-    assert negotiator.offer("host0", 24) is V8_0_0
-    assert negotiator.offer(f"host{MAX_HOSTS}", 24) is V5_0_0
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"clients": {"a": 7}}', '{"clients": []}', "\xff\x00"]
-)
-def test_broken_state_file_is_a_warning_and_replaced(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    state = tmp_path / "clients.json"
-    state.write_text(text)
-    negotiator = AdaptiveNegotiator(state)
-    assert "cannot be read" in caplog.text
-    negotiator.accepted(HOST, V5_0_0)
-    assert json.loads(state.read_text()) == {"clients": {HOST: ["5.0.0"]}}
-
-
-def test_unknown_version_in_the_state_file_is_ignored(tmp_path: Path) -> None:
-    state = tmp_path / "clients.json"
-    state.write_text(json.dumps({"clients": {HOST: ["9.0.0", "5.0.0"]}}))
-    assert AdaptiveNegotiator(state).offer(HOST, 24) is V5_0_0
-
-
-def test_state_file_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").touch()
-    negotiator = AdaptiveNegotiator(tmp_path / "file" / "clients.json")
-    negotiator.accepted(HOST, V5_0_0)
-    assert "cannot be written" in caplog.text
-    assert negotiator.offer(HOST, 24) is V5_0_0
-
-
-def test_state_file_follows_xdg(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert state_file() == tmp_path / "ggrpc" / "clients.json"
-    monkeypatch.delenv("XDG_STATE_HOME")
-    assert state_file().parts[-4:] == (".local", "state", "ggrpc", "clients.json")
 
 
 def test_fixed_offers_are_the_same_for_all_clients() -> None:
@@ -172,22 +212,3 @@ def test_fixed_offers_are_the_same_for_all_clients() -> None:
     for other in (FixedNegotiator((V5_0_0,)), AdaptiveNegotiator()):
         with pytest.raises(RemoteProtocolError, match="HELLO of 3 bytes"):
             other.offer(HOST, 3)
-
-
-def test_full_disk_leaves_the_old_state_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    state = tmp_path / "clients.json"
-    negotiator = AdaptiveNegotiator(state)
-    negotiator.accepted("host", V2_0_0)
-    before = state.read_text()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # no file may grow
-    try:
-        negotiator.accepted("host", V5_0_0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "clients.json cannot be written: File too large" in caplog.text
-    assert state.read_text() == before
-    assert list(tmp_path.iterdir()) == [state]
-    assert negotiator.offer("host", 24) is V5_0_0

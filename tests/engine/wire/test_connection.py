@@ -220,7 +220,6 @@ def head(command: int, size: int) -> bytes:
     [
         (head(15, 0), "DEVICE_COUNT came before HELLO"),
         (head(14, 23), "HELLO of 23 bytes"),
-        (head(14, 0) + head(14, 0), "second time"),
         (head(14, 0) + head(99, 0), "protocol 3.6.1 has no command 99"),
         (head(14, 0) + head(17, 313), "has no MEMSET_TENSOR"),
         (

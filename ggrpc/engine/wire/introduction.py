@@ -1,0 +1,39 @@
+"""How ggrpc's own client and server recognise each other.
+
+llama.cpp's server leaves the fourth byte of its answer to HELLO zero, and its client
+ignores that byte; ggrpc's server sets it. ggrpc's client then sends a second HELLO,
+with an introduction in the place of the RDMA parameters. From that the server knows
+that the client speaks every version, so what it goes on with says nothing about the
+llama.cpp at its address. The server answers with the newest version that both speak.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from ggrpc.engine.wire.dialects import Version
+from ggrpc.engine.wire.layouts import CAPS_BYTES
+
+_NAME = b"ggrpc\0"
+
+
+class Maker(IntEnum):
+    """The fourth byte of the answer to HELLO: who made the server."""
+
+    LLAMA_CPP = 0
+    GGRPC = ord("g")  # its --protocol leaves one version, or one for each size of HELLO
+    GGRPC_ADAPTIVE = ord("a")  # it offers what a client speaks
+
+
+def introduction(newest: Version) -> bytes:
+    """The payload of the second HELLO.
+
+    Args:
+        newest: the newest version that the client speaks.
+    """
+    return (_NAME + bytes(newest)).ljust(CAPS_BYTES, b"\0")
+
+
+def introduced(caps: bytes) -> Version | None:
+    """The newest version of a client that introduces itself; None if none does."""
+    return Version.of(caps[len(_NAME) :]) if caps.startswith(_NAME) else None
