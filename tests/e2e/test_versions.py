@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
+from tests.support.clients import hello
 from tests.support.oracle import run_case_on
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
@@ -39,6 +41,7 @@ PEERS = {
 TOKENS = [1, 285, 373, 84, 9, 341, 45, 464, 4, 116, 458, 458]
 PREDICT = 6
 MAX_TRIES = 4
+COUNT_DEVICES = struct.pack("<BQ", 15, 0)
 
 
 @pytest.fixture(params=PEERS, ids=PEERS.get)
@@ -129,3 +132,19 @@ def test_graphs_run_on_native_servers(release: str, cpu_device) -> None:  # type
             expected = run_case_on(client, case)
             for key, value in run_case(cpu_device, case).items():
                 assert nmse(value, expected[key]) < 1e-7, name
+
+
+def test_what_looks_at_a_server_takes_no_version_away(tmp_path: Path) -> None:
+    """Neither ggrpc's own commands nor a health check, beside a client at work."""
+    with serving(state=tmp_path) as served:
+        assert tries(served, "0.3.36", tmp_path) == 2
+        working = hello(served.endpoint)
+        working.sendall(COUNT_DEVICES)
+        working.recv(12)
+        for command in (["probe"], ["mem"], ["bench", "--rounds", "1"]):
+            name, *flags = command
+            arguments = [sys.executable, "-m", "ggrpc", name, str(served.endpoint)]
+            subprocess.run([*arguments, *flags], check=True, capture_output=True)
+            hello(served.endpoint).close()
+            assert tries(served, "0.3.36", tmp_path) == 1
+        working.close()

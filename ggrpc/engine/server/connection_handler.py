@@ -236,7 +236,8 @@ class ConnectionHandler:
             return
         negotiator, host = self._settings.negotiator, self._stream.endpoint.host
         if rejected:
-            negotiator.rejected(host, self._dialect)
+            seconds = time.monotonic() - self.last_request_at
+            negotiator.rejected(host, self._dialect, seconds)
         elif self._has_accepted:
             negotiator.ended(host, self._dialect)
         left = format_size(self._session.close())

@@ -15,6 +15,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from ggrpc.engine.server.client_memory import ClientMemory
@@ -48,6 +49,10 @@ FALLBACK_ORDER = (
 )
 MAX_HOSTS = 1000  # whose hang-ups are counted
 QUIET = 600.0  # seconds without a hang-up, after which those before are forgotten
+# Seconds from the offer to a hang-up that only a refused llama.cpp takes, from 6.0 on:
+# it prints a backtrace. Older ones are as quick as one that leaves a connection unused.
+SLOW = 0.2
+RECENT = 0.5  # seconds after a connection that worked, for its client to leave others
 PAUSE = 1.0  # seconds: no client that was refused is started again and connects sooner
 
 
@@ -81,8 +86,14 @@ class Negotiator(Protocol):
     def ended(self, host: str, dialect: Dialect) -> None:
         """Record that a connection whose client accepted this offer is closed."""
 
-    def rejected(self, host: str, dialect: Dialect) -> None:
-        """Record that a client closed the connection right after this offer."""
+    def rejected(self, host: str, dialect: Dialect, seconds: float) -> None:
+        """Record that a client closed the connection after this offer.
+
+        Args:
+            host: the client's address.
+            dialect: the offer.
+            seconds: the time from the offer to the close.
+        """
 
 
 class FixedNegotiator:
@@ -114,7 +125,7 @@ class FixedNegotiator:
     def ended(self, host: str, dialect: Dialect) -> None:
         """Do nothing."""
 
-    def rejected(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect, seconds: float) -> None:
         """Log the rejection."""
         log.info(
             "%s hung up on protocol %s; --protocol allows no other",
@@ -128,6 +139,7 @@ class _Host:
 
     Attributes:
         working: the connections whose clients accepted an offer, by dialect.
+        ended: when the last one of them was closed, on the monotonic clock.
         hang_ups: how many hang-ups count since a client accepted an offer.
         last: when it hung up last, on the monotonic clock.
         overlooked: whether a hang-up was overlooked since then.
@@ -135,8 +147,9 @@ class _Host:
     """
 
     working: Counter[Dialect] = field(default_factory=Counter)
+    ended: dict[Dialect, float] = field(default_factory=dict)
     hang_ups: int = 0
-    last: float = 0.0
+    last: float = -inf
     overlooked: bool = False
     rejects_all: bool = False
 
@@ -145,11 +158,12 @@ class AdaptiveNegotiator:
     """Offers what the clients of an address used before, or else the newest version.
 
     After a hang-up the next offer is another version, and the one after that is again
-    what worked before. One address may stand for several machines, so no single hang-up
-    takes a version from the others:
+    what worked before. Not every hang-up is a rejection, and one address may stand for
+    several machines:
 
-    - One beside a connection that works with the same version is overlooked, if no
-      other version is known there.
+    - llama.cpp itself opens connections that it closes unused. So one that is closed
+      quickly beside another that works with the same version, or right after it, is
+      overlooked once.
     - An address that hangs up on every version is a health check. From then on only the
       versions that work there are offered.
 
@@ -193,31 +207,23 @@ class AdaptiveNegotiator:
     def ended(self, host: str, dialect: Dialect) -> None:
         """Count one connection that works less."""
         with self._lock:
-            self._record(host, dialect).working[dialect] -= 1
+            record = self._record(host, dialect)
+            record.working[dialect] -= 1
+            record.ended[dialect] = time.monotonic()
 
-    def rejected(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect, seconds: float) -> None:
         """Offer another dialect to the host next time, if the hang-up counts."""
-        known = self._known(host, dialect.hello_size)
+        known, now = self._known(host, dialect.hello_size), time.monotonic()
         with self._lock:
             record = self._record(host, dialect)
-            counts = self._counts(record, known, dialect)
-            record.last = time.monotonic()
-            if counts:
+            if now - record.last > QUIET:
+                record.hang_ups, record.overlooked, record.rejects_all = 0, False, False
+            # Another client that was offered the same may have hung up before.
+            is_first = dialect is _choice(known, dialect.hello_size, record)
+            counts = seconds > SLOW or not _overlooks(record, dialect, now)
+            record.last = now
+            if is_first and counts:
                 self._count(record, host, known, dialect)
-
-    def _counts(
-        self, record: _Host, known: Sequence[Dialect], dialect: Dialect
-    ) -> bool:
-        """Whether a hang-up changes the next offer."""
-        if record.last and time.monotonic() - record.last > QUIET:
-            record.hang_ups, record.overlooked, record.rejects_all = 0, False, False
-        if dialect is not _choice(known, dialect.hello_size, record):
-            return False  # another one, which was offered the same, has hung up
-        if record.working[dialect] <= 0 or any(d is not dialect for d in known):
-            return True
-        recent = time.monotonic() - record.last < PAUSE
-        counts, record.overlooked = record.overlooked and not recent, True
-        return counts
 
     def _count(
         self, record: _Host, host: str, known: Sequence[Dialect], dialect: Dialect
@@ -249,10 +255,21 @@ class AdaptiveNegotiator:
         return record
 
 
+def _overlooks(record: _Host, dialect: Dialect, now: float) -> bool:
+    """Whether a quick hang-up changes nothing, for the sake of one that works."""
+    ended = record.ended.get(dialect)
+    works = record.working[dialect] > 0 or (ended and now - ended < RECENT)
+    if not works:
+        return False
+    overlooks = not record.overlooked or now - record.last < PAUSE
+    record.overlooked = True
+    return overlooks
+
+
 def _choice(known: Sequence[Dialect], hello_size: int, record: _Host) -> Dialect:
     """The offer after the hang-ups of a host."""
     hang_ups = record.hang_ups
-    if record.last and time.monotonic() - record.last > QUIET:
+    if time.monotonic() - record.last > QUIET:
         hang_ups = 0
     if record.rejects_all:
         offers = known or _of_size(FALLBACK_ORDER, hello_size)[:1]

@@ -29,7 +29,8 @@ class Witness(FixedNegotiator):
     def ended(self, host: str, dialect: Dialect) -> None:
         self.events.append(("ended", host))
 
-    def rejected(self, host: str, dialect: Dialect) -> None:
+    def rejected(self, host: str, dialect: Dialect, seconds: float) -> None:
+        assert 0 <= seconds < 20
         self.events.append(("rejected", host))
 
 

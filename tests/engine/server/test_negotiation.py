@@ -26,6 +26,13 @@ from ggrpc.engine.wire.dialects import (
 from ggrpc.errors import RemoteProtocolError
 
 HOST = "10.0.0.5"
+QUICK, SLOW = 0.001, 0.5  # seconds from the offer to a hang-up
+
+
+@pytest.fixture(autouse=True)
+def _later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test does happens long after what came before."""
+    monkeypatch.setattr(negotiation, "RECENT", 0)
 
 
 def accepts(client: Dialect, offered: Dialect) -> bool:
@@ -34,7 +41,12 @@ def accepts(client: Dialect, offered: Dialect) -> bool:
     return mine.major == theirs.major and mine.minor >= theirs.minor
 
 
-def tries(negotiator: AdaptiveNegotiator, client: Dialect, stays: bool = False) -> int:
+def tries(
+    negotiator: AdaptiveNegotiator,
+    client: Dialect,
+    stays: bool = False,
+    hangs_up_after: float = QUICK,
+) -> int:
     """How often a client has to connect until it accepts an offer."""
     for count in range(1, 10):
         offered = negotiator.offer(HOST, client.hello_size)
@@ -43,7 +55,7 @@ def tries(negotiator: AdaptiveNegotiator, client: Dialect, stays: bool = False) 
             if not stays:
                 negotiator.ended(HOST, offered)
             return count
-        negotiator.rejected(HOST, offered)
+        negotiator.rejected(HOST, offered, hangs_up_after)
     raise AssertionError("it accepts no offer")
 
 
@@ -92,7 +104,7 @@ def test_two_versions_on_one_host_take_turns() -> None:
 def hang_up(negotiator: AdaptiveNegotiator, size: int = 24) -> Dialect:
     """Connect, and leave after the answer to HELLO; returns the offer."""
     offered = negotiator.offer(HOST, size)
-    negotiator.rejected(HOST, offered)
+    negotiator.rejected(HOST, offered, QUICK)
     return offered
 
 
@@ -136,7 +148,27 @@ def test_hang_up_beside_a_client_at_work_is_overlooked() -> None:
     assert tries(negotiator, V7_0_0) == 1
 
 
-def test_client_of_another_version_beside_one_at_work_gets_its_turn(
+def test_refused_client_beside_one_at_work_gets_its_turn() -> None:
+    negotiator = AdaptiveNegotiator()
+    tries(negotiator, V8_0_0, stays=True)
+    assert tries(negotiator, V7_0_0, hangs_up_after=SLOW) == 2
+
+
+@pytest.mark.parametrize("known", [[V8_0_0], [V7_0_0, V8_0_0]], ids=len)
+def test_connection_that_a_client_leaves_unused_is_overlooked(
+    known: list[Dialect], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As llama.cpp of 8.0.0 does between the connections that it uses."""
+    negotiator = AdaptiveNegotiator()
+    for dialect in known:
+        tries(negotiator, dialect)
+    monkeypatch.setattr(negotiation, "RECENT", 60)
+    tries(negotiator, V8_0_0)
+    assert [hang_up(negotiator) for _ in range(3)] == [V8_0_0] * 3
+    assert tries(negotiator, V8_0_0) == 1
+
+
+def test_quick_client_beside_one_at_work_gets_its_turn_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(negotiation, "PAUSE", 0)
@@ -144,14 +176,13 @@ def test_client_of_another_version_beside_one_at_work_gets_its_turn(
     tries(negotiator, V8_0_0, stays=True)
     assert tries(negotiator, V7_0_0) == 3  # the first hang-up is overlooked
     assert tries(negotiator, V8_0_0) <= 2
-    assert tries(negotiator, V7_0_0) <= 2
 
 
 def test_hang_ups_of_several_connections_at_once_count_once() -> None:
     negotiator = AdaptiveNegotiator()
     offered = [negotiator.offer(HOST, 24) for _ in range(5)]
     for dialect in offered:
-        negotiator.rejected(HOST, dialect)
+        negotiator.rejected(HOST, dialect, QUICK)
     assert negotiator.offer(HOST, 24) is V7_0_0
 
 
@@ -187,7 +218,7 @@ def test_clients_of_one_address_are_refused_once_at_most(
 
 def test_rejection_does_not_affect_other_hosts() -> None:
     negotiator = AdaptiveNegotiator()
-    negotiator.rejected(HOST, V8_0_0)
+    negotiator.rejected(HOST, V8_0_0, QUICK)
     assert negotiator.offer("10.0.0.6", 24) is V8_0_0
     assert negotiator.offer(HOST, 0) is V3_6_1
 
@@ -195,7 +226,7 @@ def test_rejection_does_not_affect_other_hosts() -> None:
 def test_negotiation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     negotiator = AdaptiveNegotiator()
     with caplog.at_level(logging.INFO):
-        negotiator.rejected(HOST, V8_0_0)
+        negotiator.rejected(HOST, V8_0_0, QUICK)
         negotiator.accepted(HOST, V5_0_0)
         negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
@@ -206,7 +237,7 @@ def test_negotiation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_fixed_offers_are_the_same_for_all_clients() -> None:
     negotiator = FixedNegotiator((V2_0_0, V5_0_0))
-    negotiator.rejected(HOST, V5_0_0)
+    negotiator.rejected(HOST, V5_0_0, QUICK)
     assert negotiator.offer(HOST, 24) is V5_0_0
     assert negotiator.offer(HOST, 0) is V2_0_0
     for other in (FixedNegotiator((V5_0_0,)), AdaptiveNegotiator()):
