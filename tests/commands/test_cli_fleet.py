@@ -35,7 +35,8 @@ def stranger(answer: bytes | None) -> Iterator[str]:
     def talk() -> None:
         while not done.is_set():
             connection, _ = listener.accept()
-            with connection:
+            # A client that gave up resets its connection.
+            with connection, contextlib.suppress(ConnectionError):
                 if answer is None:
                     done.wait()
                 connection.recv(1 << 10)

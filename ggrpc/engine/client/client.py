@@ -94,7 +94,10 @@ class Client(Closable):
         """End the session, from any thread; the server frees its buffers."""
         self.cancel()
         with self._turns:
-            self._stream.close()
+            if self._connection.awaits_reply:
+                self._stream.reset()
+            else:
+                self._stream.close()
 
     def cancel(self) -> None:
         """End the connection, from any thread.
@@ -102,7 +105,7 @@ class Client(Closable):
         A call that waits, and every later one, raises `Cancelled`.
         """
         self._cancelled = True
-        self._stream.shut()
+        self._stream.interrupt()
 
     def hello(self) -> Version:
         """Say HELLO, twice to ggrpc's own server; return the server's version."""
@@ -386,30 +389,36 @@ class Client(Closable):
         for that to the next request.
         """
         with self._turns:
+            if self._cancelled:
+                raise self._was_cancelled(request)
             pieces = self._connection.request(request)
             limit = self._time_limit(request)
             try:
                 self._stream.send(pieces, limit)
                 yield limit
             except ConnectionLost as error:
-                self._stream.shut()
+                self._stream.reset()
                 if self._cancelled:
                     raise self._was_cancelled(request) from None
                 raise self._lost(request) from error
             except TransportTimeout as error:
-                self.cancel()
+                self._give_up()
                 error.command = request.command.name
                 raise
             except RemoteProtocolError as error:
-                self.cancel()
+                self._give_up()
                 raise RemoteProtocolError(
                     f"{self.endpoint}: {error}",
                     endpoint=str(self.endpoint),
                     command=request.command.name,
                 ) from error
             except BaseException:
-                self.cancel()
+                self._give_up()
                 raise
+
+    def _give_up(self) -> None:
+        self._cancelled = True
+        self._stream.reset()
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
         bulk = isinstance(request, BULK)

@@ -35,7 +35,8 @@ def pump(
 ) -> None:
     """Forward everything that each connection sends to the other.
 
-    If one side closes its half, the other side's bytes still arrive.
+    If one side closes its half, the other side's bytes still arrive. If one side resets
+    its connection, the other one is reset too.
 
     Args:
         one: a connection.
@@ -51,6 +52,10 @@ def pump(
     flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
     while not all(flow.ended for flow in flows):
         moved = [flow.move() for flow in flows]
+        if any(flow.was_reset for flow in flows):
+            one.reset()
+            other.reset()
+            return
         if not any(moved):
             _wait(flows)
 
@@ -60,6 +65,7 @@ class _Flow:
 
     Attributes:
         ended: whether the source has ended and the sink's half is closed.
+        was_reset: whether the source or the sink was reset by its peer.
         waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 
@@ -72,6 +78,7 @@ class _Flow:
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
         self.ended = False
+        self.was_reset = False
         self.waits_for: tuple[socket.socket, int] | None = None
 
     def move(self) -> bool:
@@ -93,7 +100,8 @@ class _Flow:
             self.waits_for = self._source, select.POLLOUT
             return False
         except ConnectionError:
-            count = 0  # a reset ends the flow as a close does
+            self.was_reset = True
+            count = 0
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
@@ -110,11 +118,14 @@ class _Flow:
             self.waits_for = self._sink, select.POLLIN
             return False
         except ConnectionError:
-            self.ended = True  # the other flow notices that the sink is gone
+            self.was_reset = True
+            self._watch(self._view[:0])
         return True
 
     def _end_sink(self) -> None:
         self.ended = True
+        if self.was_reset:
+            return
         with suppress(OSError):  # the other flow notices if the sink is gone
             # SSLSocket.shutdown would drop TLS state that the other flow needs.
             socket.socket.shutdown(self._sink, socket.SHUT_WR)

@@ -100,6 +100,7 @@ class TlsStream(Stream):
             ConnectionLost: the peer has closed.
             TransportTimeout: the limit was exceeded.
         """
+        self._sends = True
         if sum(map(len, pieces)) <= MAX_JOINED:
             pieces = [b"".join(pieces)]
         for piece in pieces:
@@ -107,6 +108,7 @@ class TlsStream(Stream):
             while len(view):
                 batch = view[:MAX_AT_ONCE]
                 view = view[self._call(self._secure.send, batch, limit) :]
+        self._sends = False
 
     def set_call_timeout(self, seconds: float) -> None:
         """Limit each call that has no timeout of its own."""

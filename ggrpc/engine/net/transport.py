@@ -35,6 +35,8 @@ SPIN_SECONDS = 50e-6  # about as long as one processor takes to wake another
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
 # `struct timeval`: seconds and microseconds.
 _TIMEVAL = struct.Struct("@ll")
+# `struct linger`: whether to linger, and seconds; 1 and 0 make a reset of a close.
+_LINGER = struct.Struct("@ii")
 
 _ABSENT_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -53,7 +55,7 @@ class Stream:
 
     Attributes:
         endpoint: the peer's address.
-        was_shut: whether this side has called `shut` or `end_input`.
+        was_shut: whether this side has called `shut`, `interrupt` or `end_input`.
     """
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint) -> None:
@@ -61,6 +63,7 @@ class Stream:
         self._socket = sock
         self._timeout = sock.gettimeout()
         self._call_timeout: float | None = None  # seconds, if a limit gives no timeout
+        self._sends = False  # whether a call of `send` is at work
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -159,9 +162,11 @@ class Stream:
             ConnectionLost: the peer has closed.
             TransportTimeout: the limit was exceeded.
         """
+        self._sends = True
         while pieces:
             batch = _at_once(pieces)
             pieces = _after(pieces, self._call(self._socket.sendmsg, batch, limit))
+        self._sends = False
 
     def _cut_short(self) -> ConnectionLost:
         return ConnectionLost(
@@ -173,6 +178,14 @@ class Stream:
         """End the connection from any thread; a blocked `receive` returns 0."""
         self.was_shut = True
         self._shutdown(socket.SHUT_RDWR)
+
+    def interrupt(self) -> None:
+        """Make a call that blocks return, from any thread, to `reset` afterwards.
+
+        A receiving peer learns nothing: it would die of an answer to a closed stream.
+        """
+        self.was_shut = True
+        self._shutdown(socket.SHUT_RDWR if self._sends else socket.SHUT_RD)
 
     def end_input(self) -> None:
         """Make `receive` return 0 after the bytes that have already arrived."""
@@ -186,6 +199,19 @@ class Stream:
 
     def close(self) -> None:
         """Close the socket. Call this only from the thread that uses the stream."""
+        self._close(_LINGER.pack(0, 0))
+
+    def reset(self) -> None:
+        """Close the socket with a reset, where the peer may still owe an answer.
+
+        llama.cpp's server dies of SIGPIPE if it answers to a socket that was closed in
+        good order. Call this only from the thread that uses the stream.
+        """
+        self._close(_LINGER.pack(1, 0))
+
+    def _close(self, linger: bytes) -> None:
+        with suppress(OSError):  # if it is closed already
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._socket.close()
 
     def _shutdown(self, how: int) -> None:
@@ -212,7 +238,7 @@ class Stream:
 
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
-    """Connect a socket to a server.
+    """Connect a socket to a server. It is reset if the process ends without closing it.
 
     Raises:
         ConnectError: no server answers at the address.
@@ -221,6 +247,7 @@ def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
     try:
         sock = socket.create_connection(endpoint, deadline.timeout())
         _keep_alive(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
     except TimeoutError:
         raise _timed_out(endpoint, deadline, "connecting to") from None
     except OSError as error:

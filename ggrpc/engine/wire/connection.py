@@ -178,6 +178,11 @@ class ClientConnection(_Side):
         self.dialect = dialect
         self._awaited: deque[tuple[Command, Layout]] = deque()
 
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether a request has not been answered."""
+        return bool(self._awaited)
+
     def request(self, request: m.Request) -> list[m.Bytes]:
         """Encode a request as a list of buffers; data is not copied.
 
