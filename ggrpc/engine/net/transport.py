@@ -61,6 +61,7 @@ class Stream:
         self._socket = sock
         self._timeout = sock.gettimeout()
         self._call_timeout: float | None = None  # seconds, if a limit gives no timeout
+        self._resets = False
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -169,10 +170,17 @@ class Stream:
             endpoint=str(self.endpoint),
         )
 
+    def reset_on_close(self, resets: bool) -> None:
+        """Whether to end the connection by a reset, even when this process dies."""
+        self._resets = resets
+        linger = struct.pack("ii", resets, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
     def shut(self) -> None:
         """End the connection from any thread; a blocked `receive` returns 0."""
         self.was_shut = True
-        self._shutdown(socket.SHUT_RDWR)
+        # A peer that has seen the end of the stream takes no reset for one any more.
+        self._shutdown(socket.SHUT_RD if self._resets else socket.SHUT_RDWR)
 
     def end_input(self) -> None:
         """Make `receive` return 0 after the bytes that have already arrived."""

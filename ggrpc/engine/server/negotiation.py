@@ -31,6 +31,7 @@ from ggrpc.engine.wire.dialects import (
     V8_0_0,
     Dialect,
 )
+from ggrpc.engine.wire.forks import forks_rejecting
 from ggrpc.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -117,14 +118,25 @@ class AdaptiveNegotiator:
     def offer(self, host: str, hello_size: int) -> Dialect:
         """Choose the first dialect in order that the host has not rejected."""
         with self._lock:
-            rejected = self._rejected.get(host, set())
-            order = [*self._accepted.get(host, ()), *FALLBACK_ORDER]
-            untried = [dialect for dialect in order if dialect not in rejected]
-            if not any(d.hello_size == hello_size for d in untried):
+            order = self._untried(host, hello_size)
+            if not order:
                 # The host rejected all of them, so the version is not the reason.
+                rejected = self._rejected.get(host, set())
                 rejected -= {d for d in rejected if d.hello_size == hello_size}
-                untried = order
-        return _first_of(untried, hello_size)
+                order = self._order(host)
+        return _first_of(order, hello_size)
+
+    def _order(self, host: str) -> list[Dialect]:
+        return [*self._accepted.get(host, ()), *FALLBACK_ORDER]
+
+    def _untried(self, host: str, hello_size: int) -> list[Dialect]:
+        """The dialects with this size of HELLO that a host has not rejected."""
+        rejected = self._rejected.get(host, set())
+        return [
+            dialect
+            for dialect in self._order(host)
+            if dialect.hello_size == hello_size and dialect not in rejected
+        ]
 
     def accepted(self, host: str, dialect: Dialect) -> None:
         """Remember the dialect for the host, and write the state file."""
@@ -149,10 +161,15 @@ class AdaptiveNegotiator:
             if len(self._rejected) > MAX_HOSTS:
                 self._rejected.clear()
             self._rejected.setdefault(host, set()).add(dialect)
-        log.info(
-            "%s rejected protocol %s: the next offer is %s",
-            *(host, dialect.version, self.offer(host, dialect.hello_size).version),
-        )
+            rejects_all = not self._untried(host, dialect.hello_size)
+        following = self.offer(host, dialect.hello_size).version
+        if rejects_all:
+            log.warning("%s %s", host, _rejects_all(dialect.hello_size))
+        else:
+            log.info(
+                "%s rejected protocol %s: the next offer is %s",
+                *(host, dialect.version, following),
+            )
 
     def _snapshot(self) -> dict[str, list[Dialect]]:
         with self._lock:
@@ -163,6 +180,21 @@ def state_file() -> Path:
     """The default state file, by the XDG base directory specification."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "ggrpc" / "clients.json"
+
+
+def _rejects_all(hello_size: int) -> str:
+    """What to say of a client that rejected every version with this size of HELLO."""
+    offered = [d.version for d in FALLBACK_ORDER if d.hello_size == hello_size]
+    forks = " and ".join(fork.name for fork in forks_rejecting(hello_size))
+    versions = ", ".join(map(str, sorted(offered)))
+    said = f"rejected every protocol version offered: {versions}"
+    newest = max(dialect.version for dialect in DIALECTS)
+    if newest in offered:
+        return (
+            f"{said}; newer than {newest}? Install a newer ggrpc here or a llama.cpp "
+            f"of protocol {newest} there; clients of {forks} need their own server"
+        )
+    return f"{said}; a client of {forks}? It needs its own server"
 
 
 def _first_of(dialects: Sequence[Dialect], hello_size: int) -> Dialect:
