@@ -77,7 +77,7 @@ def record(
     """Record the traffic of llama.cpp and a server.
 
     LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
-    ENDPOINT, a server of any make and version. 'llama-cli --rpc 127.0.0.1:LISTEN'
+    ENDPOINT, a server of any version that ggrpc speaks. 'llama-cli --rpc 127.0.0.1:LISTEN'
     computes as usual, and FILE gets each graph with its inputs and results, for 'ggrpc
     replay'. Start the recorder before the client, which sends weights only once.
 

@@ -14,7 +14,9 @@ import pytest
 
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.dialects import V3_6_1, spoken
-from tests.support.paths import NEWEST, peer_python
+from ggrpc.engine.wire.identity import NEWEST
+from tests.support.paths import NEWEST as NEWEST_PEER
+from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -75,7 +77,8 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
         ]
     )
     for number, line in enumerate((first, second)):
-        start = f"{server}  8.0.0     since 2026-10-06       {number}       32 B"
+        version = f"{NEWEST.version}     since {NEWEST.since}"
+        start = f"{server}  {version}       {number}       32 B"
         assert line.startswith(f"{start}         1.0 TiB  3.0 GiB  4.0 GiB ")
         assert line.endswith(" ms")
 
@@ -98,7 +101,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
         >= {
             "endpoint": server,
             "device": 1,
-            "protocol": "8.0.0",
+            "protocol": str(NEWEST.version),
             "alignment_bytes": 32,
             "max_buffer_bytes": 1 << 40,
             "memory_free_bytes": 3 * GIB,
@@ -308,7 +311,7 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
 
 @pytest.mark.parametrize(
     ("version", "protocol"),
-    [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0"), (NEWEST, "8.0.0")],
+    [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0"), (NEWEST_PEER, "8.0.0")],
 )
 def test_native_servers_are_probed(piped, version: str, protocol: str) -> None:  # type: ignore[no-untyped-def]
     peer_python(version)

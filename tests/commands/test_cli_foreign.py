@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.wire.dialects import spoken
+from ggrpc.engine.wire.identity import NEWEST
 from tests.support.foreign import FORKS, GIB, NEWER, Foreign, foreign_server
 from tests.support.processes import free_port
 
@@ -115,7 +116,8 @@ def test_record_refuses_a_foreign_server(piped, kind: Foreign, tmp_path: Path) -
         thread = threading.Thread(target=client)
         thread.start()
         to = str(tmp_path / "graph.bin")
-        code, out, err = piped("record", str(port), server.endpoint, "-o", to)
+        arguments = str(port), server.endpoint, "-o", to, "--for", "20"
+        code, out, err = piped("record", *arguments)
         thread.join(20)
     *_, line = err.splitlines()
     assert (code, out) == (5, "")
@@ -123,7 +125,7 @@ def test_record_refuses_a_foreign_server(piped, kind: Foreign, tmp_path: Path) -
     assert kind.name in line
 
 
-@pytest.mark.parametrize("protocol", ["8.0.0", "5.0.0"])
+@pytest.mark.parametrize("protocol", [str(NEWEST.version), "5.0.0"])
 def test_newer_server_is_seen_with_a_version_given_too(piped, protocol: str) -> None:  # type: ignore[no-untyped-def]
     with foreign_server(NEWER[1]) as server:
         row, _ = piped("mem", server.endpoint, "--protocol", protocol, "--json").rows
@@ -133,13 +135,13 @@ def test_newer_server_is_seen_with_a_version_given_too(piped, protocol: str) -> 
 @pytest.mark.parametrize(
     ("welcome", "hello", "complaint"),
     [
-        (bytes([9, 0, 0]), 0, f"speaks protocol 9.0.0; ggrpc speaks {spoken()}"),
-        (bytes([9, 0, 0, 0]), 0, "speaks protocol 9.0.0; ggrpc speaks"),
+        (bytes([99, 0, 0]), 0, f"speaks protocol 99.0.0; ggrpc speaks {spoken()}"),
+        (bytes([99, 0, 0, 0]), 0, "speaks protocol 99.0.0; ggrpc speaks"),
         (bytes([7, 0, 0]), 0, "announces protocol 7.0.0 in 3 bytes, as no server"),
         (bytes([3, 6, 1, 0]), 0, "announces protocol 3.6.1 in 4 bytes, as no server"),
         (bytes([2, 0, 0]).ljust(28, b"\0"), 24, "announces protocol 2.0.0 in 28 bytes"),
-        (bytes([9, 0, 0]).ljust(27, b"\0"), 24, "the reply to HELLO"),
-        (bytes([9, 0, 0]).ljust(29, b"\0"), 24, "the reply to HELLO"),
+        (bytes([99, 0, 0]).ljust(27, b"\0"), 24, "the reply to HELLO"),
+        (bytes([99, 0, 0]).ljust(29, b"\0"), 24, "the reply to HELLO"),
         (bytes(28), 24, "speaks protocol 0.0.0; ggrpc speaks"),
         (bytes([7, 7, 0]).ljust(28, b"\0"), 24, "speaks protocol 7.7.0; ggrpc speaks"),
     ],
@@ -161,7 +163,7 @@ def test_newer_server_without_the_queries_is_named_in_the_error(piped) -> None: 
         code, out, err = piped("probe", server.endpoint)
     assert (code, out, err.count("\n")) == (6, "", 1)
     assert "instead of answering DEVICE_COUNT" in err
-    assert "it speaks protocol 8.1.0, newer than this ggrpc" in err
+    assert f"it speaks protocol {kind.version}, newer than this ggrpc" in err
 
 
 def test_foreign_servers_beside_others_keep_their_rows(piped, server: str) -> None:  # type: ignore[no-untyped-def]

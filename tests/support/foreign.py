@@ -1,4 +1,4 @@
-"""Servers that are newer than ggrpc, or forks', byte by byte: no code of ggrpc."""
+"""Servers that are newer than ggrpc, or forks', byte by byte."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from ggrpc.engine.wire.identity import NEWEST
 
 GIB = 1 << 30
 HELLO, DEVICE_COUNT, ALIGNMENT, MAX_SIZE, MEMORY = 14, 15, 1, 2, 11
@@ -40,9 +42,10 @@ def _new(*version: int) -> bytes:
     return bytes(version).ljust(28, b"\0")
 
 
+MAJOR, MINOR, _ = NEWEST.version
 NEWER = [
-    Foreign("newer than this ggrpc", _new(8, 1, 0)),
-    Foreign("newer than this ggrpc", _new(9, 0, 0)),
+    Foreign("newer than this ggrpc", _new(MAJOR, MINOR + 1, 0)),
+    Foreign("newer than this ggrpc", _new(MAJOR + 1, 0, 0)),
     Foreign("newer than this ggrpc", _new(99, 255, 255)),
 ]
 FORKS = [

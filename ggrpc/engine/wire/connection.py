@@ -246,7 +246,8 @@ def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
     if fork:
         raise UnsupportedFork(
             f"a tensor has {size:.0f} bytes, so the client is {fork.name}, "
-            f"{fork.differs}: run {fork.name}'s own server for it, or use llama.cpp"
+            f"whose {fork.own} are its own: run {fork.name}'s server for it, or use "
+            "llama.cpp"
         )
 
 

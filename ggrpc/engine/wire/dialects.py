@@ -1,6 +1,7 @@
 """The protocol versions as data: their fields, commands, replies and op tables.
 
-A new version needs one entry here. No other file compares version numbers.
+A new version needs one entry here: see docs/adding-a-version.md. Only this file,
+`forks` and `identity` compare version numbers.
 """
 
 from __future__ import annotations

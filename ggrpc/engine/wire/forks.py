@@ -40,7 +40,7 @@ class Fork:
             if its clients reject every version that ggrpc offers.
         lookalikes: the versions that its clients accept and use with tensors of
             llama.cpp's size, so that nothing tells them from llama.cpp.
-        differs: what is its own, as the end of "a server of it, ...".
+        own: the parts of the protocol that are its own.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Fork:
     dialect: Dialect
     tensors: tuple[int, ...] = ()
     lookalikes: tuple[Dialect, ...] = ()
-    differs: str
+    own: str
 
     @property
     def announces(self) -> str:
@@ -78,7 +78,7 @@ FORKS = (
         dialect=V3_5_0,
         tensors=(312, 344, 376),  # since 2026-05-19, 2026-06-29 and 2026-08-26
         lookalikes=(V3_0_0, V3_5_0),
-        differs="whose tensors, ops and types are its own",
+        own="tensors, ops and types",
     ),
     Fork(
         name="stable-diffusion.cpp",
@@ -88,7 +88,7 @@ FORKS = (
         welcome=(28,),
         dialect=V5_0_0,
         tensors=(360, 392),  # names of 128 bytes, of 160 since 2026-07-14
-        differs="whose tensors are longer and whose ops include its own",
+        own="tensors and some ops",
     ),
     Fork(
         name="llama-box",
@@ -97,7 +97,7 @@ FORKS = (
         last=Version(2, 0, MAX_BYTE),
         welcome=(4,),
         dialect=V2_0_0,
-        differs="whose answer to HELLO and whose command 15 are its own",
+        own="answer to HELLO and command 15",
     ),
     Fork(
         name="qvac-fabric",
@@ -106,7 +106,7 @@ FORKS = (
         last=Version(MAX_BYTE, MAX_BYTE, MAX_BYTE),
         welcome=(3, 28),
         dialect=V8_0_0,
-        differs="whose ops and links between servers are its own",
+        own="ops and links between servers",
     ),
     Fork(
         name="llama-halo-hybrid",
@@ -115,7 +115,7 @@ FORKS = (
         last=Version(7, 6, MAX_BYTE),
         welcome=(28,),
         dialect=V7_0_0,
-        differs="which answers graphs and has ops of its own",
+        own="replies to graphs and some ops",
     ),
 )
 

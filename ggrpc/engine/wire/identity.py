@@ -95,8 +95,9 @@ def _fork(version: Version, fork: Fork) -> Identity:
         _queries(fork.dialect),
         name=fork.name,
         note=f"{fork.name}: probe and mem only",
-        refusal=f"is a server of {fork.name} ({version}), {fork.differs}: only {_LOOK} "
-        "work with it; run llama.cpp's server or ggrpc's there for the rest",
+        refusal=f"is a server of {fork.name} ({version}), whose {fork.own} are its "
+        f"own: only {_LOOK} work with it; run llama.cpp's server or ggrpc's there for "
+        "the rest",
     )
 
 
