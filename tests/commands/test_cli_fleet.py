@@ -13,8 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.wire.dialects import V3_6_1, spoken
-from ggrpc.engine.wire.identity import NEWEST
+from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, spoken
 from tests.support.paths import NEWEST as NEWEST_PEER
 from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving

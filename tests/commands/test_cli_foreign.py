@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggrpc.engine.wire.dialects import spoken
-from ggrpc.engine.wire.identity import NEWEST
+from ggrpc.engine.wire.dialects import NEWEST, spoken
 from tests.support.foreign import FORKS, GIB, NEWER, Foreign, foreign_server
 from tests.support.processes import free_port
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ggrpc.engine.wire.identity import NEWEST
+from ggrpc.engine.wire.dialects import NEWEST
 
 GIB = 1 << 30
 HELLO, DEVICE_COUNT, ALIGNMENT, MAX_SIZE, MEMORY = 14, 15, 1, 2, 11

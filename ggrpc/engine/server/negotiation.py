@@ -19,6 +19,7 @@ from typing import Protocol
 from ggrpc.atomic_file import replacing
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
+    NEWEST,
     V1_0_0,
     V2_0_0,
     V3_0_0,
@@ -188,11 +189,11 @@ def _rejects_all(hello_size: int) -> str:
     forks = " and ".join(fork.name for fork in forks_rejecting(hello_size))
     versions = ", ".join(map(str, sorted(offered)))
     said = f"rejected every protocol version offered: {versions}"
-    newest = max(dialect.version for dialect in DIALECTS)
-    if newest in offered:
+    if hello_size == NEWEST.hello_size:
         return (
-            f"{said}; newer than {newest}? Install a newer ggrpc here or a llama.cpp "
-            f"of protocol {newest} there; clients of {forks} need their own server"
+            f"{said}; newer than {NEWEST.version}? Install a newer ggrpc here or a "
+            f"llama.cpp of protocol {NEWEST.version} there; clients of {forks} need "
+            "their own server"
         )
     return f"{said}; a client of {forks}? It needs its own server"
 

@@ -235,7 +235,8 @@ DIALECTS = (
     *(V4_0_0, V4_0_1, V4_0_2, V4_0_3, V5_0_0, V5_1_0, V6_0_0, V7_0_0, V7_0_1),
     V8_0_0,
 )
-DEFAULTS = (V3_6_1, V8_0_0)  # one for each size of HELLO
+NEWEST = DIALECTS[-1]
+DEFAULTS = (V3_6_1, NEWEST)  # one for each size of HELLO
 # What a prefix such as `7` means: 7.0.1 is a proposal that few builds speak.
 PREFERRED = (*DEFAULTS, V7_0_0)
 

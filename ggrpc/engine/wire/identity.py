@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import DIALECTS, Dialect, Version, dialect_for, spoken
+from ggrpc.engine.wire.dialects import NEWEST, Dialect, Version, dialect_for, spoken
 from ggrpc.engine.wire.forks import Fork, fork_announcing
 
 QUERIES = frozenset(
@@ -21,7 +21,6 @@ QUERIES = frozenset(
         Command.GET_DEVICE_MEMORY,
     }
 )
-NEWEST = max(DIALECTS, key=lambda dialect: dialect.version)
 NEWER = "newer than this ggrpc"
 _LOOK = "'ggrpc probe' and 'ggrpc mem'"
 

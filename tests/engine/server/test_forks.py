@@ -11,8 +11,7 @@ import pytest
 
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.server.negotiation import FALLBACK_ORDER, AdaptiveNegotiator
-from ggrpc.engine.wire.dialects import V3_6_1, V5_0_0, V8_0_0
-from ggrpc.engine.wire.identity import NEWEST
+from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, V8_0_0
 from tests.support.clients import byte_vector, closed_within, serves
 from tests.support.fork_clients import (
     CLIENTS,

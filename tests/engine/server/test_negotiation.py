@@ -17,12 +17,12 @@ from ggrpc.engine.server.negotiation import (
 from ggrpc.engine.wire.dialects import (
     DEFAULTS,
     DIALECTS,
+    NEWEST,
     V2_0_0,
     V3_6_1,
     V4_0_3,
     V5_0_0,
     V7_0_0,
-    V8_0_0,
     Dialect,
 )
 from ggrpc.errors import RemoteProtocolError
@@ -77,7 +77,7 @@ def test_accepted_version_has_the_layouts_of_the_clients_own(client: Dialect) ->
 
 
 def test_versions_in_long_use_take_few_tries() -> None:
-    for client in (V2_0_0, V3_6_1, V4_0_3, V5_0_0, V7_0_0, V8_0_0):
+    for client in (V2_0_0, V3_6_1, V4_0_3, V5_0_0, V7_0_0, NEWEST):
         assert tries(AdaptiveNegotiator(), client) <= 4
 
 
@@ -100,19 +100,20 @@ def test_host_that_rejects_all_is_offered_all_again() -> None:
 
 def test_rejection_does_not_affect_other_hosts() -> None:
     negotiator = AdaptiveNegotiator()
-    negotiator.rejected(HOST, V8_0_0)
-    assert negotiator.offer("10.0.0.6", 24) is V8_0_0
+    negotiator.rejected(HOST, NEWEST)
+    assert negotiator.offer("10.0.0.6", 24) is NEWEST
     assert negotiator.offer(HOST, 0) is V3_6_1
 
 
 def test_negotiation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     negotiator = AdaptiveNegotiator()
     with caplog.at_level(logging.INFO):
-        negotiator.rejected(HOST, V8_0_0)
+        negotiator.rejected(HOST, NEWEST)
         negotiator.accepted(HOST, V5_0_0)
         negotiator.accepted(HOST, V5_0_0)
     assert caplog.messages == [
-        "10.0.0.5 rejected protocol 8.0.0: the next offer is 7.0.0",
+        f"10.0.0.5 rejected protocol {NEWEST.version}: the next offer is "
+        f"{FALLBACK_ORDER[1].version}",
         "10.0.0.5 accepted protocol 5.0.0: remembered",
     ]
 
@@ -121,7 +122,7 @@ def test_state_of_many_hosts_is_bounded(tmp_path: Path) -> None:
     negotiator = AdaptiveNegotiator()
     for i in range(MAX_HOSTS + 5):
         negotiator.accepted(f"host{i}", V5_0_0)
-    assert negotiator.offer("host0", 24) is V8_0_0
+    assert negotiator.offer("host0", 24) is NEWEST
     assert negotiator.offer(f"host{MAX_HOSTS}", 24) is V5_0_0
 
 
