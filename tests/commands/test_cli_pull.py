@@ -9,6 +9,7 @@ import pytest
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.sharing.workspace import Workspace
 from tests.support.meeting import meeting  # noqa: F401  a fixture
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 
 
@@ -17,7 +18,7 @@ def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ign
     """A server of llama.cpp's on which something is held."""
     monkeypatch.chdir(tmp_path)
     with (
-        native_serving("0.3.36") as endpoint,
+        native_serving(NEWEST) as endpoint,
         connect(endpoint, timeout=60) as server,
         Workspace(server) as bench,
     ):

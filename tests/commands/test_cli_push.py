@@ -13,6 +13,7 @@ import pytest
 
 from ggrpc.commands import push
 from tests.support.caches import write_gguf
+from tests.support.paths import NEWEST
 from tests.support.processes import Served, native_serving, serving
 
 LARGE = 11 << 20  # bytes, above what a cache keeps
@@ -41,7 +42,7 @@ def test_weights_are_sent_once(piped, caching: Served, model: Path) -> None:  # 
     assert (outcome.code, outcome.rows[0]["present"]) == (0, 2)
 
 
-@pytest.mark.parametrize("release", ["0.3.36", "0.3.17"])
+@pytest.mark.parametrize("release", [NEWEST, "0.3.36", "0.3.17"])
 def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
     piped, tmp_path: Path, model: Path, release: str
 ) -> None:
