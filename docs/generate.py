@@ -19,6 +19,7 @@ from ggrpc.devices.cpu.kernel_table import is_supported as cpu_computes
 from ggrpc.devices.opencl import program as opencl
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import DIALECTS, Dialect
+from ggrpc.engine.wire.forks import FORKS
 from ggrpc.engine.wire.layouts import CAPS_BYTES, REPLIES, REQUESTS, TAILS
 from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
 from ggrpc.ops import CONTRACTS, Contract, Node
@@ -332,6 +333,24 @@ def _list(text: str, names: list[str]) -> str:
     return text.format(", ".join(f"`{name}`" for name in names)) if names else ""
 
 
+def forks() -> str:
+    """Every fork, and how it is recognised."""
+    rows = [
+        "| fork | its servers announce | in bytes | its tensors | what is its own |",
+        "|---|---|---|---|---|",
+    ]
+    for fork in FORKS:
+        cells = [
+            f"[{fork.name}]({fork.source})",
+            fork.announces,
+            " or ".join(map(str, fork.welcome)),
+            f"{', '.join(map(str, fork.tensors))} bytes" if fork.tensors else "-",
+            fork.own,
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def rpc_tensor() -> str:
     """The fields of rpc_tensor."""
     rows = ["| offset | field | type |", "|---|---|---|"]
@@ -351,6 +370,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "messages": messages,
         "rpc_tensor": rpc_tensor,
         "versions": versions,
+        "forks": forks,
     },
 }
 

@@ -107,7 +107,7 @@ def extent_of(tensor: Tensor) -> Extent:
         raise GraphError(
             f"{tensor}: no memory holds ne {list(tensor.ne)}, nb {list(tensor.nb)}"
         )
-    return Extent(nbytes, tensor.type.row_size(tensor.ne[0]) * tensor.nrows)
+    return Extent(nbytes, tensor.packed_bytes)
 
 
 def check_apart(tensor: Tensor) -> None:

@@ -11,6 +11,7 @@
     ├── ProtocolError               the bytes on the connection
     │   ├── LocalProtocolError      this side tried to send an invalid message
     │   ├── RemoteProtocolError     the peer sent an invalid message
+    │   │   └── UnsupportedFork     the client is a fork of llama.cpp
     │   └── VersionMismatch         the peer speaks an unsupported version
     ├── RefusedError                a well-formed request that cannot be granted
     ├── GraphError                  a graph or tensor that breaks a rule of ggml
@@ -84,6 +85,10 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow."""
+
+
+class UnsupportedFork(RemoteProtocolError):
+    """The client is a fork of llama.cpp with a protocol of its own."""
 
 
 class VersionMismatch(ProtocolError):

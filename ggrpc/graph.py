@@ -109,9 +109,22 @@ class Graph:
         for i in touched:
             tensor, kind = tensors[i], kinds[i]
             extent = extents.get(kind)
-            if extent is None:
-                extent = extents[kind] = extent_of(tensor)
-            check_inside(tensor, extent, regions)
+            try:
+                if extent is None:
+                    extent = extents[kind] = extent_of(tensor)
+                check_inside(tensor, extent, regions)
+            except GraphError as error:
+                raise GraphError(f"{self._reader_of(tensor)}{error}") from None
+
+    def _reader_of(self, tensor: Tensor) -> str:
+        """The node that reads a tensor, for an error; empty for a node's own result."""
+        for node in self.computed:
+            contract = contract_of(node.op)
+            if contract.computes and node.id == tensor.id:
+                return ""
+            if contract.computes and tensor.id in contract.used(node.src):
+                return f"{node} reads "
+        return ""
 
     def _check_nodes(self) -> set[int]:
         """Hold each node against its contract and the order of execution.

@@ -85,6 +85,11 @@ class Tensor(NamedTuple):
         return size + (n1 - 1) * b1 + (n2 - 1) * b2 + (n3 - 1) * b3
 
     @property
+    def packed_bytes(self) -> int:
+        """Bytes of all elements without gaps, whatever the strides are."""
+        return self.type.row_size(self.ne[0]) * self.nrows
+
+    @property
     def is_contiguous(self) -> bool:
         """Whether the elements lie one after the other, in order, without gaps."""
         whole = contiguous_nb(self.type, self.ne)

@@ -16,7 +16,10 @@ DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 # Files of the repository that a page names, but for placeholders such as <family>.py.
 FILE = re.compile(r"`((?:ggrpc|tests|docs)/[\w/.]*)`")
-PAGES = ("index.md", "architecture.md", "protocol.md", "glossary.md")
+PAGES = (
+    *("index.md", "architecture.md", "protocol.md", "adding-a-version.md"),
+    "glossary.md",
+)
 
 
 def test_generated_pages_are_current() -> None:
@@ -46,6 +49,13 @@ def test_index_lists_every_page() -> None:
     linked = set(LINK.findall((DOCS / "index.md").read_text()))
     pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
     assert pages <= linked
+
+
+def test_tests_that_a_page_names_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "adding-a-version.md").read_text()))
+    assert named
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
 @pytest.mark.parametrize(

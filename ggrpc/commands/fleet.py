@@ -15,7 +15,7 @@ import typer
 from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.listing import Listing, Row
+from ggrpc.commands.listing import Column, Listing, Row
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
@@ -24,6 +24,9 @@ from ggrpc.engine.net.deadline import Deadline
 from ggrpc.errors import GgrpcError, RefusedError
 
 T = TypeVar("T")
+
+# Only there if a server is newer than ggrpc, or a fork's.
+NOTE = Column("note", "NOTE", is_rare=True)
 
 MAX_THREADS = 128  # most of them wait for an answer most of the time
 
@@ -54,7 +57,7 @@ OpTableDate = Annotated[
     ),
 ]
 
-# Queries one device of a server; returns its row without the first two keys.
+# Queries one device of a server; returns its row without the first two keys and `note`.
 Look = Callable[["Client", int], dict[str, Any]]
 
 
@@ -65,7 +68,7 @@ class Answer(NamedTuple):
         endpoint: the server.
         rows: one for each of its devices.
         error: the reason if the query failed, else None.
-        done: the progress made before the failure, as text.
+        done: what was done or learned before the failure, as text.
     """
 
     endpoint: Endpoint
@@ -127,16 +130,19 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
     def ask(endpoint: Endpoint) -> Answer:
         deadline = Deadline(options.timeout)
         rows: list[Row] = []
+        note = ""
         try:
-            with open_client(endpoint, options) as client:
+            with open_client(endpoint, options, to_look=True) as client:
+                note = client.identity.refusal
                 for device in range(client.device_count()):
                     deadline.timeout()  # limits any device count that a server claims
                     first = {"endpoint": str(endpoint), "device": device}
-                    rows.append(first | look(client, device))
+                    last = {"note": client.identity.note or None}
+                    rows.append(first | look(client, device) | last)
             if not rows:
                 raise RefusedError("this server has no device")
         except GgrpcError as error:
-            return Answer(endpoint, error=error)
+            return Answer(endpoint, error=error, done=note and f"it {note}")
         return Answer(endpoint, rows)
 
     return ask

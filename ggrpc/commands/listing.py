@@ -35,6 +35,7 @@ class Column(NamedTuple):
         text: formats a value.
         right: whether it is right-aligned, as numbers are.
         wraps: whether long text may take several lines.
+        is_rare: whether to leave it out of the text if no row has a value.
         styles: the colours of cells that show a state, keyed by cell text.
     """
 
@@ -43,6 +44,7 @@ class Column(NamedTuple):
     text: Callable[[Any], str] = str
     right: bool = False
     wraps: bool = False
+    is_rare: bool = False
     styles: Mapping[str, str] = {}
 
     def cell(self, row: Row) -> str:
@@ -71,11 +73,23 @@ class Listing(NamedTuple):
             return
         if self.json:
             lines = [json.dumps(row) for row in rows]
-        elif environment.in_terminal and len(rows) <= MAX:
-            lines = self._for_terminal(environment, rows)
         else:
-            lines = _aligned(self._cells(rows), [c.right for c in self.columns])
+            lines = self._for(rows)._as_text(environment, rows)
         environment.write("".join(f"{line}\n" for line in lines))
+
+    def _for(self, rows: list[Row]) -> Listing:
+        """The same without rare columns that have no value in any row."""
+        columns = [
+            column
+            for column in self.columns
+            if not column.is_rare or any(row.get(column.key) for row in rows)
+        ]
+        return self._replace(columns=columns)
+
+    def _as_text(self, environment: Environment, rows: list[Row]) -> list[str]:
+        if environment.in_terminal and len(rows) <= MAX:
+            return self._for_terminal(environment, rows)
+        return _aligned(self._cells(rows), [c.right for c in self.columns])
 
     def _cells(self, rows: Iterable[Row]) -> list[list[str]]:
         titles = [[column.header for column in self.columns]] if self.headers else []

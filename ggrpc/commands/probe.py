@@ -10,7 +10,7 @@ import typer
 from ggrpc.commands.endpoints import Endpoints
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import Fleet, Protocol, Timeout
+from ggrpc.commands.fleet import NOTE, Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.dialects import spoken_until
@@ -36,6 +36,7 @@ COLUMNS = (
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
     Column("latency_ms", "LATENCY", format_ms, right=True),
+    NOTE,
 )
 
 
@@ -76,8 +77,10 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
     }
 
 
-def _clients(client: Client) -> str:
-    """The builds of llama.cpp that accept this version."""
+def _clients(client: Client) -> str | None:
+    """The builds of llama.cpp that accept this version; None if ggrpc does not know."""
+    if client.identity.refusal:
+        return None
     until = spoken_until(client.version)
     since = f"since {client.dialect.since}"
     return f"{since}, until {until}" if until else since

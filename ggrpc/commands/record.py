@@ -77,9 +77,10 @@ def record(
     """Record the traffic of llama.cpp and a server.
 
     LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
-    ENDPOINT, a server of any make and version. 'llama-cli --rpc 127.0.0.1:LISTEN'
-    computes as usual, and FILE gets each graph with its inputs and results, for 'ggrpc
-    replay'. Start the recorder before the client, which sends weights only once.
+    ENDPOINT, a server of any version that ggrpc speaks. 'llama-cli --rpc
+    127.0.0.1:LISTEN' computes as usual, and FILE gets each graph with its inputs and
+    results, for 'ggrpc replay'. Start the recorder before the client, which sends
+    weights only once.
 
     Stop it with Ctrl-C or SIGTERM. After the limit of -n or --for, it stops when the
     last client has disconnected. The file is valid however the recording ends. If the

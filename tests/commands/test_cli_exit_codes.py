@@ -17,6 +17,7 @@ from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
         (errors.ProtocolError, 5),
         (errors.LocalProtocolError, 5),
         (errors.RemoteProtocolError, 5),
+        (errors.UnsupportedFork, 5),
         (errors.VersionMismatch, 5),
         (errors.ConnectionLost, 6),
         (errors.Cancelled, 130),

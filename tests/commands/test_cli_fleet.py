@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.wire.dialects import V3_6_1, spoken
-from tests.support.paths import NEWEST, peer_python
+from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, spoken
+from tests.support.paths import NEWEST as NEWEST_PEER
+from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -39,8 +40,9 @@ def stranger(answer: bytes | None) -> Iterator[str]:
             with connection, contextlib.suppress(ConnectionError):
                 if answer is None:
                     done.wait()
-                connection.recv(1 << 10)
-                connection.sendall(answer or b"")
+                with contextlib.suppress(ConnectionError):
+                    connection.recv(1 << 10)
+                    connection.sendall(answer or b"")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = "{}:{}".format(*listener.getsockname())
@@ -75,7 +77,8 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
         ]
     )
     for number, line in enumerate((first, second)):
-        start = f"{server}  8.0.0     since 2026-10-06       {number}       32 B"
+        version = f"{NEWEST.version}     since {NEWEST.since}"
+        start = f"{server}  {version}       {number}       32 B"
         assert line.startswith(f"{start}         1.0 TiB  3.0 GiB  4.0 GiB ")
         assert line.endswith(" ms")
 
@@ -90,7 +93,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
         [
             *("endpoint", "device", "protocol", "clients"),
             *("alignment_bytes", "max_buffer_bytes"),
-            *("memory_free_bytes", "memory_total_bytes", "latency_ms"),
+            *("memory_free_bytes", "memory_total_bytes", "latency_ms", "note"),
         ]
     ] * 2
     assert (
@@ -98,7 +101,7 @@ def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # typ
         >= {
             "endpoint": server,
             "device": 1,
-            "protocol": "8.0.0",
+            "protocol": str(NEWEST.version),
             "alignment_bytes": 32,
             "max_buffer_bytes": 1 << 40,
             "memory_free_bytes": 3 * GIB,
@@ -127,6 +130,7 @@ def test_mem_json_has_flat_rows_with_units(piped, server: str) -> None:  # type:
         "memory_free_bytes": 3 * GIB,
         "memory_used_bytes": GIB,
         "memory_total_bytes": 4 * GIB,
+        "note": None,
     }
 
 
@@ -204,11 +208,11 @@ def test_server_that_speaks_something_else_exits_5(piped) -> None:  # type: igno
 
 
 def test_server_of_an_unknown_version_exits_5(piped) -> None:  # type: ignore[no-untyped-def]
-    future = (28).to_bytes(8, "little") + bytes([99, 1, 0]) + bytes(25)
-    with stranger(future) as endpoint:
+    unknown = (28).to_bytes(8, "little") + bytes([6, 1, 0]) + bytes(25)
+    with stranger(unknown) as endpoint:
         code, _, err = piped("probe", endpoint)
     assert code == 5
-    assert f"{endpoint} speaks protocol 99.1.0; ggrpc speaks {spoken()}" in err
+    assert f"{endpoint} speaks protocol 6.1.0; ggrpc speaks {spoken()}" in err
 
 
 def test_server_that_hangs_up_exits_6(piped) -> None:  # type: ignore[no-untyped-def]
@@ -307,7 +311,7 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
 
 @pytest.mark.parametrize(
     ("version", "protocol"),
-    [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0"), (NEWEST, "8.0.0")],
+    [("0.3.17", "3.6.1"), ("0.3.36", "7.0.0"), (NEWEST_PEER, "8.0.0")],
 )
 def test_native_servers_are_probed(piped, version: str, protocol: str) -> None:  # type: ignore[no-untyped-def]
     peer_python(version)

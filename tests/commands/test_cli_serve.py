@@ -12,6 +12,7 @@ import pytest
 from ggrpc import __version__
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
+from ggrpc.engine.wire.dialects import NEWEST
 from ggrpc.errors import ConnectError
 from tests.support.drivers import usable_device
 from tests.support.processes import Served, free_port, serving
@@ -39,7 +40,8 @@ def refused(*arguments: str) -> tuple[int, str]:
 def test_start_logs_versions_devices_and_addresses(served: Served) -> None:
     endpoint = served.endpoint
     lines = [line.split(" ", 3)[2:] for line in served.log.splitlines()[:3]]
-    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol 1.0.0 to 8.0.0"]
+    versions = f"1.0.0 to {NEWEST.version}"
+    assert lines[0] == ["INFO", f"ggrpc {__version__} speaks protocol {versions}"]
     assert re.fullmatch(r"device 0 is cpu: .+, \S+ .iB of \S+ .iB free", lines[1][1])
     assert lines[2] == ["INFO", f"listening on {endpoint}"]
     assert endpoint.host == "127.0.0.1"

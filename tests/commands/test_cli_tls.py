@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.wire.dialects import NEWEST
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.processes import Served, serving
 
@@ -95,7 +96,7 @@ def test_plain_client_works_through_a_tunnel(  # type: ignore[no-untyped-def]
 ) -> None:
     with tunnel_to(served, files) as endpoint:
         (row,) = piped("probe", str(endpoint), "--json").rows
-        assert row["protocol"] == "8.0.0"
+        assert row["protocol"] == str(NEWEST.version)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.negotiation import FixedNegotiator
+from ggrpc.engine.server.negotiation import FixedNegotiator, Negotiator
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
@@ -30,13 +30,14 @@ def running(
     tls: SSLContext | None = None,
     allow: Sequence[str] = (),
     profile: bool = False,
+    negotiator: Negotiator | None = None,
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
     settings = ServerSettings(
         Endpoint(host, 0),
         served,
-        FixedNegotiator(dialects),
+        negotiator or FixedNegotiator(dialects),
         limits=limits,
         allowlist=Allowlist(allow),
         tls=tls,

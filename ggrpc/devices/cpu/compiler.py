@@ -305,7 +305,7 @@ class Compiler:
         """Count the copy that numpy makes of a source that overlaps the result."""
         in_place = (source.data, source.nb) == (result.data, result.nb)
         if not in_place and overlap(source, result):
-            self.reserve(source.type.row_size(source.ne[0]) * source.nrows)
+            self.reserve(source.packed_bytes)
 
 
 def _run_blocks(

@@ -26,14 +26,12 @@ from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
-    IK_LLAMA,
     Dialect,
     Version,
-    dialect_for,
-    spoken,
     spoken_by,
 )
 from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
+from ggrpc.engine.wire.identity import Identity, identify
 from ggrpc.engine.wire.introduction import Maker, introduction
 from ggrpc.engine.wire.op_tables import OpTable
 from ggrpc.errors import (
@@ -68,6 +66,7 @@ class Client(Closable):
         dialect: the protocol spoken.
         version: the version that the server announced.
         maker: who made the server.
+        identity: what the server is, by its answer to HELLO.
     """
 
     def __init__(
@@ -77,6 +76,7 @@ class Client(Closable):
         self.dialect = dialect
         self.version = dialect.version
         self.maker = Maker.LLAMA_CPP
+        self.identity = Identity(dialect.version, dialect)
         self._stream = stream
         self._timeout = timeout
         self._connection = ClientConnection(dialect)
@@ -107,15 +107,16 @@ class Client(Closable):
         self._cancelled = True
         self._stream.interrupt()
 
-    def hello(self) -> Version:
-        """Say HELLO, twice to ggrpc's own server; return the server's version."""
+    def hello(self) -> Identity:
+        """Say HELLO, twice to ggrpc's own server, and learn what the server is."""
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
         if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
             self.maker = Maker(welcome.padding)
             caps = introduction(self.dialect.version)
             welcome = self._ask(m.Hello(caps=caps), m.Welcome)
         self.version = Version(welcome.major, welcome.minor, welcome.patch)
-        return self.version
+        self.identity = identify(self.version, welcome.size)
+        return self.identity
 
     def speak(self, dialect: Dialect) -> Client:
         """Go on in the dialect that fits the server; HELLO is the same for several."""
@@ -463,11 +464,19 @@ def connect(
     return open_client(endpoint, ClientOptions(timeout, dialect, op_table, tls))
 
 
-def open_client(endpoint: Endpoint, options: ClientOptions) -> Client:
+def open_client(
+    endpoint: Endpoint, options: ClientOptions, to_look: bool = False
+) -> Client:
     """Connect to a server and send HELLO.
 
     Without a dialect in the options, the first HELLO is one of protocol 4.0 and later.
     If the server drops it, a second connection sends one of 3.x.
+
+    Args:
+        endpoint: the server.
+        options: how to connect.
+        to_look: whether to accept a server that only answers the commands in `QUERIES`:
+            a newer one, or a fork's.
 
     Raises:
         ConnectError: the server cannot be reached or is not trusted.
@@ -475,15 +484,16 @@ def open_client(endpoint: Endpoint, options: ClientOptions) -> Client:
         ConnectionLost: the server dropped every HELLO.
         VersionMismatch: the server speaks a version that ggrpc does not.
     """
-    exactly = options.dialect is not None
     candidates = (options.dialect,) if options.dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            client = _greet(endpoint, candidate, options, exactly)
+            client = _greet(endpoint, candidate, options, to_look)
         except ConnectionLost:
             if candidate is candidates[-1]:
                 raise
         else:
+            if client.identity.refusal:
+                return client
             table = options.op_table.date if options.op_table else ""
             return client.speak(spoken_by(client.version, client.dialect, table))
     raise AssertionError("there is at least one dialect")
@@ -496,26 +506,27 @@ def _one_for_each_hello() -> tuple[Dialect, ...]:
 
 
 def _greet(
-    endpoint: Endpoint, dialect: Dialect, options: ClientOptions, exactly: bool
+    endpoint: Endpoint, dialect: Dialect, options: ClientOptions, to_look: bool
 ) -> Client:
     stream = connect_stream(endpoint, Deadline(options.timeout), options.tls)
     client = Client(stream, dialect, options.timeout)
     try:
-        version = client.hello()
-        fitting = dialect if exactly else dialect_for(version)
-        fits = fitting is not None and fitting.version[:2] == version[:2]
-        if fitting is None or not fits or version in IK_LLAMA:
-            raise VersionMismatch(_mismatch(endpoint, version), endpoint=str(endpoint))
-        return client.speak(fitting)
+        identity = client.hello()
+        if identity.dialect is None or (identity.refusal and not to_look):
+            raise _mismatch(endpoint, identity.refusal)
+        if identity.refusal or options.dialect is None:
+            return client.speak(identity.dialect)
+        if identity.version[:2] != dialect.version[:2]:
+            raise _mismatch(
+                endpoint,
+                f"speaks protocol {identity.version}, not {dialect.version}: leave out "
+                "--protocol to detect it",
+            )
+        return client
     except BaseException:
         client.close()
         raise
 
 
-def _mismatch(endpoint: Endpoint, version: Version) -> str:
-    if version in IK_LLAMA:
-        return (
-            f"{endpoint} is ik_llama.cpp's server ({version}), whose tensors and ops "
-            "are laid out in a way of its own: run llama.cpp's or ggrpc's there"
-        )
-    return f"{endpoint} speaks protocol {version}; ggrpc speaks {spoken()}"
+def _mismatch(endpoint: Endpoint, refusal: str) -> VersionMismatch:
+    return VersionMismatch(f"{endpoint} {refusal}", endpoint=str(endpoint))

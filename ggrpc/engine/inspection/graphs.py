@@ -80,7 +80,7 @@ def _bytes(node: Node) -> int:
 
 def _element_bytes(tensor: Tensor) -> int:
     """The size of the elements, without the gaps between them."""
-    return tensor.type.row_size(tensor.ne[0]) * tensor.nrows
+    return tensor.packed_bytes
 
 
 def name_of_op(node: Node) -> str:
@@ -210,7 +210,13 @@ def _convert(clients: Sequence[Path], to: Path) -> None:
                     f"cannot read {error.filename}: {error.strerror}"
                 ) from error
             journal.opened(connection, client.name, server.name)
-            tap = ConnectionTap(journal, connection, WeightRecording.FULL, lambda: None)
+            tap = ConnectionTap(
+                journal,
+                connection,
+                WeightRecording.FULL,
+                computed=lambda: None,
+                greeted=lambda identity: None,
+            )
             tap.requests.feed(memoryview(requests))
             tap.replies.feed(memoryview(replies))
 

@@ -12,7 +12,8 @@ from ggrpc.engine.recording.chunks import damaged
 from ggrpc.engine.recording.journal import Closed, Journal, Message, Opened
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
-from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for, spoken
+from ggrpc.engine.wire.dialects import Dialect, Version, spoken
+from ggrpc.engine.wire.identity import identify
 from ggrpc.engine.wire.layouts import Layout
 from ggrpc.errors import RecordingError
 
@@ -187,10 +188,11 @@ def _unanswered(state: _Connection) -> Iterator[Exchange]:
 def _dialect(answer: Message, journal: Journal) -> Dialect:
     """The dialect that the reply to HELLO announces."""
     version = Version.of(answer.head(len(Version._fields)))
-    dialect = dialect_for(version)
-    if dialect is None:
+    identity = identify(version, answer.size)
+    if identity.dialect is None or identity.refusal:
+        name = f" ({identity.name})" if identity.name else ""
         raise RecordingError(
-            f"{journal.path} was recorded from a server of protocol {version}, which "
-            f"ggrpc does not speak; it speaks {spoken()}"
+            f"{journal.path} was recorded from a server of protocol {version}{name}, "
+            f"which ggrpc does not speak; it speaks {spoken()}"
         )
-    return dialect
+    return identity.dialect

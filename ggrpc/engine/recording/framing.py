@@ -10,7 +10,8 @@ from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
-from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for
+from ggrpc.engine.wire.dialects import Dialect, Version
+from ggrpc.engine.wire.identity import Identity, identify
 from ggrpc.engine.wire.tensors import RPC_TENSOR
 
 _BUFFER = struct.Struct("<Q")
@@ -26,8 +27,9 @@ class MessageFramer:
         journal: the journal to write messages to.
         connection: the number of the connection.
         from_server: whether the server sends them.
-        on_begin: called at the start of a message, with its command (0 for replies) and
-            its first bytes; returns how many of its bytes to record, None for all.
+        on_begin: called at the start of a message, with its command (0 for replies),
+            its size and its first bytes; returns how many of its bytes to record, None
+            for all.
         hashes: whether to hash the bytes that are not recorded.
     """
 
@@ -36,7 +38,7 @@ class MessageFramer:
         journal: JournalWriter,
         connection: int,
         from_server: bool,
-        on_begin: Callable[[int, memoryview], int | None],
+        on_begin: Callable[[int, int, memoryview], int | None],
         hashes: bool = False,
     ) -> None:
         self._journal = journal
@@ -80,7 +82,7 @@ class MessageFramer:
         *command, size = self._head.unpack_from(data)
         number = command[0] if command else 0
         rest = data[self._head.size :]
-        keep = self._on_begin(number, rest)
+        keep = self._on_begin(number, size, rest)
         self._keep = size if keep is None else min(keep, size)
         here = rest[: self._keep]
         self._journal.message(*self._of, number, size, here)
@@ -118,6 +120,7 @@ class ConnectionTap:
         connection: the number of the connection.
         weights: how to record weights.
         computed: called when a graph is computed.
+        greeted: called with what the server is, before its first reply is recorded.
 
     Attributes:
         requests: feed it the bytes from the client.
@@ -130,9 +133,11 @@ class ConnectionTap:
         connection: int,
         weights: WeightRecording,
         computed: Callable[[], None],
+        greeted: Callable[[Identity], None],
     ) -> None:
         self._weights = weights
         self._computed = computed
+        self._greeted = greeted
         self._has_computed = False
         self._loading = True  # whether the client may still allocate weight buffers
         self._weight_buffers: set[int] = set()
@@ -142,7 +147,7 @@ class ConnectionTap:
         self.requests = MessageFramer(journal, connection, False, self._request, hashes)
         self.replies = MessageFramer(journal, connection, True, self._reply)
 
-    def _request(self, command: int, data: memoryview) -> int | None:
+    def _request(self, command: int, size: int, data: memoryview) -> int | None:
         if command == Command.HELLO:
             self._has_dialect = False  # until its answer comes
         elif command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
@@ -168,8 +173,10 @@ class ConnectionTap:
             self._weight_buffers.add(buffer)
         return buffer in self._weight_buffers
 
-    def _reply(self, command: int, data: memoryview) -> int | None:
+    def _reply(self, command: int, size: int, data: memoryview) -> int | None:
         if not self._has_dialect:
-            self._dialect = dialect_for(Version.of(data))
+            identity = identify(Version.of(data), size)
+            self._greeted(identity)
+            self._dialect = identity.dialect
         self._has_dialect = True
         return None

@@ -21,7 +21,8 @@ from ggrpc.engine.recording.chunks import ChunkWriter
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.recording.weights import WeightRecording
-from ggrpc.errors import RecordingError
+from ggrpc.engine.wire.identity import Identity
+from ggrpc.errors import GgrpcError, RecordingError, VersionMismatch
 
 CONNECT_TIMEOUT = 10.0  # seconds
 
@@ -88,7 +89,7 @@ class Recorder:
         self._numbers = count(1)
         self._lock = Lock()  # guards the file and the three below
         self._writes = True
-        self._failure: RecordingError | None = None
+        self._failure: GgrpcError | None = None
         self.graphs = 0
 
     @property
@@ -101,6 +102,7 @@ class Recorder:
 
         Raises:
             RecordingError: writing the file failed; the recording is incomplete.
+            VersionMismatch: the server is newer than ggrpc, or a fork's.
         """
         timer = Timer(self._settings.seconds or 0, self._end_recording)
         timer.daemon = True
@@ -121,7 +123,11 @@ class Recorder:
     def _forward(self, client: Stream, server: Stream) -> None:
         number = next(self._numbers)
         tap = ConnectionTap(
-            self._journal, number, self._settings.weights, self._count_graph
+            self._journal,
+            number,
+            self._settings.weights,
+            self._count_graph,
+            self._check_version,
         )
         ended_by: list[bool] = []  # the sides that closed, in order; True is the server
 
@@ -156,6 +162,22 @@ class Recorder:
                 log.error("%s; recording has stopped, forwarding continues", error)
                 self._failure = error
                 self._close_file()
+            except VersionMismatch as error:
+                self._failure = error
+                self._close_file()
+                self.stop()
+
+    def _check_version(self, identity: Identity) -> None:
+        """Refuse servers whose graphs nothing here could read or replay.
+
+        Raises:
+            VersionMismatch: the server is newer than ggrpc, or a fork's.
+        """
+        if identity.name:
+            server = self._settings.server
+            raise VersionMismatch(
+                f"{server} {identity.refusal}", endpoint=str(server), command="HELLO"
+            )
 
     def _count_graph(self) -> None:
         """Count a graph.

@@ -22,8 +22,15 @@ from ggrpc.engine.server.timeouts import TimedStream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.engine.wire.forks import lookalikes
 from ggrpc.engine.wire.introduction import introduced
-from ggrpc.errors import Cancelled, ConnectionLost, GgrpcError, RemoteProtocolError
+from ggrpc.errors import (
+    Cancelled,
+    ConnectionLost,
+    GgrpcError,
+    RemoteProtocolError,
+    UnsupportedFork,
+)
 from ggrpc.units import format_size
 
 log = logging.getLogger(__name__)
@@ -92,9 +99,7 @@ class ConnectionHandler:
         except (Cancelled, ConnectionLost) as error:
             self._log(logging.INFO, error)
         except GgrpcError as error:
-            caveat = self._dialect.caveat if self._dialect else ""
-            what = f"{error}; the connection is closed"
-            what = f"{what} ({caveat})" if caveat else what
+            what = f"{error}; the connection is closed{self._hint(error)}"
             self._log(logging.WARNING, what, error.command)
         except MemoryError:
             self._log(logging.ERROR, "out of memory; the connection is closed")
@@ -252,6 +257,13 @@ class ConnectionHandler:
         """Log a profile without a peer, because the log limits the lines per peer."""
         for line in profile.lines():
             log.info("%s: %s", self._stream.endpoint, line, extra={"peer": ""})
+
+    def _hint(self, error: GgrpcError) -> str:
+        """The forks that may be behind an error of a client."""
+        if self._dialect is None or isinstance(error, UnsupportedFork):
+            return ""
+        names = " or ".join(fork.name for fork in lookalikes(self._dialect))
+        return names and f" (a client of {names}? ggrpc does not serve that fork)"
 
     def _log(self, level: int, what: object, command: str | None = None) -> None:
         if command is None and self._request is not None:

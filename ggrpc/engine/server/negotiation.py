@@ -21,6 +21,7 @@ from typing import Protocol
 from ggrpc.engine.server.client_memory import ClientMemory
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
+    NEWEST,
     V1_0_0,
     V2_0_0,
     V3_0_0,
@@ -34,6 +35,7 @@ from ggrpc.engine.wire.dialects import (
     Dialect,
     Version,
 )
+from ggrpc.engine.wire.forks import forks_rejecting
 from ggrpc.engine.wire.introduction import Maker
 from ggrpc.errors import RemoteProtocolError
 
@@ -232,10 +234,9 @@ class AdaptiveNegotiator:
         size = dialect.hello_size
         if not record.rejects_all and record.hang_ups >= len(_cycle(known, size)):
             record.rejects_all = True
-            log.info(
-                "%s hangs up on every version, as a health check does: from now on it "
-                "is offered %s; --protocol offers another",
-                *(host, _choice(known, size, record).version),
+            log.warning(
+                "%s %s; from now on it is offered %s",
+                *(host, _rejects_all(size), _choice(known, size, record).version),
             )
         elif not record.rejects_all:
             log.info(
@@ -253,6 +254,21 @@ class AdaptiveNegotiator:
         if len(self._hosts) > MAX_HOSTS:
             self._hosts.popitem(last=False)
         return record
+
+
+def _rejects_all(hello_size: int) -> str:
+    """What to say of a host that hung up on every version with this size of HELLO."""
+    offered = [d.version for d in FALLBACK_ORDER if d.hello_size == hello_size]
+    forks = " and ".join(fork.name for fork in forks_rejecting(hello_size))
+    versions = ", ".join(map(str, sorted(offered)))
+    said = f"rejected every protocol version offered: {versions}"
+    if hello_size == NEWEST.hello_size:
+        return (
+            f"{said}; a health check, or newer than {NEWEST.version}? Install a newer "
+            f"ggrpc here or a llama.cpp of protocol {NEWEST.version} there; clients of "
+            f"{forks} need their own server"
+        )
+    return f"{said}; a health check, or a client of {forks}? It needs its own server"
 
 
 def _overlooks(record: _Host, dialect: Dialect, now: float) -> bool:

@@ -19,9 +19,12 @@ from typing import cast
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.engine.wire.forks import fork_sending
+from ggrpc.engine.wire.graphs import tensor_bytes
 from ggrpc.engine.wire.inbox import Inbox
 from ggrpc.engine.wire.layouts import Layout
-from ggrpc.errors import LocalProtocolError, RemoteProtocolError
+from ggrpc.engine.wire.tensors import TENSOR_BYTES
+from ggrpc.errors import LocalProtocolError, RemoteProtocolError, UnsupportedFork
 
 REQUEST_HEAD = struct.Struct("<BQ")  # command, size
 REPLY_HEAD = struct.Struct("<Q")  # size
@@ -122,6 +125,7 @@ class ServerConnection(_Side):
                 "chooses another version"
             )
         if not layout.holds(size):
+            _check_tensor_bytes(dialect, layout.tensor_bytes(size))
             what = f"a {name_of(command)} request of protocol {dialect.version}"
             raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
@@ -133,7 +137,8 @@ class ServerConnection(_Side):
             )
         if not self._has(whole):
             return None
-        request = self._read(layout, self._inbox.peek(REQUEST_HEAD.size, whole), size)
+        payload = self._inbox.peek(REQUEST_HEAD.size, whole)
+        request = self._read(dialect, layout, payload, size)
         self._inbox.skip(whole)
         self.dialect = dialect
         return request
@@ -155,13 +160,22 @@ class ServerConnection(_Side):
             raise RemoteProtocolError(f"{name_of(command)} came before HELLO")
         return self._answer(size)
 
-    def _read(self, layout: Layout, payload: memoryview, size: int) -> m.Request:
+    def _read(
+        self, dialect: Dialect, layout: Layout, payload: memoryview, size: int
+    ) -> m.Request:
         if layout.tail == "graph":
             fields = layout.fields(bytes(payload[: layout.size]))
-            return m.GraphCompute(**fields, graph=bytes(payload[layout.size :]))
+            graph = bytes(payload[layout.size :])
+            _check_tensor_bytes(dialect, tensor_bytes(graph))
+            return m.GraphCompute(**fields, graph=graph)
+        request = cast(m.Request, layout.read(bytes(payload), size))
         if layout.tail:
             self._data_left = size - layout.size
-        return cast(m.Request, layout.read(bytes(payload), size))
+        if isinstance(request, m.SetTensor) and request.size > request.tensor.nbytes:
+            tensor = request.tensor
+            size_there = TENSOR_BYTES + request.size - tensor.packed_bytes
+            _check_tensor_bytes(dialect, size_there)
+        return request
 
 
 class ClientConnection(_Side):
@@ -211,6 +225,8 @@ class ClientConnection(_Side):
         if not self._has(REPLY_HEAD.size):
             return None
         (size,) = self._inbox.unpack(REPLY_HEAD)
+        if command is Command.HELLO:
+            layout = self.dialect.welcomes.get(size, layout)
         if not layout.holds(size):
             what = f"the reply to {command.name} in protocol {self.dialect.version}"
             if command is Command.HELLO:
@@ -226,6 +242,17 @@ class ClientConnection(_Side):
         self._inbox.skip(whole)
         self._awaited.popleft()
         return reply
+
+
+def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
+    """Reject tensors of a size that only a fork sends; other checks do the rest."""
+    fork = fork_sending(dialect, size)
+    if fork:
+        raise UnsupportedFork(
+            f"a tensor has {size:.0f} bytes, so the client is {fork.name}, "
+            f"whose {fork.own} are its own: run {fork.name}'s server for it, or use "
+            "llama.cpp"
+        )
 
 
 def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:

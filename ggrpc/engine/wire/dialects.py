@@ -1,6 +1,7 @@
 """The protocol versions as data: their fields, commands, replies and op tables.
 
-A new version needs one entry here. No other file compares version numbers.
+A new version needs one entry here: see docs/adding-a-version.md. Only this file,
+`forks` and `identity` compare version numbers.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class Dialect:
         op_tables: the names of the op tables that were in use with this version, or
             with another patch of it, since a client never sends the patch number; the
             newest is last.
-        caveat: a hint to add to the error when a session of this version fails.
     """
 
     version: Version
@@ -56,7 +56,6 @@ class Dialect:
     commands: frozenset[Command]
     silent: frozenset[Command]
     op_tables: tuple[str, ...]
-    caveat: str = ""
 
     @cached_property
     def tables(self) -> tuple[OpTable, ...]:
@@ -102,6 +101,17 @@ class Dialect:
         """The layout of each command's reply, None for commands without one."""
         return {command: self._reply(command) for command in self.commands}
 
+    @cached_property
+    def welcomes(self) -> dict[int, Layout]:
+        """The layouts of the reply to HELLO by size: a fork of 2.0 adds a fourth byte.
+
+        `Version.of` reads the version from all of them.
+        """
+        message, fields = REPLIES[Command.HELLO]
+        optional = self.optional, self.optional | {"padding"}
+        layouts = [Layout(message, fields, o, self.table) for o in optional]
+        return {layout.size: layout for layout in layouts}
+
     def _reply(self, command: Command) -> Layout | None:
         if command in self.silent:
             return None
@@ -145,15 +155,12 @@ V3_5_0 = replace(
     commands=V3_0_0.commands | {Command.GRAPH_RECOMPUTE},
     silent=V3_0_0.silent | {Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE},
     op_tables=("2025-12-11",),
-    caveat="ik_llama.cpp announces 3.5 too, but lays out tensors and numbers ops "
-    "differently: that fork is not supported",
 )
 V3_6_0 = replace(
     V3_5_0,
     version=Version(3, 6, 0),
     optional=V3_5_0.optional | {"srcs"},
     op_tables=("2025-12-11", "2026-03-15"),
-    caveat="",
 )
 V3_6_1 = replace(
     V3_6_0,
@@ -228,7 +235,8 @@ DIALECTS = (
     *(V4_0_0, V4_0_1, V4_0_2, V4_0_3, V5_0_0, V5_1_0, V6_0_0, V7_0_0, V7_0_1),
     V8_0_0,
 )
-DEFAULTS = (V3_6_1, V8_0_0)  # one for each size of HELLO
+NEWEST = DIALECTS[-1]
+DEFAULTS = (V3_6_1, NEWEST)  # one for each size of HELLO
 # What a prefix such as `7` means: 7.0.1 is a proposal that few builds speak.
 PREFERRED = (*DEFAULTS, V7_0_0)
 
@@ -242,9 +250,6 @@ SERVED = {
     V4_0_2.version: "2026-07-17a",
     V4_0_3.version: "2026-07-17b",
 }
-
-# ik_llama.cpp announces these; its tensors have 344 bytes and its op numbers differ.
-IK_LLAMA = (Version(3, 5, 1), Version(3, 5, 2))
 
 
 def dialect_named(text: str) -> Dialect:
@@ -278,13 +283,13 @@ def dialects_named(text: str) -> tuple[Dialect, ...]:
 
 
 def dialect_for(version: Version) -> Dialect | None:
-    """The dialect to use with a server that announces a version, or None.
+    """The dialect of llama.cpp's servers that announce a version, or None.
 
     A patch number without a dialect of its own only counts changes to the op table.
     """
     fits = [d for d in DIALECTS if d.version[:2] == version[:2]]
     older = [d for d in fits if d.version <= version]
-    return None if version in IK_LLAMA or not fits else (older or fits)[-1]
+    return (older or fits)[-1] if fits else None
 
 
 @cache

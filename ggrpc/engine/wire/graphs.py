@@ -56,6 +56,17 @@ def count_nodes(payload: bytes) -> int:
     return _count(payload, 0)
 
 
+def tensor_bytes(payload: bytes) -> float:
+    """How large each tensor of an encoded graph is by its counts; 0 without any.
+
+    Raises:
+        RemoteProtocolError: the counts do not fit in.
+    """
+    tensors_at = _COUNT.size + 8 * _count(payload, 0)
+    count = _count(payload, tensors_at)
+    return (len(payload) - tensors_at - _COUNT.size) / count if count else 0
+
+
 def _first_tensor(payload: bytes) -> int:
     """The offset of the first rpc_tensor, once the counts match the length."""
     tensors_at = _COUNT.size + 8 * _count(payload, 0)

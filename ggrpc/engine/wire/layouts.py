@@ -96,11 +96,12 @@ SEEN = 256
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """The meaning of a field's code: its struct format, and a translation."""
+    """The meaning of a field's code: its format, a translation, and its tensors."""
 
     format: str
     read: Callable[[bytes, OpTable], Any] | None = None
     write: Callable[[Any, OpTable, frozenset[str]], bytes] | None = None
+    tensors: int = 0
 
 
 def _write_tensor(tensor: Tensor, table: OpTable, optional: frozenset[str]) -> bytes:
@@ -123,8 +124,8 @@ _CODES = {
     "B": _Code("B"),
     "I": _Code("I"),
     "Q": _Code("Q"),
-    "T": _Code(f"{TENSOR_BYTES}s", unpack_tensor, _write_tensor),
-    "S": _Code(f"{MAX_SRC * TENSOR_BYTES}s", _read_sources, _write_sources),
+    "T": _Code(f"{TENSOR_BYTES}s", unpack_tensor, _write_tensor, tensors=1),
+    "S": _Code(f"{MAX_SRC * TENSOR_BYTES}s", _read_sources, _write_sources, MAX_SRC),
     "C": _Code(f"{CAPS_BYTES}s"),
     "H": _Code(f"{HOST_BYTES}s"),
 }
@@ -163,6 +164,11 @@ class Layout:
     def holds(self, size: int) -> bool:
         """Whether `size` bytes are a valid size of the payload."""
         return self.size <= size <= self.most
+
+    def tensor_bytes(self, size: int) -> float:
+        """How large each tensor is if the payload has `size` bytes; 0 without any."""
+        count = sum(code.tensors for code in self._codes)
+        return TENSOR_BYTES + (size - self.size) / count if count else 0
 
     def fields(self, payload: bytes) -> dict[str, Any]:
         """Decode the fields by name.

@@ -377,13 +377,23 @@ class AllocSize(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome(Reply):
-    """The answer to HELLO: the server's version."""
+    """The answer to HELLO: the server's version.
+
+    Attributes:
+        padding: None if the answer has only three bytes.
+        caps: the parameters for RDMA, if the version has them.
+    """
 
     major: int
     minor: int
     patch: int
-    padding: int = 0
+    padding: int | None = None
     caps: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """The size of the answer in bytes."""
+        return 3 + (self.padding is not None) + len(self.caps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.net.transport import endpoint_of, listen
-from ggrpc.engine.wire.dialects import V3_5_0, V7_0_1
+from ggrpc.engine.wire.dialects import V7_0_1, V8_0_0
 from ggrpc.errors import (
     Cancelled,
     ConnectError,
@@ -101,18 +101,30 @@ def test_server_that_drops_every_hello_is_a_lost_connection(scripted) -> None:  
 
 def test_server_of_an_unknown_version_is_a_mismatch(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
-    script.append(struct.pack("<QBBBB24x", 28, 9, 1, 2, 0))
-    with pytest.raises(VersionMismatch, match=r"9\.1\.2; ggrpc speaks 1\.0\.0"):
+    script.append(struct.pack("<QBBBB24x", 28, 6, 1, 2, 0))
+    with pytest.raises(VersionMismatch, match=r"6\.1\.2; ggrpc speaks 1\.0\.0"):
         connect(endpoint, timeout=5)
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-def test_fork_with_a_layout_of_its_own_is_named(scripted, patch) -> None:  # type: ignore[no-untyped-def]
+def test_server_of_another_version_than_asked_is_a_mismatch(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
-    answer = struct.pack("<QBBB", 3, 3, 5, patch)
-    script += [answer, answer]
-    with pytest.raises(VersionMismatch, match=r"ik_llama\.cpp's server"):
-        connect(endpoint, V3_5_0, timeout=5)
+    script.append(WELCOME)
+    with pytest.raises(VersionMismatch, match=r"7\.0\.0, not 8\.0\.0: leave out"):
+        connect(endpoint, V8_0_0, timeout=5)
+
+
+def test_client_that_gives_up_before_an_answer_resets_the_connection() -> None:
+    """llama.cpp's server is killed by SIGPIPE if it answers a closed connection."""
+    (listener,) = listen(Endpoint("127.0.0.1", 0))
+    with listener:
+        with pytest.raises(TransportTimeout):
+            connect(endpoint_of(listener), timeout=0.1)
+        listener.setblocking(True)
+        sock, _ = listener.accept()
+        with sock:
+            assert sock.recv(100)[:1] == b"\x0e"
+            with pytest.raises(ConnectionResetError):
+                sock.recv(100)
 
 
 def test_patch_of_a_version_only_counts_ops(scripted) -> None:  # type: ignore[no-untyped-def]

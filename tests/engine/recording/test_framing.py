@@ -43,7 +43,8 @@ def hello(dialect: Dialect) -> tuple[bytes, bytes]:
     layout = dialect.replies[Command.HELLO]
     assert layout is not None
     major, minor, patch = dialect.version
-    reply = layout.write(m.Welcome(major=major, minor=minor, patch=patch, caps=caps))
+    welcome = m.Welcome(major=major, minor=minor, patch=patch, padding=0, caps=caps)
+    reply = layout.write(welcome)
     sent = struct.pack("<BQ", Command.HELLO, len(caps)) + caps
     return sent, struct.pack("<Q", len(reply)) + reply
 
@@ -55,7 +56,7 @@ def recorded(
     chunks = ChunkWriter(path, force=True)
     journal = JournalWriter(chunks)
     journal.opened(3, "client", "server")
-    tap = ConnectionTap(journal, 3, weights, lambda: None)
+    tap = ConnectionTap(journal, 3, weights, lambda: None, lambda identity: None)
     greeting, answer = hello(dialect)
     tap.requests.feed(memoryview(greeting))
     tap.replies.feed(memoryview(answer))

@@ -11,6 +11,7 @@ from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.server.build import ServerOptions, build_server
 from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.wire.dialects import NEWEST
 from ggrpc.errors import BindError, ConfigError, ConnectError
 
 HERE = Endpoint("127.0.0.1", 0)
@@ -43,7 +44,7 @@ def test_plain_options_become_open_settings(tmp_path: Path) -> None:
 
 def test_versions_are_detected_by_default(tmp_path: Path) -> None:
     with build_server(options(negotiation_state=tmp_path / "state")) as server:
-        assert str(server.settings.negotiator) == "1.0.0 to 8.0.0"
+        assert str(server.settings.negotiator) == f"1.0.0 to {NEWEST.version}"
 
 
 def test_server_listens_until_the_end_of_the_context() -> None:

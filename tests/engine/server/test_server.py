@@ -16,7 +16,7 @@ from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import DIALECTS, V3_6_1, V7_0_1, V8_0_0, Dialect
+from ggrpc.engine.wire.dialects import DIALECTS, NEWEST, V3_6_1, V7_0_1, Dialect
 from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import (
     BindError,
@@ -121,7 +121,7 @@ def test_tensor_is_copied_on_the_server(client: Client) -> None:
 
 
 def test_memset_sets_a_range(endpoint: Endpoint) -> None:
-    with connect(endpoint, V8_0_0, timeout=20) as client:
+    with connect(endpoint, NEWEST, timeout=20) as client:
         tensor = placed(client, 4)
         client.memset_tensor(tensor, 0, size=16)
         client.memset_tensor(tensor, 255, size=4, offset=8)
@@ -272,7 +272,7 @@ def test_memory_of_a_client_that_vanishes_is_freed() -> None:
 
 def test_client_detects_the_version(endpoint: Endpoint) -> None:
     with connect(endpoint, timeout=20) as client:
-        assert client.version == (8, 0, 0)
+        assert client.version == NEWEST.version
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: str(d.version))
@@ -290,7 +290,7 @@ def test_version_that_the_server_lacks_is_an_error() -> None:
         running(dialects=(V3_6_1,)) as endpoint,
         pytest.raises(ConnectionLost, match="HELLO"),
     ):
-        connect(endpoint, V8_0_0, timeout=20)
+        connect(endpoint, NEWEST, timeout=20)
     other = replace(V3_6_1, version=V3_6_1.version._replace(minor=9))
     with (
         running(dialects=(other,)) as endpoint,

@@ -110,7 +110,9 @@ def greeted(dialect: Dialect) -> tuple[ClientConnection, ServerConnection]:
     hello = m.Hello(caps=bytes(dialect.hello_size))
     feed(server, b"".join(client.request(hello)))
     assert server.next_request() == hello
-    welcome = m.Welcome(**dialect.version._asdict(), caps=bytes(dialect.hello_size))
+    caps = bytes(dialect.hello_size)
+    padding = 0 if caps else None
+    welcome = m.Welcome(**dialect.version._asdict(), padding=padding, caps=caps)
     feed(client, b"".join(server.reply(hello, welcome)))
     assert client.next_reply() == welcome
     return client, server
