@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 
@@ -14,11 +15,13 @@ from ggrpc.commands.fleet import NOTE, Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.dialects import spoken_until
+from ggrpc.engine.wire.introduction import Maker
 from ggrpc.units import format_ms, format_size
 
 EXAMPLES = ("ggrpc probe localhost", "ggrpc probe gpu1:50052,gpu2:50052 --json")
 
-ROUND_TRIPS = 3  # the fastest one counts: other load delays the rest
+T = TypeVar("T")
+
 NO_LIMIT = 1 << 63  # llama.cpp's CPU backend reports SIZE_MAX
 
 
@@ -64,30 +67,33 @@ def probe(
 
 
 def _facts(client: Client, device: int) -> dict[str, Any]:
-    memory = client.memory(device)
-    asked = [_alignment(client, device) for _ in range(ROUND_TRIPS)]
+    times = []
+
+    def timed(ask: Callable[[int], T]) -> T:
+        start = time.perf_counter()
+        answer = ask(device)
+        times.append(time.perf_counter() - start)
+        return answer
+
+    alignment, largest = timed(client.alignment), timed(client.max_size)
+    memory = timed(client.memory)
     return {
         "protocol": str(client.version),
         "clients": _clients(client),
-        "alignment_bytes": asked[0][0],
-        "max_buffer_bytes": client.max_size(device),
+        "alignment_bytes": alignment,
+        "max_buffer_bytes": largest,
         "memory_free_bytes": memory.free,
         "memory_total_bytes": memory.total,
-        "latency_ms": min(ms for _, ms in asked),
+        "latency_ms": round(min(times) * 1e3, 3),  # other load delays the rest
     }
 
 
 def _clients(client: Client) -> str | None:
-    """The builds of llama.cpp that accept this version; None if ggrpc does not know."""
+    """The builds of llama.cpp that can be clients; None if ggrpc does not know."""
     if client.identity.refusal:
         return None
+    if client.maker is Maker.GGRPC_ADAPTIVE:
+        return f"all (ggrpc, 1.0 to {client.version.major}.{client.version.minor})"
     until = spoken_until(client.version)
     since = f"since {client.dialect.since}"
     return f"{since}, until {until}" if until else since
-
-
-def _alignment(client: Client, device: int) -> tuple[int, float]:
-    """A device's alignment, and the milliseconds until the answer."""
-    start = time.perf_counter()
-    alignment = client.alignment(device)
-    return alignment, round((time.perf_counter() - start) * 1e3, 3)

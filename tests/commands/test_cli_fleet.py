@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, spoken
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator
+from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, spoken
 from tests.support.paths import NEWEST as NEWEST_PEER
 from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
@@ -81,6 +82,17 @@ def test_probe_shows_a_row_a_device(piped, server: str) -> None:  # type: ignore
         start = f"{server}  {version}       {number}       32 B"
         assert line.startswith(f"{start}         1.0 TiB  3.0 GiB  4.0 GiB ")
         assert line.endswith(" ms")
+
+
+def test_probe_tells_what_ggrpc_speaks_and_not_what_it_has_learned(piped) -> None:  # type: ignore[no-untyped-def]
+    negotiator = AdaptiveNegotiator()
+    negotiator.accepted("::1", V5_0_0)
+    with running(negotiator=negotiator) as endpoint:
+        (row,) = piped("probe", str(endpoint), "--json").rows
+    newest = NEWEST.version
+    assert row["protocol"] == str(newest)
+    assert row["clients"] == f"all (ggrpc, 1.0 to {newest.major}.{newest.minor})"
+    assert negotiator.offer("::1", 24) is V5_0_0
 
 
 def test_probe_json_has_flat_rows_with_units(piped, server: str) -> None:  # type: ignore[no-untyped-def]

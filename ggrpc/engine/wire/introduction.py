@@ -21,8 +21,9 @@ class Maker(IntEnum):
     """The fourth byte of the answer to HELLO: who made the server."""
 
     LLAMA_CPP = 0
-    GGRPC = ord("g")  # its --protocol leaves one version, or one for each size of HELLO
-    GGRPC_ADAPTIVE = ord("a")  # it offers what a client speaks
+    # Far above the number of ggml's ops, which a fork puts there.
+    GGRPC = 0xF0  # its --protocol leaves one version, or one for each size of HELLO
+    GGRPC_ADAPTIVE = 0xF1  # it offers what a client speaks
 
 
 def introduction(newest: Version) -> bytes:
