@@ -58,7 +58,7 @@ def test_server_without_a_cache_is_named(piped, model: Path) -> None:  # type: i
     with serving() as served:
         outcome = piped("push", str(model), str(served.endpoint), "127.0.0.1:1")
     assert outcome.code == 6
-    assert f"{served.endpoint} does not keep what it is sent" in outcome.err
+    assert f"{served.endpoint} does not store tensors in its cache" in outcome.err
     assert "cannot connect to 127.0.0.1:1" in outcome.err
 
 

@@ -158,7 +158,7 @@ def test_truncated_model_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "short.gguf").write_bytes(b"GGUF")
     with serving("--models", str(tmp_path), "--cache-dir", str(tmp_path)) as served:
         served.wait_for_line("is not a valid GGUF")
-        served.wait_for_line("what is not indexed will be sent")
+        served.wait_for_line("clients will send tensors not yet indexed")
 
 
 def test_listening_on_all_addresses_is_a_warning() -> None:
