@@ -19,11 +19,11 @@ def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ign
     with (
         native_serving("0.3.36") as endpoint,
         connect(endpoint, timeout=60) as server,
-        Workspace(server) as bench,
+        Workspace(server) as workspace,
     ):
-        bench.set("x", [[1, 2], [3, 4]])
-        bench.set("w", [0.5] * 32, "q8_0")
-        bench.hold()
+        workspace.set("x", [[1, 2], [3, 4]])
+        workspace.set("w", [0.5] * 32, "q8_0")
+        workspace.hold()
         yield str(endpoint)
 
 

@@ -120,12 +120,12 @@ def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None: 
         (
             "frobnicate",
             2,
-            "line 1: there is no 'frobnicate': 'help' lists",
+            "line 1: there is no verb 'frobnicate': list them",
         ),
-        ("alloc x f32", 2, "line 1: write: alloc NAME TYPE NE [NE...]"),
+        ("alloc x f32", 2, "line 1: usage: alloc NAME TYPE NE [NE...]"),
         ("alloc x f32 many", 2, "'many' is not a number"),
         ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
-        ("set 'x", 2, "cannot read this: no closing quotation"),
+        ("set 'x", 2, "cannot parse the line: no closing quotation"),
         ("help nothing", 2, "there is no verb or op 'nothing'"),
         ("run /nix", 9, "cannot read /nix"),
         ("device 9", 6, "has no device 9"),
@@ -152,9 +152,9 @@ def test_pipe_may_go_on_after_errors(node: Endpoint, tmp_path: Path) -> None:
 
 
 def test_session_that_is_lost_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def drop(bench: Workspace) -> None:
-        bench.server.client._stream.shut()
-        bench.server.device().memory()
+    def drop(workspace: Workspace) -> None:
+        workspace.server.client._stream.shut()
+        workspace.server.device().memory()
 
     monkeypatch.setattr(Workspace, "recompute", drop)
     code, out, err = shell(node, "recompute\nmem\n", "--keep-going")
@@ -182,13 +182,13 @@ def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> No
 
 
 @pytest.fixture
-def bench(node: Endpoint) -> Iterator[Workspace]:
+def workspace(node: Endpoint) -> Iterator[Workspace]:
     with connect(node, timeout=60) as server:
         yield Workspace(server)
 
 
 def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupted(bench: Workspace, words: list[str]) -> None:
+    def interrupted(workspace: Workspace, words: list[str]) -> None:
         raise KeyboardInterrupt
 
     out = Terminal()
@@ -202,11 +202,11 @@ def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None: 
     assert shell(node, "wait\nmem\n").code == 130
 
 
-def test_ctrl_c_gives_up_a_line(bench: Workspace) -> None:
+def test_ctrl_c_discards_a_line(workspace: Workspace) -> None:
     with create_pipe_input() as keys:
         keys.send_text("half a line\x03mem\r\x04")
         with create_app_session(input=keys, output=DummyOutput()):
-            assert list(typed_lines(bench, InMemoryHistory())) == ["mem"]
+            assert list(typed_lines(workspace, InMemoryHistory())) == ["mem"]
 
 
 @pytest.mark.parametrize(
@@ -222,18 +222,18 @@ def test_ctrl_c_gives_up_a_line(bench: Workspace) -> None:
     ],
 )
 def test_completion_knows_what_can_be_named(
-    bench: Workspace, text: str, choices: list[str]
+    workspace: Workspace, text: str, choices: list[str]
 ) -> None:
-    bench.alloc("longname", "f32", [1])
-    completer = ShellCompleter(bench)
+    workspace.alloc("longname", "f32", [1])
+    completer = ShellCompleter(workspace)
     found = completer.get_completions(Document(text), CompleteEvent())
     assert [completion.text for completion in found] == choices
 
 
-def test_completion_knows_files(bench: Workspace, tmp_path: Path) -> None:
+def test_completion_knows_files(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "weights.npy").touch()
     document = Document(f"set x {tmp_path}/weig")
-    found = ShellCompleter(bench).get_completions(document, CompleteEvent())
+    found = ShellCompleter(workspace).get_completions(document, CompleteEvent())
     assert [completion.text for completion in found] == ["hts.npy"]
 
 
