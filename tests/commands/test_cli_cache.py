@@ -122,8 +122,8 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
     ("flags", "message"),
     [
         ((), "nothing to prune by"),
-        (("--older-than", "old"), "'old' is no age"),
-        (("--limit", "much"), "'much' is no size"),
+        (("--older-than", "old"), "'old' is not a valid age"),
+        (("--limit", "much"), "'much' is not a valid size"),
     ],
 )
 def test_prune_wants_to_know_what(piped, flags: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]

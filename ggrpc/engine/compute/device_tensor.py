@@ -11,10 +11,10 @@ from ggrpc.devices.device import Device
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import (
-    described,
+    contiguous_tensor,
     ne_of,
     pack,
-    type_named,
+    parse_type,
     type_of,
     unpack,
 )
@@ -45,7 +45,7 @@ class DeviceTensor:
 
     def __init__(self, device: Device, type: GGMLType | str, *ne: int) -> None:
         self.device = device
-        self.tensor = described(type_named(type), ne_of(ne[::-1]))
+        self.tensor = contiguous_tensor(parse_type(type), ne_of(ne[::-1]))
         extent_of(self.tensor)
         size = max(device.alloc_size(self.tensor), self.tensor.nbytes)
         self.buffer = device.allocate(size)
@@ -66,7 +66,7 @@ class DeviceTensor:
             OutOfMemory: the device does not have enough free memory.
         """
         array = np.asarray(array)
-        kind = type_of(array) if type is None else type_named(type)
+        kind = type_of(array) if type is None else parse_type(type)
         data = pack(array, kind)
         tensor = cls(device, kind, *ne_of(array.shape))
         tensor.set_bytes(data)
