@@ -10,7 +10,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.compiler import MAX_PARTS, MIN_COUNTED_COPY, Compiler
 from ggrpc.devices.cpu.memory import mapped
-from ggrpc.devices.cpu.ops.reductions import SORTED
+from ggrpc.devices.cpu.ops.reductions import SORT_BYTES
 from ggrpc.devices.cpu.scratch import MIN_CHUNK, Scratch
 from ggrpc.devices.device import Placed
 from ggrpc.devices.scratch_limit import SCRATCH_BASE, SCRATCH_FACTOR
@@ -66,7 +66,7 @@ def test_reserved_memory_is_counted_but_not_used() -> None:
 
 @pytest.mark.parametrize(
     ("op", "shift", "bytes_each"),
-    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORTED)],
+    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORT_BYTES)],
 )
 def test_memory_that_numpy_allocates_is_counted(
     op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch

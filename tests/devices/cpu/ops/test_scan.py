@@ -25,7 +25,7 @@ CASES = {
 
 @pytest.mark.parametrize("block", [1, 1 << 9, 1 << 11])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_scan_in_blocks_is_the_same(
+def test_scan_in_blocks_has_the_same_result(
     cpu: CpuDevice, case: Case, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,) = run_case(cpu, case).values()

@@ -71,7 +71,7 @@ def test_rows_over_4_gib_apart_add_and_multiply(device: CpuDevice, op: Op) -> No
     np.testing.assert_array_equal(far, near)
 
 
-def test_the_last_of_two_thousand_million_rows_is_set_and_got(
+def test_last_of_two_billion_rows_is_set_and_got(
     device: CpuDevice,
 ) -> None:
     case = Case()

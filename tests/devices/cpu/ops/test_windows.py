@@ -64,5 +64,5 @@ def defined_cases() -> list[object]:
 
 
 @pytest.mark.parametrize("case", defined_cases())
-def test_windows_are_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_windows_equal_their_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
