@@ -22,7 +22,7 @@ BROKEN = "its driver failed a small kernel: unknown target CPU"
 
 
 class Opened(Closable):
-    """Stands for an OpenCL device of a driver that is not here."""
+    """A fake OpenCL device."""
 
     def __init__(self, found: Found, cpu: CpuDevice, keeps_time: bool) -> None:
         self.name = found.name
@@ -34,7 +34,7 @@ class Opened(Closable):
 
 @pytest.fixture(autouse=True)
 def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """A GPU and a processor; the reasons why they cannot be used, by name."""
+    """Fake a GPU and a processor; returns why they cannot be used, by name."""
     reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
     monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
     monkeypatch.setattr(discovery, "why_not", lambda found: reasons[found.name])

@@ -1,4 +1,4 @@
-"""Where time goes, by the devices' own account."""
+"""The profiles of the devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.drivers import usable_device
 
 
 def some_ops() -> Case:
-    """One that has an OpenCL kernel, and one that has none."""
+    """A graph of a node with an OpenCL kernel and one without."""
     case = Case()
     x = case.leaf((64, 3), GGMLType.F16)
     y = case.node(Op.CPY, [x, case.leaf((64, 3))], x.ne)

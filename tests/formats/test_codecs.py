@@ -1,4 +1,4 @@
-"""Views and codecs of the cpu device."""
+"""Views of tensors, and codecs."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_unpacked_bf16_is_the_upper_half_of_float32() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1 << 22), (1, 1, 1 << 15, 128)])
 @pytest.mark.parametrize("type", [GGMLType.BF16, GGMLType.Q4_0, GGMLType.Q8_0])
 def test_codecs_use_little_memory(type: GGMLType, shape: tuple[int, ...]) -> None:
-    """Whatever a client has converted: what numpy takes for itself nobody counts."""
+    """The memory that numpy allocates to convert a tensor is not counted."""
     blocks = shape[-1] // type.blck_size
     dtype, row = np.dtype(np.uint8), blocks * type.type_size
     if type is GGMLType.BF16:

@@ -37,7 +37,7 @@ def make(size: int, changes: Seen | None = None) -> CpuBuffer:
 
 @pytest.fixture
 def often() -> Iterator[None]:
-    """Threads that wait for Python's lock get it soon."""
+    """Makes Python switch threads often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield

@@ -1,4 +1,4 @@
-"""The cpu device itself: its memory, and several sessions at once."""
+"""The memory of the cpu device, and several sessions at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture
 def alone(device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
-    """The device on a machine whose memory no other process takes or gives back."""
+    """The device on a machine whose free memory no other process changes."""
     process = psutil.Process()
     available = device._machine.available() + process.memory_info().rss
     monkeypatch.setattr(

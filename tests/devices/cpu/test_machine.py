@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Puts a tree of control groups in place of the machine's."""
+    """Replaces the machine's control groups."""
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
 

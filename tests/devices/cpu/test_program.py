@@ -1,4 +1,4 @@
-"""How the cpu device turns graphs into programs."""
+"""The compiler and the programs of the cpu device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[CpuDevice]:
 
 @pytest.fixture
 def square(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Registers what compiles SQR for one test."""
+    """Replaces the kernel of SQR for one test."""
 
     def register(kernel: Kernel) -> None:
         monkeypatch.setitem(KERNELS, Op.SQR, KernelEntry(kernel, can_write))

@@ -71,7 +71,7 @@ def test_reserved_memory_is_counted_but_not_used() -> None:
 def test_memory_that_numpy_allocates_is_counted(
     op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For copies of what a node overwrites, and for sorting."""
+    """The memory that numpy allocates to copy overwritten sources, and to sort."""
     device, n = CpuDevice(threads=1, weight_cache=0), MIN_COUNTED_COPY + 64
     buffer = device.allocate(8 * n)
     monkeypatch.setattr(
@@ -96,7 +96,7 @@ def test_memory_that_numpy_allocates_is_counted(
 def many(
     op: Op, sources: tuple[int, ...], result: tuple[int, ...], params: Any
 ) -> Case:
-    """Nodes that all write to the same place, each with something to keep."""
+    """Nodes that write to the same place, and that each retain memory."""
     case = Case()
     x = [case.leaf(np.zeros((n,), np.float32)) for n in sources]
     y = case.node(Op.NONE, (), result)
@@ -122,7 +122,7 @@ def many(
 def test_retained_memory_of_all_nodes_is_counted(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However little it is for each, beside what it writes."""
+    """Small amounts add up, even if the results are larger."""
     monkeypatch.setattr("ggrpc.devices.scratch_limit.SCRATCH_BASE", 1 << 22)
     device = CpuDevice(threads=1, weight_cache=0)
     buffer = device.allocate(case.size)

@@ -59,7 +59,7 @@ def bias(node: Node, shape: tuple[int, ...], mask: Array | None) -> Array | floa
 
 
 def weights(scores: Array, sinks: Array | None) -> Array:
-    """softmax; rows of nothing but -inf are 0."""
+    """Softmax, but 0 for rows that are all -inf."""
     powers = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e30))
     total = powers.sum(-1, keepdims=True)
     if sinks is not None:

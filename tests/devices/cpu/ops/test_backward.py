@@ -57,7 +57,7 @@ def loss_back(node: Node, grad: Array, logits: Array, labels: Array) -> Array:
 
 
 def attention_back(node: Node, q: Array, k: Array, v: Array, d: Array) -> Array:
-    """Head by head and token by token."""
+    """The definition, computed for one head and token at a time."""
     dq, dk, dv = (np.zeros_like(x) for x in (q, k, v))
     for seq, head, token in np.ndindex(q.shape[:3]):
         at, shared = (seq, head, token), (seq, head % k.shape[1])

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device by chunks of tokens, against that by steps."""
+"""The recurrence of the cpu device, by chunks of tokens and by steps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_chunks_equal_steps(
 
 
 def decaying(op: Op, low: float, high: float) -> Case:
-    """WKV6 or WKV7 whose decays lie between two numbers."""
+    """A WKV6 or WKV7 node whose decays are between two numbers."""
     case, heads, tokens = Case(), 3, 2 * TOKENS
     ne = 64, heads, tokens
     w = case.leaf(case.rng.uniform(low, high, ne[::-1]))

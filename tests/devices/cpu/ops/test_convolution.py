@@ -59,7 +59,7 @@ def test_convolution_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
 
 
 def test_conv_2d_accepts_permuted_kernels(cpu: CpuDevice) -> None:
-    """Ggml's cpu refuses them, other devices do not."""
+    """Unlike other devices, ggml's cpu backend refuses permuted kernels."""
     case = Case()
     a, b = channels_first(case, (3, 2, 4, 5)), case.leaf((9, 8, 4))
     params = Conv2dParams(1, 1, 0, 0, 1, 1)

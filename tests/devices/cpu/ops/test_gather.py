@@ -1,4 +1,4 @@
-"""In which order axes are treated, and how arrays are cut beside one of them.
+"""The order of axes, and the split of arrays along other axes.
 
 What is gathered: see test_cpu_padding and test_cpu_upscaling.
 """

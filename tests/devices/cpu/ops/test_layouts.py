@@ -1,4 +1,4 @@
-"""Every op's cases on the cpu device, with their tensors lying in other ways."""
+"""The cases of every op on the cpu device, with other memory layouts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture(scope="module")
 def usual(device: CpuDevice) -> Run:
-    """Runs a case as it is, once for all tests."""
+    """Run a case in its own layout, once for all tests."""
     return cache(partial(run_case, device))
 
 

@@ -77,7 +77,7 @@ def delta_rule(
 
 
 def rows(y: Array, *states: Array) -> Array:
-    """Y and what is behind it, as one tensor of rows."""
+    """The result and the states after it, as one tensor of rows."""
     flat = np.concatenate([part.ravel() for part in (y, *states)])
     return flat.reshape(1, 1, -1, y.shape[-1] * y.shape[-2])
 

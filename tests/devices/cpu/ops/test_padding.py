@@ -34,7 +34,7 @@ def test_padding_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
 
 
 def test_pad_without_parameters_appends_zeros(cpu: CpuDevice) -> None:
-    """As clients before 2025-09 send it."""
+    """PAD as clients before 2025-09 send it."""
     case = Case()
     x = case.leaf(np.ones((1, 1, 2, 3)))
     case.node(Op.PAD, [x], (4, 3), params=PadParams(*[0] * 9), name="y")

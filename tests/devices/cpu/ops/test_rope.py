@@ -40,7 +40,7 @@ def define(node: Node, x: Array, pos: Array, factors: Array | None = None) -> Ar
 
 
 def pairs_of(p: RopeParams, n: int) -> tuple[Array, Array]:
-    """Where the elements of each pair are."""
+    """The indices of the elements of each pair."""
     if p.mode == RopeMode.NORMAL:
         return p.n_offs + np.arange(0, n, 2), p.n_offs + np.arange(1, n, 2)
     return p.n_offs + np.arange(n // 2), p.n_offs + np.arange(n // 2, n)

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device: in blocks, cut along any axis, it is the same."""
+"""The recurrence of the cpu device has the same result in blocks along any axis."""
 
 from __future__ import annotations
 

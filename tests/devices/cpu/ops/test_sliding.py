@@ -1,4 +1,4 @@
-"""Where windows meet an image, and how work on them is cut into boxes."""
+"""The taps of windows over an image, and the division into boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UPSCALE on the cpu device: what must hold whatever the numbers are.
+"""Properties of UPSCALE on the cpu device.
 
 What each mode computes is ggml's own choice: see test_cpu_against_ggml.
 """

@@ -55,7 +55,7 @@ DEFINITIONS = {
 
 
 def defined_cases() -> list[object]:
-    """All but that of BF16, whose bits ggml takes for F16."""
+    """All cases except BF16, which ggml treats as F16."""
     return [
         pytest.param(case, id=name)
         for name, case in cases()
