@@ -78,8 +78,8 @@ class Registry(Closable, Mapping[str, Device]):
 
     Local devices have the names that `ggrpc serve --device` takes; devices of a server
     are called `rpc://host:port/number`. Indexing opens a device, and connects to its
-    server, if that was not done before. Iteration, `len` and `in` cover open devices
-    only. Threads may share a registry.
+    server, when it is first used. Iteration, `len` and `in` include only open devices.
+    Threads may share a registry.
 
     Args:
         threads: the number of threads of the cpu device; None for all processors.
@@ -126,7 +126,7 @@ class Registry(Closable, Mapping[str, Device]):
         return len(self._devices)
 
     def add_server(self, endpoint: str | Endpoint) -> list[RemoteDevice]:
-        """Connect to a server, unless that was done before, and return its devices.
+        """The devices of a server; connects to it on the first call.
 
         Raises:
             GgrpcError: see `connect`.

@@ -15,10 +15,10 @@ from ggrpc.engine.sharing.session_sharing import (
 )
 from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import ConfigError, ConnectionLost, RefusedError
-from tests.support.meeting import meeting  # noqa: F401  a fixture
+from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 from tests.support.servers import running
 
-pytestmark = pytest.mark.usefixtures("meeting")
+pytestmark = pytest.mark.usefixtures("xdg_runtime_dir")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_invalid_requests_are_ignored(workspace: Workspace) -> None:
         assert SharedSession(sharing.path).tensors
 
 
-def test_folder_open_to_other_users_is_refused(meeting: Path) -> None:  # noqa: F811
+def test_folder_open_to_other_users_is_refused(xdg_runtime_dir: Path) -> None:  # noqa: F811
     runtime_dir().chmod(0o755)
     with pytest.raises(ConfigError, match="other users have access to"):
         runtime_dir()
