@@ -38,7 +38,14 @@ class Buffer(ABC):
 
     @abstractmethod
     def write(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
-        """Map bytes for the host to write; they take effect when the context ends."""
+        """Map bytes for the host to write; they take effect when the context ends.
+
+        The host writes all of them: those that it leaves out become undefined.
+        """
+
+    @abstractmethod
+    def update(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
+        """Like `write`, but bytes that the host leaves out stay as they are."""
 
     def get(self, offset: int, into: memoryview) -> None:
         """Copy bytes to the host until `into` is full."""

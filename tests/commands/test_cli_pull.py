@@ -8,6 +8,7 @@ import pytest
 
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.sharing.workspace import Workspace
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 
@@ -17,7 +18,7 @@ def holding(xdg_runtime_dir: Path, tmp_path, monkeypatch) -> Iterator[str]:  # t
     """A server of llama.cpp with shared tensors."""
     monkeypatch.chdir(tmp_path)
     with (
-        native_serving("0.3.36") as endpoint,
+        native_serving(NEWEST) as endpoint,
         connect(endpoint, timeout=60) as server,
         Workspace(server) as workspace,
     ):

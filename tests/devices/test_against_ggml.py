@@ -14,6 +14,7 @@ from ggrpc.formats.nmse import nmse
 from tests.support import cases
 from tests.support.case import Case, run_case
 from tests.support.oracle import run_case_on
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 
 FLOAT_LIMIT = 1e-7
@@ -28,7 +29,7 @@ class Native:
         self._open()
 
     def _open(self) -> None:
-        self._server = native_serving("0.3.36", "--threads", "2")
+        self._server = native_serving(NEWEST, "--threads", "2")
         self.client: Client = connect(self._server.__enter__(), timeout=60)
 
     def close(self) -> None:

@@ -49,6 +49,8 @@ class CpuBuffer(Buffer):
             self._changed(self, offset, size)
         return self.memory[offset : offset + size]
 
+    update = write
+
     def fill(self, offset: int, size: int, value: int) -> None:
         with self.write(offset, size) as window:
             np.frombuffer(window, np.uint8).fill(value)

@@ -62,6 +62,13 @@ class RemoteBuffer(Buffer):
         yield view
         self.put(offset, view)
 
+    @contextmanager
+    def update(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Yield a copy of bytes to change; it is sent when the block ends."""
+        with self.read(offset, size) as view:
+            yield view
+        self.put(offset, view)
+
     def get(self, offset: int, into: memoryview) -> None:
         """Read bytes of the buffer into `into`."""
         for at, tensor in self._parts(offset, len(into)):

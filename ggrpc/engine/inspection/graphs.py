@@ -134,7 +134,8 @@ def graphs_in(path: Path) -> Iterator[list[SentGraph]]:
 
 def _graphs(journal: Journal) -> list[SentGraph]:
     found: dict[tuple[int, int, bytes], SentGraph] = {}
-    last: dict[tuple[int, int], SentGraph] = {}
+    # By connection, device and uid.
+    kept: dict[tuple[int, int, int | None], SentGraph] = {}
     readers: dict[int, _ConnectionReader] = {}
     for exchange in exchanges(journal):
         if isinstance(exchange, Closed):
@@ -151,12 +152,13 @@ def _graphs(journal: Journal) -> list[SentGraph]:
                 read = reader.reader_of(exchange)
                 number = len(found) + 1
                 found[key] = SentGraph(number, connection, request.device, 0, read)
-            last[connection, request.device] = found[key]
+            kept[connection, request.device, request.uid] = found[key]
             found[key].runs += 1
         elif exchange.message.command == Command.GRAPH_RECOMPUTE:
-            device = cast(m.GraphRecompute, exchange.request).device
-            if (connection, device) in last:
-                last[connection, device].runs += 1
+            again = cast(m.GraphRecompute, exchange.request)
+            recomputed = kept.get((connection, again.device, again.uid))
+            if recomputed:
+                recomputed.runs += 1
     return list(found.values())
 
 

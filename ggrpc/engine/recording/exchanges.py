@@ -11,8 +11,9 @@ from typing import Any, cast
 from ggrpc.engine.recording.chunks import damaged
 from ggrpc.engine.recording.journal import Closed, Journal, Message, Opened
 from ggrpc.engine.wire import messages as m
-from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect, Version, dialect_for, spoken
+from ggrpc.engine.wire.layouts import Layout
 from ggrpc.errors import RecordingError
 
 
@@ -33,6 +34,17 @@ class Exchange:
     message: Message
     answer: Message | None = None
     answered: bool = True
+
+    @property
+    def command(self) -> Command | None:
+        """The command of the request; None if the version has none of its number."""
+        return self.dialect.command(self.message.command)
+
+    @property
+    def name(self) -> str:
+        """The name of the command."""
+        command = self.command
+        return name_of(self.message.command if command is None else command)
 
     @cached_property
     def request(self) -> m.Request:
@@ -61,7 +73,7 @@ class Exchange:
         """
         if self.answer is None:
             return None
-        layout = self.dialect.replies.get(cast(Command, self.message.command))
+        layout = _reply_layout(self.dialect, self.message)
         if layout is None or not layout.holds(self.answer.size):
             raise self._unknown("a reply to", self.answer.size)
         return layout.read(self.answer.head(layout.size), self.answer.size)
@@ -72,7 +84,7 @@ class Exchange:
         Raises:
             RecordingError: a checksum is wrong.
         """
-        layout = self.dialect.requests[cast(Command, self.message.command)]
+        layout = self.dialect.requests[self.message.command]
         return self.message.tail(layout.size)
 
     @property
@@ -137,11 +149,17 @@ def _is_foreign(state: _Connection, message: Message) -> bool:
     return begins and (message.from_server or message.command != Command.HELLO)
 
 
+def _reply_layout(dialect: Dialect, message: Message) -> Layout | None:
+    """The layout of the reply to a request; None if it has none."""
+    command = dialect.command(message.command)
+    return None if command is None else dialect.replies[command]
+
+
 def _without_reply(state: _Connection) -> Iterator[Exchange]:
     """The oldest pending requests, up to the first one that expects a reply."""
     while state.waiting and state.dialect:
         message = state.waiting[0]
-        if state.dialect.replies.get(cast(Command, message.command)) is not None:
+        if _reply_layout(state.dialect, message) is not None:
             return
         yield Exchange(message.connection, state.dialect, state.waiting.popleft())
 

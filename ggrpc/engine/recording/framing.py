@@ -149,7 +149,7 @@ class ConnectionTap:
         elif command == Command.ALLOC_BUFFER and self._weight_buffers:
             self._loading = False
         elif (
-            command == Command.SET_TENSOR
+            command in (Command.SET_TENSOR, Command.SET_TENSOR_2D)
             and not self._has_computed
             and self._is_weight(data)
         ):
@@ -158,7 +158,7 @@ class ConnectionTap:
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
-        """Whether SET_TENSOR writes to a weight buffer, or makes its buffer one."""
+        """Whether the data that is set is weights; if so, remember its buffer."""
         if self._weights is WeightRecording.FULL or len(data) < MIN_BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]

@@ -28,6 +28,7 @@ from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
 MAX_WRITE = 16 << 20  # bytes that are written to a target at once
+_SETS_DATA = m.SetTensor | m.SetTensor2D
 
 
 class RecordedLink(DataLink):
@@ -44,7 +45,13 @@ class RecordedLink(DataLink):
     def __init__(self, exchange: Exchange, weights: SubstituteWeights) -> None:
         self._exchange = exchange
         self._weights = weights
+        self._omitted = exchange.message.omitted
         self._pieces = exchange.data()
+        request = exchange.request
+        if self._omitted and isinstance(request, m.SetTensor2D):
+            # Rows are a part of a tensor, which no file holds in one piece.
+            self._pieces = iter([weights.random(request.tensor, request.data_size)])
+            self._omitted = None
         self._piece = memoryview(b"")
         self.sent: bytes | None = None
 
@@ -54,10 +61,9 @@ class RecordedLink(DataLink):
         Raises:
             RecordingError: a checksum is wrong.
         """
-        omitted = self._exchange.message.omitted
-        if omitted is not None:
+        if self._omitted:
             request = cast(m.SetTensor, self._exchange.request)
-            self._weights.fill(view, request.tensor, request.offset, omitted.hash)
+            self._weights.fill(view, request.tensor, request.offset, self._omitted.hash)
             return
         while len(view):
             if not self._piece:
@@ -166,7 +172,7 @@ class ReplaySession(Session):
         elif isinstance(request, m.SetTensorHash):
             if exchange.reply.result:  # the data was in the cache of the server
                 self.handle(request, link)
-        elif isinstance(request, m.SetTensor) and exchange.message.omitted is None:
+        elif isinstance(request, _SETS_DATA) and not exchange.message.omitted:
             for part in _parts(request):
                 self.handle(part, link)
             self._weights.counts.recorded += 1
@@ -247,11 +253,26 @@ def _unlimited() -> ClientQuota:
     return ClientQuota(memory, Reservation(memory), sys.maxsize, FairSemaphore(), {})
 
 
-def _parts(request: m.SetTensor) -> Iterator[m.SetTensor]:
+def _parts(request: _SETS_DATA) -> Iterator[m.Request]:
     """A request in parts of at most `MAX_WRITE` bytes, to need little memory."""
+    if isinstance(request, m.SetTensor2D):
+        yield from _row_parts(request)
+        return
     for start in range(0, request.size, MAX_WRITE):
         size = min(MAX_WRITE, request.size - start)
         yield replace(request, offset=request.offset + start, size=size)
+
+
+def _row_parts(request: m.SetTensor2D) -> Iterator[m.SetTensor2D]:
+    rows = max(1, MAX_WRITE // max(1, request.size))
+    for first in range(0, request.n_copies, rows):
+        count = min(rows, request.n_copies - first)
+        yield replace(
+            request,
+            offset=request.offset + first * request.stride,
+            n_copies=count,
+            data_size=count * request.size,
+        )
 
 
 def _timed(program: Program, device: Device) -> float:

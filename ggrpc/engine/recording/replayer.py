@@ -19,7 +19,7 @@ from ggrpc.engine.recording.replay_session import ReplaySession
 from ggrpc.engine.recording.results import Compared, Computed, Dropped, WeightSources
 from ggrpc.engine.recording.substitute_weights import GgufWeights, SubstituteWeights
 from ggrpc.engine.wire import messages as m
-from ggrpc.engine.wire.commands import Command, name_of
+from ggrpc.engine.wire.commands import Command
 
 # Replayed even without a recorded reply: the graph may be what ended the connection.
 _RUN = frozenset({Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE})
@@ -30,10 +30,13 @@ _REPLAYED = _RUN | {
     Command.FREE_BUFFER,
     Command.BUFFER_CLEAR,
     Command.SET_TENSOR,
+    Command.SET_TENSOR_2D,
     Command.SET_TENSOR_HASH,
     Command.MEMSET_TENSOR,
     Command.COPY_TENSOR,
     Command.GET_TENSOR,
+    Command.GET_TENSOR_2D,
+    Command.COMM_ALLREDUCE,
 }
 
 
@@ -105,7 +108,7 @@ class Replayer:
         if exchange.answer and connection in self._pending:
             computed, began = self._pending.pop(connection)
             computed.recorded = (exchange.answer.time - began) / 1e9
-        command = exchange.message.command
+        command = exchange.command
         if command not in _REPLAYED or not (exchange.answered or command in _RUN):
             return None
         session = self._session(exchange)
@@ -131,8 +134,7 @@ class Replayer:
         self._pending.pop(closed.connection, None)
         last = self._last.pop(closed.connection, None)
         if closed.by_server and last is not None:
-            name = name_of(last.message.command)
-            self.dropped.append(Dropped(self._graph, name, last.answered))
+            self.dropped.append(Dropped(self._graph, last.name, last.answered))
 
     def _computed(self, session: ReplaySession, exchange: Exchange) -> Computed:
         number = cast(m.GraphCompute | m.GraphRecompute, exchange.request).device
@@ -147,7 +149,7 @@ class Replayer:
     def _compared(
         self, session: ReplaySession, exchange: Exchange, data: bytes
     ) -> Compared:
-        request = cast(m.GetTensor, exchange.request)
+        request = cast(m.GetTensor | m.GetTensor2D, exchange.request)
         assert exchange.answer is not None
         recorded = exchange.answer.payload()
         if len(recorded) != len(data):
@@ -155,6 +157,6 @@ class Replayer:
                 f"{request.tensor}: the client read {len(data)} bytes, and the "
                 f"recording has {len(recorded)}"
             )
-        tensor = session.named(request.tensor, request.size)
+        tensor = session.named(request.tensor, len(data))
         difference = compare(tensor, data, recorded, self._settings.tolerance)
-        return Compared(self._graph, tensor, request.offset, request.size, difference)
+        return Compared(self._graph, tensor, request.offset, len(data), difference)

@@ -98,11 +98,15 @@ class SubstituteWeights(Loader):
         model, size = self._model, len(view)
         found = model.bytes_of(tensor, offset, size, hash) if model else None
         if found is None:
-            self.counts.random += 1
-            view[:] = random_weights(tensor, size)
+            view[:] = self.random(tensor, size)
         else:
             self.counts.model += 1
             view[:] = found
+
+    def random(self, tensor: Tensor, size: int) -> bytes:
+        """Random bytes of a tensor; see `random_weights`."""
+        self.counts.random += 1
+        return random_weights(tensor, size)
 
 
 def random_weights(tensor: Tensor, size: int) -> bytes:

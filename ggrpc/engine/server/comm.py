@@ -233,7 +233,7 @@ def _add(buffer: Buffer, at: int, theirs: np.ndarray) -> None:
         widened = np.empty(len(theirs), np.float32)
         unpack_bf16(theirs, widened)
         theirs = widened
-    with buffer.write(at, theirs.nbytes) as view:
+    with buffer.update(at, theirs.nbytes) as view:
         ours = np.frombuffer(view, np.float32)
         np.add(ours, theirs, out=ours)
 

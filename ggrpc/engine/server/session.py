@@ -181,7 +181,7 @@ class Session:
     def _set_tensor_2d(self, request: m.SetTensor2D, link: DataLink) -> m.Done:
         span = span_of(request)
         buffer, at = self._space.part(request.tensor, request.offset, span)
-        with buffer.write(at, span) as view:
+        with buffer.update(at, span) as view:
             Rows(view, request.size, request.n_copies, request.stride).fill(
                 link.receive_pieces
             )

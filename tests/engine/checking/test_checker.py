@@ -13,6 +13,7 @@ from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
 from ggrpc.errors import ConnectError
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -23,6 +24,7 @@ NATIVE = {
     "0.3.24": "",
     "0.3.35": "",
     "0.3.36": "",
+    NEWEST: "",
 }
 
 

@@ -9,6 +9,7 @@ from ggrpc.engine.client.bench import Bench, BenchSettings, Workload, take_turn
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1
 from ggrpc.errors import RefusedError
+from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
 
@@ -65,7 +66,9 @@ def test_invalid_device_is_refused(server: Endpoint) -> None:
         take_turn(server, BenchSettings(sizes=(), device=1))
 
 
-@pytest.mark.parametrize(("peer", "dialect"), [("0.3.36", None), ("0.3.17", V3_6_1)])
+@pytest.mark.parametrize(
+    ("peer", "dialect"), [(NEWEST, None), ("0.3.36", None), ("0.3.17", V3_6_1)]
+)
 def test_native_server_is_timed(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
     with native_serving(peer) as endpoint:
         settings = BenchSettings((4096,), options=ClientOptions(20, dialect))

@@ -18,6 +18,7 @@ from ggrpc.errors import (
     TransportTimeout,
     VersionMismatch,
 )
+from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 
 WELCOME = struct.pack("<QBBBB24x", 28, 7, 0, 0, 0)
@@ -135,7 +136,8 @@ def test_nobody_there_is_a_connect_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "version"), [("0.3.36", (7, 0, 0)), ("0.3.17", (3, 6, 1))]
+    ("release", "version"),
+    [(NEWEST, (8, 0, 0)), ("0.3.36", (7, 0, 0)), ("0.3.17", (3, 6, 1))],
 )
 def test_native_server_is_understood(release, version) -> None:  # type: ignore[no-untyped-def]
     with (

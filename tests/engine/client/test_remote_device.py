@@ -29,6 +29,7 @@ from ggrpc.op import Op, UnaryOp
 from ggrpc.ops.activations import UnaryParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 from tests.support.servers import running
 
@@ -40,6 +41,7 @@ NATIVE = {
     "0.3.24": "",
     "0.3.35": "",
     "0.3.36": "",
+    NEWEST: "",
 }
 
 
@@ -106,6 +108,17 @@ def test_bytes_come_back_as_they_went(device: RemoteDevice) -> None:
     into = memoryview(bytearray(10))
     buffer.get(2, into)
     assert bytes(into) == b"\0abcdefgh\0"
+    buffer.free()
+
+
+def test_bytes_that_an_update_leaves_out_stay(device: RemoteDevice) -> None:
+    buffer = device.allocate(8)
+    buffer.put(0, memoryview(b"abcdefgh"))
+    with buffer.update(2, 5) as window:
+        window[1:3] = b"XY"
+    into = memoryview(bytearray(8))
+    buffer.get(0, into)
+    assert bytes(into) == b"abcXYfgh"
     buffer.free()
 
 

@@ -19,6 +19,7 @@ from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
+from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 from tests.support.servers import running
 
@@ -46,7 +47,7 @@ def devices() -> Iterator[Devices]:
     two = [CpuDevice(threads=1, weight_cache=0) for _ in range(2)]
     with (
         running(*two) as endpoint,
-        native_serving("0.3.36") as native,
+        native_serving(NEWEST) as native,
         RemoteServer(connect(endpoint, timeout=60)) as ours,
         RemoteServer(connect(native, timeout=60)) as theirs,
     ):

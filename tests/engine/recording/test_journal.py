@@ -124,8 +124,8 @@ def test_arbitrary_chunks_raise_only_ggrpc_errors(
         elif change == 1:
             chunks.insert(at, chunks[rng.randrange(len(chunks))])
         elif change == 2:
-            del payload[rng.randrange(len(payload)) :]
-        else:
+            del payload[rng.randrange(len(payload) + 1) :]
+        elif payload:
             place = rng.randrange(len(payload))
             payload[place] = rng.choice(
                 (0, 1, 255, payload[place] ^ 1 << rng.randrange(8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeGuard
 
 import numpy as np
@@ -54,6 +54,9 @@ class SharedBuffer(OpenClBuffer):
 
     def write(self, offset: int, size: int) -> memoryview:
         return self._host.write(offset, size)
+
+    def update(self, offset: int, size: int) -> memoryview:
+        return self._host.update(offset, size)
 
     def fill(self, offset: int, size: int, value: int) -> None:
         self._host.fill(offset, size, value)
@@ -105,12 +108,11 @@ class DeviceBuffer(OpenClBuffer):
         with self._mapped(cl.map_flags.READ, offset, size) as view:
             yield view
 
-    @contextmanager
-    def write(self, offset: int, size: int) -> Iterator[memoryview]:
-        if self._host is not None:
-            self._host.write(offset, size)  # what was made of the old bytes is stale
-        with self._mapped(cl.map_flags.WRITE, offset, size) as view:
-            yield view
+    def write(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
+        return self._changed(cl.map_flags.WRITE_INVALIDATE_REGION, offset, size)
+
+    def update(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
+        return self._changed(cl.map_flags.WRITE, offset, size)
 
     def fill(self, offset: int, size: int, value: int) -> None:
         if size:
@@ -148,8 +150,7 @@ class DeviceBuffer(OpenClBuffer):
     def _copy_on_device(
         self, offset: int, source: DeviceBuffer, source_offset: int, size: int
     ) -> None:
-        if self._host is not None:
-            self._host.write(offset, size)  # as in `write`
+        self._outdate(offset, size)
         with failures_named(self._name):
             cl.enqueue_copy(
                 self._queue,
@@ -160,6 +161,19 @@ class DeviceBuffer(OpenClBuffer):
                 byte_count=size,
             )
             self._queue.finish()
+
+    @contextmanager
+    def _changed(
+        self, flags: cl.map_flags, offset: int, size: int
+    ) -> Iterator[memoryview]:
+        self._outdate(offset, size)
+        with self._mapped(flags, offset, size) as view:
+            yield view
+
+    def _outdate(self, offset: int, size: int) -> None:
+        """Drop what the cpu's copy has made of bytes that change."""
+        if self._host is not None:
+            self._host.write(offset, size)
 
     @contextmanager
     def _mapped(
