@@ -1,9 +1,9 @@
-"""Milliseconds from the bytes of a graph to a graph that is proved sound.
+"""Times decoding and validating a graph, and finding it again, in milliseconds.
 
     python -m benchmarks.validation [--nodes N] [--rounds N]
 
-A llama of as many layers as make up the nodes: decoded and validated for the first
-time, and looked up when the same bytes come again. Prints the best of the rounds.
+The graph is that of a llama with as many layers as the number of nodes requires. Prints
+the best of the rounds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import argparse
 import time
 from collections.abc import Callable
 
-from ggrpc.engine.server.program_cache import ProgramCache
-
 from ggrpc.bounds import Region
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device, Program
 from ggrpc.engine.server.graph_reader import GraphReader
+from ggrpc.engine.server.graph_store import GraphStore
+from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.quotas import Reservation, ServerQuota
 from ggrpc.engine.wire.dialects import V7_0_0
 from ggrpc.engine.wire.graphs import read_graph, write_graph
 from ggrpc.graph import Graph
@@ -35,7 +36,7 @@ ROPE = RopeParams(0, HEAD, 0, 0, 4096, 1e4, 1, 0, 1, 32, 1, 0, 0, 0, 0, 0)
 
 
 class Llama:
-    """A graph, built layer by layer; its leaves have no contents."""
+    """The graph of a llama, built layer by layer; its leaves have no data."""
 
     def __init__(self) -> None:
         self.case = Case()
@@ -122,13 +123,15 @@ def main() -> None:
     decode = best(lambda: read_graph(payload, table), asked.rounds)
     reader = GraphReader((table,))
     first = best(lambda: reader.read(payload, regions), asked.rounds)
-    cache, device = ProgramCache(), CpuDevice(threads=1, weight_cache=0)
+    device = CpuDevice(threads=1, weight_cache=0)
 
     def compiled(device: Device, payload: bytes) -> Program:
         return device.compile(Graph({}, ()), {})
 
-    cache.get(device, payload, compiled)
-    again = best(lambda: cache.get(device, bytes(payload), compiled), asked.rounds)
+    quota = ServerQuota(Limits(), [device]).new_client()
+    store = GraphStore(compiled, Reservation(quota.memory))
+    store.keep(device, None, payload)
+    again = best(lambda: store.keep(device, None, bytes(payload)), asked.rounds)
     count = f"{len(graph.node_ids)} nodes, {len(graph.tensors)} tensors"
     print(f"{count}, {len(payload) / 1e6:.2f} MB")
     print(f"decode             {decode:8.2f} ms")

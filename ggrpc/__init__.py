@@ -1,8 +1,8 @@
 """Operate fleets of ggml RPC servers.
 
-The library: connect to servers, keep tensors on devices, build graphs and compute them.
-docs/library.md shows how. Each name is loaded when it is first used, so that the
-command line need not wait for numpy.
+This package exports the library: connect to servers, store tensors on devices, build
+graphs and compute them; see docs/library.md. Names are imported on first use, so that
+the command line starts without numpy.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# OpenBLAS reads this once, when numpy is first imported: log2 of the ticks for which
-# its threads keep a processor busy after each product. Its own 26 is some 20 ms, in
-# which everybody else's threads, ours included, run at a fraction of their speed.
+# The log2 of the clock ticks for which OpenBLAS's threads busy-wait after each product.
+# Its default of 26 (about 20 ms) slows down all other threads of the machine. OpenBLAS
+# reads the variable once, when numpy is first imported.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ggrpc.tensor import Tensor
     from ggrpc.types import GGMLType
 
-_HOMES = {
+_EXPORTS = {
     "ggrpc.building": ("GraphBuilder",),
     "ggrpc.devices.device": ("Device", "Memory"),
     "ggrpc.endpoint": ("Endpoint",),
@@ -48,7 +48,7 @@ _HOMES = {
     "ggrpc.tensor": ("Tensor",),
     "ggrpc.types": ("GGMLType",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "BackgroundServer",
@@ -77,12 +77,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module 'ggrpc' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(home), name)
+    value = globals()[name] = getattr(import_module(module), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *_MODULE_OF})

@@ -1,7 +1,6 @@
-"""What holds of every tensor whose bytes are touched: shape and place are sound.
+"""Checks of a tensor's ne, nb, data and buffer, before its bytes are read or written.
 
-Here is all that is ever checked of ne, nb, data and buffer, whatever they came with.
-It reads no data.
+All such checks are here, for every command and graph. They do not read the data.
 """
 
 from __future__ import annotations
@@ -13,21 +12,22 @@ from typing import NamedTuple
 from ggrpc.errors import GraphError
 from ggrpc.tensor import Tensor
 
-MAX_BYTES = 1 << 62  # so that no sum or product of two sizes leaves 63 bits
+MAX_BYTES = 1 << 62  # so that the sum of two sizes fits 63 bits
 
-# A view may show the same bytes several times, as windows that overlap do. Without an
-# end to that a few bytes would be endless work: a tensor may be as many times as large
-# as its buffer. What is smaller than a page or so may be shown as it likes.
-MAX_REPEATED = 64
-FEW_BYTES = 1 << 20
+# The elements of a view may overlap, for example in sliding windows. Without a limit, a
+# few bytes could be made into a tensor of any size, and into endless work. The elements
+# of a tensor may therefore have this many times the size of its buffer, or this many
+# bytes if that is more.
+MAX_OVERLAP = 64
+MIN_OVERLAP_BYTES = 1 << 20
 
 
 class Region(NamedTuple):
     """The addresses of one buffer.
 
     Attributes:
-        base: its first address.
-        size: its bytes.
+        base: the address of the first byte.
+        size: the size in bytes.
     """
 
     base: int
@@ -35,45 +35,49 @@ class Region(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What a tensor of sound shape takes, wherever it lies.
+    """The size of a tensor whose shape has been checked.
 
     Attributes:
-        nbytes: from its first byte to its last.
-        shown: bytes of all elements, each counted as often as it is shown.
+        nbytes: the bytes from its first element to the end of its last.
+        elements: the bytes of all elements; more than `nbytes` if they overlap.
     """
 
     nbytes: int
-    shown: int
+    elements: int
 
 
 def check_place(tensor: Tensor, regions: Mapping[int, Region]) -> None:
-    """Prove that a tensor's shape is sound and its bytes lie inside its buffer.
+    """Check that a tensor's shape is valid and that it lies inside its buffer.
+
+    Args:
+        tensor: the tensor.
+        regions: the buffers by handle.
 
     Raises:
-        GraphError: they don't.
+        GraphError: the shape is invalid, or the tensor is not inside its buffer.
     """
     check_inside(tensor, extent_of(tensor), regions)
 
 
 def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) -> None:
-    """Prove that a tensor's bytes lie inside its buffer.
+    """Check that a tensor lies inside its buffer.
 
-    An empty tensor may have no buffer, which is then 0: llama.cpp gives it no memory.
+    An empty tensor may have the buffer 0, because llama.cpp does not allocate it.
 
     Args:
-        tensor: which.
-        extent: what it takes.
+        tensor: the tensor.
+        extent: its size, as `extent_of` returns it.
         regions: the buffers by handle.
 
     Raises:
-        GraphError: they don't.
+        GraphError: the tensor is not inside a buffer, or its elements overlap too much.
     """
     region = regions.get(tensor.buffer)
     if region is None:
         if not tensor.buffer and not extent.nbytes:
             return
         raise GraphError(f"{tensor}: buffer {tensor.buffer:#x} is not of this session")
-    nbytes, shown = extent
+    nbytes, elements = extent
     base, size = region
     start = tensor.data - base
     if start < 0 or start + nbytes > size:
@@ -81,40 +85,44 @@ def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) 
             f"{tensor}: bytes {start} to {start + nbytes} do not lie inside its "
             f"buffer of {size}"
         )
-    if shown > nbytes and shown > max(FEW_BYTES, MAX_REPEATED * size):
+    if elements > nbytes and elements > max(MIN_OVERLAP_BYTES, MAX_OVERLAP * size):
         raise GraphError(
-            f"{tensor}: shows the {nbytes} bytes that it has as {shown}; "
-            f"{MAX_REPEATED} times its buffer of {size} is the most"
+            f"{tensor}: its overlapping elements have {elements} bytes; the limit is "
+            f"{MAX_OVERLAP} times the size of its buffer ({size} bytes)"
         )
 
 
 def extent_of(tensor: Tensor) -> Extent:
-    """What a tensor takes, once ne and nb are proved to suit its type and each other.
+    """Check that ne and nb fit the type, and compute the size of a tensor.
 
     Raises:
-        GraphError: rows cut through blocks, or it is too large for any memory.
+        GraphError: a row is not a whole number of blocks, or the tensor is too large.
     """
     blck_size, type_size = tensor.type.blck_size, tensor.type.type_size
     if tensor.ne[0] % blck_size:
         raise GraphError(
-            f"{tensor}: ne[0] = {tensor.ne[0]} is no multiple of "
-            f"{tensor.type.name}'s block of {blck_size}"
+            f"{tensor}: ne[0] = {tensor.ne[0]} is not a multiple of "
+            f"{tensor.type.name}'s block size, {blck_size}"
         )
     if blck_size > 1 and tensor.nb[0] != type_size:
-        raise GraphError(f"{tensor}: nb[0] = {tensor.nb[0]} cuts through blocks")
+        raise GraphError(
+            f"{tensor}: nb[0] = {tensor.nb[0]} is not the size of a block, {type_size}"
+        )
     nbytes = tensor.nbytes
     if max(nbytes, type_size * math.prod(max(n, 1) for n in tensor.ne)) > MAX_BYTES:
         raise GraphError(
-            f"{tensor}: no memory holds ne {list(tensor.ne)}, nb {list(tensor.nb)}"
+            f"{tensor}: ne {list(tensor.ne)} with nb {list(tensor.nb)} is too large"
         )
     return Extent(nbytes, tensor.packed_bytes)
 
 
-def check_apart(tensor: Tensor) -> None:
-    """Prove that no two elements of a result share bytes, as far as strides tell.
+def check_no_overlap(tensor: Tensor) -> None:
+    """Check that no two elements of a result share bytes.
+
+    Strides that interleave elements are rejected too; views in ggml never do that.
 
     Raises:
-        GraphError: they do, or the strides are interleaved as no view of ggml's is.
+        GraphError: elements overlap or are interleaved.
     """
     if 0 in tensor.ne:
         return

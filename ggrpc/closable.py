@@ -1,4 +1,4 @@
-"""The base class of what must be closed after use."""
+"""The base class of objects that must be closed after use."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class Closable(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the object holds."""
+        """Release the resources of the object."""

@@ -1,4 +1,4 @@
-"""Where a server is: `host:port`, `[v6]:port`, or a bare host (port 50052)."""
+"""The address of a server: `host:port`, `[v6]:port`, or a host alone (port 50052)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ggrpc.errors import ConfigError
 
-DEFAULT_PORT = 50052  # rpc-server's
+DEFAULT_PORT = 50052  # that of llama.cpp's rpc-server
 
 
 class Endpoint(NamedTuple):
@@ -21,10 +21,10 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """Read an endpoint as an operator types it.
+        """Parse an endpoint.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the text is not a valid endpoint.
         """
         host, colon, port = _split(text)
         if not _is_host(host) or (colon and not _is_port(port)):
@@ -40,16 +40,16 @@ def _split(text: str) -> tuple[str, str, str]:
         if not bracket or rest[:1] not in ("", ":"):
             return "", "", ""
         return host, rest[:1], rest[1:]
-    if text.count(":") > 1:  # a bare v6 address
+    if text.count(":") > 1:  # a v6 address without brackets
         return text, "", ""
     return text.partition(":")
 
 
 def _is_host(text: str) -> bool:
     if set(text) & set("[]/,@ "):
-        return False  # a slip, which the resolver would look up all the same
+        return False  # a typing error that the resolver would accept
     try:
-        return bool(text.encode("idna"))  # as the resolver will
+        return bool(text.encode("idna"))  # as the resolver encodes it
     except UnicodeError:
         return False
 

@@ -1,8 +1,7 @@
-"""The graph that a client sends and a device runs, and the check at the gate.
+"""The graph that a client sends and a device computes, and its validation.
 
-A `Graph` is a value: tensors, and which of them are to be computed in which order.
-`validate` proves what every device relies on. It reads no data: what an op reads as an
-index is checked by the kernel that reads it.
+Devices rely on the checks of `Graph.validate`. It does not read data: indices in
+tensors are checked by the kernels that read them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ggrpc.bounds import Extent, Region, check_apart, check_inside, extent_of
+from ggrpc.bounds import Extent, Region, check_inside, check_no_overlap, extent_of
 from ggrpc.errors import GraphError
 from ggrpc.ops import Contract, Node, contract_of
 from ggrpc.tensor import FLAG_COMPUTE, Tensor
@@ -19,45 +18,46 @@ from ggrpc.tensor import FLAG_COMPUTE, Tensor
 
 @dataclass(frozen=True)
 class Graph:
-    """Tensors by id, and the ids of the nodes in the order of execution.
+    """Tensors, and the nodes in the order of execution.
 
     Attributes:
-        tensors: all that the nodes are and read.
-        node_ids: the nodes.
-        numbers: of the tensors' kinds, in their order, where a decoder has them: equal
-            ones have the same type, ne, nb, op and parameters.
+        tensors: the nodes and all tensors that they read, by id.
+        node_ids: the ids of the nodes in order.
+        kind_numbers: a number for each tensor, in the order of `tensors`, if the
+            decoder computed them; tensors with equal numbers have the same type, ne,
+            nb, op and parameters.
     """
 
     tensors: Mapping[int, Tensor]
     node_ids: tuple[int, ...]
-    numbers: Sequence[int] | None = field(default=None, repr=False, compare=False)
+    kind_numbers: Sequence[int] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
         cls,
         tensors: Iterable[Tensor],
         node_ids: Sequence[int],
-        numbers: Sequence[int] | None = None,
+        kind_numbers: Sequence[int] | None = None,
     ) -> Graph:
-        """Put a graph together.
+        """Create a graph; node ids of 0 are ignored.
 
         Raises:
-            GraphError: two tensors share an id, or an id has no tensor, or a node is
-                to be computed twice.
+            GraphError: two tensors have the same id, a node is not among the tensors,
+                or a node occurs twice.
         """
         listed = tuple(tensors)
         by_id = {tensor.id: tensor for tensor in listed}
         if len(by_id) != len(listed):
             raise GraphError("two tensors of the graph have the same id")
         if 0 in by_id:
-            raise GraphError(f"{by_id[0]}: its id is 0, which stands for none")
+            raise GraphError(f"{by_id[0]}: its id is 0, which means no tensor")
         nodes = tuple(filter(None, node_ids))
         missing = set(nodes) - by_id.keys()
         if missing:
             raise GraphError(f"node {min(missing):#x} is not among the graph's tensors")
         if len(set(nodes)) != len(nodes):
-            raise GraphError("a node of the graph is there twice")
-        return cls(by_id, nodes, numbers)
+            raise GraphError("a node occurs twice in the graph")
+        return cls(by_id, nodes, kind_numbers)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -70,10 +70,10 @@ class Graph:
 
     @cached_property
     def computed(self) -> list[Tensor]:
-        """The tensors to compute.
+        """The tensors to compute, in order.
 
-        Where any node is flagged COMPUTE, only those that are get computed: the rest
-        are there because another part of a split graph needs them.
+        If any node has the flag COMPUTE, only nodes with that flag are computed. The
+        others belong to another part of a split graph.
         """
         tensors = [self.tensors[i] for i in self.node_ids]
         flagged = [tensor for tensor in tensors if tensor.flags & FLAG_COMPUTE]
@@ -81,12 +81,12 @@ class Graph:
 
     @cached_property
     def kinds(self) -> dict[int, int]:
-        """The number of each tensor's kind, by id; that of no tensor, the id 0, is -1.
+        """The number of each tensor's kind, by id; -1 for the id 0, no tensor.
 
-        The parts of a model's layers are of few kinds, and what holds of one tensor's
-        shape and parameters holds of all of its kind.
+        Tensors of one kind have the same type, ne, nb, op and parameters. The layers of
+        a model repeat the same kinds, so checks need to be done only once for each.
         """
-        numbers = self.numbers
+        numbers = self.kind_numbers
         if numbers is None:
             seen: dict[object, int] = {}
             numbers = [
@@ -96,13 +96,13 @@ class Graph:
         return {0: -1, **dict(zip(self.tensors, numbers, strict=True))}
 
     def validate(self, regions: Mapping[int, Region]) -> None:
-        """Check every node, and everything it reads or writes, before anything runs.
+        """Check every node, and all tensors that it reads or writes.
 
         Args:
-            regions: the session's buffers by handle.
+            regions: the buffers of the session by handle.
 
         Raises:
-            GraphError: a rule is broken; the message names node, op and rule.
+            GraphError: a rule is broken; the message names the node, op and rule.
         """
         touched, tensors, kinds = self._check_nodes(), self.tensors, self.kinds
         extents: dict[int, Extent] = {}
@@ -127,18 +127,18 @@ class Graph:
         return ""
 
     def _check_nodes(self) -> set[int]:
-        """Hold each node against its contract and the order of execution.
+        """Check each node against its contract, and the order of execution.
 
         Returns:
-            The ids of all tensors whose bytes are read or written. What a view shows is
-            checked where it is read: llama.cpp sends views that nothing reads, of
-            tensors that it gave no memory.
+            The ids of all tensors whose bytes are read or written. Views are included
+            only if a node reads them, because llama.cpp sends unused views of tensors
+            that it did not allocate.
         """
         kind_of = self.kinds.__getitem__
         places = dict.fromkeys(self.kinds, -1)
         places.update({tensor.id: at for at, tensor in enumerate(self.computed)})
         place_of = places.__getitem__
-        sound: set[tuple[int, ...]] = set()
+        checked: set[tuple[int, ...]] = set()
         touched: set[int] = set()
         for at, tensor in enumerate(self.computed):
             contract = self._contract(tensor)
@@ -147,9 +147,9 @@ class Graph:
                 kinds = kind_of(tensor.id), *map(kind_of, sources)
             except KeyError:
                 raise self._missing(tensor) from None
-            if kinds not in sound:
+            if kinds not in checked:
                 self._check(tensor, contract)
-                sound.add(kinds)
+                checked.add(kinds)
             # A cast is a CPY to itself, so a node may be its own source.
             if sources and max(map(place_of, sources)) > at:
                 raise self._too_early(tensor, places)
@@ -167,10 +167,10 @@ class Graph:
             raise GraphError(f"{tensor}: {error}") from None
 
     def _check(self, tensor: Tensor, contract: Contract) -> None:
-        """Hold a node against its contract, as far as its kind and its sources' go."""
+        """Do the checks that depend only on the kinds of a node and its sources."""
         contract.check(self._node(tensor))
         if contract.computes:
-            check_apart(tensor)
+            check_no_overlap(tensor)
 
     def _node(self, tensor: Tensor) -> Node:
         try:
@@ -185,4 +185,4 @@ class Graph:
 
     def _too_early(self, tensor: Tensor, places: Mapping[int, int]) -> GraphError:
         source = self.tensors[max(tensor.src, key=places.__getitem__)]
-        return GraphError(f"{tensor}: computed before its {source}")
+        return GraphError(f"{tensor}: computed before its source {source}")

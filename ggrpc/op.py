@@ -1,7 +1,7 @@
-"""ggml's operations by name; the numbers are those of the newest protocol (7.0.0).
+"""ggml's operations, with their numbers in the newest protocol (7.0.0).
 
-Source: `enum ggml_op`, `enum ggml_unary_op`, `enum ggml_glu_op`. Older protocols
-number them otherwise: see `ggrpc.engine.wire.op_tables`. ggml only ever inserted ops.
+Source: `enum ggml_op`, `enum ggml_unary_op`, `enum ggml_glu_op`. Older protocols have
+other numbers: see `ggrpc.engine.wire.op_tables`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Op(IntEnum):
 
 
 class UnaryOp(IntEnum):
-    """What UNARY computes: op_params[0]."""
+    """The function that UNARY computes: op_params[0]."""
 
     ABS = 0
     SGN = 1
@@ -143,7 +143,7 @@ class UnaryOp(IntEnum):
 
 
 class GluOp(IntEnum):
-    """What GLU computes: op_params[0]."""
+    """The function that GLU computes: op_params[0]."""
 
     REGLU = 0
     GEGLU = 1

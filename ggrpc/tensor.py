@@ -1,7 +1,6 @@
-"""A tensor as ggml describes it, and where its bytes are.
+"""The description of a tensor: ggml's `struct ggml_tensor` without the bytes.
 
-Nothing here touches those bytes: this is the description that the wire decodes into,
-validation reads and devices compile.
+Messages are decoded into it, validation checks it, and devices compile it.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ Dims = tuple[int, int, int, int]
 
 
 class Tensor(NamedTuple):
-    """One tensor of a graph, or one that a command names.
+    """A tensor of a graph or command.
 
     Attributes:
-        id: the client's own name for it, never 0.
-        type: its element type.
-        buffer: the handle of the buffer that holds it, 0 for none.
-        ne: elements in each dimension, the fastest first.
-        nb: strides in bytes, of which nb[0] is that of a block.
-        op: the operation that computes it, NONE for data.
-        op_params: 64 bytes; `ggrpc.ops` knows their layout for each op.
+        id: the client's identifier of the tensor, never 0.
+        type: the type of the elements.
+        buffer: the handle of the buffer that holds the tensor; 0 for none.
+        ne: the number of elements in each dimension, the fastest first.
+        nb: the stride of each dimension in bytes; nb[0] is the size of a block.
+        op: the op that computes the tensor; NONE for a leaf.
+        op_params: 64 bytes; the contracts in `ggrpc.ops` define their layout.
         flags: ggml's tensor flags.
-        src: ids of the sources, 0 for none, 10 entries.
-        view_src: the id of the tensor that it is a view of, 0 for none.
-        view_offs: its offset in bytes in that tensor.
-        data: its address, counted from the base address of the buffer.
-        raw_name: up to 64 bytes, as sent.
-        use_count: how many nodes read it, as far as the client says.
+        src: the ids of the sources, 10 entries; 0 for none.
+        view_src: for a view, the id of the tensor whose bytes it shows; otherwise 0.
+        view_offs: for a view, the offset in that tensor in bytes.
+        data: the address of the first byte, in the address space of the buffer.
+        raw_name: the name as sent, up to 64 bytes, with a NUL at its end.
+        use_count: the number of nodes that read the tensor, if the client sends it.
     """
 
     id: int
@@ -56,7 +55,7 @@ class Tensor(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name up to its end mark, for people to read."""
+        """The name as text, up to the first NUL."""
         return self.raw_name.split(b"\0", 1)[0].decode(errors="replace")
 
     def __str__(self) -> str:
@@ -91,7 +90,7 @@ class Tensor(NamedTuple):
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether the elements lie one after the other, in order, without gaps."""
+        """Whether the elements are stored in order and without gaps."""
         whole = contiguous_nb(self.type, self.ne)
         return self.nb == whole or all(
             b == c or n == 1 for n, b, c in zip(self.ne, self.nb, whole, strict=True)

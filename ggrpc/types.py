@@ -1,4 +1,4 @@
-"""The types of ggml's tensors: their numbers on the wire and their block layout.
+"""The types of tensors, with ggml's numbers and the sizes of their blocks.
 
 Source: `enum ggml_type` and `type_traits` in ggml. The package `gguf` has a similar
 table, but it lacks Q2_0 and gives Q8_1 another size.
@@ -22,7 +22,7 @@ class GGMLType(IntEnum):
     type_size: int
 
     def __new__(cls, number: int, blck_size: int, type_size: int) -> GGMLType:
-        """Make a member with its block layout."""
+        """Create a member with the sizes of its block."""
         member = int.__new__(cls, number)
         member._value_ = number
         member.blck_size = blck_size
@@ -67,7 +67,7 @@ class GGMLType(IntEnum):
 
     @property
     def is_quantized(self) -> bool:
-        """Whether a block holds several elements."""
+        """Whether a block has more than one element."""
         return self.blck_size > 1
 
     def row_size(self, ne0: int) -> int:

@@ -1,4 +1,4 @@
-"""What the docs generate from the code is current, and what they refer to exists."""
+"""The generated parts of the docs are current, and their links and files exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
-# Files of the repository that a page names, but for placeholders such as <family>.py.
+# Files of the repository that a page names, except placeholders such as <family>.py.
 FILE = re.compile(r"`((?:ggrpc|tests|docs)/[\w/.]*)`")
 PAGES = (
     *("index.md", "architecture.md", "protocol.md", "adding-a-version.md"),

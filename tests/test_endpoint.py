@@ -17,7 +17,9 @@ from ggrpc.errors import ConfigError
         ("10.0.0.1:65535", Endpoint("10.0.0.1", 65535), "10.0.0.1:65535"),
     ],
 )
-def test_endpoint_is_read_and_shown(text: str, endpoint: Endpoint, shown: str) -> None:
+def test_endpoint_is_parsed_and_formatted(
+    text: str, endpoint: Endpoint, shown: str
+) -> None:
     assert Endpoint.parse(text) == endpoint
     assert str(endpoint) == shown
 
@@ -39,6 +41,6 @@ def test_endpoint_is_read_and_shown(text: str, endpoint: Endpoint, shown: str) -
         "a..b",
     ],
 )
-def test_endpoint_that_is_none_is_refused(text: str) -> None:
+def test_invalid_endpoint_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a valid endpoint"):
         Endpoint.parse(text)

@@ -37,7 +37,7 @@ def refusal(*tensors: Tensor, nodes: tuple[int, ...] = (2,)) -> str:
     return str(caught.value)
 
 
-def test_sound_graph_is_accepted() -> None:
+def test_valid_graph_is_accepted() -> None:
     Graph.of([leaf(1), sqr(2, 1), sqr(3, 2)], [2, 3]).validate(REGIONS)
 
 
@@ -49,7 +49,7 @@ def test_nodes_come_with_sources_and_parameters() -> None:
     assert node.src[1:] == (None,) * 9
 
 
-def test_only_flagged_nodes_are_computed_where_one_is() -> None:
+def test_only_flagged_nodes_are_computed_if_there_are_any() -> None:
     flagged = sqr(3, 1, flags=FLAG_COMPUTE)
     graph = Graph.of([leaf(1), sqr(2, 1), flagged], [2, 3])
     assert [node.tensor.id for node in graph.nodes] == [3]
@@ -65,7 +65,7 @@ def test_missing_source_names_the_node() -> None:
 
 def test_node_before_its_source_is_refused() -> None:
     tensors = leaf(1), sqr(2, 3), sqr(3, 1)
-    assert "computed before its SQR 't3'" in refusal(*tensors, nodes=(2, 3))
+    assert "computed before its source SQR 't3'" in refusal(*tensors, nodes=(2, 3))
 
 
 def test_cast_is_a_copy_to_itself() -> None:
@@ -74,19 +74,19 @@ def test_cast_is_a_copy_to_itself() -> None:
     Graph.of([leaf(1), cast], [2]).validate(REGIONS)
 
 
-def test_nodes_in_a_ring_are_refused() -> None:
+def test_cycle_is_refused() -> None:
     assert "computed before its" in refusal(sqr(2, 3), sqr(3, 2), nodes=(2, 3))
 
 
-def test_node_named_twice_is_refused() -> None:
-    assert "there twice" in refusal(leaf(1), sqr(2, 1), nodes=(2, 2))
+def test_node_that_occurs_twice_is_refused() -> None:
+    assert "occurs twice" in refusal(leaf(1), sqr(2, 1), nodes=(2, 2))
 
 
-def test_tensor_without_an_id_is_refused() -> None:
+def test_id_of_zero_is_refused() -> None:
     assert "id is 0" in refusal(leaf(1), leaf(0), sqr(2, 1))
 
 
-def test_source_beyond_what_the_op_takes_is_looked_at_too() -> None:
+def test_sources_that_the_op_does_not_use_are_checked_too() -> None:
     beyond = (1,) + (0,) * 8 + (7,)
     assert "source 0x7 is not among" in refusal(leaf(1), sqr(2, 1, src=beyond))
     beyond = (1,) + (0,) * 8 + (1,)
@@ -97,12 +97,12 @@ def test_result_over_itself_is_refused() -> None:
     assert "overlap" in refusal(leaf(1), sqr(2, 1, nb=(0, 0, 0, 0)))
 
 
-def test_every_node_of_a_kind_is_checked_for_its_place() -> None:
+def test_place_of_every_node_of_a_kind_is_checked() -> None:
     tensors = leaf(1), sqr(2, 1), sqr(3, 1), sqr(4, 1, data=1056)
     assert "SQR 't4': bytes 56 to 72" in refusal(*tensors, nodes=(2, 3, 4))
 
 
-def test_every_node_of_a_kind_is_checked_for_its_sources() -> None:
+def test_sources_of_every_node_of_a_kind_are_checked() -> None:
     other = leaf(5, ne=(2, 2, 1, 1), nb=(4, 8, 16, 16))
     tensors = leaf(1), other, sqr(2, 1), sqr(3, 5)
     assert "SQR 't3': the result's ne" in refusal(*tensors, nodes=(2, 3))
@@ -114,7 +114,7 @@ def test_tensor_outside_of_its_buffer_is_refused(data: int) -> None:
     assert "do not lie inside" in refusal(leaf(1), sqr(2, 1, data=data))
 
 
-def test_buffer_of_another_session_is_refused() -> None:
+def test_unknown_buffer_is_refused() -> None:
     assert "not of this session" in refusal(leaf(1, buffer=2), sqr(2, 1))
 
 
@@ -132,11 +132,11 @@ def test_view_that_nothing_reads_needs_no_buffer() -> None:
     assert "buffer 0x0 is not" in refusal(leaf(1), view, sqr(3, 2), nodes=(2, 3))
 
 
-def test_rows_that_cut_through_blocks_are_refused() -> None:
+def test_row_of_partial_blocks_is_refused() -> None:
     quantized = leaf(1, type=GGMLType.Q8_0, ne=(16, 1, 1, 1))
     node = sqr(2, 1, op=Op.CPY, src=(1, 3) + (0,) * 8, ne=(16, 1, 1, 1), data=1000)
     message = refusal(quantized, leaf(3, ne=(16, 1, 1, 1)), node)
-    assert "multiple of Q8_0's block of 32" in message
+    assert "multiple of Q8_0's block size, 32" in message
 
 
 def test_op_without_a_contract_is_refused_by_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 import ggrpc
 
 
-def test_all_lists_what_there_is() -> None:
+def test_all_names_can_be_imported() -> None:
     assert sorted(ggrpc.__all__) == ggrpc.__all__
     assert set(ggrpc.__all__) <= set(dir(ggrpc))
     for name in ggrpc.__all__:

@@ -16,7 +16,7 @@ def tensor(type: GGMLType, ne, nb=None) -> Tensor:  # type: ignore[no-untyped-de
     )
 
 
-def test_contiguous_strides_are_ggmls() -> None:
+def test_contiguous_strides_are_those_of_ggml() -> None:
     assert contiguous_nb(GGMLType.Q8_0, (64, 3, 2, 1)) == (34, 68, 204, 408)
 
 
@@ -36,7 +36,7 @@ def test_contiguity_ignores_strides_of_single_rows() -> None:
     assert not tensor(GGMLType.F32, (3, 2, 1, 1), (8, 24, 48, 48)).is_contiguous
 
 
-def test_name_ends_at_its_mark() -> None:
+def test_name_ends_at_the_first_nul() -> None:
     assert tensor(GGMLType.F32, (1, 1, 1, 1)).name == "x"
     assert str(tensor(GGMLType.F32, (1, 1, 1, 1))) == "tensor 'x'"
     node = tensor(GGMLType.F32, (1, 1, 1, 1))._replace(op=Op.MUL_MAT)

@@ -24,12 +24,12 @@ from ggrpc.units import format_age, format_ms, format_size, parse_age, parse_siz
         ("18446744073709551615", (1 << 64) - 1),
     ],
 )
-def test_size_is_read(text: str, size: int) -> None:
+def test_parse_size(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "4GB", "1e9", "4 G B", "1.", "nan"])
-def test_size_that_is_none_is_refused(text: str) -> None:
+def test_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="such as 512M"):
         parse_size(text)
 
@@ -47,12 +47,12 @@ def test_size_that_is_none_is_refused(text: str) -> None:
         (1 << 70, "1024.0 EiB"),
     ],
 )
-def test_size_is_written(size: int, text: str) -> None:
+def test_format_size(size: int, text: str) -> None:
     assert format_size(size) == text
 
 
 @given(st.integers(0, 1 << 63))
-def test_size_written_and_read_is_about_the_same(size: int) -> None:
+def test_parse_size_reverses_format_size(size: int) -> None:
     assert abs(parse_size(format_size(size)) - size) <= size / 20
 
 
@@ -60,7 +60,7 @@ def test_size_written_and_read_is_about_the_same(size: int) -> None:
     ("milliseconds", "text"),
     [(0.081, "0.08 ms"), (9.5, "9.50 ms"), (12.34, "12.3 ms"), (4999, "4999.0 ms")],
 )
-def test_duration_is_written(milliseconds: float, text: str) -> None:
+def test_format_ms(milliseconds: float, text: str) -> None:
     assert format_ms(milliseconds) == text
 
 
@@ -68,13 +68,13 @@ def test_duration_is_written(milliseconds: float, text: str) -> None:
     ("text", "seconds"),
     [("90s", 90), ("1.5h", 5400), ("30d", 2_592_000), ("8w", 4838400)],
 )
-def test_ages_are_read(text: str, seconds: float) -> None:
+def test_parse_age(text: str, seconds: float) -> None:
     assert parse_age(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "3 years"])
-def test_what_is_no_age_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no age"):
+def test_invalid_age_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a valid age"):
         parse_age(text)
 
 
@@ -82,5 +82,5 @@ def test_what_is_no_age_is_refused(text: str) -> None:
     ("seconds", "text"),
     [(0, "0 s"), (119, "119 s"), (120, "2 m"), (90_000, "25 h"), (10**7, "16 w")],
 )
-def test_ages_are_written_in_the_largest_unit(seconds: float, text: str) -> None:
+def test_format_age_uses_the_largest_unit(seconds: float, text: str) -> None:
     assert format_age(seconds) == text

@@ -1,4 +1,4 @@
-"""Builds graphs: a method for each op, its result worked out from the op's contract."""
+"""Builds graphs; a method for each op derives the result from the op's contract."""
 
 from __future__ import annotations
 

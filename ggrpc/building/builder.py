@@ -1,7 +1,7 @@
-"""Puts a graph together, node by node, as ggml's constructors do.
+"""Builds a graph node by node, with methods like ggml's constructors.
 
-Nothing here has bytes: a tensor of the builder is a description, placed in memory by
-whatever computes the graph. Each node is held against its op's contract at once.
+The tensors are descriptions without memory, which is allocated to compute the graph.
+Each node is checked against its op's contract when it is added.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ UNKNOWN: Dims = (0, 0, 0, 0)
 
 
 class GraphBuilder(Ops):
-    """A graph in the making.
+    """A graph under construction.
 
-    `tensor` adds a tensor of data, and every op has a method of its name, `mul_mat` or
-    `rms_norm`, which adds a node and returns its result. UNARY and GLU have one for
+    `tensor` adds a leaf. Each op has a method of its name, such as `mul_mat` or
+    `rms_norm`, that adds a node and returns its result. UNARY and GLU have a method for
     each of their functions, such as `silu` and `swiglu`. Nodes are computed in the
     order in which they were added.
 
-    Every method that adds a tensor raises `GraphError` where that would break a rule;
-    the message names the node and the rule.
+    Every method that adds a tensor raises `GraphError` if that would break a rule; the
+    message names the node and the rule.
     """
 
     def __init__(self) -> None:
@@ -42,26 +42,27 @@ class GraphBuilder(Ops):
 
     @classmethod
     def of(cls, graph: Graph) -> GraphBuilder:
-        """Go on with a graph of a client's, wherever its tensors lay.
+        """A builder with the tensors of a graph, to compute it or to add nodes.
 
-        What it does not compute itself becomes data.
+        The places of the tensors in buffers are dropped. Tensors that the graph does
+        not compute become leaves.
 
         Raises:
-            GraphError: a tensor that it needs is missing.
+            GraphError: the graph lacks a tensor that a node reads.
         """
         builder, computed = cls(), {tensor.id: None for tensor in graph.computed}
-        data = [id for id in graph.tensors if id not in computed]
-        ids = {0: 0, **{id: at for at, id in enumerate([*data, *computed], 1)}}
+        leaves = [id for id in graph.tensors if id not in computed]
+        ids = {0: 0, **{id: at for at, id in enumerate([*leaves, *computed], 1)}}
         try:
-            for id in data:
-                builder._take(graph.tensors[id]._replace(op=Op.NONE, src=()), ids)
+            for id in leaves:
+                builder._import(graph.tensors[id]._replace(op=Op.NONE, src=()), ids)
             for id in computed:
-                builder._take(graph.tensors[id], ids)
+                builder._import(graph.tensors[id], ids)
         except KeyError as missing:
             raise GraphError(f"the graph lacks tensor {missing.args[0]:#x}") from None
         return builder
 
-    def _take(self, tensor: Tensor, ids: Mapping[int, int]) -> None:
+    def _import(self, tensor: Tensor, ids: Mapping[int, int]) -> None:
         src = tuple(ids[id] for id in tensor.src)
         self._tensors[ids[tensor.id]] = tensor._replace(
             id=ids[tensor.id],
@@ -75,20 +76,20 @@ class GraphBuilder(Ops):
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Every tensor so far."""
+        """All tensors that were added."""
         return tuple(self._tensors.values())
 
     def graph(self) -> Graph:
-        """The graph of all nodes, its tensors in no buffer yet."""
+        """The graph of all nodes; its tensors have no buffers."""
         return Graph.of(self.tensors, [t.id for t in self.tensors if t.op])
 
     def tensor(self, type: GGMLType | str, *ne: int, name: str = "") -> Tensor:
-        """Add a contiguous tensor of data.
+        """Add a leaf: a contiguous tensor that no node computes.
 
         Args:
-            type: its type, or that type's name.
-            ne: its dimensions, the fastest first, 1 to 4 of them.
-            name: its name.
+            type: the type, or its name in capitals.
+            ne: 1 to 4 dimensions, the fastest first.
+            name: the name.
         """
         kind = GGMLType[type] if isinstance(type, str) else type
         dims = _dims(ne)
@@ -103,15 +104,15 @@ class GraphBuilder(Ops):
         offset: int = 0,
         name: str = "",
     ) -> Tensor:
-        """Look at bytes of a tensor in another shape.
+        """A view of a part of a tensor, with other dimensions and strides.
 
         Args:
-            a: whose bytes.
-            ne: the dimensions, 1 to 4 of them.
-            nb: the strides in bytes of the second dimension and on, as ggml's views
-                take them; those left out are contiguous.
-            offset: of the first byte.
-            name: its name.
+            a: the tensor.
+            ne: 1 to 4 dimensions.
+            nb: the strides of the second and later dimensions in bytes, as in
+                ggml_view_4d; missing ones are contiguous.
+            offset: the offset of the first byte.
+            name: the name.
         """
         dims = _dims(ne)
         strides = [a.type.type_size, *(nb or [a.type.row_size(dims[0])])]
@@ -120,9 +121,9 @@ class GraphBuilder(Ops):
         return self._view(Op.VIEW, a, dims, _nb(strides), offset, name=name)
 
     def reshape(self, a: Tensor, *ne: int, name: str = "") -> Tensor:
-        """Give a contiguous tensor other dimensions."""
+        """A view of a contiguous tensor with other dimensions."""
         if not a.is_contiguous:
-            raise GraphError(f"{a}: only what is contiguous can be reshaped: use cont")
+            raise GraphError(f"{a}: it is not contiguous: use cont instead of reshape")
         dims = _dims(ne)
         return self._view(Op.RESHAPE, a, dims, contiguous_nb(a.type, dims), name=name)
 
@@ -136,17 +137,17 @@ class GraphBuilder(Ops):
         *,
         name: str = "",
     ) -> Tensor:
-        """Put dimension 0 of a tensor at place axis0, and so on."""
+        """A view with permuted dimensions: dimension 0 becomes axis0, and so on."""
         axes = PermuteParams(axis0, axis1, axis2, axis3)
         if sorted(axes) != list(range(MAX_DIMS)):
-            raise GraphError(f"{a}: {list(axes)} is no order of its dimensions")
+            raise GraphError(f"{a}: {list(axes)} is not a permutation of 0, 1, 2, 3")
         ne, nb = [0] * MAX_DIMS, [0] * MAX_DIMS
         for at, axis in enumerate(axes):
             ne[axis], nb[axis] = a.ne[at], a.nb[at]
         return self._view(Op.PERMUTE, a, _dims(ne), _nb(nb), params=axes, name=name)
 
     def transpose(self, a: Tensor, *, name: str = "") -> Tensor:
-        """Exchange the first two dimensions."""
+        """A view with the first two dimensions exchanged."""
         ne, nb = a.ne, a.nb
         return self._view(
             *(Op.TRANSPOSE, a, (ne[1], ne[0], *ne[2:]), (nb[1], nb[0], *nb[2:])),
@@ -154,21 +155,25 @@ class GraphBuilder(Ops):
         )
 
     def cont(self, a: Tensor, *ne: int, name: str = "") -> Tensor:
-        """Copy a tensor's elements one after the other, into other dimensions maybe."""
+        """Make a contiguous copy of a tensor, optionally with other dimensions."""
         return self.node(Op.CONT, [a], ne=ne or a.ne, name=name)
 
     def cpy(self, a: Tensor, b: Tensor, *, name: str = "") -> Tensor:
-        """Copy `a` into `b`, whose type its elements take; the result is `b`."""
+        """Copy `a` into `b`, converted to the type of `b`; the result is `b`."""
         return self.node(Op.CPY, [a, b], type=b.type, over=b, name=name)
 
     def cast(self, a: Tensor, type: GGMLType | str, *, name: str = "") -> Tensor:
-        """Copy a tensor into one of another type."""
+        """Copy a tensor into a new one of another type."""
         return self.cpy(a, self.tensor(type, *a.ne), name=name)
 
     def set_rows(self, a: Tensor, b: Tensor, c: Tensor, *, name: str = "") -> Tensor:
-        """Write the rows of `b` (floats) over those of `a` that `c` (I32, I64) names.
+        """Replace rows of `a` by the rows of `b`; the result is `a`.
 
-        The result is `a`.
+        Args:
+            a: the tensor that is written to.
+            b: the new rows, F32.
+            c: the index in `a` of each row of `b`, I32 or I64.
+            name: the name.
         """
         sources = [b, c, a]
         return self.node(Op.SET_ROWS, sources, ne=a.ne, type=a.type, over=a, name=name)
@@ -176,23 +181,23 @@ class GraphBuilder(Ops):
     def arange(
         self, start: float, stop: float, step: float = 1.0, *, name: str = ""
     ) -> Tensor:
-        """The numbers from `start` on, below `stop`."""
+        """The numbers start, start + step and so on, below `stop`."""
         params = ArangeParams(start, stop, step)
         return self.node(Op.ARANGE, [], params, ne=(steps(params),), name=name)
 
     def top_k(self, a: Tensor, k: int, *, name: str = "") -> Tensor:
-        """Where the `k` largest elements of each row are, in any order."""
+        """The indices of the `k` largest elements of each row, in any order."""
         return self.node(Op.TOP_K, [a], ne=(k, *a.ne[1:]), name=name)
 
     def win_part(self, a: Tensor, w: int, *, name: str = "") -> Tensor:
-        """Cut an image into windows of `w` times `w`."""
+        """Split an image into windows of `w` x `w`."""
         npx, npy = (-(-n // w) if w > 0 else 0 for n in a.ne[1:3])
         return self.node(Op.WIN_PART, [a], WinPartParams(npx, npy, w), name=name)
 
     def win_unpart(
         self, a: Tensor, w0: int, h0: int, w: int, *, name: str = ""
     ) -> Tensor:
-        """Put windows of `w` times `w` together to an image of `w0` times `h0`."""
+        """Join windows of `w` x `w` to an image of `w0` x `h0`."""
         ne = (a.ne[0], w0, h0)
         return self.node(Op.WIN_UNPART, [a], WinUnpartParams(w), ne=ne, name=name)
 
@@ -206,7 +211,16 @@ class GraphBuilder(Ops):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor:
-        """Add `b` to the part of `a` at `offset`, with the strides of `a` or nb[1:]."""
+        """Add `b` to a view of `a`.
+
+        Args:
+            a: the tensor; the result has its shape.
+            b: the tensor to add.
+            offset: the offset of the view in bytes.
+            nb: the four strides of the view in bytes; None for those of `a`.
+            inplace: whether the result overwrites `a`.
+            name: the name.
+        """
         return self._patch(Op.ACC, a, b, offset, nb, inplace, name)
 
     def set(
@@ -219,7 +233,7 @@ class GraphBuilder(Ops):
         inplace: bool = False,
         name: str = "",
     ) -> Tensor:
-        """Put `b` in the place of the part of `a` at `offset`, as for `acc`."""
+        """Replace a view of `a` by `b`; the arguments are those of `acc`."""
         return self._patch(Op.SET, a, b, offset, nb, inplace, name)
 
     def opt_step_adamw(
@@ -232,14 +246,14 @@ class GraphBuilder(Ops):
         *,
         name: str = "",
     ) -> Tensor:
-        """Step the weights `a` along their gradient; the result is `a`."""
+        """Update the weights `a` with AdamW; the result is `a`."""
         sources = [a, grad, m, v, adamw_params]
         return self.node(Op.OPT_STEP_ADAMW, sources, over=a, name=name)
 
     def opt_step_sgd(
         self, a: Tensor, grad: Tensor, sgd_params: Tensor, *, name: str = ""
     ) -> Tensor:
-        """Step the weights `a` along their gradient; the result is `a`."""
+        """Update the weights `a` with SGD; the result is `a`."""
         return self.node(Op.OPT_STEP_SGD, [a, grad, sgd_params], over=a, name=name)
 
     def node(
@@ -256,13 +270,13 @@ class GraphBuilder(Ops):
         """Add a node of any op.
 
         Args:
-            op: what computes it.
-            sources: in the contract's order, None for absent ones.
+            op: the op.
+            sources: the sources in the contract's order; None for absent ones.
             params: the NamedTuple of the contract; None for zeros.
-            ne: its dimensions, where they do not follow from the sources.
-            type: its type, where it does not follow.
-            over: the tensor whose bytes and strides it takes; None for its own.
-            name: its name.
+            ne: the dimensions of the result, if the sources do not determine them.
+            type: the type of the result, if the sources do not determine it.
+            over: the tensor that the result overwrites; None for new memory.
+            name: the name.
         """
         contract = contract_of(op)
         src = self._owned(sources)
@@ -280,7 +294,10 @@ class GraphBuilder(Ops):
         )
         if over:
             if (over.ne, over.type) != (dims, kind):
-                raise GraphError(f"{op.name}: its result cannot lie in {over}")
+                raise GraphError(
+                    f"{op.name}: its result has another shape or type than {over}, "
+                    "which it should overwrite"
+                )
             tensor = _at(tensor, over)
         contract.check(Node(tensor, src, params))
         return self._add(tensor, name)
@@ -296,7 +313,7 @@ class GraphBuilder(Ops):
         name: str,
     ) -> Tensor:
         if nb is not None and len(nb) != MAX_DIMS:
-            raise GraphError(f"{op.name}: nb has {MAX_DIMS} strides, not {nb}")
+            raise GraphError(f"{op.name}: nb must have {MAX_DIMS} strides, not {nb}")
         _, nb1, nb2, nb3 = nb or a.nb
         params = PatchParams(nb1, nb2, nb3, offset, int(inplace))
         return self.node(op, [a, b], params, over=a if inplace else None, name=name)
@@ -323,14 +340,14 @@ class GraphBuilder(Ops):
         contract.check(Node(tensor, src, params))
         root = self._tensors[tensor.view_src]
         if offset < 0 or tensor.view_offs + tensor.nbytes > root.nbytes:
-            raise GraphError(f"{tensor}: it is not inside {root}")
+            raise GraphError(f"{tensor}: the view is not inside {root}")
         return self._add(tensor, name)
 
     def _owned(self, sources: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-        """Ten sources, all of this graph."""
+        """Check that the sources belong to this graph, and extend them to ten."""
         for tensor in sources:
             if tensor is not None and self._tensors.get(tensor.id) != tensor:
-                raise GraphError(f"{tensor} is of another graph")
+                raise GraphError(f"{tensor} belongs to another graph")
         return (*sources, *[None] * (MAX_SRC - len(sources)))
 
     def _new(self, type: GGMLType, ne: Dims, nb: Dims) -> Tensor:
@@ -344,7 +361,7 @@ class GraphBuilder(Ops):
 
 
 def _type(contract: Contract, sources: Sequence[Tensor | None]) -> GGMLType:
-    """The result's type: the first source's where it may have that, else F32."""
+    """The type of the result: that of the first source if possible, else F32."""
     first = sources[0]
     if first is not None and first.type in contract.result:
         return first.type
@@ -354,15 +371,15 @@ def _type(contract: Contract, sources: Sequence[Tensor | None]) -> GGMLType:
 def _shape(contract: Contract, node: Node) -> Dims:
     try:
         dims = contract.ne(node)
-    except ZeroDivisionError:  # by a parameter that a rule will name
+    except ZeroDivisionError:  # a parameter is 0; a rule of the contract reports it
         return node.tensor.ne
     if dims == UNKNOWN and any(t is not None and t.ne != UNKNOWN for t in node.src):
-        raise GraphError(f"{contract.op.name}: say its dimensions, ne")
+        raise GraphError(f"{contract.op.name}: give the dimensions of the result, ne")
     return dims
 
 
 def _at(tensor: Tensor, source: Tensor, offset: int = 0) -> Tensor:
-    """The tensor, as a view of another's bytes."""
+    """The tensor as a view of a source."""
     return tensor._replace(
         view_src=source.view_src or source.id, view_offs=source.view_offs + offset
     )
@@ -375,7 +392,10 @@ def _named(tensor: Tensor, name: str) -> Tensor:
 
 def _dims(ne: Sequence[int]) -> Dims:
     if not 1 <= len(ne) <= MAX_DIMS or min(ne) < 0:
-        raise GraphError(f"{list(ne)} are no dimensions: 1 to {MAX_DIMS} of them")
+        raise GraphError(
+            f"{list(ne)} are not valid dimensions: give 1 to {MAX_DIMS} numbers, none "
+            "of them negative"
+        )
     a, b, c, d = (*map(int, ne), 1, 1, 1)[:MAX_DIMS]
     return a, b, c, d
 

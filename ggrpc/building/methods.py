@@ -1,6 +1,6 @@
-"""The builder's methods for the ops, put into a class as `signatures` says.
+"""The builder's methods for the ops, generated from `signatures`.
 
-`methods.pyi` shows the same to type checkers; `python docs/generate.py` writes it.
+`methods.pyi` declares them for type checkers; `python docs/generate.py` writes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ggrpc.types import GGMLType, type_names
 
 
 class Ops(ABC):
-    """One method for each op, which adds a node and gives its result."""
+    """A base class with a method for each op, which adds a node and returns it."""
 
     @abstractmethod
     def node(
@@ -62,7 +62,7 @@ def _bound(method: Method) -> Callable[..., Tensor]:
 
 
 def _doc(method: Method) -> str:
-    """What `help` shows: the types, and what the contract says of the parameters."""
+    """A docstring with the types of the sources, the parameters and the result."""
     contract = method.contract
     which = f", {method.function.name}" if method.function is not None else ""
     lines = [f"ggml's {contract.op.name}{which}.", "", "Args:"]

@@ -1,8 +1,8 @@
-"""What the builder's method for each op takes, made out of the op's contract.
+"""The signatures of the builder's methods, derived from the contracts of the ops.
 
-The names are those of ggml's constructors. What ggml's have a customary value for may
-be left out here; the few ops whose constructors work something out have a method of
-their own in `builder`.
+The names of the arguments are those of ggml's constructors. Arguments with a customary
+value are optional. A few ops whose constructors compute shapes or parameters are
+written by hand in `builder`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ggrpc.ops import CONTRACTS, Contract
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# What the builder writes itself: views, and results that lie in one of the sources.
-BY_HAND = frozenset(
+# Ops that have a handwritten method or none.
+HANDWRITTEN = frozenset(
     {
         *(Op.NONE, Op.VIEW, Op.RESHAPE, Op.PERMUTE, Op.TRANSPOSE),
         *(Op.CONT, Op.CPY, Op.SET_ROWS, Op.OPT_STEP_ADAMW, Op.OPT_STEP_SGD),
@@ -26,13 +26,13 @@ BY_HAND = frozenset(
         *(Op.UNARY, Op.GLU),
     }
 )
-# The result's shape does not follow from the sources.
+# Ops whose sources do not determine the shape of the result.
 FREE_SHAPE = frozenset(
     {Op.REPEAT, Op.REPEAT_BACK, Op.IM2COL_BACK, Op.UPSCALE, Op.GET_ROWS_BACK}
 )
-# The result's type does not follow from the sources.
+# Ops whose sources do not determine the type of the result.
 FREE_TYPE = frozenset({Op.IM2COL, Op.IM2COL_3D})
-# ggml has a constructor whose result takes the place of the first source.
+# Ops that have a constructor ggml_*_inplace, which overwrites the first source.
 IN_PLACE = frozenset(
     {
         *(Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.ADD1, Op.SQR, Op.SQRT, Op.LOG, Op.SCALE),
@@ -42,8 +42,8 @@ IN_PLACE = frozenset(
     }
 )
 
-# The customary values of parameters, whichever op they are of.
-USUAL: Mapping[str, float] = {
+# The default values of parameters, for all ops.
+DEFAULTS: Mapping[str, float] = {
     "bias": 0.0,
     "max_bias": 0.0,
     "logit_softcap": 0.0,
@@ -85,16 +85,16 @@ USUAL: Mapping[str, float] = {
     "section_w": 0,
     "section_e": 0,
 }
-# And those that only one op has.
-USUAL_OF: Mapping[tuple[Op, str], Any] = {
+# The exceptions for single ops.
+OP_DEFAULTS: Mapping[tuple[Op, str], Any] = {
     (Op.SOFT_MAX, "scale"): 1.0,
     (Op.SOFT_MAX_BACK, "scale"): 1.0,
     (Op.DSV4_HC_PRE, "scale"): 1.0,
     (Op.DIAG_MASK_INF, "n_past"): Parameter.empty,
     (Op.DIAG_MASK_ZERO, "n_past"): Parameter.empty,
 }
-# The parameters of UNARY and GLU that only some of their functions read.
-READS: Mapping[str, tuple[str, ...]] = {
+# The parameters of single functions of UNARY and GLU.
+FUNCTION_PARAMS: Mapping[str, tuple[str, ...]] = {
     UnaryOp.XIELU.name: ("alpha_n", "alpha_p", "beta", "eps"),
     GluOp.SWIGLU_OAI.name: ("alpha", "limit"),
     GluOp.SWIGLU_CLAMP.name: ("limit",),
@@ -102,14 +102,14 @@ READS: Mapping[str, tuple[str, ...]] = {
 
 
 class Method(NamedTuple):
-    """One method of the builder.
+    """A method of the builder.
 
     Attributes:
-        name: what it is called.
-        contract: of its op.
-        function: which of UNARY's or GLU's functions, None for other ops.
-        fields: by the names of its arguments, those of the op's parameters.
-        signature: its arguments after `self`.
+        name: the name of the method.
+        contract: the contract of its op.
+        function: the function of UNARY or GLU; None for other ops.
+        fields: maps arguments of the method to parameters of the op.
+        signature: the arguments without `self`.
     """
 
     name: str
@@ -120,11 +120,11 @@ class Method(NamedTuple):
 
     @property
     def sources(self) -> list[str]:
-        """The arguments that are tensors, in the op's order."""
+        """The names of the arguments that are tensors, in the contract's order."""
         return [_argument(source.name) for source in self.contract.sources]
 
     def params(self, given: Mapping[str, Any]) -> Any:
-        """The op's parameters, out of what the method was called with."""
+        """The parameters of the op for the arguments of a call."""
         values: dict[str, Any] = dict.fromkeys(self.contract.params._fields, 0)  # type: ignore[attr-defined]
         values.update({field: given[name] for name, field in self.fields.items()})
         if self.function is not None:
@@ -135,17 +135,17 @@ class Method(NamedTuple):
 
 
 def methods() -> Iterator[Method]:
-    """Every method that follows from a contract."""
+    """All methods that are generated from contracts."""
     for op, contract in sorted(CONTRACTS.items(), key=lambda item: item[0]):
-        if op not in BY_HAND:
-            fields = {_free(n, contract): n for n in contract.params._fields}  # type: ignore[attr-defined]
+        if op not in HANDWRITTEN:
+            fields = {_argument_of(n, contract): n for n in contract.params._fields}  # type: ignore[attr-defined]
             fields.pop("inplace", None)
             yield _method(op.name.lower(), contract, None, fields)
     for unary in UnaryOp:
-        fields = {n: n for n in READS.get(unary.name, ())}
+        fields = {n: n for n in FUNCTION_PARAMS.get(unary.name, ())}
         yield _method(unary.name.lower(), CONTRACTS[Op.UNARY], unary, fields)
     for glu in GluOp:
-        fields = {n: n for n in ("swapped", *READS.get(glu.name, ()))}
+        fields = {n: n for n in ("swapped", *FUNCTION_PARAMS.get(glu.name, ()))}
         yield _method(glu.name.lower(), CONTRACTS[Op.GLU], glu, fields)
 
 
@@ -163,7 +163,8 @@ def _method(
     ]
     hints = get_type_hints(contract.params)
     for argument, field in fields.items():
-        default = USUAL_OF.get((contract.op, field), _usual(field))
+        default = DEFAULTS.get(field, Parameter.empty)
+        default = OP_DEFAULTS.get((contract.op, field), default)
         parameters.append(_keyword(argument, hints[field], default))
     if contract.op in FREE_SHAPE:
         parameters.append(_keyword("ne", "Sequence[int]"))
@@ -182,15 +183,11 @@ def _keyword(name: str, annotation: Any, default: Any = Parameter.empty) -> Para
     )
 
 
-def _usual(field: str) -> Any:
-    return USUAL.get(field, Parameter.empty)
-
-
 def _argument(source: str) -> str:
-    return f"{source}_" if source == "as" else source  # a word of Python's
+    return f"{source}_" if source == "as" else source  # `as` is a keyword of Python
 
 
-def _free(field: str, contract: Contract) -> str:
-    """A parameter's name, in capitals where a source has the same: ggml's K."""
+def _argument_of(field: str, contract: Contract) -> str:
+    """The argument for a parameter; in capitals if a source has the same name."""
     taken = {source.name for source in contract.sources}
     return field.upper() if field in taken else field

@@ -96,14 +96,14 @@ def bench(
 def _rows(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
     """Rows grouped by case, so that comparable rows are adjacent."""
     results = [(server, bench.results(at)) for at, server in enumerate(servers)]
-    cases = {result.case: None for _, some in results for result in some}
+    cases = {result.workload: None for _, some in results for result in some}
     for case in cases:
         for server, some in results:
-            yield from (_row(server, r) for r in some if r.case == case)
+            yield from (_row(server, r) for r in some if r.workload == case)
 
 
 def _row(server: Endpoint, result: Timing) -> dict[str, Any]:
-    name, size = result.case
+    name, size = result.workload
     ratio = result.ratio
     return {
         "case": name,

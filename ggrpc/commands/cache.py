@@ -19,7 +19,7 @@ from ggrpc.engine.cache.folder import CacheEntry, Folder, default_folder
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.inventory import Item, items
 from ggrpc.engine.cache.models import LocalModel, files_of
-from ggrpc.engine.cache.verify import Check, Problem
+from ggrpc.engine.cache.verify import Verifier, VerifyResult
 from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_age, format_size, parse_age, parse_size
 
@@ -78,7 +78,7 @@ MODELS = (
     Column("hashed_bytes", "SIZE", format_size, right=True),
     Column("result", "RESULT", styles={"failed": "red", "ok": "green"}),
 )
-FINDINGS = (
+RESULTS = (
     Column("hash", "HASH"),
     Column("kind", "KIND"),
     Column("size_bytes", "SIZE", format_size, right=True),
@@ -202,25 +202,25 @@ def verify(
     """
     environment = environment_of(context)
     with _opened(cache_dir) as (folder, index):
-        check = Check(folder, index, dry_run)
-        with bar(environment, "checking", check.size) as moved:
-            found = list(check.run(moved))
-    bad = [finding for finding in found if finding.is_bad]
+        verifier = Verifier(folder, index, dry_run)
+        with bar(environment, "checking", verifier.size) as moved:
+            found = list(verifier.run(moved))
+    bad = [result for result in found if not result.is_ok]
     shown = found if as_json else bad
-    Listing(FINDINGS, as_json, not no_headers).show(
-        environment, [_finding(finding) for finding in shown]
+    Listing(RESULTS, as_json, not no_headers).show(
+        environment, [_result(result) for result in shown]
     )
     environment.note(f"{len(found)} checked, {len(bad)} of them wrong")
     return ExitCode.CHECK_FAILED if bad else ExitCode.OK
 
 
-def _finding(finding: Problem) -> dict[str, Any]:
+def _result(result: VerifyResult) -> dict[str, Any]:
     return {
-        "hash": finding.name,
-        "kind": finding.kind,
-        "size_bytes": finding.size,
-        "result": finding.result,
-        "where": finding.where,
+        "hash": result.name,
+        "kind": result.kind,
+        "size_bytes": result.size,
+        "result": result.result,
+        "where": result.where,
     }
 
 

@@ -1,4 +1,4 @@
-"""Keeps one peer from filling the log: some lines a second, and a count of the rest."""
+"""Limits the log lines of each host per second, and logs the number of omitted ones."""
 
 from __future__ import annotations
 
@@ -10,94 +10,95 @@ from threading import Lock, Timer, main_thread
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
 
-MAX = 5  # lines for each peer
-SECONDS = 1.0  # in that time
+MAX_LINES = 5  # per host and interval
+INTERVAL = 1.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Second:
-    """What a peer was worth since its first line.
+class _Interval:
+    """The counts of a host since its first line.
 
     Attributes:
-        begun: when that was.
-        lines: how many were written.
-        left_out: how many were not.
+        start: the time of the first line (`time.monotonic`).
+        lines: the number of lines that were written.
+        omitted: the number of lines that were not.
     """
 
-    begun: float
+    start: float
     lines: int = 0
-    left_out: int = 0
+    omitted: int = 0
 
     @property
     def is_over(self) -> bool:
-        return time.monotonic() - self.begun >= SECONDS
+        return time.monotonic() - self.start >= INTERVAL
 
 
-class FloodFilter(logging.Filter):
-    """Lets through what is no flood. Lines of debugging are all let through."""
+class RateLimitFilter(logging.Filter):
+    """Limits the records about each host. Debug records are not limited."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = Lock()  # guards the two below
-        self._seconds: dict[str, _Second] = {}
+        self._lock = Lock()  # guards _intervals and _timer
+        self._intervals: dict[str, _Interval] = {}
         self._timer: Timer | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be written."""
+        """Whether to write a record."""
         host = _host_of(record)
         if host is None or record.levelno <= logging.DEBUG:
             return True
         with self._lock:
-            second = self._seconds.get(host)
-            if second is None or (second.is_over and not second.left_out):
-                second = self._seconds[host] = _Second(time.monotonic())
-            if second.lines < MAX:
-                second.lines += 1
-                self._watch()
+            interval = self._intervals.get(host)
+            if interval is None or (interval.is_over and not interval.omitted):
+                interval = self._intervals[host] = _Interval(time.monotonic())
+            if interval.lines < MAX_LINES:
+                interval.lines += 1
+                self._start_timer()
                 return True
-            second.left_out += 1
+            interval.omitted += 1
             return False
 
     def close(self) -> None:
-        """Say what is left to be said."""
+        """Log the remaining numbers of omitted lines."""
         with self._lock:
             timer = self._timer
         if timer:
             timer.cancel()
             timer.join()
-        self._summarize(at_once=True)
+        self._summarize(all_hosts=True)
 
-    def _watch(self) -> None:
-        """See to it that what is left out is told of, and what is over forgotten."""
+    def _start_timer(self) -> None:
+        """Let a thread call `_summarize` after an interval."""
         if self._timer is not None:
             return
-        timer = Timer(SECONDS, self._summarize)
+        timer = Timer(INTERVAL, self._summarize)
         timer.daemon = True
         try:
             timer.start()
         except RuntimeError:
-            return  # there is no thread for it: at the next line, there may be
+            return  # no thread can be started; the next line tries again
         self._timer = timer
 
-    def _summarize(self, at_once: bool = False) -> None:
+    def _summarize(self, all_hosts: bool = False) -> None:
+        """Log the omitted lines of intervals that are over, or of all of them."""
         with self._lock:
-            over = {h: s for h, s in self._seconds.items() if at_once or s.is_over}
+            over = {h: i for h, i in self._intervals.items() if all_hosts or i.is_over}
             for host in over:
-                del self._seconds[host]
+                del self._intervals[host]
             self._timer = None
-            if self._seconds:
-                self._watch()
-        for host, second in over.items():
-            if second.left_out:
+            if self._intervals:
+                self._start_timer()
+        for host, interval in over.items():
+            if interval.omitted:
                 log.warning(
-                    "%s: %d more lines like these were left out", host, second.left_out
+                    "%s: %d more lines like these were omitted", host, interval.omitted
                 )
 
 
 def _host_of(record: logging.LogRecord) -> str | None:
-    """Whom a record is about; a session's thread has its peer's name."""
+    """The host that a record is about; threads of sessions are named by their peer."""
     peer = getattr(record, "peer", None)
     if peer is None and record.threadName != main_thread().name:
         peer = record.threadName

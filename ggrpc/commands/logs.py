@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from enum import Enum
 
 from ggrpc.commands.environment import Environment
-from ggrpc.commands.log_rate_limit import FloodFilter
+from ggrpc.commands.log_rate_limit import RateLimitFilter
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -50,8 +50,8 @@ def logging_to(
     formatter = TextFormatter if style is LogFormat.text else JsonFormatter
     handler = logging.StreamHandler(environment.stderr)
     handler.setFormatter(formatter(environment.debug))
-    floods = FloodFilter()
-    handler.addFilter(floods)
+    rate_limit = RateLimitFilter()
+    handler.addFilter(rate_limit)
     log = logging.getLogger("ggrpc")
     before = log.level
     log.setLevel(_level(environment, level))
@@ -59,7 +59,7 @@ def logging_to(
     try:
         yield
     finally:
-        floods.close()
+        rate_limit.close()
         log.removeHandler(handler)
         log.setLevel(before)
 

@@ -52,24 +52,26 @@ def shell(
     options = client_options(environment, timeout, protocol, op_table)
     with (
         open_server(where, options) as node,
-        Workspace(node) as bench,
+        Workspace(node) as workspace,
     ):
-        conversation = Conversation(bench, environment, as_json)
+        repl = Repl(workspace, environment, as_json)
         if environment.in_terminal and environment.stdin.isatty():
-            return conversation.by_hand()
-        return conversation.by_pipe(keep_going)
+            return repl.run_prompt()
+        return repl.run_pipe(keep_going)
 
 
-class Conversation:
-    """Reads lines, runs them, and shows the answers."""
+class Repl:
+    """Reads lines, runs them, and prints the answers."""
 
-    def __init__(self, bench: Workspace, environment: Environment, json: bool) -> None:
-        self._bench = bench
+    def __init__(
+        self, workspace: Workspace, environment: Environment, json: bool
+    ) -> None:
+        self._workspace = workspace
         self._environment = environment
         self._json = json
 
-    def by_hand(self) -> ExitCode:
-        """Run typed lines; only the loss of the session ends the loop."""
+    def run_prompt(self) -> ExitCode:
+        """Run typed lines; of all errors, only a lost connection ends the loop."""
         # Imported here: prompt_toolkit loads slowly, and a pipe needs no prompt.
         from ggrpc.commands.shell_prompt import history_of, typed_lines
 
@@ -77,19 +79,19 @@ class Conversation:
         self._environment.note(
             "type 'help' for a list of commands; Ctrl-D ends the session"
         )
-        return self._converse(typed_lines(self._bench, history), typed=True)
+        return self._run(typed_lines(self._workspace, history), typed=True)
 
-    def by_pipe(self, keep_going: bool) -> ExitCode:
+    def run_pipe(self, keep_going: bool) -> ExitCode:
         """Run lines from a pipe; returns the code of the first failure."""
-        return self._converse(iter(self._environment.stdin), stop=not keep_going)
+        return self._run(iter(self._environment.stdin), stop=not keep_going)
 
-    def _converse(
+    def _run(
         self, lines: Iterator[str], stop: bool = False, typed: bool = False
     ) -> ExitCode:
         code = ExitCode.OK
         for at, line in enumerate(lines, 1):
             try:
-                self._show(run_line(self._bench, line))
+                self._show(run_line(self._workspace, line))
             except Quit:
                 break
             except KeyboardInterrupt:  # cancels the line, not the session

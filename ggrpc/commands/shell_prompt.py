@@ -24,11 +24,11 @@ class ShellCompleter(Completer):
     """Completes verbs, ops, types, tensor names and paths.
 
     Args:
-        bench: the workspace that provides the names of tensors.
+        workspace: the workspace that provides the names of tensors.
     """
 
-    def __init__(self, bench: Workspace) -> None:
-        self._bench = bench
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(
@@ -54,7 +54,7 @@ class ShellCompleter(Completer):
         elif verb == "alloc" and len(arguments) == 1:
             yield from (type.name.lower() for type in GGMLType)
         elif arguments or verb != "node":
-            yield from (*self._bench.stored, *self._bench.nodes)
+            yield from (*self._workspace.stored, *self._workspace.nodes)
 
 
 def history_of(path: Path) -> History:
@@ -67,14 +67,16 @@ def history_of(path: Path) -> History:
     return FileHistory(str(path))
 
 
-def typed_lines(bench: Workspace, history: History) -> Iterator[str]:
+def typed_lines(workspace: Workspace, history: History) -> Iterator[str]:
     """Yield typed lines until Ctrl-D; Ctrl-C discards a line."""
     session: PromptSession[str] = PromptSession(
-        history=history, completer=ShellCompleter(bench), complete_while_typing=False
+        history=history,
+        completer=ShellCompleter(workspace),
+        complete_while_typing=False,
     )
     while True:
         try:
-            yield session.prompt(f"{bench.server.endpoint}> ")
+            yield session.prompt(f"{workspace.server.endpoint}> ")
         except KeyboardInterrupt:
             continue
         except EOFError:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from ggrpc.building import GraphBuilder
 from ggrpc.commands.listing import Column, Row
-from ggrpc.engine.sharing.session_sharing import row_of
-from ggrpc.engine.sharing.workspace import OPS, Output, Workspace
+from ggrpc.engine.sharing.session_sharing import tensor_row
+from ggrpc.engine.sharing.workspace import OPS, Workspace
 from ggrpc.errors import ConfigError, FileError
 from ggrpc.tensor import Tensor
 from ggrpc.units import format_size
@@ -70,7 +70,7 @@ MEMORY_COLUMNS = (
 RESULT_COLUMNS = (*TENSOR_COLUMNS[:4], Column("ms", "TIME", "{:.3f} ms".format))
 
 
-def run_line(bench: Workspace, line: str) -> Answer | None:
+def run_line(workspace: Workspace, line: str) -> Answer | None:
     """Run a line.
 
     Raises:
@@ -81,21 +81,21 @@ def run_line(bench: Workspace, line: str) -> Answer | None:
     try:
         words = shlex.split(line, comments=True)
     except ValueError as error:
-        raise ConfigError(f"cannot read this: {error}".lower()) from None
+        raise ConfigError(f"cannot parse the line: {error}".lower()) from None
     if not words:
         return None
     verb = VERBS.get(words[0])
     if verb is None:
-        raise ConfigError(f"there is no '{words[0]}': 'help' lists the verbs")
-    least = sum(word[0] not in "[" for word in verb.usage.split())
-    if len(words) <= least:
-        raise ConfigError(f"write: {words[0]} {verb.usage}")
-    return verb.run(bench, words[1:])
+        raise ConfigError(f"there is no verb '{words[0]}': list them with 'help'")
+    required = sum(word[0] != "[" for word in verb.usage.split())
+    if len(words) <= required:
+        raise ConfigError(f"usage: {words[0]} {verb.usage}")
+    return verb.run(workspace, words[1:])
 
 
-def _mem(bench: Workspace, words: list[str]) -> Answer:
+def _mem(workspace: Workspace, words: list[str]) -> Answer:
     rows = []
-    for number, device in enumerate(bench.server.devices):
+    for number, device in enumerate(workspace.server.devices):
         free, total = device.memory()
         rows.append(
             {
@@ -107,79 +107,79 @@ def _mem(bench: Workspace, words: list[str]) -> Answer:
     return Answer(rows, MEMORY_COLUMNS)
 
 
-def _ls(bench: Workspace, words: list[str]) -> Answer:
-    devices = {device: n for n, device in enumerate(bench.server.devices)}
+def _ls(workspace: Workspace, words: list[str]) -> Answer:
+    devices = {device: n for n, device in enumerate(workspace.server.devices)}
     rows = [
         {**_row(name, stored.tensor), "device": devices[stored.device]}  # type: ignore[index]
-        for name, stored in bench.stored.items()
+        for name, stored in workspace.stored.items()
     ]
-    nodes = [_row(name, tensor) for name, tensor in bench.nodes.items()]
+    nodes = [_row(name, tensor) for name, tensor in workspace.nodes.items()]
     return Answer([*rows, *nodes], TENSOR_COLUMNS)
 
 
-def _device(bench: Workspace, words: list[str]) -> None:
-    bench.use(_number(words[0]))
+def _device(workspace: Workspace, words: list[str]) -> None:
+    workspace.use(_number(words[0]))
 
 
-def _alloc(bench: Workspace, words: list[str]) -> None:
+def _alloc(workspace: Workspace, words: list[str]) -> None:
     name, type, *ne = words
-    bench.alloc(name, type, [_number(n) for n in ne])
+    workspace.alloc(name, type, [_number(n) for n in ne])
 
 
-def _set(bench: Workspace, words: list[str]) -> None:
+def _set(workspace: Workspace, words: list[str]) -> None:
     name, values, *type = words
     if values == "random":
-        bench.randomize(name)
+        workspace.randomize(name)
         return
-    bench.set(name, _numbers(values), *type)
+    workspace.set(name, _numbers(values), *type)
 
 
-def _get(bench: Workspace, words: list[str]) -> Answer | None:
+def _get(workspace: Workspace, words: list[str]) -> Answer | None:
     force = FORCE in words
     name, *path = [word for word in words if word != FORCE]
     if path:
-        bench.save(name, Path(path[0]), force)
+        workspace.save(name, Path(path[0]), force)
         return None
-    output = bench.get(name)
-    row = _row(name, output.tensor) | {"values": output.listed()}
+    output = workspace.get(name)
+    row = _row(name, output.tensor) | {"values": output.to_json()}
     return Answer([row], text=str(output.values))
 
 
-def _clear(bench: Workspace, words: list[str]) -> None:
+def _clear(workspace: Workspace, words: list[str]) -> None:
     name, *value = words
-    bench.clear(name, _number(value[0]) if value else 0)
+    workspace.clear(name, _number(value[0]) if value else 0)
 
 
-def _free(bench: Workspace, words: list[str]) -> None:
+def _free(workspace: Workspace, words: list[str]) -> None:
     for name in words:
-        bench.free(name)
+        workspace.free(name)
 
 
-def _node(bench: Workspace, words: list[str]) -> None:
+def _node(workspace: Workspace, words: list[str]) -> None:
     name, op, *rest = words
     pairs = [word.split("=", 1) for word in rest if "=" in word]
     options = {key: _value(text) for key, text in pairs}
-    bench.node(name, op, [_argument(w) for w in rest if "=" not in w], options)
+    workspace.node(name, op, [_argument(w) for w in rest if "=" not in w], options)
 
 
-def _load(bench: Workspace, words: list[str]) -> None:
+def _load(workspace: Workspace, words: list[str]) -> None:
     path, *number = words
-    bench.load(Path(path), _number(number[0]) if number else 1)
+    workspace.load(Path(path), _number(number[0]) if number else 1)
 
 
-def _new(bench: Workspace, words: list[str]) -> None:
-    bench.new_graph()
+def _new(workspace: Workspace, words: list[str]) -> None:
+    workspace.new_graph()
 
 
-def _compute(bench: Workspace, words: list[str]) -> Answer:
-    return _timed(bench, lambda: bench.compute(words))
+def _compute(workspace: Workspace, words: list[str]) -> Answer:
+    return _timed(workspace, lambda: workspace.compute(words))
 
 
-def _recompute(bench: Workspace, words: list[str]) -> Answer:
-    return _timed(bench, bench.recompute)
+def _recompute(workspace: Workspace, words: list[str]) -> Answer:
+    return _timed(workspace, workspace.recompute)
 
 
-def _run(bench: Workspace, words: list[str]) -> Answer:
+def _run(workspace: Workspace, words: list[str]) -> Answer:
     """Run the lines of a file, and collect their rows."""
     try:
         lines = Path(words[0]).read_text().splitlines()
@@ -188,23 +188,23 @@ def _run(bench: Workspace, words: list[str]) -> Answer:
     rows: list[Row] = []
     for at, line in enumerate(lines, 1):
         try:
-            answer = run_line(bench, line)
+            answer = run_line(workspace, line)
         except ConfigError as error:
             raise ConfigError(f"{words[0]}, line {at}: {error}") from None
         rows += answer.rows if answer else ()
     return Answer(rows, TENSOR_COLUMNS)
 
 
-def _hold(bench: Workspace, words: list[str]) -> None:
-    bench.hold()
+def _hold(workspace: Workspace, words: list[str]) -> None:
+    workspace.hold()
 
 
-def _wait(bench: Workspace, words: list[str]) -> None:
+def _wait(workspace: Workspace, words: list[str]) -> None:
     seconds = float(_number(words[0])) if words else None
     threading.Event().wait(seconds)
 
 
-def _help(bench: Workspace, words: list[str]) -> Answer:
+def _help(workspace: Workspace, words: list[str]) -> Answer:
     if not words:
         pairs = [(f"{name} {verb.usage}", verb.meaning) for name, verb in VERBS.items()]
         return _page(pairs)
@@ -230,7 +230,7 @@ def _help_of_op(topic: str) -> Answer:
     )
 
 
-def _quit(bench: Workspace, words: list[str]) -> None:
+def _quit(workspace: Workspace, words: list[str]) -> None:
     raise Quit
 
 
@@ -252,7 +252,9 @@ VERBS = {
         "NAME OP [SOURCE...] [KEY=VALUE...]",
         "add a node; - for an absent source",
     ),
-    "load": Verb(_load, "FILE [NUMBER]", "load a graph of a recording; its data is 0"),
+    "load": Verb(
+        _load, "FILE [NUMBER]", "load a graph of a recording; its tensors are zeros"
+    ),
     "new": Verb(_new, "", "start a new graph"),
     "compute": Verb(
         _compute, "[NODE...]", "compute the graph; keep the results of these nodes"
@@ -266,22 +268,21 @@ VERBS = {
 }
 
 
-def _timed(bench: Workspace, compute: Callable[[], None]) -> Answer:
+def _timed(workspace: Workspace, compute: Callable[[], None]) -> Answer:
     start = time.perf_counter()
     compute()
     ms = round((time.perf_counter() - start) * 1e3, 3)
     return Answer(
-        [_result(name, output) | {"ms": ms} for name, output in bench.outputs.items()],
+        [
+            _row(name, output.tensor) | {"ms": ms}
+            for name, output in workspace.outputs.items()
+        ],
         RESULT_COLUMNS,
     )
 
 
-def _result(name: str, output: Output) -> dict[str, Any]:
-    return _row(name, output.tensor)
-
-
 def _row(name: str, tensor: Tensor) -> dict[str, Any]:
-    return row_of(name, tensor) | {"op": tensor.op.name if tensor.op else None}
+    return tensor_row(name, tensor) | {"op": tensor.op.name if tensor.op else None}
 
 
 def _page(pairs: Sequence[tuple[str, str]]) -> Answer:
@@ -316,7 +317,7 @@ def _argument(word: str) -> str | float | None:
 
 
 def _value(text: str) -> Any:
-    """A number, several with commas between, a type, or a word."""
+    """A number, a list of values separated by commas, or a word."""
     if "," in text:
         return list(_values(text))
     for read in (int, float):

@@ -1,8 +1,8 @@
-"""Tensors as numpy arrays: views of their bytes, and every type to and from float32.
+"""Views of tensors as numpy arrays, and conversion of every type to and from float32.
 
-The shape of an array is ne reversed, so that the last axis is the contiguous one.
-Source of the block formats: ggml's quantize and dequantize functions, as numpy code by
-the package `gguf`; adding a type is one row in `CODECS`.
+The shape of an array is ne reversed, so that the last axis is the contiguous one. The
+block formats are those of ggml's quantize and dequantize functions; the package `gguf`
+has most of them in numpy. To add a type, add a row to `CODECS`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import QUANTIZED, GGMLType
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Convert = Callable[[Array, Array], object]  # (from, to)
+Convert = Callable[[Array, Array], object]  # (source, target)
 Box = tuple[slice, ...]
 Pieces = list[Box]
 
-# Elements that a codec works on at once: its temporaries stay in the L2 cache, and the
-# cost of the Python around them vanishes.
+# Elements that a codec converts at once: few enough for its temporaries to stay in the
+# L2 cache, and enough to make the overhead of Python negligible.
 GROUP = 1 << 16
 
-# Elements for which numpy's conversion of F16 is done before others have begun.
-FEW = 1 << 12
-# Of a F16 shifted left by 13: the sign, which was extended, and the other 15 bits.
-F16_BITS = np.array(0x8FFFE000, np.uint32).view(np.int32)
-F16_EXPONENT = np.array(2.0 ** (127 - 15), np.float32)  # the two types' biases
+# Elements below which numpy's own conversion of F16 is faster.
+MIN_FAST_F16 = 1 << 12
+# The sign and the other 15 bits of an F16, sign-extended and shifted left by 13.
+F16_MASK = np.array(0x8FFFE000, np.uint32).view(np.int32)
+F16_SCALE = np.array(2.0 ** (127 - 15), np.float32)  # difference of exponent biases
 
 DTYPES: dict[GGMLType, np.dtype[Any]] = {
     GGMLType.F32: np.dtype("<f4"),
@@ -48,16 +48,16 @@ DTYPES: dict[GGMLType, np.dtype[Any]] = {
 
 
 def view_of(tensor: Tensor, memory: memoryview, offset: int) -> Array:
-    """A tensor's bytes as they are.
+    """A view of a tensor's bytes.
 
     Args:
-        tensor: what to look at; validated to lie inside `memory`.
+        tensor: the tensor; it must have been checked to lie inside `memory`.
         memory: the bytes of its buffer.
-        offset: of its first byte there.
+        offset: the offset of its first byte in the buffer.
 
     Returns:
-        Plain types: shape ne reversed, of the type's dtype (BF16 as uint16).
-        Quantized types: uint8, whose last axis is the bytes of a row.
+        Plain types: shape ne reversed, with the dtype of the type (uint16 for BF16).
+        Quantized types: uint8; the last axis has the bytes of a row instead of ne[0].
     """
     ne, nb = tensor.ne, tensor.nb
     if tensor.type.is_quantized:
@@ -74,14 +74,15 @@ def view_of(tensor: Tensor, memory: memoryview, offset: int) -> Array:
 
 
 def pieces(shape: tuple[int, ...], count: int) -> Pieces:
-    """Cut an array into parts of nearly the same size, along one axis.
+    """Split an array into parts of nearly equal size along one axis.
 
     Args:
-        shape: of the array; the last axis is cut only where it is the only one.
-        count: how many parts are wanted; fewer come where the axis is shorter.
+        shape: the shape of the array. The last axis is split only if all others have
+            length 1.
+        count: the number of parts; there are fewer if no axis is long enough.
 
     Returns:
-        An index for each part.
+        The index of each part.
     """
     outer = shape[:-1] if any(n > 1 for n in shape[:-1]) else shape
     long_enough = (axis for axis, n in enumerate(outer) if n >= count)
@@ -96,7 +97,15 @@ def pieces(shape: tuple[int, ...], count: int) -> Pieces:
 
 
 def boxes(shape: Sequence[int], size: int) -> Iterator[Box]:
-    """Cut an array into boxes of `size` elements at most, whole in the last axes."""
+    """Split an array into boxes of at most `size` elements; the last axes stay whole.
+
+    Args:
+        shape: the shape of the array.
+        size: the maximum number of elements of a box.
+
+    Yields:
+        The index of each box.
+    """
     if 0 < math.prod(shape) <= size:
         yield tuple(slice(0, n) for n in shape)
         return
@@ -112,11 +121,12 @@ def boxes(shape: Sequence[int], size: int) -> Iterator[Box]:
 
 
 class Codec(NamedTuple):
-    """How a type becomes float32 and is made from it.
+    """The conversion of a type to and from float32.
 
     Attributes:
-        unpack: from an array as `view_of` gives it to float32 of the tensor's shape.
-        pack: the other way round; None where nobody knows how.
+        unpack: converts an array as returned by `view_of` to float32 of shape ne
+            reversed.
+        pack: the reverse; None if ggrpc cannot pack the type.
     """
 
     unpack: Convert
@@ -124,33 +134,36 @@ class Codec(NamedTuple):
 
 
 def cast(x: Array, y: Array) -> None:
-    """Copy values as numpy casts them; float to int cuts the fraction off."""
+    """Copy values with numpy's conversion; from float to int it truncates."""
     np.copyto(y, x, casting="unsafe")
 
 
 def _unpack_f16(x: Array, y: Array) -> None:
-    """Move the bits to their places and let a multiplication mend the exponent.
+    """Shift the bits into place, and correct the exponent by a multiplication.
 
-    That is twice as fast as numpy's conversion, but takes the exponent of infinity and
-    NaN for that of 65536; where any such number turns up, numpy does it.
+    This is twice as fast as numpy's conversion, but infinity and NaN become finite
+    numbers from 65536 on. If the result has such a number, numpy converts the array.
     """
-    if x.size >= FEW:
+    if x.size >= MIN_FAST_F16:
         bits = y.view(np.int32)
         np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
-        np.bitwise_and(bits, F16_BITS, out=bits)
-        np.multiply(y, F16_EXPONENT, out=y)
+        np.bitwise_and(bits, F16_MASK, out=bits)
+        np.multiply(y, F16_SCALE, out=y)
         if y.max() < 65536 and y.min() > -65536:
             return
     cast(x, y)
 
 
 def unpack_bf16(x: Array, y: Array) -> None:
-    """Widen BF16, as uint16, to float32."""
+    """Convert BF16, stored as uint16, to float32."""
     np.left_shift(x, 16, out=y.view(np.uint32), dtype=np.uint32)
 
 
 def pack_bf16(x: Array, y: Array) -> None:
-    """Round to nearest even; NaN stays NaN (ggml_compute_fp32_to_bf16)."""
+    """Convert float32 to BF16, stored as uint16.
+
+    Rounds to nearest even; NaN stays NaN. Source: ggml_compute_fp32_to_bf16.
+    """
     for box in boxes(y.shape, GROUP):
         _pack_some_bf16(x[box], y[box])
 
@@ -184,7 +197,7 @@ def _unpack_q8_k(blocks: Array) -> Array:
 
 
 def _scaled(values: Array, blocks: Array) -> Array:
-    """Values times the float16 that their block starts with."""
+    """The values of each block times its scale, the float16 at its start."""
     scale: Array = blocks[:, :2].copy().view(np.float16)
     return np.multiply(values, scale, dtype=np.float32)
 
@@ -197,9 +210,10 @@ def _by_blocks(
     """The codec of a quantized type.
 
     Args:
-        type: which.
-        unpack_blocks: from (n, type_size) bytes to (n, blck_size) values.
-        pack_blocks: the other way round, None where nobody knows how.
+        type: the type.
+        unpack_blocks: converts uint8 of shape (n, type_size) to float32 of shape
+            (n, blck_size).
+        pack_blocks: the reverse; None if ggrpc cannot pack the type.
     """
 
     def unpack(x: Array, y: Array) -> None:
@@ -213,7 +227,7 @@ def _by_blocks(
 def _pack(
     type: GGMLType, pack_blocks: Callable[[Array], Array], x: Array, y: Array
 ) -> None:
-    with np.errstate(all="ignore"):  # what a block of zeros is divided by
+    with np.errstate(all="ignore"):  # the scale of a block of zeros is 0
         for packed, values in _groups(type, y, x):
             blocks = np.ascontiguousarray(values).reshape(-1, type.blck_size)
             packed[...] = pack_blocks(blocks).reshape(packed.shape)
@@ -222,7 +236,11 @@ def _pack(
 def _groups(
     type: GGMLType, packed: Array, values: Array
 ) -> Iterator[tuple[Array, Array]]:
-    """Parts of a tensor, as blocks and as values, of GROUP values at most."""
+    """Split a tensor into parts of at most GROUP values.
+
+    Yields:
+        The blocks and the values of each part.
+    """
     block, size = type.blck_size, type.type_size
     *rows, length = values.shape
     for *outer, at in boxes((*rows, length // block), GROUP // block):

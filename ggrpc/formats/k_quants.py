@@ -1,7 +1,7 @@
-"""Quantization of the K-quants: 256 values, in parts with scales of their own.
+"""Quantization of the K-quants: blocks of 256 values, in parts with their own scales.
 
-Each function takes float32 of shape (n, 256) and gives bytes (n, type_size).
-Source: ggml's quantize_row_q*_K_ref functions; they round and choose as those do.
+Each function of a type converts float32 of shape (n, 256) to uint8 of shape
+(n, type_size), with the same result as ggml's quantize_row_q*_K_ref functions.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 from ggrpc.formats.quantize import (
     ALL_ZERO,
     Blocks,
-    halves,
-    inverse,
-    joined,
-    of_largest_size,
-    side_by_side,
+    concat_fields,
+    f16_bytes,
+    max_magnitude,
+    pack_bits,
+    reciprocal,
     total,
 )
 
-PASSES = 5  # over the values of a part of Q3_K
+PASSES = 5  # of `_descended_scales` over the values of a part
 F32 = np.float32
 
 
@@ -29,51 +29,51 @@ def q2_k(x: Blocks) -> Blocks:
     d, ls = _whole_multiples(scales.reshape(-1, 16), 15)
     dmin, lm = _whole_multiples(mins.reshape(-1, 16), 15)
     q = _with_minimum(x, d, ls, dmin, lm, 3)
-    return joined(ls | lm << 4, _quarters(q), halves(d), halves(dmin))
+    return concat_fields(ls | lm << 4, _quarters(q), f16_bytes(d), f16_bytes(dmin))
 
 
 def q3_k(x: Blocks) -> Blocks:
     scales = _descended_scales(x.reshape(-1, 16)).reshape(-1, 16)
-    iscale = inverse(of_largest_size(scales), -32)
-    d = inverse(iscale)
+    iscale = reciprocal(max_magnitude(scales), -32)
+    d = reciprocal(iscale)
     times = np.clip(np.rint(iscale * scales), -32, 31)
     q = _without_minimum(x, d, times, 4)
-    high = side_by_side((q >> 2).reshape(-1, 8, 32), 1, axis=1)
+    high = pack_bits((q >> 2).reshape(-1, 8, 32), 1, axis=1)
     stored = np.where(iscale == 0, 0, times + 32).astype(np.uint8)
-    low = side_by_side((stored & 15).reshape(-1, 2, 8), 4, axis=1)
-    upper = side_by_side((stored >> 4).reshape(-1, 4, 4), 2, axis=1)
-    return joined(high, _quarters(q & 3), low, upper, halves(d))
+    low = pack_bits((stored & 15).reshape(-1, 2, 8), 4, axis=1)
+    upper = pack_bits((stored >> 4).reshape(-1, 4, 4), 2, axis=1)
+    return concat_fields(high, _quarters(q & 3), low, upper, f16_bytes(d))
 
 
 def q4_k(x: Blocks) -> Blocks:
     q, head = _with_6_bit_scales(x, 15, -1, 20)
-    return joined(head, side_by_side(q.reshape(-1, 4, 2, 32), 4, axis=2))
+    return concat_fields(head, pack_bits(q.reshape(-1, 4, 2, 32), 4, axis=2))
 
 
 def q5_k(x: Blocks) -> Blocks:
     q, head = _with_6_bit_scales(x, 31, -0.5, 15)
-    high = side_by_side((q >> 4).reshape(-1, 8, 32), 1, axis=1)
-    low = side_by_side((q & 15).reshape(-1, 4, 2, 32), 4, axis=2)
-    return joined(head, high, low)
+    high = pack_bits((q >> 4).reshape(-1, 8, 32), 1, axis=1)
+    low = pack_bits((q & 15).reshape(-1, 4, 2, 32), 4, axis=2)
+    return concat_fields(head, high, low)
 
 
 def q6_k(x: Blocks) -> Blocks:
     scales = _searched_scales(x.reshape(-1, 16)).reshape(-1, 16)
-    largest = of_largest_size(scales)
-    iscale = inverse(np.where(np.abs(largest) < ALL_ZERO, 0, largest), -128)
-    d = inverse(iscale)
+    largest = max_magnitude(scales)
+    iscale = reciprocal(np.where(np.abs(largest) < ALL_ZERO, 0, largest), -128)
+    d = reciprocal(iscale)
     times = np.minimum(np.rint(iscale * scales), 127)
     q = _without_minimum(x, d, times, 32).reshape(-1, 2, 4, 32)
     q[iscale[:, 0] == 0] = 0
     low = (q & 15)[:, :, :2] | (q & 15)[:, :, 2:] << 4
-    high = side_by_side(q >> 4, 2, axis=2)
-    return joined(low, high, times.astype(np.int8).view(np.uint8), halves(d))
+    high = pack_bits(q >> 4, 2, axis=2)
+    return concat_fields(low, high, times.astype(np.int8).view(np.uint8), f16_bytes(d))
 
 
 def _with_6_bit_scales(
     x: Blocks, nmax: int, first: float, steps: int
 ) -> tuple[Blocks, Blocks]:
-    """The values of Q4_K and Q5_K, and what comes before them in a block."""
+    """The quantized values of Q4_K or Q5_K, and the fields before them in a block."""
     parts = x.reshape(-1, 32)
     mean_square = total(parts * parts) / F32(32)
     weights = np.sqrt(mean_square) + np.abs(parts)
@@ -83,18 +83,18 @@ def _with_6_bit_scales(
     q = _with_minimum(x, d, ls, dmin, lm, nmax)
     upper = (ls[:, 4:] & 15) | (lm[:, 4:] & 15) << 4
     ls, lm = (s[:, :4] | s[:, 4:] >> 4 << 6 for s in (ls, lm))
-    return q, joined(halves(d), halves(dmin), ls, lm, upper)
+    return q, concat_fields(f16_bytes(d), f16_bytes(dmin), ls, lm, upper)
 
 
 def _whole_multiples(x: Blocks, most: int) -> tuple[Blocks, Blocks]:
-    """A common scale (n, 1), and how many times it each number of a row is."""
+    """The numbers of each row as multiples (0 to `most`) of a common scale, (n, 1)."""
     largest = np.maximum(x.max(axis=1, keepdims=True), 0)
-    times = np.rint(inverse(largest, most) * x)
+    times = np.rint(reciprocal(largest, most) * x)
     return largest / F32(most), np.minimum(times, most).astype(np.uint8)
 
 
 def _stored(d: Blocks) -> Blocks:
-    """What becomes of a scale that is stored as float16."""
+    """A scale, rounded as it is when stored as float16."""
     stored: Blocks = d.astype(np.float16).astype(F32)
     return stored
 
@@ -102,7 +102,7 @@ def _stored(d: Blocks) -> Blocks:
 def _with_minimum(
     x: Blocks, d: Blocks, ls: Blocks, dmin: Blocks, lm: Blocks, nmax: int
 ) -> Blocks:
-    """Q such that q (d ls) - (dmin lm) is near x, for the parts of x; (n, 256)."""
+    """The q for which q (d ls) - (dmin lm) is nearest to x, for each part; (n, 256)."""
     scale, minimum = (_stored(d) * ls)[..., None], (_stored(dmin) * lm)[..., None]
     parts = x.reshape(*ls.shape, -1)
     q: Blocks = np.rint((parts + minimum) / np.where(scale, scale, np.inf))
@@ -110,32 +110,32 @@ def _with_minimum(
 
 
 def _without_minimum(x: Blocks, d: Blocks, times: Blocks, nmax: int) -> Blocks:
-    """Q such that (q - nmax) (d times) is near x, for the parts of x; (n, 256)."""
+    """The q for which (q - nmax) (d times) is nearest to x, for each part; (n, 256)."""
     scale = (_stored(d) * times)[..., None]
     q = np.rint(x.reshape(*times.shape, -1) / np.where(scale, scale, np.inf))
     return (np.clip(q, -nmax, nmax - 1) + nmax).astype(np.uint8).reshape(x.shape)
 
 
 def _quarters(q: Blocks) -> Blocks:
-    """Four numbers of 2 bits a byte, 32 places apart."""
-    return side_by_side(q.reshape(-1, 2, 4, 32), 2, axis=2)
+    """Pack numbers of 2 bits, four to a byte, that are 32 places apart."""
+    return pack_bits(q.reshape(-1, 2, 4, 32), 2, axis=2)
 
 
 def _scales_and_mins(
     x: Blocks, weights: Blocks, nmax: int, first: float, steps: int, squared: bool
 ) -> tuple[Blocks, Blocks]:
-    """The best of some scales, and the minimum, which is at most 0, with its sign off.
+    """The scale and the negated minimum with the least error of those that are tried.
 
-    Source: make_qkx2_quants.
+    The minimum is never above 0. Source: make_qkx2_quants.
 
     Args:
-        x: (n, part).
-        weights: of each value's error.
+        x: the values, (n, size of a part).
+        weights: the weight of the error of each value.
         nmax: the largest quantized value.
-        first: by how much the first scale that is tried differs from nmax; the others
-            follow by 0.1.
-        steps: how many others.
-        squared: whether errors count by their square, or by their size.
+        first: the first scale to try maps the range of values to nmax + first levels;
+            each further one has 0.1 more.
+        steps: the number of further scales.
+        squared: whether to minimize squared errors instead of absolute errors.
     """
     low, high = np.minimum(x.min(1, keepdims=True), 0), x.max(1, keepdims=True)
     flat, flat_low = high == low, low
@@ -152,7 +152,7 @@ def _scales_and_mins(
     scale = 1 / (F32(nmax) / (high - low))
     least = error(quantized(F32(nmax)), scale, low)
     for step in range(steps + 1):
-        # What has been the best minimum so far is what the next try starts from.
+        # Each try starts from the best minimum so far.
         q = quantized(F32(first) + F32(0.1) * F32(step) + F32(nmax))
         tried, minimum, solvable = _fitted(x, weights, q, sum_w, sum_x)
         now = error(q, tried, minimum)
@@ -165,7 +165,7 @@ def _scales_and_mins(
 def _fitted(
     x: Blocks, weights: Blocks, q: Blocks, sum_w: Blocks, sum_x: Blocks
 ) -> tuple[Blocks, Blocks, Blocks]:
-    """Scale and minimum by weighted least squares, and whether there are any."""
+    """The scale and minimum by weighted least squares, and whether they exist."""
     weighted = weights * q
     sum_l, sum_l2, sum_xl = total(weighted), total(weighted * q), total(weighted * x)
     determinant = sum_w * sum_l2 - sum_l * sum_l
@@ -177,11 +177,12 @@ def _fitted(
 
 
 def _searched_scales(x: Blocks, nmax: int = 32) -> Blocks:
-    """The best of some scales, errors weighted by the squares of the values; (n, 1).
+    """The scale with the least error of those that are tried; (n, 1).
 
-    Source: make_qx_quants with rmse_type 1.
+    Errors are weighted by the squares of the values. Source: make_qx_quants with
+    rmse_type 1.
     """
-    largest, weights = of_largest_size(x), x * x
+    largest, weights = max_magnitude(x), x * x
     scale = best = np.zeros_like(largest)
     for step in (0, *range(-9, 0), *range(1, 10)):
         iscale = -(F32(nmax) + F32(0.1) * F32(step)) / largest
@@ -195,11 +196,11 @@ def _searched_scales(x: Blocks, nmax: int = 32) -> Blocks:
 
 
 def _descended_scales(x: Blocks, nmax: int = 4) -> Blocks:
-    """The scale after each value in turn was quantized as suits the others; (n, 1).
+    """The scale after coordinate descent over the quantized values; (n, 1).
 
     Source: make_q3_quants.
     """
-    largest, weights = of_largest_size(x), x * x
+    largest, weights = max_magnitude(x), x * x
     q = np.clip(np.rint(F32(-nmax) / largest * x), -nmax, nmax - 1)
     sumlx, suml2 = total(weights * x * q)[:, 0], total(weights * q * q)[:, 0]
     for _ in range(PASSES):

@@ -17,9 +17,9 @@ def nmse(actual: Array, expected: Array) -> float:
 
 
 def nmse_of_errors(errors: Array, expected: Array) -> float:
-    """The same, from the absolute errors that `absolute_errors` returned.
+    """The NMSE, computed from the result of `absolute_errors`.
 
-    If all expected values are zeros, the result is the sum of squared errors.
+    If all expected values are zeros, this is the sum of squared errors.
     """
     error = float(np.sum(errors**2)) / (sum_of_squares(expected) or 1.0)
     return error if error == error else float("inf")

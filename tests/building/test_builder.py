@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ggrpc.building import GraphBuilder
-from ggrpc.building.signatures import BY_HAND, methods
+from ggrpc.building.signatures import HANDWRITTEN, methods
 from ggrpc.building.stub import stub
 from ggrpc.errors import GraphError
 from ggrpc.graph import Graph
@@ -35,10 +35,10 @@ def test_every_op_has_a_method(op: Op) -> None:
         assert method.__doc__
 
 
-def test_methods_made_and_written_do_not_overlap() -> None:
+def test_generated_and_handwritten_methods_do_not_overlap() -> None:
     names = [method.name for method in methods()]
     assert len(set(names)) == len(names)
-    assert not {op.name.lower() for op in BY_HAND} & set(names)
+    assert not {op.name.lower() for op in HANDWRITTEN} & set(names)
     assert not set(names) & set(vars(GraphBuilder))
 
 
@@ -52,7 +52,7 @@ def test_shape_and_type_follow_from_the_contract(g: GraphBuilder) -> None:
     assert g.pool_2d(x2, op=0, k0=2, k1=2, s0=2, s1=2).ne == (2, 3, 1, 1)
 
 
-def test_parameters_take_their_customary_values(g: GraphBuilder) -> None:
+def test_parameters_have_default_values(g: GraphBuilder) -> None:
     x, pos = g.tensor("F32", 8, 2, 3), g.tensor("I32", 3)
     turned = params(g, g.rope(x, pos, n_dims=8))
     assert (turned.freq_base, turned.freq_scale, turned.beta_fast) == (10000, 1, 32)  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def test_parameters_take_their_customary_values(g: GraphBuilder) -> None:
     assert (params(g, gated), gated.ne) == ((GluOp.SWIGLU_OAI, 0, 1.5, 7), (4, 2, 3, 1))
 
 
-def test_words_of_python_and_names_of_sources_are_stepped_around() -> None:
+def test_argument_names_avoid_keywords_and_sources() -> None:
     assert "as_" in inspect.signature(GraphBuilder.mul_mat_id).parameters
     assert {"k", "K"} <= set(inspect.signature(GraphBuilder.gated_delta_net).parameters)
 
@@ -82,39 +82,39 @@ def test_words_of_python_and_names_of_sources_are_stepped_around() -> None:
             lambda g: g.conv_2d(*[g.tensor(F32, 2, 2)] * 2, s0=0),
             "a stride is 0, must be >= 1",
         ),
-        (lambda g: g.tensor("Q8_0", 33), "no multiple of Q8_0's block"),
-        (lambda g: g.tensor(F32), "are no dimensions"),
-        (lambda g: g.tensor(F32, 1, -1), "are no dimensions"),
-        (lambda g: g.sqr(GraphBuilder().tensor(F32, 1)), "is of another graph"),
+        (lambda g: g.tensor("Q8_0", 33), "not a multiple of Q8_0's block"),
+        (lambda g: g.tensor(F32), "are not valid dimensions"),
+        (lambda g: g.tensor(F32, 1, -1), "are not valid dimensions"),
+        (lambda g: g.sqr(GraphBuilder().tensor(F32, 1)), "belongs to another graph"),
         (lambda g: g.view(g.tensor(F32, 4), [2], offset=12), "is not inside"),
-        (lambda g: g.permute(g.tensor(F32, 4), 1, 1), "no order of its dimensions"),
+        (lambda g: g.permute(g.tensor(F32, 4), 1, 1), "is not a permutation"),
         (lambda g: g.reshape(g.tensor(F32, 4, 2), 3), "as many elements"),
         (
             lambda g: g.reshape(g.transpose(g.tensor(F32, 4, 2)), 8),
-            "only what is contiguous",
+            "is not contiguous",
         ),
         (lambda g: g.repeat(g.tensor(F32, 4), ne=[6]), "must repeat into"),
         (
             lambda g: g.top_k(g.tensor(F32, 4), 5),
             r"k is 5, must be at most a.ne\[0\], 4",
         ),
-        (lambda g: g.acc(*[g.tensor(F32, 4)] * 2, 0, [4]), "nb has 4 strides"),
+        (lambda g: g.acc(*[g.tensor(F32, 4)] * 2, 0, [4]), "nb must have 4 strides"),
         (
             lambda g: g.node(Op.REPEAT, [g.tensor(F32, 4)]),
-            "REPEAT: say its dimensions",
+            "REPEAT: give the dimensions",
         ),
         (
             lambda g: g.node(Op.SUM_ROWS, [x := g.tensor(F32, 4)], over=x),
-            "its result cannot lie in tensor 'leaf_1'",
+            "another shape or type than tensor 'leaf_1'",
         ),
     ],
 )
-def test_broken_rule_is_named_at_once(g: GraphBuilder, build, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_broken_rule_is_an_error(g: GraphBuilder, build, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(GraphError, match=message):
         build(g)
 
 
-def test_views_look_at_the_bytes_of_their_root(g: GraphBuilder) -> None:
+def test_view_of_a_view_has_the_same_root(g: GraphBuilder) -> None:
     x = g.tensor("F32", 8, 6, name="x")
     part = g.view(x, [4, 3], [64], offset=16)
     assert (part.ne, part.nb) == ((4, 3, 1, 1), (4, 64, 192, 192))
@@ -127,7 +127,7 @@ def test_views_look_at_the_bytes_of_their_root(g: GraphBuilder) -> None:
     assert g.cont(turned).nb == (4, 12, 48, 48)
 
 
-def test_results_in_place_are_views(g: GraphBuilder) -> None:
+def test_results_of_inplace_ops_are_views(g: GraphBuilder) -> None:
     cache, rows = g.tensor("F16", 8, 6), g.tensor("F32", 8, 2)
     written = g.set_rows(cache, rows, g.tensor("I64", 2))
     assert (written.view_src, written.type, written.ne) == (cache.id, F16, cache.ne)
@@ -139,7 +139,7 @@ def test_results_in_place_are_views(g: GraphBuilder) -> None:
     assert (patched.view_src, params(g, patched)) == (rows.id, (32, 64, 64, 4, 1))
 
 
-def test_shapes_that_are_worked_out(g: GraphBuilder) -> None:
+def test_computed_shapes(g: GraphBuilder) -> None:
     image = g.tensor("F32", 3, 10, 7)
     windows = g.win_part(image, 4)
     assert windows.ne == (3, 4, 4, 6)
@@ -151,7 +151,7 @@ def test_shapes_that_are_worked_out(g: GraphBuilder) -> None:
     assert g.im2col(g.tensor("F16", 3, 3, 7), g.tensor("F32", 3, 10, 7)).type is F16
 
 
-def test_graph_holds_nodes_in_their_order(g: GraphBuilder) -> None:
+def test_graph_has_nodes_in_order(g: GraphBuilder) -> None:
     a, b = g.tensor("F32", 4), g.tensor("F32", 4)
     c = g.add(a, b)
     d = g.mul(g.view(c, [2]), g.view(a, [2]))
@@ -165,7 +165,7 @@ def test_graph_holds_nodes_in_their_order(g: GraphBuilder) -> None:
     assert graph.tensors[d.id] is d
 
 
-def test_training_steps_lie_in_the_weights(g: GraphBuilder) -> None:
+def test_optimizer_steps_overwrite_the_weights(g: GraphBuilder) -> None:
     w, grad = g.tensor("F32", 4), g.tensor("F32", 4)
     assert g.opt_step_sgd(w, grad, g.tensor("F32", 2)).view_src == w.id
     m, v, p = g.tensor("F32", 4), g.tensor("F32", 4), g.tensor("F32", 7)
@@ -173,13 +173,13 @@ def test_training_steps_lie_in_the_weights(g: GraphBuilder) -> None:
     assert g.set(w, g.tensor("F32", 2), 0).ne == w.ne
 
 
-def test_stub_reads_like_python() -> None:
+def test_stub_is_valid_python() -> None:
     text = stub()
     compile(text, "methods.pyi", "exec")
     assert re.search(r"def mul_mat_id\(\n\s+self,\n\s+as_: Tensor,", text)
 
 
-def test_graph_from_elsewhere_goes_on(g: GraphBuilder) -> None:
+def test_builder_continues_a_clients_graph(g: GraphBuilder) -> None:
     x = g.tensor("F32", 4, name="x")
     y = g.reshape(g.add(x, x), 2, 2)
     sent = g.graph()
@@ -201,7 +201,7 @@ def test_graph_from_elsewhere_goes_on(g: GraphBuilder) -> None:
     assert again.sqr(again.tensors[-1]).ne == y.ne
 
 
-def test_what_a_graph_reads_of_another_is_data(g: GraphBuilder) -> None:
+def test_tensors_of_another_split_become_leaves(g: GraphBuilder) -> None:
     x = g.tensor("F32", 4)
     y = g.add(x, x)
     z = g.sqr(y)

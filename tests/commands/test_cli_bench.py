@@ -51,4 +51,4 @@ def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: i
 def test_bench_with_a_size_that_is_none_exits_2(piped) -> None:  # type: ignore[no-untyped-def]
     code, _, err = piped("bench", "localhost", "--sizes", "4K,big")
     assert code == 2
-    assert "'big' is no size" in err
+    assert "'big' is not a valid size" in err

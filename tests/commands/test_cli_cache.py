@@ -19,7 +19,7 @@ DAY = 86_400
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that commands use, with one entry."""
+    """The default folder of the cache, with one entry."""
     monkeypatch.setenv("LLAMA_CACHE", str(tmp_path))
     with opened(tmp_path / "rpc") as cache:
         Sender(cache).load(DATA)
@@ -48,7 +48,7 @@ def test_ls_of_ten_thousand_entries_has_a_row_for_each(piped, tmp_path: Path) ->
     assert len(terminal.getvalue().splitlines()) == 10_000
 
 
-def test_ls_says_what_is_known(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ls_has_tensors_and_models(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
     (row,) = piped("cache", "ls", "--json").rows
     assert row.pop("age_seconds") < 600
     assert row.pop("unused_seconds") < 600
@@ -61,11 +61,11 @@ def test_ls_says_what_is_known(piped, cache: Path) -> None:  # type: ignore[no-u
     }
 
 
-def test_ls_of_nothing_is_empty(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ls_of_an_empty_cache_is_empty(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert piped("cache", "ls", "--cache-dir", str(tmp_path / "new")) == (0, "", "")
 
 
-def test_add_makes_a_server_find_a_model(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_add_indexes_a_model_for_serve(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = noise(seed=1)
     model = write_gguf(tmp_path / "model.gguf", data)
     row = {"model": str(model), "tensors": 1, "hashed": 1, "hashed_bytes": LARGE}
@@ -79,7 +79,9 @@ def test_add_makes_a_server_find_a_model(piped, cache: Path, tmp_path: Path) -> 
     assert kept(cache) == [NAME]
 
 
-def test_add_goes_on_after_a_bad_model(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_add_continues_after_an_invalid_model(
+    piped, cache: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     write_gguf(tmp_path / "b.gguf", noise(seed=1))
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     code, out, err = piped("cache", "add", str(tmp_path), "--json")
@@ -89,13 +91,13 @@ def test_add_goes_on_after_a_bad_model(piped, cache: Path, tmp_path: Path) -> No
     assert '"ok"' in out
 
 
-def test_verify_is_quiet_where_all_is_well(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+def test_verify_of_an_intact_cache_lists_nothing(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
     assert piped("cache", "verify") == (0, "", "")
     (row,) = piped("cache", "verify", "--json").rows
     assert row["result"] == "ok"
 
 
-def test_verify_removes_what_is_wrong_and_exits_1(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
+def test_verify_removes_damaged_entries_and_exits_1(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
     (cache / NAME).write_bytes(b"wrong")
     code, out, _ = piped("cache", "verify", "--dry-run")
     assert (code, kept(cache)) == (1, [NAME])
@@ -122,17 +124,17 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
     ("flags", "message"),
     [
         ((), "nothing to prune by"),
-        (("--older-than", "old"), "'old' is no age"),
-        (("--limit", "much"), "'much' is no size"),
+        (("--older-than", "old"), "'old' is not a valid age"),
+        (("--limit", "much"), "'much' is not a valid size"),
     ],
 )
-def test_prune_wants_to_know_what(piped, flags: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+def test_prune_needs_a_valid_limit(piped, flags: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = piped("cache", "prune", *flags)
     assert code == 2
     assert message in err
 
 
-def test_folder_that_is_none_exits_2(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_invalid_folder_exits_2(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").touch()
     code, _, err = piped("cache", "ls", "--cache-dir", str(tmp_path / "file"))
     assert code == 2

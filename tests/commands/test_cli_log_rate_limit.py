@@ -11,91 +11,91 @@ import pytest
 
 from ggrpc.commands import log_rate_limit
 from ggrpc.commands.environment import Environment
-from ggrpc.commands.log_rate_limit import MAX
+from ggrpc.commands.log_rate_limit import MAX_LINES
 from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
 from tests.support.servers import running
 
 log = logging.getLogger("ggrpc.tests")
 
 
-def lines(style: LogFormat = LogFormat.text, level: LogLevel | None = None):  # type: ignore[no-untyped-def]
+def logging_to_stderr(style: LogFormat = LogFormat.text, level: LogLevel | None = None):  # type: ignore[no-untyped-def]
     environment = Environment(io.StringIO(), io.StringIO())
     return environment.stderr, logging_to(environment, level, style)
 
 
-def complain(peer: str, number: int) -> None:
+def log_warning(peer: str, number: int) -> None:
     log.warning("%s: complaint %d", peer, number, extra={"peer": peer})
 
 
-def test_flood_is_cut_and_counted_for_each_peer() -> None:
-    stream, context = lines()
+def test_each_host_is_limited_separately() -> None:
+    stream, context = logging_to_stderr()
     with context:
         for number in range(100):
-            complain(f"10.0.0.1:{1000 + number}", number)
-        complain("10.0.0.2:1000", 0)
-        log.warning("of nobody")
+            log_warning(f"10.0.0.1:{1000 + number}", number)
+        log_warning("10.0.0.2:1000", 0)
+        log.warning("without a host")
     text = stream.getvalue()
-    assert text.count("complaint") == MAX + 1
+    assert text.count("complaint") == MAX_LINES + 1
     assert "10.0.0.2:1000: complaint 0" in text
-    assert f"10.0.0.1: {100 - MAX} more lines like these were left out\n" in text
-    assert text.count("left out") == 1
-    assert "of nobody" in text
+    assert f"10.0.0.1: {100 - MAX_LINES} more lines like these were omitted\n" in text
+    assert text.count("omitted") == 1
+    assert "without a host" in text
 
 
-def test_next_second_has_lines_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_rate_limit, "SECONDS", 0.05)
-    stream, context = lines()
+def test_next_interval_has_lines_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_rate_limit, "INTERVAL", 0.05)
+    stream, context = logging_to_stderr()
     with context:
-        for _ in range(MAX + 2):
-            complain("10.0.0.1:1000", 1)
+        for _ in range(MAX_LINES + 2):
+            log_warning("10.0.0.1:1000", 1)
         deadline = time.monotonic() + 10
         while "2 more lines" not in stream.getvalue():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        complain("10.0.0.1:1000", 2)
+        log_warning("10.0.0.1:1000", 2)
     assert "complaint 2" in stream.getvalue()
 
 
-def test_flood_is_cut_and_counted_without_a_thread_for_it(
+def test_lines_are_limited_if_no_thread_can_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(timer: threading.Timer) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Timer, "start", fail)
-    stream, context = lines()
+    stream, context = logging_to_stderr()
     with context:
-        for number in range(MAX + 3):
-            complain("10.0.0.1:1000", number)
-    assert stream.getvalue().count("complaint") == MAX
+        for number in range(MAX_LINES + 3):
+            log_warning("10.0.0.1:1000", number)
+    assert stream.getvalue().count("complaint") == MAX_LINES
     assert "10.0.0.1: 3 more lines" in stream.getvalue()
 
 
-def test_line_of_a_sessions_thread_counts_as_its_peers() -> None:
-    stream, context = lines()
+def test_thread_name_tells_the_host() -> None:
+    stream, context = logging_to_stderr()
     with context:
 
         def say() -> None:
-            for _ in range(MAX + 3):
+            for _ in range(MAX_LINES + 3):
                 log.info("something")
 
         thread = threading.Thread(target=say, name="[fd00::1]:50052")
         thread.start()
         thread.join()
-    assert stream.getvalue().count("something") == MAX
+    assert stream.getvalue().count("something") == MAX_LINES
     assert "fd00::1: 3 more lines" in stream.getvalue()
 
 
 def test_debugging_shows_everything() -> None:
-    stream, context = lines(level=LogLevel.debug)
+    stream, context = logging_to_stderr(level=LogLevel.debug)
     with context:
         for _ in range(20):
             log.debug("detail", extra={"peer": "10.0.0.1:1"})
     assert stream.getvalue().count("detail") == 20
 
 
-def test_hostile_clients_of_a_server_leave_a_few_lines() -> None:
-    stream, context = lines()
+def test_hostile_clients_log_only_a_few_lines() -> None:
+    stream, context = logging_to_stderr()
     with context, running(host="127.0.0.1") as endpoint:
         for _ in range(50):
             with socket.create_connection(endpoint) as sock:
@@ -104,5 +104,5 @@ def test_hostile_clients_of_a_server_leave_a_few_lines() -> None:
                 with contextlib.suppress(ConnectionError):
                     assert sock.recv(1) == b""
     text = stream.getvalue()
-    assert MAX <= text.count("came before HELLO") < 50
-    assert "more lines like these were left out" in text
+    assert MAX_LINES <= text.count("came before HELLO") < 50
+    assert "more lines like these were omitted" in text

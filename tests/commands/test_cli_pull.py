@@ -8,27 +8,27 @@ import pytest
 
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.sharing.workspace import Workspace
-from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
+from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 
 
 @pytest.fixture
-def holding(meeting: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
-    """A server of llama.cpp's on which something is held."""
+def holding(xdg_runtime_dir: Path, tmp_path, monkeypatch) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
+    """A server of llama.cpp with shared tensors."""
     monkeypatch.chdir(tmp_path)
     with (
         native_serving(NEWEST) as endpoint,
         connect(endpoint, timeout=60) as server,
-        Workspace(server) as bench,
+        Workspace(server) as workspace,
     ):
-        bench.set("x", [[1, 2], [3, 4]])
-        bench.set("w", [0.5] * 32, "q8_0")
-        bench.hold()
+        workspace.set("x", [[1, 2], [3, 4]])
+        workspace.set("w", [0.5] * 32, "q8_0")
+        workspace.hold()
         yield str(endpoint)
 
 
-def test_pull_lists_what_is_held(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
+def test_pull_lists_shared_tensors(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     code, out, err = piped("pull", holding)
     assert (code, err) == (0, "")
     headers, x, w = out.splitlines()
@@ -49,7 +49,7 @@ def test_pull_saves_values_and_bytes(piped, holding: str, tmp_path: Path) -> Non
     assert (tmp_path / "folder" / "x.npy").exists()
 
 
-def test_pull_replaces_nothing_unless_told(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
+def test_pull_replaces_files_only_with_force(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     Path("x.npy").write_text("dear to somebody")
     code, out, err = piped("pull", holding, "x")
     assert (code, out) == (6, "")
@@ -59,7 +59,7 @@ def test_pull_replaces_nothing_unless_told(piped, holding: str) -> None:  # type
     assert np.load("x.npy").shape == (2, 2)
 
 
-def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
+def test_pull_lists_saved_files_before_an_error(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     Path("w.npy").write_text("dear to somebody")
     outcome = piped("pull", holding, "x", "w", "--json")
     assert outcome.code == 6
@@ -68,7 +68,7 @@ def test_pull_says_what_it_saved_before_it_failed(piped, holding: str) -> None: 
     assert piped("pull", holding, "x", "nix", "--force").out == ""
 
 
-def test_pull_of_what_is_not_held_exits_6(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
+def test_pull_of_an_unknown_tensor_exits_6(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = piped("pull", holding, "y")
     assert code == 6
     assert f"no tensor 'y' is shared on {holding}" in err

@@ -55,11 +55,11 @@ def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
     assert len(list(folder.rglob("*"))) >= 2
 
 
-def test_server_without_a_cache_is_named(piped, model: Path) -> None:  # type: ignore[no-untyped-def]
+def test_server_without_a_cache_is_an_error(piped, model: Path) -> None:  # type: ignore[no-untyped-def]
     with serving() as served:
         outcome = piped("push", str(model), str(served.endpoint), "127.0.0.1:1")
     assert outcome.code == 6
-    assert f"{served.endpoint} does not keep what it is sent" in outcome.err
+    assert f"{served.endpoint} does not store tensors in its cache" in outcome.err
     assert "cannot connect to 127.0.0.1:1" in outcome.err
 
 
@@ -94,7 +94,7 @@ def test_arrays_are_read_back(piped, served: Served, tmp_path: Path) -> None:  #
         ("x.gguf", b"GGUF" + bytes(20), 9, "not a valid GGUF"),
     ],
 )
-def test_file_that_cannot_be_read_is_one_line(  # type: ignore[no-untyped-def]
+def test_unreadable_file_is_an_error(  # type: ignore[no-untyped-def]
     piped,
     served: Served,
     tmp_path: Path,
@@ -110,13 +110,13 @@ def test_file_that_cannot_be_read_is_one_line(  # type: ignore[no-untyped-def]
     assert said in outcome.err and outcome.err.count("\n") == 1
 
 
-def test_dry_run_is_for_weights(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_dry_run_of_arrays_is_an_error(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     np.save(tmp_path / "x.npy", np.ones(4))
     command = ("push", str(tmp_path / "x.npy"), str(served.endpoint), "--dry-run")
     assert piped(*command).code == 2
 
 
-def test_held_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_shared_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(tmp_path / "x.npy", array)
     endpoint = str(served.endpoint)
@@ -134,7 +134,7 @@ def test_held_tensors_can_be_pulled(piped, served: Served, tmp_path: Path) -> No
         holder.wait()
 
 
-def test_what_had_arrived_is_said(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_error_tells_how_much_had_arrived(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     half, whole = np.ones(1 << 18, np.float32), np.ones(1 << 20, np.float32)
     np.savez(tmp_path / "x.npz", half=half, whole=whole)
     with serving("--max-memory", "3M") as served:
@@ -144,7 +144,7 @@ def test_what_had_arrived_is_said(piped, tmp_path: Path) -> None:  # type: ignor
     assert "; 1.0 MiB of 5.0 MiB had arrived\n" in outcome.err
 
 
-def test_server_that_goes_ends_the_holding(piped, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_lost_server_ends_hold(piped, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     np.save(tmp_path / "x.npy", np.ones(3))
     with serving() as served:
         watch = push._watch

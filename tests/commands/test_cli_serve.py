@@ -160,7 +160,7 @@ def test_truncated_model_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "short.gguf").write_bytes(b"GGUF")
     with serving("--models", str(tmp_path), "--cache-dir", str(tmp_path)) as served:
         served.wait_for_line("is not a valid GGUF")
-        served.wait_for_line("what is not indexed will be sent")
+        served.wait_for_line("clients will send tensors not yet indexed")
 
 
 def test_listening_on_all_addresses_is_a_warning() -> None:
@@ -190,7 +190,7 @@ def test_port_in_use_exits_3(served: Served) -> None:
         (["--protocol", "9"], 2, "protocol '9' is not spoken here"),
         (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 leaves open"),
         (["--op-table", "today"], 2, "'today' names no op table"),
-        (["--weight-cache", "lots"], 2, "'lots' is no size"),
+        (["--weight-cache", "lots"], 2, "'lots' is not a valid size"),
         (["-H", "a..b"], 2, "'a..b:50052' is not a valid endpoint"),
         (["-H", "192.0.2.1"], 3, "cannot listen on 192.0.2.1:50052"),
     ],

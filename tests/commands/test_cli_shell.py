@@ -24,8 +24,8 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.sharing.workspace import Workspace
 from tests.commands.conftest import Outcome, Terminal
-from tests.support.meeting import meeting  # noqa: F401  a fixture
 from tests.support.processes import free_port, native_serving
+from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 from tests.support.servers import running
 
 
@@ -55,7 +55,7 @@ compute
 """
 
 
-def test_lines_of_a_pipe_are_done_one_after_the_other(node: Endpoint) -> None:
+def test_lines_of_a_pipe_run_in_order(node: Endpoint) -> None:
     code, out, err = shell(node, f"{LAYER}get y\nls\n")
     assert (code, err) == (0, "")
     assert "[[1. 0. 0. 0.]\n [0. 6. 0. 0.]]" in out
@@ -65,7 +65,7 @@ def test_lines_of_a_pipe_are_done_one_after_the_other(node: Endpoint) -> None:
     assert listed[-1].split()[:3] == ["y", "MUL", "F32"]
 
 
-def test_json_gives_an_object_a_line(node: Endpoint) -> None:
+def test_json_prints_one_object_per_line(node: Endpoint) -> None:
     lines = f"{LAYER}recompute\nget y\nmem\nhelp\nhelp get\nhelp ops\nhelp rope\n"
     code, out, err = shell(node, lines, "--json")
     assert (code, err) == (0, "")
@@ -76,7 +76,7 @@ def test_json_gives_an_object_a_line(node: Endpoint) -> None:
     assert [row["device"] for row in rows[3:5]] == [0, 1]
 
 
-def test_native_server_takes_the_same_lines() -> None:
+def test_native_server_runs_the_same_lines() -> None:
     with native_serving("0.3.17") as native:
         code, out, err = shell(
             native, f"{LAYER}recompute\nget y\nfree x w\nclear big 0\n"
@@ -108,10 +108,10 @@ def test_files_and_devices(node: Endpoint, tmp_path: Path) -> None:
     ] * 2
 
 
-def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None:  # noqa: F811
+def test_session_can_be_shared(node: Endpoint, xdg_runtime_dir: Path) -> None:  # noqa: F811
     code, out, err = shell(node, "set x 1\nhold\nhold\nwait 0\n")
     assert (code, out, err) == (0, "", "")
-    assert not list(meeting.rglob("*.sock"))
+    assert not list(xdg_runtime_dir.rglob("*.sock"))
 
 
 @pytest.mark.parametrize(
@@ -120,19 +120,19 @@ def test_session_may_be_held_for_others(node: Endpoint, meeting: Path) -> None: 
         (
             "frobnicate",
             2,
-            "line 1: there is no 'frobnicate': 'help' lists",
+            "line 1: there is no verb 'frobnicate': list them",
         ),
-        ("alloc x f32", 2, "line 1: write: alloc NAME TYPE NE [NE...]"),
+        ("alloc x f32", 2, "line 1: usage: alloc NAME TYPE NE [NE...]"),
         ("alloc x f32 many", 2, "'many' is not a number"),
         ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
-        ("set 'x", 2, "cannot read this: no closing quotation"),
+        ("set 'x", 2, "cannot parse the line: no closing quotation"),
         ("help nothing", 2, "there is no verb or op 'nothing'"),
         ("run /nix", 9, "cannot read /nix"),
         ("device 9", 6, "has no device 9"),
         ("node y get_rows - -", 1, "GET_ROWS 'y': source 0 is missing"),
     ],
 )
-def test_first_error_of_a_pipe_ends_it_with_its_code(
+def test_first_error_of_a_pipe_is_the_exit_code(
     node: Endpoint, line: str, code: int, message: str
 ) -> None:
     outcome = shell(node, f"{line}\nmem\n")
@@ -141,7 +141,7 @@ def test_first_error_of_a_pipe_ends_it_with_its_code(
     assert outcome.err.count("\n") == 1
 
 
-def test_pipe_may_go_on_after_errors(node: Endpoint, tmp_path: Path) -> None:
+def test_keep_going_continues_after_errors(node: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("mem\nget nix\n")
     lines = f"set x 1\nrun {tmp_path}/bad\ndevice 7\nmem\n"
     code, out, err = shell(node, lines, "--keep-going")
@@ -151,10 +151,10 @@ def test_pipe_may_go_on_after_errors(node: Endpoint, tmp_path: Path) -> None:
     assert out.splitlines()[0].split() == ["DEVICE", "FREE", "TOTAL"]
 
 
-def test_session_that_is_lost_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def drop(bench: Workspace) -> None:
-        bench.server.client._stream.shut()
-        bench.server.device().memory()
+def test_lost_session_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def drop(workspace: Workspace) -> None:
+        workspace.server.client._stream.shut()
+        workspace.server.device().memory()
 
     monkeypatch.setattr(Workspace, "recompute", drop)
     code, out, err = shell(node, "recompute\nmem\n", "--keep-going")
@@ -162,11 +162,11 @@ def test_session_that_is_lost_ends_the_shell(node: Endpoint, monkeypatch) -> Non
     assert "closed the connection" in err
 
 
-def test_shell_with_nobody_exits_3() -> None:
+def test_shell_without_a_server_exits_3() -> None:
     assert shell(Endpoint("127.0.0.1", free_port()), "mem\n").code == 3
 
 
-def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_terminal_has_a_prompt(node: Endpoint, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     out, err = Terminal(), io.StringIO()
     environment = Environment(out, err, 100, stdin=Terminal())
@@ -182,13 +182,13 @@ def test_prompt_is_for_people(node: Endpoint, tmp_path: Path, monkeypatch) -> No
 
 
 @pytest.fixture
-def bench(node: Endpoint) -> Iterator[Workspace]:
+def workspace(node: Endpoint) -> Iterator[Workspace]:
     with connect(node, timeout=60) as server:
         yield Workspace(server)
 
 
-def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupted(bench: Workspace, words: list[str]) -> None:
+def test_ctrl_c_cancels_a_running_line(node: Endpoint, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupted(workspace: Workspace, words: list[str]) -> None:
         raise KeyboardInterrupt
 
     out = Terminal()
@@ -202,11 +202,11 @@ def test_ctrl_c_gives_up_what_a_line_does(node: Endpoint, monkeypatch) -> None: 
     assert shell(node, "wait\nmem\n").code == 130
 
 
-def test_ctrl_c_gives_up_a_line(bench: Workspace) -> None:
+def test_ctrl_c_discards_a_line(workspace: Workspace) -> None:
     with create_pipe_input() as keys:
         keys.send_text("half a line\x03mem\r\x04")
         with create_app_session(input=keys, output=DummyOutput()):
-            assert list(typed_lines(bench, InMemoryHistory())) == ["mem"]
+            assert list(typed_lines(workspace, InMemoryHistory())) == ["mem"]
 
 
 @pytest.mark.parametrize(
@@ -221,22 +221,22 @@ def test_ctrl_c_gives_up_a_line(bench: Workspace) -> None:
         ("node lon", []),
     ],
 )
-def test_completion_knows_what_can_be_named(
-    bench: Workspace, text: str, choices: list[str]
+def test_completion_of_names(
+    workspace: Workspace, text: str, choices: list[str]
 ) -> None:
-    bench.alloc("longname", "f32", [1])
-    completer = ShellCompleter(bench)
+    workspace.alloc("longname", "f32", [1])
+    completer = ShellCompleter(workspace)
     found = completer.get_completions(Document(text), CompleteEvent())
     assert [completion.text for completion in found] == choices
 
 
-def test_completion_knows_files(bench: Workspace, tmp_path: Path) -> None:
+def test_completion_of_files(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "weights.npy").touch()
     document = Document(f"set x {tmp_path}/weig")
-    found = ShellCompleter(bench).get_completions(document, CompleteEvent())
+    found = ShellCompleter(workspace).get_completions(document, CompleteEvent())
     assert [completion.text for completion in found] == ["hts.npy"]
 
 
-def test_history_that_cannot_be_kept_is_done_without(tmp_path: Path) -> None:
+def test_history_is_in_memory_if_the_file_is_unusable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert isinstance(history_of(tmp_path / "file" / "history"), InMemoryHistory)

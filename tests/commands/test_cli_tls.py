@@ -124,7 +124,7 @@ def test_senseless_tunnel_is_one_line_with_its_code(  # type: ignore[no-untyped-
         (["--tls-key", "x"], "--tls-key and --tls-client-ca need --tls-cert"),
         (["--tls-cert", "/no/such"], "no certificate and key in /no/such"),
         (["--allow", "lan"], "--allow: 'lan' does not appear to be"),
-        (["--max-memory", "lots"], "'lots' is no size"),
+        (["--max-memory", "lots"], "'lots' is not a valid size"),
     ],
 )
 def test_senseless_server_is_one_line(piped, arguments: list[str], line: str) -> None:  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""Devices that tests of several kernel families run on."""
+"""The devices for the tests of kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.drivers import usable_device
 
 @pytest.fixture(params=[1, 3], ids=["one_thread", "three_threads"])
 def cpu(request: pytest.FixtureRequest) -> Iterator[CpuDevice]:
-    """The cpu device: each op must give the same, however its work is shared out."""
+    """The cpu device with several numbers of threads."""
     device = CpuDevice(threads=request.param)
     yield device
     device.close()
@@ -22,14 +22,14 @@ def cpu(request: pytest.FixtureRequest) -> Iterator[CpuDevice]:
 
 @pytest.fixture(scope="session", params=["shared_memory", "own_memory"])
 def opencl(request: pytest.FixtureRequest) -> Iterator[OpenClDevice]:
-    """The first OpenCL device that works; once as if its memory were not the host's."""
+    """The first usable OpenCL device, with host memory and with its own memory."""
     device = open_opencl(shares_memory=request.param == "shared_memory")
     yield device
     device.close()
 
 
 def open_opencl(shares_memory: bool = True) -> OpenClDevice:
-    """An OpenCL device, maybe made to look like a card of its own."""
+    """Open the OpenCL device, optionally as if it had its own memory."""
     found = usable_device()
     traits = traits_of(found.device)
     if not shares_memory:

@@ -1,4 +1,4 @@
-"""Every op's cases on our devices and on ggml, side by side."""
+"""The cases of every op on ggrpc's devices, compared with ggml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUANTIZED_LIMIT = 5e-4  # ggml rounds the other operand to 8 bits
 
 
 class Native:
-    """llama.cpp's own server; a new one where a case made it abort."""
+    """llama.cpp's own server; restarted if a case made it abort."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, np.ndarray]] = {}
@@ -37,7 +37,7 @@ class Native:
         self._server.__exit__(None, None, None)
 
     def run(self, name: str, case: Case) -> dict[str, np.ndarray]:
-        """What ggml gives; asked once, for all of our devices."""
+        """The result of ggml, computed once for all devices."""
         if name not in self._known:
             try:
                 self._known[name] = run_case_on(self.client, case)

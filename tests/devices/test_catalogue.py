@@ -22,7 +22,7 @@ BROKEN = "its driver failed a small kernel: unknown target CPU"
 
 
 class Opened(Closable):
-    """Stands for an OpenCL device of a driver that is not here."""
+    """A fake OpenCL device."""
 
     def __init__(self, found: Found, cpu: CpuDevice, keeps_time: bool) -> None:
         self.name = found.name
@@ -34,7 +34,7 @@ class Opened(Closable):
 
 @pytest.fixture(autouse=True)
 def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """A GPU and a processor; the reasons why they cannot be used, by name."""
+    """Fake a GPU and a processor; returns why they cannot be used, by name."""
     reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
     monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
     monkeypatch.setattr(discovery, "why_not", lambda found: reasons[found.name])
@@ -42,7 +42,7 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     return reasons
 
 
-def test_entries_are_the_cpu_and_every_opencl_device() -> None:
+def test_entries_are_cpu_and_all_opencl_devices() -> None:
     cpu, gpu, processor = catalogue.entries()
     assert cpu.name == "cpu"
     assert cpu.why_not is None
@@ -62,7 +62,7 @@ def test_entries_are_the_cpu_and_every_opencl_device() -> None:
         (BROKEN, BROKEN, "cpu"),
     ],
 )
-def test_best_is_a_gpu_then_the_processor_by_opencl_then_the_cpu(
+def test_best_is_a_gpu_then_an_opencl_cpu_then_the_cpu_device(
     drivers: dict[str, str | None],
     gpu: str | None,
     processor: str | None,
@@ -79,7 +79,7 @@ def test_best_without_any_driver_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert device.name == "cpu"
 
 
-def test_processor_by_opencl_computes_with_as_many_threads(
+def test_opencl_cpu_uses_the_chosen_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("POCL_MAX_PTHREAD_COUNT", raising=False)
@@ -89,7 +89,7 @@ def test_processor_by_opencl_computes_with_as_many_threads(
     assert os.environ["POCL_MAX_PTHREAD_COUNT"] == "3"
 
 
-def test_cpu_opens_as_chosen() -> None:
+def test_cpu_opens_with_its_options() -> None:
     (device,) = catalogue.open_devices("cpu", Choices(threads=1, weight_cache=1 << 20))
     assert isinstance(device, CpuDevice)
     with closing(device):
@@ -97,24 +97,24 @@ def test_cpu_opens_as_chosen() -> None:
         assert device.weights.limit == 1 << 20
 
 
-def test_several_open_in_the_order_given() -> None:
+def test_devices_open_in_the_given_order() -> None:
     devices = catalogue.open_devices("cpu, CPU", Choices(threads=1))
     assert [device.name for device in devices] == ["cpu", "cpu"]
 
 
-def test_unknown_device_is_refused_with_those_there_are() -> None:
+def test_unknown_device_is_refused_with_a_list() -> None:
     with pytest.raises(ConfigError, match="'cuda0' here, only cpu, opencl:0, opencl:1"):
         catalogue.open_devices("cuda0", Choices())
     with pytest.raises(ConfigError, match="'opencl:2'"):
         catalogue.open_devices("cpu,opencl:2", Choices())
 
 
-def test_device_that_cannot_be_used_says_why() -> None:
+def test_unusable_device_reports_the_reason() -> None:
     with pytest.raises(DeviceError, match="opencl:0 cannot be used: its driver"):
         catalogue.open_devices("opencl:0", Choices())
 
 
-def test_broken_driver_is_listed_with_its_failure(
+def test_broken_driver_is_listed_with_its_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail() -> list[Found]:
@@ -127,7 +127,7 @@ def test_broken_driver_is_listed_with_its_failure(
     assert broken.why_not == "an OpenCL driver failed: OUT_OF_HOST_MEMORY"
 
 
-def test_pyopencl_that_cannot_be_loaded_is_listed(
+def test_pyopencl_import_error_is_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = builtins.__import__
@@ -141,7 +141,7 @@ def test_pyopencl_that_cannot_be_loaded_is_listed(
     assert "libOpenCL.so.1" in str(catalogue.entries()[1].why_not)
 
 
-def test_pyopencl_is_loaded_only_when_asked_for() -> None:
+def test_pyopencl_is_imported_on_demand() -> None:
     code = (
         "import sys; from ggrpc.devices.catalogue import Choices, open_devices;"
         "open_devices('cpu', Choices(threads=1));"

@@ -1,4 +1,4 @@
-"""Where time goes, by the devices' own account."""
+"""The profiles of the devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.drivers import usable_device
 
 
 def some_ops() -> Case:
-    """One that has an OpenCL kernel, and one that has none."""
+    """A graph of a node with an OpenCL kernel and one without."""
     case = Case()
     x = case.leaf((64, 3), GGMLType.F16)
     y = case.node(Op.CPY, [x, case.leaf((64, 3))], x.ne)
@@ -47,13 +47,13 @@ def times_of(profile: Profile) -> dict[tuple[bool, str], int]:
     return {(row.on_device, row.what): row.times for row in profile.rows}
 
 
-def test_cpu_tells_of_each_op() -> None:
+def test_cpu_profile_has_a_row_for_each_op() -> None:
     profile = profiled(CpuDevice(threads=1))
     assert times_of(profile) == {(False, "CPY"): 2, (False, "SUM"): 2}
     assert sum(row.seconds for row in profile.rows) <= profile.running
 
 
-def test_opencl_tells_of_kernels_and_of_what_the_host_does() -> None:
+def test_opencl_profile_has_kernels_and_host_work() -> None:
     device = OpenClDevice(usable_device(), CpuDevice(threads=1), keeps_time=True)
     profile = profiled(device)
     device.close()
@@ -66,7 +66,7 @@ def test_opencl_tells_of_kernels_and_of_what_the_host_does() -> None:
     assert all(row.seconds > 0 for row in profile.rows)
 
 
-def test_memory_of_its_own_shows_what_moves() -> None:
+def test_discrete_memory_profile_has_transfers() -> None:
     found = usable_device()
     device = OpenClDevice(found, CpuDevice(threads=1), keeps_time=True)
     device.traits = device.traits._replace(shares_memory=False)
@@ -75,7 +75,7 @@ def test_memory_of_its_own_shows_what_moves() -> None:
     assert times_of(profile)[False, "move tensors"] == 3  # there twice and back
 
 
-def test_other_devices_tell_of_whole_graphs() -> None:
+def test_default_profile_has_whole_graphs() -> None:
     class Sleepless(Program):
         def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
             np.ones(1000).sum()
@@ -85,7 +85,7 @@ def test_other_devices_tell_of_whole_graphs() -> None:
     assert times_of(profile) == {(False, "graph"): 1}
 
 
-def test_lines_name_shares_of_the_time() -> None:
+def test_lines_have_shares_of_the_time() -> None:
     profile = Profile()
     with profile.run():
         pass

@@ -1,4 +1,4 @@
-"""Stock clients load models whose weights the worker has already."""
+"""Clients of llama.cpp load models whose weights the worker already has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.random_model import Shape, write_model
 from ggrpc.engine.cache.loading import THRESHOLD
-from ggrpc.engine.cache.models import pieces_of
+from ggrpc.engine.files.gguf import tensors_of
 from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
 from tests.support.paths import NEWEST, peer_python
@@ -18,9 +18,9 @@ from tests.support.processes import generate, native_serving, serving
 from tests.support.proxy import counting
 
 OLD = "0.3.17"  # protocol 3.6.1
-# The feed-forward networks' matrices and the output have 11 MiB each.
+# The matrices of the feed-forward network and the output have 11 MiB each.
 SHAPE = Shape(n_layer=1, n_embd=1024, n_ff=2816, n_vocab=2900)
-OVERHEAD = 1 << 20  # graphs, and all else that is no weight
+OVERHEAD = 1 << 20  # graphs and other messages
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def reference(version: str, model: Path) -> tuple[list[int], np.ndarray]:
 
 
 def sent(version: str, model: Path, tmp: Path, *flags: str, wait: str = "") -> int:
-    """Bytes that a client sends to a server with these flags."""
+    """The number of bytes that a client sends to a server with these flags."""
     with serving(*flags) as served:
         if wait:
             served.wait_for_line(wait, 60)
@@ -53,8 +53,8 @@ def sent(version: str, model: Path, tmp: Path, *flags: str, wait: str = "") -> i
 
 
 def small(model: Path) -> int:
-    """Bytes of the tensors that no client asks for by hash."""
-    return sum(p.size for p in pieces_of(model) if p.size <= THRESHOLD)
+    """The total size in bytes of the tensors that clients never request by hash."""
+    return sum(tensor.size for tensor in tensors_of(model) if tensor.size <= THRESHOLD)
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLD])
@@ -68,13 +68,13 @@ def test_second_load_after_a_restart_sends_no_large_tensor(
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLD])
-def test_cache_of_the_native_server_is_used_but_for_what_is_wrong(
+def test_cache_of_the_native_server_is_used_except_damaged_entries(
     version: str, model: Path, tmp_path: Path
 ) -> None:
     with native_serving(version, "--cache", str(tmp_path)) as native:
         generate(version, model, tmp_path / "out.npy", 0, native)
     entries = sorted(tmp_path.glob("[0-9a-f]" * 16))
-    assert len(entries) == 5 - 1  # but for the embeddings, which are no worker's
+    assert len(entries) == 5 - 1  # the embeddings stay on the client
     with entries[1].open("r+b") as file:
         file.seek(1_000_000)
         file.write(bytes([file.read(1)[0] ^ 1]))

@@ -1,4 +1,4 @@
-"""Runs every block of docs/runbooks.md as an operator would paste it."""
+"""Runs every block of docs/runbooks.md unchanged."""
 
 from __future__ import annotations
 

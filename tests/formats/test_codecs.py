@@ -1,4 +1,4 @@
-"""Views and codecs of the cpu device."""
+"""Views of tensors, and codecs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_pieces_cover_everything_once(shape: tuple[int, ...], count: int) -> Non
     assert len(parts) <= count
 
 
-def test_pieces_prefer_the_outermost_axis_that_is_long_enough() -> None:
+def test_pieces_split_the_outermost_axis_that_is_long_enough() -> None:
     assert pieces((2, 8, 16, 4), 4)[1] == (slice(None), slice(2, 4))
 
 
@@ -111,7 +111,7 @@ def test_unpacked_q2_0_is_minus_one_to_two_times_its_scale() -> None:
 
 
 @pytest.mark.parametrize("type", PACKABLE, ids=lambda type: type.name)
-def test_packed_values_come_back_nearly(type: GGMLType) -> None:
+def test_packed_values_are_close_to_the_originals(type: GGMLType) -> None:
     numbers = np.random.default_rng(2).standard_normal((5, 512)).astype(np.float32)
     case = Case()
     leaf = case.leaf(numbers, type)
@@ -147,8 +147,8 @@ def test_unpacked_bf16_is_the_upper_half_of_float32() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1 << 22), (1, 1, 1 << 15, 128)])
 @pytest.mark.parametrize("type", [GGMLType.BF16, GGMLType.Q4_0, GGMLType.Q8_0])
-def test_codecs_take_little_memory(type: GGMLType, shape: tuple[int, ...]) -> None:
-    """Whatever a client has converted: what numpy takes for itself nobody counts."""
+def test_codecs_use_little_memory(type: GGMLType, shape: tuple[int, ...]) -> None:
+    """The memory that numpy allocates to convert a tensor is not counted."""
     blocks = shape[-1] // type.blck_size
     dtype, row = np.dtype(np.uint8), blocks * type.type_size
     if type is GGMLType.BF16:
@@ -167,12 +167,12 @@ def test_codecs_take_little_memory(type: GGMLType, shape: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("type", CODECS, ids=lambda type: type.name)
-def test_codecs_take_empty_tensors(type: GGMLType) -> None:
+def test_codecs_accept_empty_tensors(type: GGMLType) -> None:
     row = np.empty((2, 0), DTYPES.get(type, np.dtype(np.uint8)))
     assert unpacked(type, row, 2, 0).size == 0
 
 
-def test_every_f16_becomes_the_float32_that_numpy_says() -> None:
+def test_every_f16_is_unpacked_as_by_numpy() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[~np.isnan(every)]
     for halves in (every, finite):

@@ -29,7 +29,7 @@ AT_ONCE = 8
 WARM_UP = 400  # sessions until caches are full, and the allocator has what it wants
 # What a process may grow by, however many the sessions: the allocator's own doing.
 SLACK = 24 * MIB
-TIMER = 1  # a thread, which counts the lines that were left out of the log
+TIMER = 1  # the thread that counts the omitted log lines
 
 
 class State(NamedTuple):

@@ -1,4 +1,4 @@
-"""Sends tensors to a session that has a cache, as a client does."""
+"""A client that loads tensors through a session with a cache."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Link:
 
 
 class Sender:
-    """A client of a server with a cache, without the socket."""
+    """A client of a server with a cache, without sockets."""
 
     def __init__(self, cache: TensorCache | None, asked: bool = True) -> None:
         device = CpuDevice(threads=1, weight_cache=0)
@@ -63,12 +63,12 @@ class Sender:
         """Load a tensor as llama.cpp does.
 
         Args:
-            data: its bytes.
-            flag: what SET_TENSOR says about keeping it.
-            value: the hash to ask for, None for that of the data.
+            data: the bytes of the tensor.
+            flag: the field `cache` of SET_TENSOR.
+            value: the hash to request; None for that of the data.
 
         Returns:
-            Whether the server had it.
+            Whether the server had the tensor.
         """
         tensor = self.allocated(len(data))
         found = self.ask(tensor, fnv1a(data) if value is None else value)
@@ -107,7 +107,7 @@ class Sender:
 
 @contextmanager
 def opened(folder: Path, limit: int | None = None) -> Iterator[TensorCache]:
-    """A cache as a server has it from its start to its end."""
+    """Open a cache, and close it at the end of the block, as a server does."""
     with TensorCache(folder, limit) as cache:
         yield cache
 
@@ -118,7 +118,7 @@ def kept(folder: Path) -> list[str]:
 
 
 def cache_size(folder: Path) -> int:
-    """Bytes of a cache's entries, and of those being written."""
+    """The total size in bytes of the entries, including those being written."""
     size = 0
     for path in folder.iterdir():
         if path.name != LOCK and not path.name.startswith(FILE):  # and its journal
@@ -128,7 +128,7 @@ def cache_size(folder: Path) -> int:
 
 
 def write_gguf(path: Path, *tensors: bytes) -> Path:
-    """A GGUF with tensors of bytes, named a, b, c and so on."""
+    """Write a GGUF with I8 tensors named a, b, c and so on."""
     writer = gguf.GGUFWriter(path, "llama")
     for number, data in enumerate(tensors):
         writer.add_tensor(chr(ord("a") + number), np.frombuffer(data, np.int8))

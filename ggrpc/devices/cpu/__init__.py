@@ -1,4 +1,4 @@
-"""The cpu device: one file a family of kernels, over numpy."""
+"""The cpu device, in numpy; importing this package registers all kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A buffer of the cpu device: a piece of this process's memory."""
+"""The buffers of the cpu device, in the memory of this process."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ggrpc.devices.device import Buffer
 
 
 class CpuBuffer(Buffer):
-    """Memory that is all zeros at first, and the system's again when it is freed.
+    """A private memory mapping, all zeros at first.
 
-    Pages are taken from the system when they are first touched. A memoryview is its own
-    context manager, which is all that `read` and `write` need.
+    The system allocates a page when it is first touched. `read` and `write` return
+    memoryviews, which are context managers.
 
     Args:
-        size: bytes, 0 allowed.
-        changed: called with the buffer and the range of bytes, before they change,
-            once `watched` is set.
-        freed: called when it is.
+        size: the size in bytes, 0 or more.
+        changed: if `watched` is True, called before bytes change, with the buffer, the
+            offset and the size of the range.
+        freed: called when the buffer is freed.
 
     Attributes:
         memory: the bytes.
-        watched: whether anybody keeps something that was made from the bytes.
-        computed: whether a program writes into it.
+        watched: whether the weight cache has data that was made from the bytes.
+        computed: whether a program writes to the buffer.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class CpuBuffer(Buffer):
             source.read(source_offset, size) as origin,
             self.write(offset, size) as window,
         ):
-            # By numpy, which lets other threads run meanwhile, and minds an overlap.
+            # numpy releases the GIL, and handles overlapping ranges.
             np.frombuffer(window, np.uint8)[:] = np.frombuffer(origin, np.uint8)
 
     def free(self) -> None:
-        # An array that a program still holds keeps the mapping until it goes too.
+        # The mapping lives on while a program has arrays that use it.
         self._freed(self)
         self.memory = memoryview(b"")

@@ -1,4 +1,4 @@
-"""The cpu device: this machine's processor and memory, by numpy."""
+"""The cpu device: computes with numpy on the processors of this machine."""
 
 from __future__ import annotations
 
@@ -28,28 +28,32 @@ from ggrpc.errors import OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
 
-# Seconds for which a reading of the system's memory stands: it takes 40 microseconds,
-# and clients ask in bursts.
-FRESH = 0.05
-# The part of all memory that unpacked weights leave free, for the scratch memory of
-# programs and for everything else that runs on the machine.
-RESERVE = 1 / 16
-# The part of all memory, and its most bytes, that is never handed out: where the last
-# of it is touched, the system kills who has the most, and that is this process.
-KEPT = 32
-MAX_KEPT = 1 << 30
+# Seconds until the system's memory is measured again. Measuring takes 40 microseconds,
+# and clients allocate in bursts.
+MEASURE_INTERVAL = 0.05
+# The fraction of the total memory that the weight cache leaves free, for the scratch
+# memory of programs and for other processes.
+WEIGHT_RESERVE = 1 / 16
+# The memory that is never allocated: this fraction of the total, but at most this many
+# bytes. If the system runs out of memory, it kills the largest process: this one.
+SYSTEM_RESERVE = 1 / 32
+MAX_SYSTEM_RESERVE = 1 << 30
 GIB = 1 << 30
 
 Made = TypeVar("Made")
 
 
 class CpuDevice(Device):
-    """The processor that runs this process.
+    """The processors and the memory of this machine.
 
     Args:
-        threads: how many to compute with; None for as many as there are processors.
-        weight_cache: bytes that unpacked weights may take; None for a quarter of the
-            machine's memory.
+        threads: the number of threads; None for the number of processors.
+        weight_cache: the maximum size of the weight cache in bytes; None for a quarter
+            of the memory.
+
+    Attributes:
+        workers: the threads that run large steps.
+        weights: the cache of unpacked weights.
     """
 
     def __init__(
@@ -66,13 +70,13 @@ class CpuDevice(Device):
             weight_cache = self._total // 4
         self.weights = WeightCache(weight_cache, self._can_spare)
         self._process = psutil.Process()
-        self._at_start: int = self._process.memory_info().rss
+        self._initial_rss: int = self._process.memory_info().rss
         self._handed_out = 0
         self._handing_out = Lock()
-        # Scratch memory is given back by whoever collects garbage, in the middle of
-        # anything: this guards the number alone, and nothing waits while it is held.
+        # Guards _handed_out only. The garbage collector may free scratch memory at any
+        # point of any thread, so this lock is reentrant and held only to update it.
         self._counting = RLock()
-        self._read_at = 0.0
+        self._measured_at = 0.0
         self._capacity = 0
 
     def memory(self) -> Memory:
@@ -89,19 +93,23 @@ class CpuDevice(Device):
         return self.compiler(buffers).program(graph)
 
     def compiler(self, buffers: Mapping[int, Placed]) -> Compiler:
-        """What compiles graphs whose tensors lie in these buffers."""
+        """A compiler for graphs whose tensors are in these buffers."""
         return Compiler(buffers, self.workers, self.weights, self._take_scratch)
 
     def close(self) -> None:
-        """Give memory and threads back; no program may run any more."""
+        """Clear the weight cache and end the threads."""
         self.weights.clear()
         self.workers.close()
 
     def hand_out(self, size: int, make: Callable[[], Made]) -> Made:
-        """Make something that takes so many bytes, where they are there.
+        """Allocate memory and count it until `take_back` is called.
+
+        Args:
+            size: the size in bytes.
+            make: allocates the memory, and returns it.
 
         Raises:
-            OutOfMemory: they are not.
+            OutOfMemory: there is not enough free memory.
         """
         with self._handing_out:
             free = self._free()
@@ -111,19 +119,19 @@ class CpuDevice(Device):
                 self.weights.clear()
             try:
                 made = make()
-            except MemoryError as error:  # the system promises less than it has
+            except MemoryError as error:  # a limit of this process, for example
                 raise self._out_of_memory(size, free) from error
             self._count(size)
         return made
 
     def _take_scratch(self, size: int) -> mmap:
-        """Memory that a program works in, counted until the program is gone."""
+        """Allocate scratch memory for a program, counted until it is freed."""
         memory = self.hand_out(size, partial(mapped, size))
         weakref.finalize(memory, self.take_back, size)
         return memory
 
     def take_back(self, size: int) -> None:
-        """So many bytes that were handed out are free again."""
+        """Stop counting bytes that `hand_out` counted."""
         self._count(-size)
 
     def _count(self, size: int) -> None:
@@ -131,29 +139,30 @@ class CpuDevice(Device):
             self._handed_out += size
 
     def _free(self) -> int:
-        """Bytes that can be handed out, now that so many are: touched or not."""
+        """The number of bytes that can still be allocated."""
         now = time.monotonic()
-        if now - self._read_at > FRESH:
-            self._capacity = self._read_capacity()
-            self._read_at = now
+        if now - self._measured_at > MEASURE_INTERVAL:
+            self._capacity = self._measure_capacity()
+            self._measured_at = now
         return max(0, min(self._capacity, self._total) - self._handed_out)
 
-    def _read_capacity(self) -> int:
-        """Bytes that can be handed out in all.
+    def _measure_capacity(self) -> int:
+        """The number of bytes that can be allocated in all, including those in use.
 
-        The system counts memory as taken when it is touched, so what buffers hold is
-        what the process has grown by, without the unpacked weights; those make way.
+        The system counts pages as used once they are touched. The touched pages of
+        buffers are the growth of the process, minus the unpacked weights, which are
+        dropped when a buffer needs the memory.
         """
         unpacked = self.weights.used
-        grown = self._process.memory_info().rss - self._at_start - unpacked
+        grown = self._process.memory_info().rss - self._initial_rss - unpacked
         touched = min(max(0, grown), self._handed_out)
-        kept = min(self._total // KEPT, MAX_KEPT)
-        available = self._machine.available() - kept
+        reserve = min(int(self._total * SYSTEM_RESERVE), MAX_SYSTEM_RESERVE)
+        available = self._machine.available() - reserve
         return int(available + unpacked + touched)
 
     def _can_spare(self, size: int) -> bool:
         spare = self._free() - self.weights.used - size
-        return spare >= self._total * RESERVE
+        return spare >= self._total * WEIGHT_RESERVE
 
     def _freed(self, buffer: CpuBuffer) -> None:
         self._count(-buffer.size)
@@ -161,7 +170,7 @@ class CpuDevice(Device):
 
     def _out_of_memory(self, size: int, free: int) -> OutOfMemory:
         return OutOfMemory(
-            f"{self.name}: {size / GIB:.2f} GiB asked for, {free / GIB:.2f} of "
+            f"{self.name}: {size / GIB:.2f} GiB requested, but {free / GIB:.2f} of "
             f"{self._total / GIB:.2f} GiB are free; place fewer layers here"
         )
 

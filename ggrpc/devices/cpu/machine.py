@@ -1,7 +1,8 @@
-"""How much memory this process may use: the machine's, or that of its container.
+"""The memory that this process may use: that of the machine, or of its container.
 
-Who takes more than a container has is killed, whatever the machine has left. Sources:
-Linux's documentation of control groups, cgroup-v1/memory.rst and cgroup-v2.rst.
+A process that exceeds the limit of its container is killed, even if the machine has
+free memory. Sources: Linux's documentation of control groups, cgroup-v1/memory.rst and
+cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 class _Names(NamedTuple):
-    """What a version of control groups calls its files, and a line of the last."""
+    """The names of files, and of a line of memory.stat, in a version of cgroups."""
 
     limit: str
     used: str
@@ -28,10 +29,10 @@ _V2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
 class Machine:
-    """The memory of the machine, as far as this process may use it.
+    """The memory of the machine, within the limits of control groups.
 
     Attributes:
-        total: bytes.
+        total: the total memory in bytes.
     """
 
     def __init__(self) -> None:
@@ -44,14 +45,14 @@ class Machine:
         self.total = min([physical, *(limit for _, _, limit in self._groups)])
 
     def available(self) -> int:
-        """Bytes that can be taken now without anybody being killed for it."""
+        """The number of bytes that can be allocated without exceeding a limit."""
         machine: int = psutil.virtual_memory().available
-        left = [limit - _taken(folder, names) for folder, names, limit in self._groups]
+        left = [limit - _used(folder, names) for folder, names, limit in self._groups]
         return max(0, min([machine, *left]))
 
 
 def _groups() -> list[tuple[Path, _Names]]:
-    """The groups that this process is in, each with those around it."""
+    """The control groups of this process and all their parents."""
     found: list[tuple[Path, _Names]] = []
     for line in _read(MEMBERSHIP).splitlines():
         controllers, _, path = line.partition(":")[2].partition(":")
@@ -64,8 +65,8 @@ def _groups() -> list[tuple[Path, _Names]]:
     return found
 
 
-def _taken(folder: Path, names: _Names) -> int:
-    """Bytes in use that the system cannot take back when it needs them."""
+def _used(folder: Path, names: _Names) -> int:
+    """The number of bytes in use that the kernel cannot reclaim."""
     used = _number(folder / names.used) or 0
     for line in _read(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
@@ -76,7 +77,7 @@ def _taken(folder: Path, names: _Names) -> int:
 
 def _number(path: Path) -> int | None:
     text = _read(path).strip()
-    return int(text) if text.isdigit() else None  # where there is none: max
+    return int(text) if text.isdigit() else None  # "max" means no limit
 
 
 def _read(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""Large pieces of memory, straight from the system and straight back to it.
+"""Large blocks of memory that are mapped directly by the system.
 
-What the allocator of C hands out it may keep for itself when it is freed, in pieces
-between what is still in use; a worker runs for days, and must not grow by that.
+The C allocator may not return freed memory to the system, because of fragmentation. A
+server runs for days and must not grow by that.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ HUGE_PAGE = 2 << 20
 
 
 def mapped(size: int) -> mmap.mmap:
-    """Memory of `size` bytes (1 at least), all zeros, taken when first touched.
+    """Map memory that is all zeros and aligned to a page.
 
-    It begins at a page. The system has it back when the last view of it is gone.
+    The system allocates a page when it is first touched, and gets the memory back when
+    the last view of it is deleted.
+
+    Args:
+        size: the size in bytes; 0 maps one byte.
 
     Raises:
-        MemoryError: there is not that much.
+        MemoryError: the system refuses to map that much.
     """
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     try:
         mapping = mmap.mmap(-1, max(size, 1), flags=private)
     except (OSError, OverflowError) as error:
-        raise MemoryError(f"no {size} bytes to be had: {error}") from error
+        raise MemoryError(f"cannot map {size} bytes: {error}") from error
     if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel built without them
+        with suppress(OSError):  # the kernel may not support huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)
     return mapping

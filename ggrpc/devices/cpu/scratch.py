@@ -1,4 +1,4 @@
-"""The scratch memory of a program: nothing is allocated when it runs."""
+"""The scratch memory of a program, allocated when the program is compiled."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import numpy as np
 from ggrpc.devices.scratch_limit import check_scratch_size
 from ggrpc.formats.codecs import Array
 
-CHUNK = 1 << 20  # bytes, at least
-TakeMemory = Callable[[int], mmap]
+MIN_CHUNK = 1 << 20  # bytes
+TakeMemory = Callable[[int], mmap]  # allocates a number of bytes
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 
 class Scratch:
-    """Memory that all nodes of a program use in turn; contents are undefined.
+    """Memory that all nodes of a program reuse; its contents are undefined.
 
-    It grows by chunks, each as large as all before it, since arrays that point into it
-    are already in use; so it never holds more than a few times the largest need.
+    Arrays that point into the memory are in use, so it cannot be moved to grow.
+    Instead chunks are added, each at least as large as all earlier ones together. The
+    total is at most a few times the memory of the largest node.
 
     Args:
-        take_memory: gives so many bytes, or raises OutOfMemory.
-        buffers: bytes of the buffers that the program works on.
+        take_memory: allocates a number of bytes, or raises OutOfMemory.
+        buffers: the total size of the program's buffers in bytes.
     """
 
     def __init__(self, take_memory: TakeMemory, buffers: int) -> None:
@@ -35,33 +36,36 @@ class Scratch:
         self._used: list[int] = []
         self._reserved: list[mmap] = []
         self._reserved_size = 0
-        self._asked = 0
+        self._requested = 0
 
     def reset(self) -> None:
-        """Begin the next node: all that was taken may be taken again."""
+        """Start the next node, which may reuse all memory."""
         self._used = [0] * len(self._chunks)
-        self._asked = 0
+        self._requested = 0
 
     def reserve(self, nbytes: int) -> None:
-        """Count memory that a step of this node takes from numpy, and gives back.
+        """Count memory that numpy allocates and frees again in a step of this node.
 
-        Nobody touches what is taken for it here, so the system has it for numpy.
+        The memory is also allocated here, to count it, but never touched, so that the
+        system can give the pages to numpy.
 
         Raises:
-            OutOfMemory: there is not that much, or it is out of proportion.
+            OutOfMemory: there is not enough free memory, or the program exceeds the
+                limit of `check_scratch_size`.
         """
-        self._asked += nbytes
-        more = self._asked - self._reserved_size
+        self._requested += nbytes
+        more = self._requested - self._reserved_size
         if more > 0:
-            check_scratch_size(self._taken + more, self._buffers)
+            check_scratch_size(self._total_size + more, self._buffers)
             self._reserved.append(self._take_memory(more))
             self._reserved_size += more
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """An array that is the node's until the next reset.
+        """An array that belongs to the node until the next reset.
 
         Raises:
-            OutOfMemory: there is not that much, or it is out of proportion.
+            OutOfMemory: there is not enough free memory, or the program exceeds the
+                limit of `check_scratch_size`.
         """
         nbytes = math.prod(shape) * dtype.itemsize
         size = -(-nbytes // ALIGNMENT) * ALIGNMENT
@@ -74,16 +78,16 @@ class Scratch:
         for at, chunk in enumerate(self._chunks):
             if self._used[at] + size <= chunk.size:
                 return at
-        check_scratch_size(self._taken + size, self._buffers)
-        memory = self._take_memory(max(size, self._held, CHUNK))
+        check_scratch_size(self._total_size + size, self._buffers)
+        memory = self._take_memory(max(size, self._chunk_size, MIN_CHUNK))
         self._chunks.append(np.frombuffer(memory, np.uint8))
         self._used.append(0)
         return len(self._chunks) - 1
 
     @property
-    def _held(self) -> int:
+    def _chunk_size(self) -> int:
         return sum(chunk.size for chunk in self._chunks)
 
     @property
-    def _taken(self) -> int:
-        return self._held + self._reserved_size
+    def _total_size(self) -> int:
+        return self._chunk_size + self._reserved_size

@@ -1,7 +1,8 @@
-"""The bounded cache of weights that are unpacked into float32 once, not at each token.
+"""A bounded cache of weights that are unpacked to float32.
 
-A weight is known by where its bytes lie. It may be kept as long as no program writes
-into its buffer, and is dropped when the host changes its bytes or frees the buffer.
+Without it, weights would be unpacked again for each token. A weight is identified by
+the place of its bytes. It is not cached if a program writes to its buffer, and dropped
+when the host changes its bytes or frees the buffer.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.formats.codecs import Array
 from ggrpc.tensor import Tensor
 
-# Seconds without use after which a weight gives way to another. A model larger than the
-# cache is read from end to end again and again: the least recently used weight would
-# always be the one needed next, so what is in use stays and the rest is not kept.
-IDLE = 10.0
+# Seconds without use after which a weight may be evicted. If a model is larger than the
+# cache, its weights are used in the same order again and again, and LRU eviction would
+# always drop the weight that is needed next. Weights in use therefore stay, and others
+# are not cached.
+IDLE_SECONDS = 10.0
 
 Unpack = Callable[[], Array]
 
 
 class Weight:
-    """A tensor that the cache may keep unpacked.
+    """A tensor that can be cached.
 
     Args:
         cache: the cache.
-        buffer: what holds the tensor's bytes.
-        offset: of its first byte there.
+        buffer: the buffer that holds the tensor.
+        offset: the offset of its first byte in the buffer.
         tensor: the tensor.
-        unpack: makes the array to keep, of 4 bytes an element.
+        unpack: returns the unpacked array, which has 4 bytes per element.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Weight:
         self._cache = cache
 
     def values(self) -> Array | None:
-        """What `unpack` made, now or earlier; None where it cannot be kept."""
+        """The unpacked array; None if it cannot be cached."""
         self.used_at = time.monotonic()
         if self.array is None:
             return self._cache.fill(self)
@@ -60,14 +62,15 @@ class Weight:
 
 
 class WeightCache:
-    """Unpacked weights of all programs of a device; its methods are thread-safe.
+    """The unpacked weights of all programs of a device; its methods are thread-safe.
 
     Args:
-        limit: bytes that the arrays may take together.
-        has_room: whether the machine can spare so many bytes more.
+        limit: the maximum size of all unpacked arrays in bytes.
+        has_room: whether the machine has this many free bytes to spare.
 
     Attributes:
-        used: bytes that they take.
+        limit: the maximum size in bytes.
+        used: the current size in bytes.
     """
 
     def __init__(self, limit: int, has_room: Callable[[int], bool]) -> None:
@@ -81,13 +84,13 @@ class WeightCache:
     def weight(
         self, buffer: CpuBuffer, offset: int, tensor: Tensor, unpack: Unpack
     ) -> Weight:
-        """The weight of a tensor: the same one wherever the same bytes are meant.
+        """The weight of a tensor; the same object for the same bytes and layout.
 
         Args:
-            buffer: what holds the tensor's bytes.
-            offset: of its first byte there.
+            buffer: the buffer that holds the tensor.
+            offset: the offset of its first byte in the buffer.
             tensor: the tensor.
-            unpack: makes the array to keep.
+            unpack: returns the unpacked array.
         """
         key = buffer, offset, tensor.type, tensor.ne, tensor.nb
         with self._lock:
@@ -98,7 +101,7 @@ class WeightCache:
             return known
 
     def fill(self, weight: Weight) -> Array | None:
-        """Unpack a weight and keep it, if it may be kept and there is room."""
+        """Unpack a weight into the cache; returns None if it cannot be cached."""
         with self._lock:
             if weight.buffer.computed or weight in self._kept:
                 return None
@@ -118,14 +121,14 @@ class WeightCache:
         return array
 
     def computed(self, buffer: CpuBuffer) -> None:
-        """A program writes into a buffer: nothing in it is a weight, now or later."""
+        """Mark a buffer as written by a program; its tensors are never cached again."""
         if not buffer.computed:
             buffer.computed = True
             self.freed(buffer)
             buffer.watched = False
 
     def changed(self, buffer: CpuBuffer, offset: int, size: int) -> None:
-        """The host writes into a buffer."""
+        """Drop the weights in a range of a buffer that the host is about to write."""
         stop = offset + size
         with self._lock:
             for weight in [w for w in self._kept if w.buffer is buffer]:
@@ -133,23 +136,23 @@ class WeightCache:
                     self._drop(weight)
 
     def freed(self, buffer: CpuBuffer) -> None:
-        """A buffer is gone."""
+        """Drop all weights in a buffer."""
         self.changed(buffer, 0, buffer.size)
 
     def clear(self) -> None:
-        """Give all the memory back; what is still in use gets unpacked again."""
+        """Drop all weights; they are unpacked again when they are used."""
         with self._lock:
             for weight in list(self._kept):
                 self._drop(weight)
 
     def _make_room(self, size: int) -> bool:
-        """Drop idle weights, the longest unused first, until `size` bytes fit."""
+        """Evict idle weights, least recently used first, until `size` bytes fit."""
         if size > self.limit or not self._has_room(size):
             return False
         excess = self.used + size - self.limit
         if excess <= 0:
             return True
-        before = time.monotonic() - IDLE
+        before = time.monotonic() - IDLE_SECONDS
         idle = [weight for weight in self._kept if weight.used_at < before]
         if sum(weight.size for weight in idle) < excess:
             return False

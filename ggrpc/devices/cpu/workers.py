@@ -1,8 +1,8 @@
-"""The threads that share out a program's large steps.
+"""A pool of threads that run the independent tasks of large steps in parallel.
 
-Tasks are independent of each other, and each spends its time in numpy, which lets the
-other threads run meanwhile. BLAS has threads of its own, set to the same number; while
-tasks run, to one, or threads that wait for each other in BLAS double the time.
+Tasks spend their time in numpy, which releases the GIL. BLAS has its own threads: as
+many as the pool normally, but only one while tasks run, because contention inside BLAS
+would double the time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ Step = Callable[[], object]
 
 
 class Workers:
-    """Up to `threads` threads, of which the caller's own is one.
+    """A pool of threads; the thread that calls `run` works as well.
 
     Args:
-        threads: how many; None for as many as this process may run at once.
+        threads: the number of threads, including that of the caller; None for the
+            number of processors that this process may use.
 
     Attributes:
-        threads: how many.
+        threads: the number of threads.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -37,23 +38,23 @@ class Workers:
         self._blas = _Blas(self.threads)
 
     def run(self, tasks: Iterable[Step]) -> None:
-        """Run tasks until the last one is through; several threads may call it at once.
+        """Run tasks, and wait for all of them. Several threads may call this at once.
 
         Raises:
-            BaseException: the first that a task raised; the others ran all the same.
+            BaseException: the first exception of a task, after all tasks have ended.
         """
         job = _Job(list(tasks))
         helpers = min(job.left, self.threads) - 1
         if helpers > 0:
             self._start()
-        with self._blas.to_one():
+        with self._blas.single_threaded():
             for _ in range(helpers):
                 self._queue.put(job)
             job.work()
             job.wait()
 
     def close(self) -> None:
-        """End the threads, and give BLAS its own number back."""
+        """End the threads, and restore the number of BLAS threads."""
         for _ in self._helpers:
             self._queue.put(None)
         for helper in self._helpers:
@@ -69,13 +70,13 @@ class Workers:
                 self._helpers.append(helper)
 
     def _help(self) -> None:
-        np.seterr(all="ignore")  # as a program does in the thread that runs it
+        np.seterr(all="ignore")  # as in `CpuProgram`; the setting is per thread
         while (job := self._queue.get()) is not None:
             job.work()
 
 
 class _Blas:
-    """The number of threads that BLAS uses, in all of this process."""
+    """The number of BLAS threads, which applies to the whole process."""
 
     def __init__(self, threads: int) -> None:
         blas = ThreadpoolController().select(user_api="blas")
@@ -86,8 +87,8 @@ class _Blas:
         self._set(threads)
 
     @contextmanager
-    def to_one(self) -> Iterator[None]:
-        """Set it to one, until the last of those who want it so has left."""
+    def single_threaded(self) -> Iterator[None]:
+        """Set the number to 1 until the last of all concurrent blocks has ended."""
         with self._changing:
             self._users += 1
             self._set(1)
@@ -100,7 +101,7 @@ class _Blas:
                     self._set(self._threads)
 
     def restore(self) -> None:
-        """Set it to what it was."""
+        """Set the original number."""
         for library, threads in self._libraries:
             library.set_num_threads(threads)
 
@@ -110,7 +111,7 @@ class _Blas:
 
 
 class _Job:
-    """Tasks that several threads take from the end until none is left."""
+    """The tasks of one call of `run`, which several threads take from a list."""
 
     def __init__(self, tasks: list[Step]) -> None:
         tasks.reverse()
@@ -118,9 +119,9 @@ class _Job:
         self._tasks = tasks
         self._error: BaseException | None = None
         self._counting = Lock()
-        self._through = Lock()
+        self._finished = Lock()
         if tasks:
-            self._through.acquire()
+            self._finished.acquire()
 
     def work(self) -> None:
         while self._tasks:
@@ -135,10 +136,10 @@ class _Job:
             with self._counting:
                 self.left -= 1
                 if not self.left:
-                    self._through.release()
+                    self._finished.release()
 
     def wait(self) -> None:
-        with self._through:
+        with self._finished:
             if self._error is not None:
                 raise self._error
 

@@ -43,9 +43,9 @@ class Loader:
         self._missed = None
         if self._cache is None:
             return False
-        room = min(request.tensor.nbytes - request.offset, buffer.size - at)
+        max_size = min(request.tensor.nbytes - request.offset, buffer.size - at)
         found = self._cache.load(
-            request.hash, room, lambda size: buffer.write(at, size)
+            request.hash, max_size, lambda size: buffer.write(at, size)
         )
         if not found:
             self._missed = request

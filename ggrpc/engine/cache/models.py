@@ -1,7 +1,7 @@
-"""The tensors of models that lie on this machine, found by their hash.
+"""Hashes the large tensors of model files, so that a cache can find them.
 
-A model's file is read once, tensor by tensor; what was found out is kept in the index
-until the file changes. Nothing is copied.
+Each file is read once. The index keeps the hashes until the file changes; the tensors
+are not copied.
 """
 
 from __future__ import annotations
@@ -10,38 +10,32 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.index import Index, ModelTensor, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
-from ggrpc.engine.cache.reading import check_unchanged, scan
-from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.cache.reading import OnProgress, check_unchanged, scan
+from ggrpc.engine.files.gguf import GgufTensor, tensors_of
 from ggrpc.errors import Cancelled, ConfigError, GgrpcError
 from ggrpc.units import format_size
 
-# A split model's files, as llama.cpp's gguf-split names them.
+# The names that llama.cpp's gguf-split gives to the files of a split model.
 SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 log = logging.getLogger(__name__)
 
 
-class Piece(NamedTuple):
-    """A tensor in a file: its name, where it begins, and its bytes."""
-
-    tensor: str
-    at: int
-    size: int
-
-
 def files_of(path: Path) -> list[Path]:
-    """The files that a path stands for: a GGUF, all of a split one, a folder of them.
+    """The model files that a path given by the user stands for.
+
+    Args:
+        path: a GGUF, any file of a split GGUF, or a folder with GGUFs.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such file, or no GGUF in the folder.
     """
     if path.is_dir():
         found = sorted(path.rglob("*.gguf"))
@@ -65,31 +59,22 @@ def _parts_of(path: Path) -> list[Path]:
     return [part for part in parts if part.exists()]
 
 
-def pieces_of(path: Path) -> list[Piece]:
-    """Every tensor of a GGUF.
-
-    Raises:
-        FileError: it cannot be read, is none, or is cut short.
-    """
-    return [
-        Piece(tensor.name, tensor.offset, tensor.size) for tensor in tensors_of(path)
-    ]
-
-
 class LocalModel:
-    """A model's file, as far as it is worth asking for by hash.
+    """The tensors of a model file that are above the threshold of the cache.
 
     Args:
-        path: of a GGUF.
-        index: what keeps what is found out.
-        hashing: finds it out.
+        path: the GGUF.
+        index: stores the hashes.
+        hashing: computes the hashes.
 
     Attributes:
-        todo: the tensors that have no hash yet.
-        done: those that have one.
+        path: the GGUF.
+        todo: the tensors that have not been hashed yet.
+        done: the tensors that have been hashed.
 
     Raises:
-        ConfigError: as `pieces_of`.
+        ConfigError: the file cannot be read.
+        FileError: the file is not a GGUF, or is truncated.
     """
 
     def __init__(self, path: Path, index: Index, hashing: Hashing) -> None:
@@ -99,33 +84,33 @@ class LocalModel:
         try:
             self._stamp = Stamp.of(path.stat())
         except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(path, error) from error
         known = index.known_tensors(str(path), self._stamp)
         self.done = list(known.values())
-        self.todo: list[Piece] = []
+        self.todo: list[GgufTensor] = []
         if not index.is_complete(str(path), self._stamp):
-            large = [piece for piece in pieces_of(path) if piece.size > THRESHOLD]
-            self.todo = [piece for piece in large if piece.tensor not in known]
+            large = [tensor for tensor in tensors_of(path) if tensor.size > THRESHOLD]
+            self.todo = [tensor for tensor in large if tensor.name not in known]
 
     @property
     def size(self) -> int:
-        """Bytes of the tensors that have no hash yet."""
-        return sum(piece.size for piece in self.todo)
+        """The total size in bytes of the tensors in `todo`."""
+        return sum(tensor.size for tensor in self.todo)
 
-    def hash(self, moved: Callable[[int], None] = lambda count: None) -> None:
-        """Find out the hashes that are missing; as `tensors` otherwise."""
-        for _ in self.tensors(moved):
+    def hash(self, on_progress: OnProgress = lambda count: None) -> None:
+        """Hash all tensors in `todo`; see `tensors` for arguments and errors."""
+        for _ in self.tensors(on_progress):
             pass
 
-    def tensors(self, moved: Callable[[int], None]) -> Iterator[ModelTensor]:
-        """Every tensor: those that have a hash, then the others as they get theirs.
+    def tensors(self, on_progress: OnProgress) -> Iterator[ModelTensor]:
+        """Yield the tensors in `done`, then hash and yield those in `todo`.
 
         Args:
-            moved: called with numbers of bytes that are done; may raise.
+            on_progress: called with the size of each piece that was hashed.
 
         Raises:
-            FileChangedError: the file changes meanwhile.
-            ConfigError: it cannot be read.
+            FileChangedError: the file changed while it was read.
+            ConfigError: the file cannot be read.
         """
         yield from self.done
         if not self.todo:
@@ -137,22 +122,26 @@ class LocalModel:
         try:
             self._index.add_model(str(self.path), self._stamp)
             while self.todo:
-                tensor, at, size = self.todo[0]
-                hasher = self._hashing.hasher()
-                value, crc = scan(fd, at, size, self.path, hasher, moved)
-                check_unchanged(fd, self._stamp, self.path)
-                path = str(self.path)
-                name = hash_name(value)
-                stored = ModelTensor(name, path, tensor, at, size, crc, self._stamp)
-                self._index.add_tensor(stored)
-                self.done.append(stored)
+                hashed = self._hashed(fd, self.todo[0], on_progress)
+                self._index.add_tensor(hashed)
+                self.done.append(hashed)
                 del self.todo[0]
-                yield stored
+                yield hashed
             self._index.add_model(str(self.path), self._stamp, complete=True)
         except OSError as error:
             raise _unreadable(self.path, error) from error
         finally:
             os.close(fd)
+
+    def _hashed(
+        self, fd: int, tensor: GgufTensor, on_progress: OnProgress
+    ) -> ModelTensor:
+        name, _, _, offset, size = tensor
+        hasher = self._hashing.hasher()
+        value, crc = scan(fd, offset, size, self.path, hasher, on_progress)
+        check_unchanged(fd, self._stamp, self.path)
+        file = str(self.path)
+        return ModelTensor(hash_name(value), file, name, offset, size, crc, self._stamp)
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
@@ -160,14 +149,14 @@ def _unreadable(path: Path, error: OSError) -> ConfigError:
 
 
 class Indexer:
-    """A thread that indexes models while a server serves; a context manager.
+    """Indexes model files in a thread while a server runs; a context manager.
 
     A tensor can be used as soon as it has been hashed.
 
     Args:
-        paths: of GGUFs.
-        index: what keeps what is found out.
-        hashing: finds it out.
+        paths: the GGUFs.
+        index: stores the hashes.
+        hashing: computes the hashes.
     """
 
     def __init__(self, paths: Iterable[Path], index: Index, hashing: Hashing) -> None:
@@ -192,18 +181,18 @@ class Indexer:
             except Cancelled:
                 return
             except GgrpcError as error:
-                log.warning("%s; what is not indexed will be sent", error)
+                log.warning("%s; clients will send tensors not yet indexed", error)
             except Exception:
-                log.exception("a bug in ggrpc keeps %s from being indexed", path)
+                log.exception("cannot index %s because of a bug in ggrpc", path)
 
     def _index_one(self, path: Path) -> None:
         model = LocalModel(path, self._index, self._hashing)
         if model.todo:
-            what = len(model.todo), format_size(model.size)
-            log.info("%s: hashing %d tensors, %s", path, *what)
-            model.hash(self._moved)
+            size = format_size(model.size)
+            log.info("%s: hashing %d tensors, %s", path, len(model.todo), size)
+            model.hash(self._check_stopping)
         log.info("%s: %d tensors need not be sent", path, len(model.done))
 
-    def _moved(self, count: int) -> None:
+    def _check_stopping(self, count: int) -> None:
         if self._stopping:
-            raise Cancelled("the server ends")
+            raise Cancelled("the server is stopping")

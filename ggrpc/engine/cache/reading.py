@@ -19,6 +19,8 @@ from ggrpc.errors import GgrpcError
 PIECE = 4 << 20  # bytes; small enough to be checked in the processor's cache
 HASH_PIECE = 16 << 20  # bytes; large enough for a device
 
+OnProgress = Callable[[int], None]  # called with a number of bytes; may raise
+
 
 class FileChangedError(GgrpcError):
     """A file ends early or changed while it was read."""
@@ -63,7 +65,7 @@ def scan(
     size: int,
     path: Path,
     hasher: Hasher,
-    on_progress: Callable[[int], None] = lambda count: None,
+    on_progress: OnProgress = lambda count: None,
 ) -> tuple[int, int]:
     """Hash a range of a file.
 
@@ -73,7 +75,7 @@ def scan(
         size: the number of bytes.
         path: the path of the file.
         hasher: a new hasher.
-        on_progress: called with the number of bytes of each piece; may raise.
+        on_progress: called with the size of each piece.
 
     Returns:
         The hash and the CRC-32.

@@ -1,7 +1,7 @@
-"""The cache of a server: finds bytes by their hash, and keeps new ones.
+"""The tensor cache of a server: loads tensors by their hash, and stores new ones.
 
-Nothing that is found here is served unless it was checked since this process began.
-Whatever goes wrong costs the client the plain transfer, and nothing else.
+A tensor is verified before this process serves it for the first time. If anything goes
+wrong, the cache reports a miss, and the client sends the tensor as usual.
 """
 
 from __future__ import annotations
@@ -31,32 +31,34 @@ from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 
-# Seconds that a client waits for what another one has sent already, to become an entry.
-PENDING = 10.0
-# Seconds for what has arrived to become entries when the server ends.
-FINISH = 30.0
+# Seconds that a request waits for an entry with its hash that is being written.
+PENDING_TIMEOUT = 10.0
+# Seconds to finish received entries when the server stops.
+CLOSE_TIMEOUT = 30.0
 
-# Opens the place of so many bytes.
-Place = Callable[[int], AbstractContextManager[memoryview]]
+# Opens a destination of the given number of bytes.
+OpenTarget = Callable[[int], AbstractContextManager[memoryview]]
 
 log = logging.getLogger(__name__)
 
 
 class TensorCache(Closable):
-    """The entries of a folder, and the tensors of models that lie on this machine.
+    """The entries of a folder, and the tensors of indexed model files.
 
-    A context manager; threads may share it.
+    A context manager; may be shared by threads.
 
     Args:
-        folder: where it is; None for llama.cpp's.
-        limit: bytes of all entries; None for a tenth of the disk.
-        keeps: whether entries are served and made, beside what models have.
-        hashing: makes hashers; None: with numpy alone.
+        folder: the folder; None for that of llama.cpp's rpc-server.
+        limit: the maximum size of all entries in bytes; None for a tenth of the disk.
+        use_entries: whether to load and store entries; False to load only tensors of
+            model files.
+        hashing: creates hashers; None to hash with numpy.
 
     Attributes:
         folder: the files.
-        index: what is known of them.
-        hashing: as above.
+        limit: the maximum size of all entries in bytes.
+        index: the records of entries and model files.
+        hashing: creates hashers.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -66,7 +68,7 @@ class TensorCache(Closable):
         self,
         folder: Path | None = None,
         limit: int | None = None,
-        keeps: bool = True,
+        use_entries: bool = True,
         hashing: Hashing | None = None,
     ) -> None:
         path = folder or default_folder()
@@ -78,136 +80,157 @@ class TensorCache(Closable):
                 f"{path} cannot hold a cache: {error.strerror}; name another folder "
                 "with --cache-dir"
             ) from error
-        self.keeps = keeps
+        self._use_entries = use_entries
         self.index = Index(path)
         self.hashing = hashing or Hashing()
-        self._keeper = CacheWriter(self.folder, self.index, self.hashing)
-        self._checked: set[tuple[str, int, Stamp]] = set()
+        self._writer = CacheWriter(self.folder, self.index, self.hashing)
+        self._verified: set[tuple[str, int, Stamp]] = set()
 
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
 
-    def close(self, seconds: float = FINISH) -> None:
-        """Finish what has arrived, for at most so long."""
-        self._keeper.close(seconds)
+    def close(self, seconds: float = CLOSE_TIMEOUT) -> None:
+        """Finish received entries, for at most this time, and discard the others."""
+        self._writer.close(seconds)
         self.index.close()
 
-    def load(self, value: int, room: int, place: Place) -> bool:
-        """Bring the bytes of a hash to their place.
+    def load(self, value: int, max_size: int, open_target: OpenTarget) -> bool:
+        """Write the tensor with a hash to a destination.
 
         Args:
             value: the hash.
-            room: bytes that there is room for.
-            place: opens it.
+            max_size: the size of the destination in bytes; larger tensors are misses.
+            open_target: opens the destination.
 
         Returns:
-            Whether they are there. Where they are not, the place may hold anything.
+            Whether the tensor was found. If not, the contents of the destination are
+            undefined.
         """
-        self._keeper.wait_for(value, PENDING)
+        self._writer.wait_for(value, PENDING_TIMEOUT)
         name = hash_name(value)
         return any(
-            self._lies(stored, value, room, place)
-            for stored in self.index.model_tensors(name)
-        ) or (self.keeps and self._is_kept(name, value, room, place))
+            self._load_from_model(tensor, value, max_size, open_target)
+            for tensor in self.index.model_tensors(name)
+        ) or (
+            self._use_entries and self._load_entry(name, value, max_size, open_target)
+        )
 
     def begin(
         self, size: int, announced: int | None, tensor: str
     ) -> PendingEntry | None:
-        """Begin to keep bytes that a client sends; None where they are not kept."""
-        if not self.keeps:
+        """Start an entry for a tensor that a client sends.
+
+        Args:
+            size: the size of the tensor in bytes.
+            announced: the hash that the client announced; None if it did not.
+            tensor: the name of the tensor.
+
+        Returns:
+            The entry; None if the tensor will not be stored.
+        """
+        if not self._use_entries:
             return None
         try:
-            pending = self._keeper.begin(size, self.limit, announced, tensor)
+            return self._writer.begin(size, self.limit, announced, tensor)
         except OSError as error:
             log.warning(
                 "%s cannot be written (%s): %s is not cached",
                 *(self.folder.path, error.strerror, tensor),
             )
             return None
-        return pending
 
-    def _lies(self, stored: ModelTensor, value: int, room: int, place: Place) -> bool:
-        """Bring a tensor out of a model's file."""
-        path = Path(stored.path)
-        with _told_of(path), _opened(path) as fd:
-            check_unchanged(fd, stored.stamp, path)
-            if not _fits(path, stored.size, room):
+    def _load_from_model(
+        self, tensor: ModelTensor, value: int, max_size: int, open_target: OpenTarget
+    ) -> bool:
+        path = Path(tensor.path)
+        with _log_errors(path), _opened(path) as fd:
+            check_unchanged(fd, tensor.stamp, path)
+            if not _fits(path, tensor.size, max_size):
                 return False
-            source = _Source(fd, path, stored.offset, stored.size, stored.stamp)
-            if self._bring(source, stored.crc, value, place) is not None:
+            source = _Source(fd, path, tensor.offset, tensor.size, tensor.stamp)
+            if self._read(source, tensor.crc, value, open_target) is not None:
                 return True
-            log.warning("%s: %s is not what it was: it is sent", path, stored.tensor)
-            self.index.forget_model(stored.path)
+            log.warning(
+                "%s: the bytes of %s have changed; the client must send it",
+                *(path, tensor.tensor),
+            )
+            self.index.forget_model(tensor.path)
         return False
 
-    def _is_kept(self, name: str, value: int, room: int, place: Place) -> bool:
-        """Bring an entry."""
-        path, wrong = self.folder.path / name, False
-        with _told_of(path), _opened(path) as fd:
+    def _load_entry(
+        self, name: str, value: int, max_size: int, open_target: OpenTarget
+    ) -> bool:
+        path, damaged = self.folder.path / name, False
+        with _log_errors(path), _opened(path) as fd:
             fcntl.flock(fd, fcntl.LOCK_SH)
             stamp = Stamp.of(os.fstat(fd))
-            if not _fits(path, stamp.size, room):
+            if not _fits(path, stamp.size, max_size):
                 return False
             known = self.index.entry(name)
             crc = known.crc if known and known[:2] == stamp[:2] else None
             source = _Source(fd, path, 0, stamp.size, stamp)
-            found = self._bring(source, crc, value, place)
+            found = self._read(source, crc, value, open_target)
             if found is not None:
-                if found != crc:  # it was put there by another program
+                if found != crc:  # another program wrote the entry
                     tensor = known.tensor if known else ""
                     self.index.add_entry(name, EntryRecord(*stamp[:2], found, tensor))
                 set_used(path, time.time_ns(), stamp.mtime_ns)
                 return True
-            wrong = True
-        if wrong:
-            log.warning("%s is not what its name says: it is removed and sent", path)
+            damaged = True
+        if damaged:  # remove it only now: the lock above would prevent that
+            log.warning(
+                "%s is damaged and will be removed; the client must send it", path
+            )
             self.folder.remove(name)
             self.index.forget_entries([name])
         return False
 
-    def _bring(
-        self, source: _Source, crc: int | None, value: int, place: Place
+    def _read(
+        self, source: _Source, crc: int | None, value: int, open_target: OpenTarget
     ) -> int | None:
-        """Bring bytes to their place.
+        """Copy bytes to their destination, and verify them unless that was done before.
 
         Args:
-            source: where they lie.
-            crc: the CRC-32 that they had, None where nobody took it.
-            value: the hash that they must have.
-            place: opens their place.
+            source: the bytes.
+            crc: the recorded CRC-32; None if there is none.
+            value: the expected hash.
+            open_target: opens the destination.
 
         Returns:
-            The CRC-32 that they have; None where they are not the right ones.
+            The CRC-32 of the bytes; None if their hash is wrong.
         """
-        fd, path, at, size, stamp = source
-        key = str(path), at, stamp
+        fd, path, offset, size, stamp = source
+        key = str(path), offset, stamp
         found = crc
-        with place(size) as view:
-            if crc is not None and key in self._checked:
-                read_at(fd, at, view, path)
+        with open_target(size) as view:
+            if crc is not None and key in self._verified:
+                read_at(fd, offset, view, path)
             else:
-                found = read_checked(fd, at, view, path)
+                found = read_checked(fd, offset, view, path)
                 if found != crc and self.hashing.of(view) != value:
                     return None
         check_unchanged(fd, stamp, path)
-        self._checked.add(key)
+        self._verified.add(key)
         return found
 
 
 class _Source(NamedTuple):
-    """Where bytes lie: in an open file, from `at` on, as of a stamp."""
+    """A range of bytes in an open file, and the stamp of the file."""
 
     fd: int
     path: Path
-    at: int
+    offset: int
     size: int
     stamp: Stamp
 
 
-def _fits(path: Path, size: int, room: int) -> bool:
-    if size > room:
-        log.warning("%s has %d bytes, the tensor %d: it is sent", path, size, room)
-    return size <= room
+def _fits(path: Path, size: int, max_size: int) -> bool:
+    if size > max_size:
+        log.warning(
+            "%s has %d bytes, but the tensor has %d; the client must send it",
+            *(path, size, max_size),
+        )
+    return size <= max_size
 
 
 @contextmanager
@@ -220,13 +243,16 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Go on where a file cannot be used, with a line in the log."""
+def _log_errors(path: Path) -> Iterator[None]:
+    """Log and suppress the errors of reading a file; a missing file is no error."""
     try:
         yield
     except FileNotFoundError:
-        pass  # there is no such entry, or the model has gone
+        pass
     except FileChangedError as error:
-        log.warning("%s: the tensor is sent", error)
+        log.warning("%s; the client must send the tensor", error)
     except OSError as error:
-        log.warning("%s cannot be read (%s): the tensor is sent", path, error.strerror)
+        log.warning(
+            "%s cannot be read (%s); the client must send the tensor",
+            *(path, error.strerror),
+        )

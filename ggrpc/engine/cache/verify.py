@@ -1,10 +1,10 @@
-"""Checks a cache, and mends it."""
+"""Verifies every byte of a cache, and repairs or removes damaged entries."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,23 +12,29 @@ from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import PIECE, FileChangedError, read_at, scan, set_used
+from ggrpc.engine.cache.reading import (
+    PIECE,
+    FileChangedError,
+    OnProgress,
+    read_at,
+    scan,
+    set_used,
+)
 
 UNLIMITED = 1 << 62
 
-Moved = Callable[[int], None]
 
-
-class Problem(NamedTuple):
-    """What a check of something came to.
+class VerifyResult(NamedTuple):
+    """The result for one tensor.
 
     Attributes:
-        name: its hash.
-        kind: as an `Item` has it.
-        size: bytes.
-        result: `ok`, `repaired`, `removed`, `in use`, or `unreadable`; of what lies in
-            a model, `changed` where its file did, or `gone`.
-        where: the file.
+        name: the hash that the tensor should have.
+        kind: `entry` or `model`, as in `Item`.
+        size: its size in bytes.
+        result: `ok`, `gone` or `unreadable`; for an entry also `repaired`, `removed` or
+            `in use` (damaged, but a reader prevents its removal); for a tensor in a
+            model file also `changed`.
+        where: the path of the file.
     """
 
     name: str
@@ -38,18 +44,18 @@ class Problem(NamedTuple):
     where: str
 
     @property
-    def is_bad(self) -> bool:
-        """Whether it was not what it should be."""
-        return self.result != "ok"
+    def is_ok(self) -> bool:
+        """Whether the tensor was found and has the right hash."""
+        return self.result == "ok"
 
 
-class Check:
-    """Goes over every byte of a cache.
+class Verifier:
+    """Verifies the entries and the indexed model tensors of a cache.
 
     Args:
-        folder: its files.
-        index: what is known of them.
-        dry_run: mends nothing.
+        folder: the files of the cache.
+        index: the index of the cache.
+        dry_run: only report what would be changed.
     """
 
     def __init__(self, folder: Folder, index: Index, dry_run: bool) -> None:
@@ -62,29 +68,31 @@ class Check:
 
     @property
     def size(self) -> int:
-        """Bytes to go over."""
+        """The number of bytes to read."""
         sizes = [entry.size for entry in self._entries]
         return sum(sizes) + sum(tensor.size for tensor in self._models)
 
-    def run(self, moved: Moved) -> Iterator[Problem]:
-        """Check one after the other: models first, which entries are repaired from.
+    def run(self, on_progress: OnProgress) -> Iterator[VerifyResult]:
+        """Verify one tensor after the other.
+
+        Model tensors come first, because damaged entries are repaired from them.
 
         Args:
-            moved: called with numbers of bytes that are done.
+            on_progress: called with the size of each piece that was read.
         """
         for tensor in self._models:
-            result = self._check_model_tensor(tensor, moved)
+            result = self._check_model_tensor(tensor, on_progress)
             if result != "ok" and not self._dry_run:
                 self._index.forget_model(tensor.path)
-            yield Problem(tensor.hash, "model", tensor.size, result, tensor.path)
+            yield VerifyResult(tensor.hash, "model", tensor.size, result, tensor.path)
         for entry in self._entries:
             path = self._folder.path / entry.name
-            result = self._check_entry(entry.name, path, moved)
+            result = self._check_entry(entry.name, path, on_progress)
             if result == "wrong":
                 result = self._repair(entry.name, path)
-            yield Problem(entry.name, "entry", entry.size, result, str(path))
+            yield VerifyResult(entry.name, "entry", entry.size, result, str(path))
 
-    def _check_model_tensor(self, tensor: ModelTensor, moved: Moved) -> str:
+    def _check_model_tensor(self, tensor: ModelTensor, on_progress: OnProgress) -> str:
         try:
             with open(tensor.path, "rb") as file:
                 if Stamp.of(os.fstat(file.fileno())) != tensor.stamp:
@@ -92,7 +100,7 @@ class Check:
                 path = Path(tensor.path)
                 hasher = self._hashing.hasher()
                 where = file.fileno(), tensor.offset, tensor.size, path
-                value, _ = scan(*where, hasher, moved)
+                value, _ = scan(*where, hasher, on_progress)
         except FileNotFoundError:
             return "gone"
         except OSError:
@@ -101,15 +109,15 @@ class Check:
             return "changed"
         return "ok" if hash_name(value) == tensor.hash else "changed"
 
-    def _check_entry(self, name: str, path: Path, moved: Moved) -> str:
+    def _check_entry(self, name: str, path: Path, on_progress: OnProgress) -> str:
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 stat = os.fstat(file.fileno())
                 hasher = self._hashing.hasher()
                 where = file.fileno(), 0, stat.st_size, path
-                value, crc = scan(*where, hasher, moved)
-            # Reading is no use of it.
+                value, crc = scan(*where, hasher, on_progress)
+            # Verification does not count as use.
             set_used(path, stat.st_atime_ns, stat.st_mtime_ns)
         except FileNotFoundError:
             return "gone"
@@ -126,16 +134,17 @@ class Check:
         return "ok"
 
     def _repair(self, name: str, path: Path) -> str:
-        """Write an entry anew out of a model that has it, or remove it."""
+        """Replace a damaged entry by a copy from a model file, or remove it."""
         sources = self._index.model_tensors(name)
         if self._dry_run:
             return "repaired" if sources else "removed"
         self._index.forget_entries([name])
         if not self._folder.remove(name):
             return "in use"
-        return "repaired" if any(map(self._copy, sources)) else "removed"
+        return "repaired" if any(map(self._add_copy, sources)) else "removed"
 
-    def _copy(self, tensor: ModelTensor) -> bool:
+    def _add_copy(self, tensor: ModelTensor) -> bool:
+        """Add an entry with the bytes of a model tensor; False if that fails."""
         begun = self._folder.begin(tensor.size, UNLIMITED)
         if begun is None:
             return False

@@ -1,40 +1,39 @@
-"""Sends a model's weights to servers ahead of time, for their caches to keep.
+"""Fills the caches of servers with the weights of a model ahead of time.
 
-Any server that keeps a cache will do, llama.cpp's own included. What one has already is
-not sent.
+This works with any server that has a cache, llama.cpp's own included. Tensors that a
+server already has are not sent.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.index import Index, ModelTensor
 from ggrpc.engine.cache.models import LocalModel
-from ggrpc.engine.cache.store import PENDING
+from ggrpc.engine.cache.reading import OnProgress
+from ggrpc.engine.cache.store import PENDING_TIMEOUT
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.files.gguf import map_file
 from ggrpc.errors import Cancelled, ConfigError, RefusedError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
-ROW = 1 << 20  # ne and nb have 32 bits on the wire
-
-Moved = Callable[[int], None]
+MAX_ROW = 1 << 20  # elements; ne and nb have 32 bits on the wire
 
 
-class Warmed(NamedTuple):
-    """What became of a server's cache.
+class WarmingCounts(NamedTuple):
+    """The numbers of tensors that a server had and was sent.
 
     Attributes:
-        present: tensors that it had.
-        present_bytes: the bytes of those.
-        sent: tensors that were sent, or would be.
-        sent_bytes: the bytes of those.
+        present: the number of tensors that the server already had.
+        present_bytes: their total size in bytes.
+        sent: the number of tensors that were sent; in a dry run, that would be.
+        sent_bytes: their total size in bytes.
     """
 
     present: int = 0
@@ -42,8 +41,8 @@ class Warmed(NamedTuple):
     sent: int = 0
     sent_bytes: int = 0
 
-    def plus(self, size: int, present: bool) -> Warmed:
-        """With one more tensor."""
+    def plus(self, size: int, present: bool) -> WarmingCounts:
+        """The counts with one more tensor."""
         if present:
             count = self.present + 1
             return self._replace(present=count, present_bytes=self.present_bytes + size)
@@ -53,33 +52,36 @@ class Warmed(NamedTuple):
 class ModelWeights:
     """The large tensors of models, hashed in a thread while others are sent.
 
-    A context manager; threads may iterate over it at the same time.
+    A context manager. Several threads may iterate over it at the same time; an error of
+    the hashing thread is raised in each of them.
 
     Args:
-        paths: of GGUFs.
-        index: what keeps the hashes.
-        hashing: finds them out.
+        paths: the GGUFs.
+        index: stores the hashes.
+        hashing: computes the hashes.
 
     Attributes:
-        count: how many there are.
-        size: their bytes.
-        largest: bytes of the largest.
+        count: the number of tensors.
+        size: their total size in bytes.
+        largest: the size of the largest one in bytes.
 
     Raises:
         ConfigError: a file cannot be read, or no tensor is large enough.
+        FileError: a file is not a GGUF, or is truncated.
     """
 
     def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:
         self._models = [LocalModel(path, index, hashing) for path in paths]
-        sizes = [stored.size for model in self._models for stored in model.done]
-        sizes += [piece.size for model in self._models for piece in model.todo]
+        sizes = [tensor.size for model in self._models for tensor in model.done]
+        sizes += [tensor.size for model in self._models for tensor in model.todo]
         if not sizes:
             raise ConfigError(
-                "no tensor is large enough for a cache (10 MiB): nothing to send"
+                "nothing to send: caches store tensors larger than 10 MiB, and the "
+                "model has none"
             )
         self.count, self.size, self.largest = len(sizes), sum(sizes), max(sizes)
         self._hashed: list[ModelTensor] = []
-        self._over = False
+        self._stopping = False
         self._error: Exception | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -89,7 +91,7 @@ class ModelWeights:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over = True
+        self._stopping = True
         self._thread.join()
 
     def __iter__(self) -> Iterator[ModelTensor]:
@@ -107,18 +109,18 @@ class ModelWeights:
     def _work(self) -> None:
         try:
             for model in self._models:
-                for stored in model.tensors(self._moved):
+                for tensor in model.tensors(self._check_stopping):
                     with self._changed:
-                        self._hashed.append(stored)
+                        self._hashed.append(tensor)
                         self._changed.notify_all()
         except Exception as error:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
-    def _moved(self, count: int) -> None:
-        if self._over:
-            raise Cancelled("nobody waits for the hashes any more")
+    def _check_stopping(self, count: int) -> None:
+        if self._stopping:
+            raise Cancelled("the hashes are no longer needed")
 
 
 def warm(
@@ -126,66 +128,68 @@ def warm(
     weights: ModelWeights,
     device: int = 0,
     dry_run: bool = False,
-    moved: Moved = lambda count: None,
-) -> Warmed:
-    """Let a server keep what it has not got.
+    on_progress: OnProgress = lambda count: None,
+) -> WarmingCounts:
+    """Send the tensors that a server does not have in its cache.
 
     Args:
-        client: a session on it.
-        weights: what it is to have.
-        device: where there is room for the largest of them, for a while.
+        client: a session with the server.
+        weights: the tensors.
+        device: the device for a temporary buffer of the size of the largest tensor.
         dry_run: send nothing.
-        moved: called with numbers of bytes that are done.
+        on_progress: called with the size of each tensor that the server has.
 
     Raises:
-        OutOfMemory: there is no room.
-        RefusedError: it does not keep what it is sent.
-        GgrpcError: the connection failed.
+        OutOfMemory: the device does not have enough memory for the buffer.
+        RefusedError: the server does not store the tensors in a cache.
+        GgrpcError: the connection failed, or a model file cannot be read.
     """
     buffer = client.allocate(weights.largest, device)
-    base, done = client.base(buffer), Warmed()
+    base, counts = client.base(buffer), WarmingCounts()
     sent: list[tuple[Tensor, int]] = []
-    for stored in weights:
-        tensor = _placed(buffer, base, stored)
-        value = int(stored.hash, 16)
+    for weight in weights:
+        tensor = _as_rows(weight, buffer, base)
+        value = int(weight.hash, 16)
         present = client.set_tensor_hash(tensor, value)
         if not present and not dry_run:
-            _send(client, tensor, stored)
+            _send(client, tensor, weight)
             if not sent:
-                _see_that_it_keeps(client, tensor, value)
+                _check_stored(client, tensor, value)
             sent.append((tensor, value))
-        done = done.plus(stored.size, present)
-        moved(stored.size)
-    # A limit that is too small costs the first, a full disk the last.
+        counts = counts.plus(weight.size, present)
+        on_progress(weight.size)
+    # A limit that is too small loses the first tensor, a full disk the last.
     for tensor, value in (sent[0], sent[-1]) if len(sent) > 1 else ():
-        _see_that_it_keeps(client, tensor, value)
+        _check_stored(client, tensor, value)
     client.free(buffer)
-    client.alignment(device)  # which answers once all has arrived
-    return done
+    client.alignment(device)  # its reply comes after all requests were processed
+    return counts
 
 
-def _placed(buffer: int, base: int, stored: ModelTensor) -> Tensor:
-    """Bytes as rows of a tensor, named as the model does."""
-    row = min(ROW, stored.size & -stored.size)
-    ne = (row, stored.size // row, 1, 1)
-    nb, name = contiguous_nb(GGMLType.I8, ne), stored.tensor.encode()[:63]
+def _as_rows(weight: ModelTensor, buffer: int, base: int) -> Tensor:
+    """The bytes of a weight as a tensor of I8 rows at the start of the buffer."""
+    row = min(MAX_ROW, weight.size & -weight.size)
+    ne = (row, weight.size // row, 1, 1)
+    nb, name = contiguous_nb(GGMLType.I8, ne), weight.tensor.encode()[:63]
     return Tensor(1, GGMLType.I8, buffer, ne, nb, data=base, raw_name=name)
 
 
-def _send(client: Client, tensor: Tensor, stored: ModelTensor) -> None:
-    data = map_file(stored.path)[stored.offset : stored.offset + stored.size]
+def _send(client: Client, tensor: Tensor, weight: ModelTensor) -> None:
+    data = map_file(weight.path)[weight.offset : weight.offset + weight.size]
     client.set_tensor(tensor, data, keep=True)
 
 
-def _see_that_it_keeps(client: Client, tensor: Tensor, value: int) -> None:
+def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
     while True:
         start = time.monotonic()
         if client.set_tensor_hash(tensor, value):
             return
-        # One that still has it on its way takes its time to say no.
-        if time.monotonic() - start < PENDING / 2:
+        # While the entry is being written, the server delays its reply; see
+        # `TensorCache.load`. A fast reply means that the tensor is not stored.
+        if time.monotonic() - start < PENDING_TIMEOUT / 2:
             raise RefusedError(
-                f"{client.endpoint} does not keep what it is sent: start it with "
-                "--cache, a limit that is large enough, and room on its disk",
+                f"{client.endpoint} does not store tensors in its cache: start it with "
+                "--cache and a sufficient --cache-limit, and check the space on its "
+                "disk",
                 endpoint=str(client.endpoint),
             )

@@ -1,7 +1,7 @@
-"""Writes entries: whole, or not at all.
+"""Writes entries atomically, in the background.
 
-The bytes go into a file beside while they arrive. A thread hashes what is there, syncs
-the file, and gives it its name; whoever sent the bytes need not wait for that.
+The thread that receives a tensor writes its bytes to a `.part` file. A second thread
+hashes them, syncs the file and renames it, so that the client need not wait for that.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ log = logging.getLogger(__name__)
 
 
 class PendingEntry:
-    """An entry whose bytes arrive.
+    """An entry that is being received.
 
     Args:
-        fd: a file of the entry's size, open and locked.
-        path: of that file.
-        size: bytes.
-        tensor: the name of the tensor that they are of.
+        fd: the `.part` file, open, locked and of the size of the entry.
+        path: the path of that file.
+        size: the size of the entry in bytes.
+        tensor: the name of the tensor.
 
     Attributes:
-        done: set when it is an entry, or will never be one.
+        path: the path of the `.part` file.
+        size: the size of the entry in bytes.
+        tensor: the name of the tensor.
+        done: set when the entry is complete or was discarded.
     """
 
     def __init__(self, fd: int, path: Path, size: int, tensor: str) -> None:
@@ -46,7 +49,7 @@ class PendingEntry:
         self._changed = threading.Condition()
 
     def write(self, piece: memoryview) -> None:
-        """Take the next bytes; a disk that does not is no trouble of the sender's."""
+        """Write the next bytes; if that fails, log it and give up."""
         if self._given_up:
             return
         try:
@@ -66,22 +69,22 @@ class PendingEntry:
             self._changed.notify()
 
     def give_up(self) -> None:
-        """No more bytes will come."""
+        """Declare that the remaining bytes will not arrive."""
         with self._changed:
             self._given_up = True
             self._changed.notify()
 
     def scan(self, hasher: Hasher) -> tuple[int, int] | None:
-        """Go over the bytes as they arrive.
+        """Hash the bytes as they arrive.
 
         Args:
-            hasher: a new one.
+            hasher: a new hasher.
 
         Returns:
-            Their hash and their CRC-32; None where they do not all come.
+            The hash and the CRC-32; None if the entry was given up.
 
         Raises:
-            OSError: they cannot be read back.
+            OSError: the file cannot be read.
         """
         crc, done = 0, 0
         scratch = memoryview(bytearray(min(HASH_PIECE, self.size)))
@@ -96,16 +99,16 @@ class PendingEntry:
         return hasher.value, crc
 
     def sync(self) -> int:
-        """Wait until the disk has it.
+        """Sync the file to the disk.
 
         Returns:
-            When it was written.
+            The modification time of the file in nanoseconds.
         """
         os.fsync(self._fd)
         return os.fstat(self._fd).st_mtime_ns
 
     def close(self) -> None:
-        """It is an entry, or its file goes."""
+        """Close the file; remove it if it was not published."""
         self.path.unlink(missing_ok=True)
         os.close(self._fd)
         self.done.set()
@@ -117,12 +120,12 @@ class PendingEntry:
 
 
 class CacheWriter:
-    """The thread that turns what arrives into entries, one after the other.
+    """The thread that completes pending entries, one after the other.
 
     Args:
-        folder: where they are kept.
-        index: what knows of them.
-        hashing: names them.
+        folder: the files of the cache.
+        index: the index of the cache.
+        hashing: creates hashers.
     """
 
     def __init__(self, folder: Folder, index: Index, hashing: Hashing) -> None:
@@ -130,34 +133,32 @@ class CacheWriter:
         self._index = index
         self._hashing = hashing
         self._todo: queue.SimpleQueue[PendingEntry | None] = queue.SimpleQueue()
-        self._pending: dict[
-            PendingEntry, int | None
-        ] = {}  # and the hash announced for it
-        self._lock = threading.Lock()
-        self._hurried = False
+        self._pending: dict[PendingEntry, int | None] = {}  # with the announced hash
+        self._lock = threading.Lock()  # guards _pending
+        self._discards = False  # whether to discard all pending entries
         self._thread = threading.Thread(target=self._work, name="cache", daemon=True)
         self._thread.start()
 
     def begin(
         self, size: int, limit: int, announced: int | None, tensor: str
     ) -> PendingEntry | None:
-        """Begin an entry.
+        """Start an entry.
 
         Args:
-            size: its bytes.
-            limit: bytes that the cache may have.
-            announced: the hash that its bytes are said to have.
-            tensor: the name of the tensor that they are of.
+            size: the size of the entry in bytes.
+            limit: the maximum size of the cache in bytes.
+            announced: the hash that the client announced; None if it did not.
+            tensor: the name of the tensor.
 
         Returns:
-            What takes the bytes, None where there is no room, or they are on their way
-            already.
+            The entry; None if the cache has no room for it, or if an entry with this
+            hash is pending already.
 
         Raises:
             OSError: the folder cannot be written.
         """
         with self._lock:
-            if self._announced(announced):
+            if self._with_hash(announced):
                 return None
             begun = self._folder.begin(size, limit)
             if begun is None:
@@ -168,17 +169,17 @@ class CacheWriter:
         return pending
 
     def wait_for(self, announced: int, seconds: float) -> None:
-        """Wait until bytes that are on their way are an entry."""
+        """Wait until a pending entry with this hash, if there is one, is done."""
         with self._lock:
-            fillings = self._announced(announced)
-        for pending in fillings:
+            waiting = self._with_hash(announced)
+        for pending in waiting:
             pending.done.wait(seconds)
 
     def close(self, seconds: float) -> None:
-        """Finish what has arrived, for at most so long; throw the rest away."""
+        """Complete the pending entries, for at most this time; discard the others."""
         self._todo.put(None)
         self._thread.join(seconds)
-        self._hurried = True
+        self._discards = True
         with self._lock:
             for pending in self._pending:
                 pending.give_up()
@@ -187,18 +188,19 @@ class CacheWriter:
     def _work(self) -> None:
         while (pending := self._todo.get()) is not None:
             try:
-                if not self._hurried:
-                    self._keep(pending)
+                if not self._discards:
+                    self._complete(pending)
             except (OSError, GgrpcError) as error:
                 log.warning("%s is not cached: %s", pending.tensor, error)
             except Exception:
-                log.exception("a bug in ggrpc kept a tensor out of the cache")
+                log.exception("cannot cache a tensor because of a bug in ggrpc")
             finally:
                 pending.close()
                 with self._lock:
                     del self._pending[pending]
 
-    def _keep(self, pending: PendingEntry) -> None:
+    def _complete(self, pending: PendingEntry) -> None:
+        """Hash, sync and publish an entry, unless it is given up."""
         scanned = pending.scan(self._hashing.hasher())
         if scanned is None:
             return
@@ -210,8 +212,8 @@ class CacheWriter:
             name, EntryRecord(pending.size, mtime_ns, crc, pending.tensor)
         )
 
-    def _announced(self, value: int | None) -> list[PendingEntry]:
-        """Who is to get this hash; nobody for None."""
+    def _with_hash(self, value: int | None) -> list[PendingEntry]:
+        """The pending entries for which this hash was announced."""
         if value is None:
             return []
         return [pending for pending, other in self._pending.items() if other == value]

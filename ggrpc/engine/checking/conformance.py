@@ -15,7 +15,7 @@ from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice
 from ggrpc.engine.compute.computation import Computation
 from ggrpc.engine.wire.commands import Command
 from ggrpc.errors import OutOfMemory
-from ggrpc.formats.numpy_values import described
+from ggrpc.formats.numpy_values import contiguous_tensor
 from ggrpc.ops import Node
 from ggrpc.tensor import MAX_SRC, Tensor
 from ggrpc.types import GGMLType
@@ -134,7 +134,7 @@ def _hash(device: RemoteDevice) -> str | None:
 
 def _alloc_size(device: RemoteDevice) -> str | None:
     for type in (GGMLType.F32, GGMLType.Q4_0):
-        tensor = described(type, (96, 3, 1, 1))
+        tensor = contiguous_tensor(type, (96, 3, 1, 1))
         size = device.client.alloc_size(tensor, device=device.number)
         if size < tensor.nbytes:
             return f"{type.name}: {size} bytes for a tensor of {tensor.nbytes}"
@@ -196,7 +196,7 @@ def _overlap(a: RemoteBuffer, b: RemoteBuffer) -> bool:
 
 
 def _tensor(buffer: RemoteBuffer, offset: int, size: int) -> Tensor:
-    tensor = described(GGMLType.I8, (size, 1, 1, 1))
+    tensor = contiguous_tensor(GGMLType.I8, (size, 1, 1, 1))
     return tensor._replace(buffer=buffer.handle, data=buffer.base + offset)
 
 

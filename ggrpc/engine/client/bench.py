@@ -1,7 +1,7 @@
-"""Times what servers do, in turns, so that they can be compared.
+"""Compares the speed of servers by timing the same workloads on each of them in turn.
 
-Machines are shared and noisy: what counts is the ratio of two servers in the same
-round, and how far that spreads over the rounds. Nothing is printed here.
+Machines are shared and noisy. The result is therefore the ratio of two servers in the
+same round, and the range of that ratio over the rounds. This module does not print.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ggrpc.op import Op
 from ggrpc.tensor import FLAG_COMPUTE, Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
-NODES = 200  # a decode step has some hundreds
-TINY = 32  # elements, so that dispatch is all there is to time
+NODES = 200  # the graph of a decode step has some hundreds
+TINY = 32  # elements; so few that only the dispatch takes time
 ROW = 4096  # bytes of a row in the transfers of rows
-SLICE = 0.02  # seconds that one case is timed for in a turn
-MAX_CALLS = 200  # in such a slice
+TURN_SECONDS = 0.02  # for which a workload is timed in a turn
+MAX_CALLS = 200  # of a workload in a turn
 
 
 class Workload(NamedTuple):
-    """One thing that is timed.
+    """An operation that is timed.
 
     Attributes:
-        name: the command, in the protocol's words.
-        size: bytes that it moves, None where that is not the point.
+        name: the protocol command, or a short description.
+        size: the size of the transfer in bytes; None if it is not a transfer.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Workload(NamedTuple):
 
 
 Call = Callable[[], object]
-Turn = dict[Workload, list[float]]
+Turn = dict[Workload, list[float]]  # the seconds of each call
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is timed.
+    """The settings of a benchmark.
 
     Attributes:
-        sizes: bytes of the transfers.
-        device: the number of the device, on each server.
-        options: how to connect to each server.
+        sizes: the sizes of the transfers in bytes.
+        device: the number of the device on each server.
+        options: the options of the connections.
     """
 
     sizes: Sequence[int]
@@ -62,7 +62,7 @@ class BenchSettings:
 
 
 class Ratio(NamedTuple):
-    """How many times as fast as the first server, over the rounds."""
+    """The speed relative to the first server: median, lowest and highest round."""
 
     median: float
     low: float
@@ -70,16 +70,18 @@ class Ratio(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """How long one case took on one server.
+    """The result of a workload on a server.
 
     Attributes:
-        median: seconds of a call.
-        p99: seconds that one call in a hundred took longer than.
-        calls: how many were timed.
-        ratio: against the first server, None for itself.
+        workload: the workload.
+        median: the median time of a call in seconds.
+        p99: the 99th percentile in seconds.
+        calls: the number of calls.
+        ratio: the comparison with the first server; None for the first server itself,
+            and if it did not complete the workload.
     """
 
-    case: Workload
+    workload: Workload
     median: float
     p99: float
     calls: int
@@ -87,14 +89,14 @@ class Timing(NamedTuple):
 
 
 class Bench:
-    """The turns of several servers. One that fails drops out.
+    """A benchmark of several servers. A server that fails is not timed any more.
 
     Args:
-        endpoints: the servers; ratios are against the first.
-        settings: what is timed.
+        endpoints: the servers; the others are compared with the first.
+        settings: the settings.
 
     Attributes:
-        errors: why a server dropped out, by its place in `endpoints`.
+        errors: the errors of the servers that failed, by their index in `endpoints`.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], settings: BenchSettings) -> None:
@@ -105,10 +107,10 @@ class Bench:
         self._order = list(reversed(range(len(endpoints))))
 
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
-        """Give each server a turn, in the other order than the round before.
+        """Time each server once, in the reverse order of the previous round.
 
         Args:
-            done: called with 1 after each.
+            done: called with 1 after each server.
         """
         self._order.reverse()
         for at in self._order:
@@ -121,36 +123,36 @@ class Bench:
             done(1)
 
     def results(self, at: int) -> list[Timing]:
-        """What came out for one server, none where it dropped out.
+        """The results of a server; empty if it failed.
 
         Args:
-            at: its place in `endpoints`.
+            at: the index of the server in `endpoints`.
         """
         if at in self.errors or not self._turns[at]:
             return []
-        return [self._result(at, case) for case in self._turns[at][0]]
+        return [self._result(at, workload) for workload in self._turns[at][0]]
 
-    def _result(self, at: int, case: Workload) -> Timing:
-        rounds = [turn[case] for turn in self._turns[at]]
+    def _result(self, at: int, workload: Workload) -> Timing:
+        rounds = [turn[workload] for turn in self._turns[at]]
         calls = sorted(seconds for turn in rounds for seconds in turn)
-        ratio = self._ratio(case, rounds) if at else None
+        ratio = self._ratio(workload, rounds) if at else None
         p99 = calls[min(len(calls) - 1, len(calls) * 99 // 100)]
-        return Timing(case, statistics.median(calls), p99, len(calls), ratio)
+        return Timing(workload, statistics.median(calls), p99, len(calls), ratio)
 
-    def _ratio(self, case: Workload, rounds: list[list[float]]) -> Ratio | None:
-        if 0 in self.errors or case not in self._turns[0][0]:
+    def _ratio(self, workload: Workload, rounds: list[list[float]]) -> Ratio | None:
+        if 0 in self.errors or workload not in self._turns[0][0]:
             return None
-        first = [statistics.median(turn[case]) for turn in self._turns[0]]
+        first = [statistics.median(turn[workload]) for turn in self._turns[0]]
         mine = map(statistics.median, rounds)
         ratios = [a / b for a, b in zip(first, mine, strict=True)]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
-    """Time every case on one server, in a session that is over afterwards.
+    """Time every workload on one server, in a new session.
 
-    llama.cpp's own server talks to one client at a time: no session is kept between
-    turns.
+    The session is closed afterwards, because llama.cpp's own server handles only one
+    client at a time.
 
     Raises:
         GgrpcError: the server failed.
@@ -162,16 +164,16 @@ def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
 
     turn = {Workload("connect"): _timed(connect)}
     with open_client(endpoint, settings.options) as client:
-        for case, call in _cases(client, settings):
-            turn[case] = _timed(call)
+        for workload, call in _workloads(client, settings):
+            turn[workload] = _timed(call)
     return turn
 
 
 def _timed(call: Call) -> list[float]:
-    """The seconds of some calls; the one before, which warms up, does not count."""
+    """The seconds of each call, after one call to warm up."""
     call()
     times: list[float] = []
-    end = time.perf_counter() + SLICE
+    end = time.perf_counter() + TURN_SECONDS
     while len(times) < MAX_CALLS:
         start = time.perf_counter()
         call()
@@ -182,7 +184,9 @@ def _timed(call: Call) -> list[float]:
     return times
 
 
-def _cases(client: Client, settings: BenchSettings) -> Iterator[tuple[Workload, Call]]:
+def _workloads(
+    client: Client, settings: BenchSettings
+) -> Iterator[tuple[Workload, Call]]:
     device = settings.device
     if device >= client.device_count():
         raise RefusedError(
@@ -200,7 +204,7 @@ def _cases(client: Client, settings: BenchSettings) -> Iterator[tuple[Workload, 
 def _transfers(
     client: Client, size: int, device: int
 ) -> Iterator[tuple[Workload, Call]]:
-    """SET, GET, COPY and CLEAR of so many bytes; gone from the server at the end."""
+    """Transfers of a size in bytes; the buffers are freed at the end."""
     count = size // 4
     source, target = (client.allocate(size, device) for _ in range(2))
     first, second = _vector(client, 1, count, source), _vector(client, 2, count, target)
@@ -245,7 +249,7 @@ def _row_transfers(
 
 
 def _dispatches(client: Client, device: int) -> Iterator[tuple[Workload, Call]]:
-    """A graph of NODES small additions: sent each time, and run again."""
+    """A graph of NODES small additions that is sent each time, or recomputed."""
     handle = client.allocate((NODES + 1) * TINY * 4, device)
     tensors = [_vector(client, 1, TINY, handle)]
     for at in range(1, NODES + 1):

@@ -1,6 +1,6 @@
-"""Devices by name: this machine's, and those of servers, `rpc://host:port/0`.
+"""Connections to servers, and a registry of local and remote devices by name.
 
-The Python counterpart of ggml-rpc.h's client side. The server side is
+This is the Python counterpart of the client side of ggml-rpc.h. The server side is
 `ggrpc.engine.server.background`.
 """
 
@@ -31,14 +31,15 @@ def connect(
     op_table: str | None = None,
     tls: SSLContext | None = None,
 ) -> RemoteServer:
-    """Open a session on a server of any make.
+    """Open a session with a server, ggrpc's or llama.cpp's.
 
     Args:
         endpoint: `host:port`, `[v6]:port` or a host alone (port 50052).
-        timeout: seconds for connecting, and for each later operation; None: no limit.
+        timeout: the maximum time in seconds to connect, and for each later operation;
+            None for no limit.
         protocol: the version to speak, such as `7.0.0`; None detects it.
-        op_table: the day, such as `2025-07-20`, of the server's op numbers; None for
-            those of its version, the newest if the version had several.
+        op_table: the date of the server's op table, such as `2025-07-20`; None for the
+            newest one of the protocol version.
         tls: the certificates to trust and to present, such as the result of
             `ssl.create_default_context`; None connects without TLS.
 
@@ -47,17 +48,17 @@ def connect(
         ConnectError: the server cannot be reached or is not trusted.
         TransportTimeout: the server did not answer in time.
         ConnectionLost: the server dropped every HELLO.
-        VersionMismatch: the server speaks a version that ggrpc does not.
+        VersionMismatch: ggrpc does not support the server's version.
     """
     where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
     return open_server(where, ClientOptions.named(timeout, protocol, op_table, tls))
 
 
 def open_server(endpoint: Endpoint, options: ClientOptions) -> RemoteServer:
-    """Open a session on a server.
+    """Open a session with a server.
 
     Raises:
-        GgrpcError: as `connect`.
+        GgrpcError: see `connect`.
     """
     session = open_client(endpoint, options)
     try:
@@ -73,15 +74,17 @@ def is_rpc(what: Device | Buffer) -> bool:
 
 
 class Registry(Closable, Mapping[str, Device]):
-    """Devices by their names, opened when they are first asked for; a context manager.
+    """Devices by name; a context manager that closes them.
 
-    A device of this machine is named as for `ggrpc serve --device`, one of a server
-    `rpc://host:port/number`; `add_server` adds all of a server's. Threads may share it.
-    What was not asked for yet is not `in` it.
+    Local devices have the names that `ggrpc serve --device` takes; devices of a server
+    are called `rpc://host:port/number`. Indexing opens a device, and connects to its
+    server, when it is first used. Iteration, `len` and `in` include only open devices.
+    Threads may share a registry.
 
     Args:
-        threads: how many the cpu computes with; None for all processors.
-        timeout: seconds for each answer of a server; None: no limit.
+        threads: the number of threads of the cpu device; None for all processors.
+        timeout: the maximum time in seconds for each operation on a server; None for no
+            limit.
         tls: the certificates to trust and to present; None connects without TLS.
     """
 
@@ -95,15 +98,15 @@ class Registry(Closable, Mapping[str, Device]):
         self._options = ClientOptions(timeout, tls=tls)
         self._devices: dict[str, Device] = {}
         self._servers: dict[Endpoint, RemoteServer] = {}
-        self._opening = RLock()  # nothing is opened twice
+        self._opening = RLock()  # so that threads do not open a device twice
         self._closing = ExitStack()
 
     def __getitem__(self, name: str) -> Device:
-        """A device; opened, or its server connected to, where it is not yet.
+        """The device with a name; opens it if necessary.
 
         Raises:
             ConfigError: there is no such device.
-            GgrpcError: it cannot be used, or its server failed.
+            GgrpcError: the device cannot be used, or its server failed.
         """
         with self._opening:
             if name not in self._devices:
@@ -123,10 +126,10 @@ class Registry(Closable, Mapping[str, Device]):
         return len(self._devices)
 
     def add_server(self, endpoint: str | Endpoint) -> list[RemoteDevice]:
-        """Connect to a server and register its devices; a second time gives the same.
+        """The devices of a server; connects to it on the first call.
 
         Raises:
-            GgrpcError: as `connect`.
+            GgrpcError: see `connect`.
         """
         where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         with self._opening:
@@ -137,7 +140,7 @@ class Registry(Closable, Mapping[str, Device]):
             return self._servers[where].devices
 
     def close(self) -> None:
-        """End the sessions and close the devices; their buffers are gone."""
+        """End the sessions and close the devices, which frees all their buffers."""
         with self._opening:
             self._devices.clear()
             self._servers.clear()
@@ -150,9 +153,11 @@ class Registry(Closable, Mapping[str, Device]):
     def _add(self, name: str) -> None:
         endpoint, _, number = name[len(SCHEME) :].rpartition("/")
         if not endpoint or not number.isdecimal():
-            raise ConfigError(f"'{name}' is no device: write rpc://host:port/0")
+            raise ConfigError(f"'{name}' is not a device: write rpc://host:port/0")
         server = Endpoint.parse(endpoint)
         devices = self.add_server(server)
         if int(number) >= len(devices):
-            raise ConfigError(f"{server} has {len(devices)} devices, no {number}")
+            raise ConfigError(
+                f"{server} has no device {number}: it has {len(devices)} devices"
+            )
         self._devices[name] = devices[int(number)]

@@ -1,1 +1,1 @@
-"""Computations of graphs on devices here and on servers."""
+"""Computation of graphs on local devices and on servers."""

@@ -1,6 +1,7 @@
-"""Computes graphs of the builder on one device or several, local or remote.
+"""Computes graphs of the builder on one or more devices, local or remote.
 
-Copies between devices of one server stay there; all others go through this process.
+Copies between devices of one server stay on the server; all others pass through this
+process.
 """
 
 from __future__ import annotations
@@ -26,35 +27,40 @@ from ggrpc.op import Op
 from ggrpc.ops import contract_of
 from ggrpc.tensor import MAX_SRC, Tensor
 
-# Arrays of values, or a tensor's bytes as they are.
+# An array, which is converted to the type of the tensor, or the bytes of the tensor.
 Values = Array | bytes | bytearray | memoryview
 Data = Mapping[Tensor, Values | DeviceTensor]
-Place = tuple[int, Device]  # a root, on a device
-Step = Callable[[Callable[[], None]], None]  # of a run; calls its argument in between
+Copy = tuple[int, Device]  # the copy of a root on a device
+Step = Callable[[Callable[[], None]], None]  # takes the checkpoint: see `Program.run`
 
-SPACING = 1 << 44  # between the made-up addresses of a graph's buffers
+SPACING = 1 << 44  # bytes between the base addresses of the buffers in a graph
 
 
 class Computation(Closable):
-    """A graph placed in memory and ready to run, often; a context manager.
+    """A compiled graph with its memory, to be run many times; a context manager.
 
-    Threads may share it: each run, with the data that it was given, is whole.
+    Threads may share it. A run and the data given to it are not mixed with others.
 
-    A tensor of data lies where the caller stored it, or in memory taken here; what
-    reads it is computed there. One that a node writes into begins as zeros and keeps
-    what it has from run to run, as a KV cache does.
+    A leaf is a tensor that no node computes. Its data is in a `DeviceTensor` of the
+    caller, or in memory that this class allocates; nodes that read it are computed on
+    the same device if possible. A leaf that nodes write to, such as a KV cache, is all
+    zeros at first and keeps its contents between runs.
 
     Args:
         g: the graph.
-        data: by tensor of the graph, where it is stored already, or an array.
-        outputs: the nodes to read after a run; None for those that no other node reads.
-        devices: the devices to choose from; None for those of `data`, or else the cpu.
-        placement: the devices that nodes must be computed on.
+        data: the data of leaves: arrays, bytes, or tensors that a device already has.
+        outputs: the nodes that `run` returns; None for those that no node reads.
+        devices: the devices to choose from, in order of preference; None for those of
+            the device tensors in `data`, or for the cpu if there are none.
+        placement: the device for each node that must run on a certain one.
+
+    Attributes:
+        outputs: the nodes whose values `run` returns.
 
     Raises:
-        ConfigError: a tensor is of another graph, or of another shape than its data.
-        UnsupportedOp: no device computes a node.
-        OutOfMemory: a device has not got the memory.
+        ConfigError: a tensor belongs to another graph, or its data has another shape.
+        UnsupportedOp: no device supports a node.
+        OutOfMemory: a device does not have enough free memory.
         GgrpcError: a server failed.
     """
 
@@ -68,32 +74,38 @@ class Computation(Closable):
         placement: Mapping[Tensor, Device] | None = None,
     ) -> None:
         self._graph = g.graph()
-        self._runs = RLock()  # held from the first byte of its data to the last result
+        self._lock = (
+            RLock()
+        )  # held for a whole run, from writing its data to its result
         self._cancelled = False
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
-        for tensor, there in stored.items():
-            self._check(tensor)
-            _check_ne(tensor, there.ne)
-            if there.type is not tensor.type:
+        for tensor, data_tensor in stored.items():
+            self._check_leaf(tensor)
+            _check_ne(tensor, data_tensor.ne)
+            if data_tensor.type is not tensor.type:
                 raise ConfigError(
-                    f"{tensor} is {tensor.type.name}, its data {there.type.name}"
+                    f"the type of {tensor} is {tensor.type.name}, but that of its data "
+                    f"is {data_tensor.type.name}"
                 )
-        self.outputs = list(_ends(self._graph) if outputs is None else outputs)
+        self.outputs = list(_unread(self._graph) if outputs is None else outputs)
         with ExitStack() as stack:
             chosen = devices or [t.device for t in stored.values()] or _cpu(stack)
             plan = Scheduler(
                 self._graph,
                 list(dict.fromkeys(chosen)),
-                {tensor.id: there.device for tensor, there in stored.items()},
+                {
+                    tensor.id: data_tensor.device
+                    for tensor, data_tensor in stored.items()
+                },
                 {tensor.id: device for tensor, device in (placement or {}).items()},
             ).plan()
             self._homes = plan.homes
             self._devices = {segment.device for segment in plan.segments}
-            self._places: dict[Place, tuple[Buffer, int]] = {
-                (tensor.id, there.device): (there.buffer, 0)
-                for tensor, there in stored.items()
+            self._places: dict[Copy, tuple[Buffer, int]] = {  # the buffer and offset
+                (tensor.id, data_tensor.device): (data_tensor.buffer, 0)
+                for tensor, data_tensor in stored.items()
             }
-            self._take_memory(plan, stack)
+            self._allocate(plan, stack)
             self._steps = [step for s in plan.segments for step in self._steps_of(s)]
             self._missing = set(_inputs(self._graph, self._homes)) - {
                 tensor.id for tensor in stored
@@ -108,13 +120,14 @@ class Computation(Closable):
             self._closing = stack.pop_all()
 
     def close(self) -> None:
-        """Give the memory back; what the caller stored stays."""
+        """Free the memory, except the device tensors of the caller."""
         self._closing.close()
 
     def cancel(self) -> None:
-        """End a run, from any thread: it, and every later one, raises `Cancelled`.
+        """Make the current run, and every later one, raise `Cancelled`.
 
-        A server cannot be told to stop: the sessions with those that take part end.
+        May be called from any thread. The protocol has no message to stop a server, so
+        the sessions with all servers that take part are closed.
         """
         self._cancelled = True
         for device in self._devices:
@@ -122,10 +135,10 @@ class Computation(Closable):
                 device.client.cancel()
 
     def device_of(self, tensor: Tensor) -> Device:
-        """The device on which a tensor is written.
+        """The device that computes a node, or on which the data of a leaf is written.
 
         Raises:
-            ConfigError: nothing of the graph uses it.
+            ConfigError: no node uses the tensor.
         """
         device = self._homes.get(root_of(tensor))
         if device is None:
@@ -133,16 +146,17 @@ class Computation(Closable):
         return device
 
     def set(self, data: Mapping[Tensor, Values]) -> None:
-        """Write tensors of data; each keeps its values until they are written again.
+        """Write the data of leaves. It stays until it is written again.
 
         Raises:
-            ConfigError: a tensor is of another graph, or of another shape or size.
+            ConfigError: a tensor is not a leaf of the graph that a node uses, or its
+                data has another shape or size.
         """
         for tensor, values in data.items():
-            self._check(tensor)
+            self._check_leaf(tensor)
             buffer, at = self._places[tensor.id, self.device_of(tensor)]
             packed = _bytes(tensor, values)
-            with self._runs:
+            with self._lock:
                 buffer.put(at, packed)
                 self._missing.discard(tensor.id)
 
@@ -152,20 +166,21 @@ class Computation(Closable):
         *,
         timeout: float | None = None,
     ) -> dict[Tensor, Array]:
-        """Compute.
+        """Compute the graph.
 
         Args:
-            data: tensors to write first.
-            timeout: seconds, looked at between nodes that are computed here; what waits
-                for a server has the timeout of its session. None: no limit.
+            data: the data of leaves to write first, as for `set`.
+            timeout: the maximum time in seconds; None for no limit. It is checked
+                between the nodes on local devices. For servers, the timeout of the
+                session applies.
 
         Returns:
-            The outputs: shape ne reversed without ones in front, float32 where numpy
-            lacks the type.
+            The values of the outputs. The shape is ne reversed, without leading ones;
+            the dtype is that of the type, or float32 if numpy does not have it.
 
         Raises:
-            ConfigError: a tensor of data was never written.
-            TransportTimeout: not in time.
+            ConfigError: a leaf has no data.
+            TransportTimeout: the timeout expired.
             Cancelled: `cancel` was called.
             GgrpcError: a device or server failed.
         """
@@ -173,10 +188,10 @@ class Computation(Closable):
 
         def checkpoint() -> None:
             if self._cancelled:
-                raise Cancelled("the computation was ended here")
+                raise Cancelled("the computation was cancelled")
             deadline.timeout()
 
-        with self._runs:
+        with self._lock:
             checkpoint()
             self.set(data or {})
             if self._missing:
@@ -193,12 +208,12 @@ class Computation(Closable):
         buffer.get(at + tensor.view_offs, data)
         return unpack(tensor, data)
 
-    def _check(self, tensor: Tensor) -> None:
+    def _check_leaf(self, tensor: Tensor) -> None:
         if self._graph.tensors.get(tensor.id) != tensor or tensor.op:
-            raise ConfigError(f"{tensor} is no tensor of data of this graph")
+            raise ConfigError(f"{tensor} is not a leaf of this graph")
 
-    def _take_memory(self, plan: Plan, stack: ExitStack) -> None:
-        """Give every root a place on each device that needs it."""
+    def _allocate(self, plan: Plan, stack: ExitStack) -> None:
+        """Allocate memory for every root, on each device that needs it."""
         by_device: dict[Device, list[int]] = {}
         for root, device in plan.places():
             if (root, device) not in self._places:
@@ -223,7 +238,7 @@ class Computation(Closable):
         return lambda checkpoint: target.copy(at, source, source_at, size)
 
     def _placed(self, segment: Segment) -> tuple[Graph, dict[int, Placed]]:
-        """A segment's nodes and what they read, at addresses in buffers."""
+        """The graph of a segment, with addresses, and its buffers by handle."""
         handles: dict[Buffer, int] = {}
         ids = [node.tensor.id for node in segment.nodes]
         own = set(ids)
@@ -238,7 +253,7 @@ class Computation(Closable):
             handle = handles.setdefault(buffer, len(handles) + 1)
             data = handle * SPACING + at + tensor.view_offs
             tensor = tensor._replace(buffer=handle, data=data)
-            tensors.append(tensor if id in own else _as_data(tensor))
+            tensors.append(tensor if id in own else _as_leaf(tensor))
         buffers = {h: Placed(h * SPACING, buffer) for buffer, h in handles.items()}
         return Graph.of(tensors, ids), buffers
 
@@ -253,7 +268,8 @@ def compute(
 ) -> dict[Tensor, Array]:
     """Compute a graph once.
 
-    Args, errors and result: those of `Computation` and its `run`.
+    The arguments are those of `Computation`. The result is that of `Computation.run`,
+    and the errors are those of both.
     """
     with Computation(
         g, data, outputs=outputs, devices=devices, placement=placement
@@ -271,7 +287,9 @@ def _bytes(tensor: Tensor, values: Values) -> memoryview:
     if isinstance(values, (bytes, bytearray, memoryview)):
         view = memoryview(values).cast("B")
         if len(view) != tensor.nbytes:
-            raise ConfigError(f"{len(view)} bytes are no {tensor}: {tensor.nbytes}")
+            raise ConfigError(
+                f"{tensor} has {tensor.nbytes} bytes, but its data has {len(view)}"
+            )
         return view
     array = np.asarray(values)
     _check_ne(tensor, ne_of(array.shape))
@@ -281,18 +299,18 @@ def _bytes(tensor: Tensor, values: Values) -> memoryview:
 def _check_ne(tensor: Tensor, ne: tuple[int, ...]) -> None:
     if tensor.ne != ne:
         raise ConfigError(
-            f"{tensor} is {list(tensor.ne)}, its data {list(ne)}: numpy's shape is "
-            "ne reversed"
+            f"the ne of {tensor} is {list(tensor.ne)}, but that of its data is "
+            f"{list(ne)}; ne is numpy's shape reversed"
         )
 
 
-def _as_data(tensor: Tensor) -> Tensor:
-    """A tensor that is there already, however it came about."""
+def _as_leaf(tensor: Tensor) -> Tensor:
+    """The tensor without its op, because another segment computes it."""
     return tensor._replace(op=Op.NONE, src=(0,) * MAX_SRC)
 
 
-def _ends(graph: Graph) -> Iterator[Tensor]:
-    """The nodes that compute and that no node reads, not even through a view."""
+def _unread(graph: Graph) -> Iterator[Tensor]:
+    """The nodes that no other node reads, directly or through a view."""
     read = {id for tensor in graph.tensors.values() for id in tensor.src}
     for tensor in graph.tensors.values():
         if tensor.id not in read and contract_of(tensor.op).computes:
@@ -300,7 +318,7 @@ def _ends(graph: Graph) -> Iterator[Tensor]:
 
 
 def _inputs(graph: Graph, used: Mapping[int, Device]) -> Iterator[int]:
-    """The tensors of data that are used, and that no node writes."""
+    """The ids of the leaves that nodes use but do not write to."""
     written = {
         tensor.view_src
         for tensor in graph.tensors.values()
@@ -314,7 +332,11 @@ def _inputs(graph: Graph, used: Mapping[int, Device]) -> Iterator[int]:
 def _allocated(
     device: Device, graph: Graph, roots: Sequence[int]
 ) -> Iterator[tuple[Buffer, dict[int, int]]]:
-    """Buffers for roots, no larger than the device allows, with the place of each."""
+    """Allocate roots in as few buffers as the maximum size of a buffer permits.
+
+    Yields:
+        Each buffer, and the offsets of the roots in it by id.
+    """
     places: dict[int, int] = {}
     size = 0
     for root in roots:

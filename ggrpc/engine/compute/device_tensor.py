@@ -1,4 +1,4 @@
-"""A tensor of data in the memory of a device, to be written and read as an array."""
+"""A tensor in the memory of a device that is written and read as a numpy array."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from ggrpc.devices.device import Device
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import (
-    described,
+    contiguous_tensor,
     ne_of,
     pack,
-    type_named,
+    parse_type,
     type_of,
     unpack,
 )
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
-PIECE = 16 << 20  # bytes; few enough for a processor's cache, or nearly
+PIECE = 16 << 20  # bytes; about the size of a processor's cache
 
 
 class DeviceTensor:
-    """A contiguous tensor in a buffer of its own; a context manager that frees it.
+    """A contiguous tensor in its own buffer; a context manager that frees it.
 
     Args:
-        device: whose memory it takes.
-        type: its type, or that type's name.
-        ne: its dimensions, the fastest first, 1 to 4 of them.
+        device: the device that has the memory.
+        type: the type of the tensor, or its name.
+        ne: 1 to 4 dimensions, the fastest first.
 
     Attributes:
-        device: whose memory it takes.
-        buffer: where it lies, from the first byte on.
-        tensor: its description.
+        device: the device that has the memory.
+        buffer: the buffer; the tensor starts at offset 0.
+        tensor: the description of the tensor.
 
     Raises:
         ConfigError: there is no such type.
-        GraphError: rows cut through blocks.
-        OutOfMemory: the device has not got the memory.
+        GraphError: a row is not a whole number of blocks.
+        OutOfMemory: the device does not have enough free memory.
     """
 
     def __init__(self, device: Device, type: GGMLType | str, *ne: int) -> None:
         self.device = device
-        self.tensor = described(type_named(type), ne_of(ne[::-1]))
+        self.tensor = contiguous_tensor(parse_type(type), ne_of(ne[::-1]))
         extent_of(self.tensor)
         size = max(device.alloc_size(self.tensor), self.tensor.nbytes)
         self.buffer = device.allocate(size)
@@ -54,15 +54,19 @@ class DeviceTensor:
     def of(
         cls, device: Device, array: Array, type: GGMLType | str | None = None
     ) -> DeviceTensor:
-        """Store an array.
+        """Create a tensor with the values of an array.
 
         Args:
-            device: whose memory it takes.
-            array: the values; its shape is ne reversed.
-            type: what they become; None for the type of the array's dtype.
+            device: the device for the memory.
+            array: the values; the shape is ne reversed.
+            type: the type of the tensor; None for the type of the array's dtype.
+
+        Raises:
+            ConfigError: there is no such type, or the array cannot be converted to it.
+            OutOfMemory: the device does not have enough free memory.
         """
         array = np.asarray(array)
-        kind = type_of(array) if type is None else type_named(type)
+        kind = type_of(array) if type is None else parse_type(type)
         data = pack(array, kind)
         tensor = cls(device, kind, *ne_of(array.shape))
         tensor.set_bytes(data)
@@ -76,50 +80,57 @@ class DeviceTensor:
 
     @property
     def type(self) -> GGMLType:
-        """Its type."""
+        """The type of the tensor."""
         return self.tensor.type
 
     @property
     def ne(self) -> Dims:
-        """Its dimensions, the fastest first."""
+        """The dimensions, the fastest first."""
         return self.tensor.ne
 
     @property
     def nbytes(self) -> int:
-        """Its bytes."""
+        """The size in bytes."""
         return self.tensor.nbytes
 
     def set(self, array: Array) -> None:
-        """Write values, converted to its type.
+        """Write an array, converted to the type of the tensor.
 
         Raises:
-            ConfigError: the array has another number of elements.
+            ConfigError: the array has another shape than ne reversed.
         """
         array = np.asarray(array)
         if ne_of(array.shape) != self.ne:
             raise ConfigError(
-                f"an array of shape {array.shape} is no {list(self.ne)}, which is "
-                "numpy's order reversed"
+                f"an array of shape {array.shape} does not fit ne {list(self.ne)}, "
+                "which is numpy's shape reversed"
             )
         self.set_bytes(pack(array, self.type))
 
     def set_bytes(self, data: memoryview | bytes) -> None:
-        """Write its bytes as they are, such as blocks out of a model's file.
+        """Write raw bytes, such as the blocks of a quantized type.
 
         Raises:
-            ConfigError: there are more or fewer.
+            ConfigError: the number of bytes is not that of the tensor.
         """
         view = memoryview(data).cast("B")
         if len(view) != self.nbytes:
-            raise ConfigError(f"{len(view)} bytes are no tensor of {self.nbytes}")
+            raise ConfigError(
+                f"the tensor has {self.nbytes} bytes, but its data has {len(view)}"
+            )
         self.buffer.put(0, view)
 
     def numpy(self) -> Array:
-        """Its values, as a copy: float32 where numpy lacks the type."""
+        """A copy of the values.
+
+        Returns:
+            The shape is ne reversed, without leading ones; the dtype is that of the
+            type, or float32 if numpy does not have it.
+        """
         return unpack(self.tensor, memoryview(self.bytes()))
 
     def pieces(self) -> Iterator[bytearray]:
-        """Its bytes as they are, piece after piece; each may overwrite the last."""
+        """Yield the raw bytes in pieces. A piece is valid until the next one."""
         piece = bytearray(min(PIECE, self.nbytes))
         for at in range(0, self.nbytes, PIECE):
             left = self.nbytes - at
@@ -129,11 +140,11 @@ class DeviceTensor:
             yield piece
 
     def bytes(self) -> bytearray:
-        """Its bytes as they are."""
+        """A copy of the raw bytes."""
         data = bytearray(self.nbytes)
         self.buffer.get(0, memoryview(data))
         return data
 
     def free(self) -> None:
-        """Give the memory back; only once."""
+        """Free the buffer. Call it once."""
         self.buffer.free()

@@ -1,4 +1,4 @@
-"""Random contents for tensors of any type, the same for the same generator."""
+"""Random data for tensors of any type; a generator's seed determines it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ggrpc.types import GGMLType
 
 
 def normal_bytes(tensor: Tensor, rng: np.random.Generator) -> memoryview:
-    """Random values around 0, or random blocks where nobody can pack the type.
+    """The bytes of a tensor with normally distributed values.
+
+    If ggrpc cannot pack the type, the values come from `random_blocks` instead.
 
     Args:
-        tensor: for which, contiguous.
-        rng: where they come from.
+        tensor: a contiguous tensor.
+        rng: the generator.
     """
     if tensor.type not in CODECS or CODECS[tensor.type].pack:
         values = rng.standard_normal(tensor.ne[::-1], np.float32)
@@ -25,7 +27,7 @@ def normal_bytes(tensor: Tensor, rng: np.random.Generator) -> memoryview:
 
 
 def random_blocks(type: GGMLType, count: int, rng: np.random.Generator) -> Array:
-    """Random bytes; drawn again where a block's values are huge, tiny or NaN.
+    """Random blocks whose largest absolute value is between 0.1 and 10.
 
     Returns:
         uint8 of shape (count, type_size).

@@ -1,7 +1,7 @@
-"""Decides which device computes which node, and what has to be copied in between.
+"""Assigns the nodes of a graph to devices, and plans the copies between them.
 
-A plan moves nothing and takes no memory. What it calls a root is a tensor that has
-bytes of its own: everything else is a view of one.
+Planning copies nothing and allocates no memory. A root is a tensor that has its own
+memory; every other tensor is a view of a root.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ggrpc.tensor import Tensor
 
 @dataclass
 class Segment:
-    """Nodes that one device computes one after the other.
+    """Consecutive nodes that the same device computes.
 
     Attributes:
-        device: which.
-        nodes: what.
-        copies: the roots to bring there first, each from its home.
+        device: the device.
+        nodes: the nodes, in order.
+        copies: the ids of the roots to copy to the device first, from their homes.
     """
 
     device: Device
@@ -33,18 +33,19 @@ class Segment:
 
 @dataclass
 class Plan:
-    """A schedule.
+    """The segments to compute, in order.
 
     Attributes:
-        homes: by root, the device on which it is written, and valid at any time.
-        segments: what is computed, in order.
+        homes: for each root, the only device that writes to it. Its contents are always
+            valid there; copies on other devices may be out of date.
+        segments: the segments.
     """
 
     homes: dict[int, Device]
     segments: list[Segment] = field(default_factory=list)
 
     def places(self) -> dict[tuple[int, Device], None]:
-        """Every root with each of the devices on which it is needed."""
+        """Each root with each device that needs it; a dict for its order."""
         needed = dict.fromkeys(self.homes.items())
         for segment in self.segments:
             needed.update(((root, segment.device), None) for root in segment.copies)
@@ -52,18 +53,18 @@ class Plan:
 
 
 def root_of(tensor: Tensor) -> int:
-    """The tensor that has the bytes."""
+    """The id of the tensor that has the memory of this one."""
     return tensor.view_src or tensor.id
 
 
 class Scheduler:
-    """Makes a plan.
+    """Plans the computation of a graph.
 
     Args:
-        graph: what to compute.
-        devices: the devices to choose from, the first where nothing speaks for another.
-        stored: where data lies already, by id.
-        wanted: the devices that the caller has chosen for nodes, by id.
+        graph: the graph.
+        devices: the devices to choose from, in order of preference.
+        stored: for each leaf whose data is on a device already, that device.
+        wanted: for each node that must run on a certain device, that device.
     """
 
     def __init__(
@@ -80,11 +81,12 @@ class Scheduler:
         self._valid: dict[int, set[Device]] = {}
 
     def plan(self) -> Plan:
-        """Give each node a device.
+        """Assign a device to each node.
 
         Raises:
-            UnsupportedOp: no device computes a node.
-            ConfigError: a node is wanted where it cannot be.
+            UnsupportedOp: no device supports a node.
+            ConfigError: a node must run on a certain device, but writes to a tensor on
+                another one.
         """
         plan = Plan(dict(self._stored))
         for id, device in self._wanted.items():
@@ -115,19 +117,22 @@ class Scheduler:
         fixed = homes.get(node.tensor.view_src)
         wanted = self._wanted.get(node.tensor.id)
         if fixed and wanted not in (None, fixed):
-            raise ConfigError(f"{node.tensor} is written into a tensor of {fixed.name}")
-        first = fixed or wanted or self._natural(node, homes)
+            raise ConfigError(
+                f"{node.tensor} must be computed on {fixed.name}, which has the tensor "
+                "that it writes to"
+            )
+        first = fixed or wanted or self._preferred(node, homes)
         chosen = (first,) if fixed or wanted else (first, *self._devices)
         for device in chosen:
             if device.supports(node):
                 return device
         raise UnsupportedOp(
-            f"{node.tensor}: {', '.join(dict.fromkeys(d.name for d in chosen))} "
-            "cannot compute it with these types"
+            f"{node.tensor}: no kernel for these types on "
+            f"{', '.join(dict.fromkeys(d.name for d in chosen))}"
         )
 
-    def _natural(self, node: Node, homes: Mapping[int, Device]) -> Device:
-        """Where the largest stored tensor that it reads lies, or else its sources."""
+    def _preferred(self, node: Node, homes: Mapping[int, Device]) -> Device:
+        """The device of the largest stored source, or else of the first source."""
         sources = [t for t in _sources(node) if root_of(t) in homes]
         stored = [t for t in sources if root_of(t) in self._stored]
         if stored:

@@ -1,1 +1,1 @@
-"""Sessions that several processes use."""
+"""Tensors that a session keeps on a server, shared with other processes."""

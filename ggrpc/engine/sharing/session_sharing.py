@@ -1,7 +1,7 @@
-"""Lets other processes of this user save what an open session holds.
+"""Lets other processes of the same user save the tensors of an open session.
 
-A server shows a session's memory to that session alone. So the process that has the
-session listens at a socket of this machine, and writes the files that it is asked for.
+On a server, only a session can access its own memory. The process with the session
+therefore listens on a Unix socket, and writes tensors to files on request.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
 from ggrpc.tensor import Tensor
 
-MAX_MESSAGE = 1 << 26  # bytes of a request or answer: a row for each tensor
-REPLY_SECONDS = 300.0  # seconds for a large tensor to be fetched and written
+MAX_MESSAGE = 1 << 26  # bytes of a request or reply; replies have a row for each tensor
+REPLY_TIMEOUT = 300.0  # seconds; enough to fetch and write a large tensor
 
 Row = dict[str, Any]
 
 
 class TensorHolder(Protocol):
-    """What holds tensors."""
+    """An object with tensors that can be listed and saved."""
 
     def listing(self) -> Sequence[Row]:
-        """What there is: a row for each, with its `name`."""
+        """A row for each tensor, as `tensor_row` returns it."""
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write one to a file."""
+        """Write a tensor to a file.
+
+        Raises:
+            GgrpcError: there is no such tensor, or the file cannot be written.
+        """
 
 
-def row_of(name: str, tensor: Tensor) -> Row:
-    """What a keeper lists of a tensor."""
+def tensor_row(name: str, tensor: Tensor) -> Row:
+    """The description of a tensor in a listing."""
     return {
         "name": name,
         "type": tensor.type.name,
@@ -48,10 +52,10 @@ def row_of(name: str, tensor: Tensor) -> Row:
 
 
 def runtime_dir() -> Path:
-    """The folder of the sockets, which nobody else may enter.
+    """The folder of the sockets, accessible to this user only.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the folder cannot be created, or other users have access to it.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime or tempfile.gettempdir()) / f"ggrpc-{os.getuid()}"
@@ -61,41 +65,41 @@ def runtime_dir() -> Path:
     except OSError as error:
         raise ConfigError(f"cannot use {folder}: {error.strerror}") from None
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise ConfigError(f"{folder} is not this user's alone: remove it")
+        raise ConfigError(f"other users have access to {folder}: remove it")
     return folder
 
 
 class SharingServer(Closable):
-    """Offers what a keeper has; a context manager.
+    """Shares the tensors of a holder, in a thread; a context manager.
 
     Args:
         endpoint: the server that has the memory.
-        keeper: what holds the tensors.
+        holder: lists and saves the tensors.
 
     Attributes:
-        path: of the socket.
+        path: the path of the socket.
 
     Raises:
-        ConfigError: the socket cannot be made.
+        ConfigError: the socket cannot be created.
     """
 
-    def __init__(self, endpoint: Endpoint, keeper: TensorHolder) -> None:
+    def __init__(self, endpoint: Endpoint, holder: TensorHolder) -> None:
         self._endpoint = endpoint
-        self._keeper = keeper
+        self._holder = holder
         handle, name = tempfile.mkstemp(".sock", "", runtime_dir())
         os.close(handle)
         self.path = Path(name)
-        self.path.unlink()  # the name is ours, the socket takes its place
+        self.path.unlink()  # the socket gets this unique name
         try:
             self._listener = Listener(name, "AF_UNIX")
         except OSError as error:
-            raise ConfigError(f"cannot listen at {name}: {error}") from None
+            raise ConfigError(f"cannot listen on {name}: {error}") from None
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Offer nothing any more."""
+        """Stop sharing, and remove the socket."""
         self._stopping = True
         with suppress(OSError):
             Client(str(self.path), "AF_UNIX").close()  # wakes the thread
@@ -108,7 +112,7 @@ class SharingServer(Closable):
                 with self._listener.accept() as connection:
                     self._answer(connection)
             except Exception:
-                pass  # whoever asked has gone, or is none of ours: the next may be
+                pass  # the client disconnected or sent an invalid request
 
     def _answer(self, connection: Connection[Any, Any]) -> None:
         request = json.loads(connection.recv_bytes(MAX_MESSAGE))
@@ -116,8 +120,8 @@ class SharingServer(Closable):
         try:
             if "save" in request:
                 path, force = Path(request["path"]), request["force"]
-                self._keeper.save(request["save"], path, force)
-            answer["tensors"] = list(self._keeper.listing())
+                self._holder.save(request["save"], path, force)
+            answer["tensors"] = list(self._holder.listing())
         except GgrpcError as error:
             answer["error"] = str(error)
         connection.send_bytes(json.dumps(answer).encode())
@@ -127,14 +131,14 @@ class SharedSession:
     """A session of another process.
 
     Args:
-        path: of its socket.
+        path: the path of its socket.
 
     Attributes:
         endpoint: the server that has the memory.
-        tensors: what is shared, a row for each.
+        tensors: a row for each tensor, as `tensor_row` returns it.
 
     Raises:
-        ConnectionLost: the process has gone.
+        ConnectionLost: the process has ended, or does not reply.
     """
 
     def __init__(self, path: Path) -> None:
@@ -144,11 +148,11 @@ class SharedSession:
         self.tensors: list[Row] = answer["tensors"]
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Have a tensor written to a file.
+        """Let the other process write a tensor to a file.
 
         Raises:
-            RefusedError: it was not; the message says why.
-            ConnectionLost: the process has gone.
+            RefusedError: it could not; the message is that of the other process.
+            ConnectionLost: the process has ended, or does not reply.
         """
         request = {"save": name, "path": str(path.absolute()), "force": force}
         error = self._ask(request).get("error")
@@ -159,16 +163,16 @@ class SharedSession:
         try:
             with Client(str(self._path), "AF_UNIX") as connection:
                 connection.send_bytes(json.dumps(request).encode())
-                if not connection.poll(REPLY_SECONDS):
-                    raise ConnectionLost(f"no answer from the holder at {self._path}")
+                if not connection.poll(REPLY_TIMEOUT):
+                    raise ConnectionLost(f"no reply from the process at {self._path}")
                 answer: Row = json.loads(connection.recv_bytes(MAX_MESSAGE))
                 return answer
         except (OSError, EOFError) as error:
-            raise ConnectionLost(f"the holder at {self._path} has gone") from error
+            raise ConnectionLost(f"the process at {self._path} has ended") from error
 
 
 def shared_sessions() -> Iterator[SharedSession]:
-    """What this user's processes hold; sockets that nobody listens at are removed."""
+    """The sessions that this user's processes share; removes sockets of dead ones."""
     for path in sorted(runtime_dir().glob("*.sock")):
         try:
             yield SharedSession(path)

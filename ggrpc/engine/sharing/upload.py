@@ -1,4 +1,4 @@
-"""Tensors of a file in a server's memory, for as long as somebody wants them there."""
+"""Tensors of files that are uploaded to a device, verified, and can be shared."""
 
 from __future__ import annotations
 
@@ -10,60 +10,69 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.engine.files.arrays import save
 from ggrpc.engine.files.tensors import FileTensor, read_tensors
-from ggrpc.engine.sharing.session_sharing import row_of
+from ggrpc.engine.sharing.session_sharing import tensor_row
 from ggrpc.errors import ConfigError, DeviceError
 
 
 class UploadedTensors:
-    """What was pushed to one device: a `TensorHolder`.
+    """The tensors that were uploaded to a device; a `TensorHolder`.
 
     Args:
-        device: where tensors go.
+        device: the device.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._stored: dict[str, DeviceTensor] = {}
 
-    def push(self, path: Path, moved: Callable[[int], None]) -> None:
-        """Write all tensors of a file to the device, and read each back.
+    def push(self, path: Path, on_progress: Callable[[int], None]) -> None:
+        """Write all tensors of a file to the device, read them back and compare.
 
         Args:
-            path: of any kind that `read_tensors` knows.
-            moved: called with numbers of bytes that are done.
+            path: a file of any format that `read_tensors` reads.
+            on_progress: called with the size of each piece that was compared.
 
         Raises:
-            ConfigError: the file cannot be read.
-            OutOfMemory: the device has no room.
-            DeviceError: other bytes came back than were sent.
+            ConfigError: a tensor of this name was uploaded before.
+            FileError: the file cannot be read.
+            OutOfMemory: the device does not have enough free memory.
+            DeviceError: the bytes that were read differ from those that were written.
         """
         for loaded in read_tensors(path):
             if loaded.name in self._stored:
-                raise ConfigError(f"{path}: there is a tensor '{loaded.name}' already")
+                raise ConfigError(f"{path}: the tensor '{loaded.name}' already exists")
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
             self._stored[loaded.name] = tensor
             tensor.set_bytes(loaded.data)
-            self._compare(tensor, loaded, moved)
+            self._compare(tensor, loaded, on_progress)
 
     def _compare(
-        self, tensor: DeviceTensor, loaded: FileTensor, moved: Callable[[int], None]
+        self,
+        tensor: DeviceTensor,
+        loaded: FileTensor,
+        on_progress: Callable[[int], None],
     ) -> None:
         at = 0
         for piece in tensor.pieces():
             if piece != loaded.data[at : at + len(piece)]:
                 raise DeviceError(
-                    f"{self._device.name}: {loaded.name} came back with other bytes "
-                    "than were sent; check the node's memory"
+                    f"{self._device.name}: the bytes of {loaded.name} that were read "
+                    "differ from those that were written; check the server's memory"
                 )
             at += len(piece)
-            moved(len(piece))
+            on_progress(len(piece))
 
     def listing(self) -> list[dict[str, Any]]:
-        """A row for each tensor."""
-        return [row_of(name, each.tensor) for name, each in self._stored.items()]
+        """A row for each tensor, as `tensor_row` returns it."""
+        return [tensor_row(name, each.tensor) for name, each in self._stored.items()]
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write one to a file, as `files/arrays.py` says."""
+        """Write a tensor to a file; see `engine.files.arrays.save`.
+
+        Raises:
+            ConfigError: there is no such tensor.
+            FileError: the file cannot be written.
+        """
         if name not in self._stored:
             raise ConfigError(f"there is no tensor '{name}'")
         tensor = self._stored[name]

@@ -1,4 +1,4 @@
-"""One session with its tensors and a graph, all by name: what the shell works on."""
+"""The state of the shell: a session, its tensors by name, and a graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.engine.compute.random_data import normal_bytes
 from ggrpc.engine.files.arrays import load, save
 from ggrpc.engine.inspection.graphs import graphs_in
-from ggrpc.engine.sharing.session_sharing import SharingServer, row_of
+from ggrpc.engine.sharing.session_sharing import SharingServer, tensor_row
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import pack
@@ -27,7 +27,7 @@ from ggrpc.tensor import Tensor
 NAME = re.compile(r"[A-Za-z_][\w.-]*")
 SEED = 0
 
-# The builder's methods that add nodes.
+# The methods of the builder that add nodes.
 OPS = frozenset(
     name
     for name in (m.name.lower() for e in (Op, UnaryOp, GluOp) for m in e)
@@ -36,63 +36,74 @@ OPS = frozenset(
 
 
 class Output(NamedTuple):
-    """A result of a graph."""
+    """A tensor and its values."""
 
     tensor: Tensor
     values: Array
 
-    def listed(self) -> Any:
-        """The values in lists, None for infinity and NaN, which JSON lacks."""
+    def to_json(self) -> Any:
+        """The values as nested lists; None for infinity and NaN, which JSON lacks."""
         values = self.values.astype(object)
         values[~np.isfinite(self.values)] = None
         return values.tolist()
 
 
 class Workspace(Closable):
-    """What somebody works with in one session.
+    """The tensors and the graph of one session; a context manager that frees them.
 
     Args:
         server: the session.
 
     Attributes:
         server: the session.
-        number: the device that new tensors lie on.
-        stored: tensors of data.
-        nodes: tensors of the graph that is being built.
-        outputs: what the graph gave when it was last computed.
+        device_number: the number of the device for new tensors and for graphs.
+        stored: the tensors on devices, by name.
+        nodes: the nodes of the graph, by name.
+        outputs: the results of the last computation, by the names of their nodes.
     """
 
     def __init__(self, server: RemoteServer) -> None:
         self.server = server
-        self.number = 0
+        self.device_number = 0
         self.stored: dict[str, DeviceTensor] = {}
         self.nodes: dict[str, Tensor] = {}
         self.outputs: dict[str, Output] = {}
         self._g = GraphBuilder()
         self._leaves: dict[str, Tensor] = {}
         self._computation: Computation | None = None
-        self._holder: SharingServer | None = None
+        self._sharing: SharingServer | None = None
 
     def use(self, number: int) -> None:
-        """Have new tensors lie on a device.
+        """Select the device for new tensors and for graphs.
 
         Raises:
-            RefusedError: there is none such.
+            RefusedError: there is no such device.
         """
         self.server.device(number)
-        self.number = number
+        self.device_number = number
 
     def alloc(self, name: str, type: str, ne: Sequence[int]) -> None:
-        """Take memory for a tensor, all zeros."""
-        self._put(name, DeviceTensor(self.server.device(self.number), type, *ne))
+        """Allocate a tensor of zeros, which replaces one of the same name.
+
+        Raises:
+            ConfigError: the name or the type is not valid.
+            GraphError: a row is not a whole number of blocks.
+            OutOfMemory: the device does not have enough free memory.
+        """
+        self._put(name, DeviceTensor(self.server.device(self.device_number), type, *ne))
 
     def set(self, name: str, values: object, type: str | None = None) -> None:
-        """Write a tensor; make it where there is none.
+        """Write a tensor, or create it.
 
         Args:
-            name: which.
-            values: nested lists, one number for all elements, or a file's path.
-            type: of a new tensor; None for that of the file's values, or F32.
+            name: the name of the tensor.
+            values: nested lists, one number for all elements, or the path of a file.
+            type: the type of the new tensor; None to write an existing one, or for the
+                type of the file's dtype, or F32.
+
+        Raises:
+            ConfigError: the values are not numbers, or have another shape.
+            FileError: the file cannot be read.
         """
         data = load(values) if isinstance(values, Path) else _array(values)
         if isinstance(data, bytes):
@@ -101,24 +112,33 @@ class Workspace(Closable):
             tensor = self.stored[name]
             tensor.set(data if data.ndim else np.broadcast_to(data, tensor.ne[::-1]))
         else:
-            device = self.server.device(self.number)
-            plain = None if isinstance(values, Path) else "F32"
-            self._put(name, DeviceTensor.of(device, data, type or plain))
+            device = self.server.device(self.device_number)
+            default = None if isinstance(values, Path) else "F32"
+            self._put(name, DeviceTensor.of(device, data, type or default))
 
     def randomize(self, name: str) -> None:
-        """Fill a tensor with random values around 0, the same every time."""
+        """Fill a tensor with normally distributed values, the same every time."""
         stored = self._stored(name)
         stored.set_bytes(normal_bytes(stored.tensor, np.random.default_rng(SEED)))
 
     def get(self, name: str) -> Output:
-        """A tensor of data, or what the graph gave for a node."""
+        """The values of a result or a tensor.
+
+        Raises:
+            ConfigError: there is no such tensor.
+        """
         if name in self.outputs:
             return self.outputs[name]
         tensor = self._stored(name)
         return Output(tensor.tensor, tensor.numpy())
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write a tensor to a file, as `files/arrays.py` says."""
+        """Write a result or a tensor to a file; see `engine.files.arrays.save`.
+
+        Raises:
+            ConfigError: there is no such tensor.
+            FileError: the file cannot be written.
+        """
         if name in self.outputs:
             tensor, values = self.outputs[name]
             save(path, tensor, [pack(values, tensor.type)], force)
@@ -127,20 +147,20 @@ class Workspace(Closable):
             save(path, stored.tensor, stored.pieces(), force)
 
     def listing(self) -> list[dict[str, Any]]:
-        """A row for each tensor that `get` and `save` know."""
-        # Copies, for a holder asks from another thread.
+        """A row for each tensor that `get` and `save` accept."""
+        # The sharing server calls this from its thread while the shell changes them.
         stored, outputs = dict(self.stored), dict(self.outputs)
         named = {name: tensor.tensor for name, tensor in stored.items()}
         named.update({name: output.tensor for name, output in outputs.items()})
-        return [row_of(name, tensor) for name, tensor in named.items()]
+        return [tensor_row(name, tensor) for name, tensor in named.items()]
 
     def clear(self, name: str, value: int) -> None:
-        """Set every byte of a tensor."""
+        """Set every byte of a tensor to a value (0 to 255)."""
         buffer = self._stored(name).buffer
         buffer.fill(0, buffer.size, value)
 
     def free(self, name: str) -> None:
-        """Give a tensor back; a graph that uses it is gone, too."""
+        """Free a tensor, and discard the graph if it uses the tensor."""
         tensor = self._stored(name)
         if name in self._leaves:
             self.new_graph()
@@ -157,42 +177,42 @@ class Workspace(Closable):
         """Add a node to the graph.
 
         Args:
-            name: what to call it.
-            op: a method of the builder.
-            arguments: names of tensors, numbers, None for sources that are absent.
+            name: the name of the node.
+            op: the name of a method of the builder.
+            arguments: the names of tensors, numbers, and None for absent sources.
             options: the op's parameters.
 
         Raises:
             ConfigError: there is no such op or tensor, or an argument is missing.
-            GraphError: the op does not take this.
+            GraphError: the node breaks a rule of the op.
         """
         if op not in OPS:
-            raise ConfigError(f"there is no op '{op}': 'help ops' lists them")
+            raise ConfigError(f"there is no op '{op}': list them with 'help ops'")
         if name in self.stored or name in self.nodes or not NAME.fullmatch(name):
-            raise ConfigError(f"'{name}' cannot be a new node's name")
+            raise ConfigError(f"'{name}' is taken, or not a valid name for a node")
         if "name" in options:
-            raise ConfigError("a node's name stands before its op")
+            raise ConfigError("write the name of the node before the op")
         given = [self._tensor(a) if isinstance(a, str) else a for a in arguments]
         try:
             tensor = getattr(self._g, op)(*given, name=name, **options)
         except TypeError as error:
             raise ConfigError(f"{op}: {error}") from None
         self.nodes[name] = tensor
-        self._forget()
+        self._discard_results()
 
     def load(self, path: Path, number: int) -> None:
-        """Take a graph of a recording, in the place of the one there is.
+        """Replace the graph by one of a recording.
 
-        The data that it reads become tensors, all zeros where there is none of that
-        name, type and shape yet.
+        Its leaves become tensors of zeros, unless there is a tensor of the same name,
+        type and shape.
 
         Args:
-            path: as `graphs_in` takes it.
-            number: of the graph, from 1 on.
+            path: the path of the recording; see `graphs_in`.
+            number: the number of the graph, from 1 on.
 
         Raises:
             RecordingError: the file cannot be read.
-            ConfigError: it has no such graph.
+            ConfigError: there is no such graph.
         """
         with graphs_in(path) as graphs:
             if not 1 <= number <= len(graphs):
@@ -203,26 +223,25 @@ class Workspace(Closable):
         for tensor in g.tensors:
             name = tensor.name or str(tensor.id)
             if name in self.nodes or name in self._leaves:
-                name += f".{tensor.id}"  # the names of a client need not differ
+                name += f".{tensor.id}"  # names in a graph need not be unique
             if tensor.op:
                 self.nodes[name] = tensor
             elif not tensor.view_src:
                 self._leaves[name] = tensor
-                self._provide(name, tensor)
+                self._allocate_leaf(name, tensor)
 
-    def _provide(self, name: str, tensor: Tensor) -> None:
-        """Have memory for a graph's data."""
-        there = self.stored.get(name)
-        if there and (there.type, there.ne) == (tensor.type, tensor.ne):
+    def _allocate_leaf(self, name: str, tensor: Tensor) -> None:
+        old = self.stored.get(name)
+        if old and (old.type, old.ne) == (tensor.type, tensor.ne):
             return
-        if there:
-            there.free()
-        device = self.server.device(self.number)
+        if old:
+            old.free()
+        device = self.server.device(self.device_number)
         self.stored[name] = DeviceTensor(device, tensor.type, *tensor.ne)
 
     def new_graph(self) -> None:
-        """Begin a new graph."""
-        self._forget()
+        """Discard the graph and its results."""
+        self._discard_results()
         self._g = GraphBuilder()
         self._leaves.clear()
         self.nodes.clear()
@@ -231,40 +250,47 @@ class Workspace(Closable):
         """Compute the graph.
 
         Args:
-            names: the nodes to keep the results of; none for those nobody reads.
+            names: the nodes whose results are kept; if empty, those that no node reads.
+
+        Raises:
+            ConfigError: there is no graph, or no such node.
+            GgrpcError: the computation failed.
         """
         if not self.nodes:
-            raise ConfigError("there is no graph yet: 'node' adds to one")
+            raise ConfigError("there is no graph yet: add a node with 'node'")
         for name in names:
             if name not in self.nodes:
                 raise ConfigError(f"the graph has no node '{name}'")
-        self._forget()
+        self._discard_results()
         data = {leaf: self.stored[name] for name, leaf in self._leaves.items()}
         wanted = [self.nodes[name] for name in names] or None
         self._computation = Computation(
-            self._g, data, outputs=wanted, devices=[self.server.device(self.number)]
+            self._g,
+            data,
+            outputs=wanted,
+            devices=[self.server.device(self.device_number)],
         )
         self.recompute()
 
     def recompute(self) -> None:
-        """Compute the same graph again, by GRAPH_RECOMPUTE where the server has it."""
+        """Compute the same graph again, with GRAPH_RECOMPUTE if the server has it."""
         if self._computation is None:
-            raise ConfigError("nothing was computed yet: 'compute' does")
+            raise ConfigError("nothing was computed yet: use 'compute' first")
         names = {tensor.id: name for name, tensor in self.nodes.items()}
         values = self._computation.run()
         self.outputs = {names[t.id]: Output(t, array) for t, array in values.items()}
 
     def hold(self) -> None:
-        """Let other processes save what there is, until `close`."""
-        if self._holder is None:
-            self._holder = SharingServer(self.server.endpoint, self)
+        """Share the tensors and results with other processes until `close`."""
+        if self._sharing is None:
+            self._sharing = SharingServer(self.server.endpoint, self)
 
     def close(self) -> None:
-        """Give all memory back."""
-        if self._holder is not None:
-            self._holder.close()
-            self._holder = None
-        self._forget()
+        """Stop sharing, and free all tensors."""
+        if self._sharing is not None:
+            self._sharing.close()
+            self._sharing = None
+        self._discard_results()
         for tensor in self.stored.values():
             tensor.free()
         self.stored.clear()
@@ -272,18 +298,18 @@ class Workspace(Closable):
     def _put(self, name: str, tensor: DeviceTensor) -> None:
         if name in self.nodes or not NAME.fullmatch(name):
             tensor.free()
-            raise ConfigError(f"'{name}' cannot be a tensor's name")
+            raise ConfigError(f"'{name}' is taken, or not a valid name for a tensor")
         if name in self.stored:
             self.free(name)
         self.stored[name] = tensor
 
     def _stored(self, name: str) -> DeviceTensor:
         if name not in self.stored:
-            raise ConfigError(f"there is no tensor '{name}': 'ls' lists them")
+            raise ConfigError(f"there is no tensor '{name}': list them with 'ls'")
         return self.stored[name]
 
     def _tensor(self, name: str) -> Tensor:
-        """A tensor of the graph: a node, or data that it is to read."""
+        """A node, or the leaf for a tensor of `stored`."""
         if name in self.nodes:
             return self.nodes[name]
         if name not in self._leaves:
@@ -291,8 +317,8 @@ class Workspace(Closable):
             self._leaves[name] = self._g.tensor(stored.type, *stored.ne, name=name)
         return self._leaves[name]
 
-    def _forget(self) -> None:
-        """What was computed does not fit the graph, or its data, any more."""
+    def _discard_results(self) -> None:
+        """Discard the computation and its results, which are out of date."""
         if self._computation is not None:
             self._computation.close()
             self._computation = None
@@ -305,5 +331,5 @@ def _array(values: object) -> Array:
     except ValueError:
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
-        raise ConfigError("these are no numbers in rows of the same length")
+        raise ConfigError("the values must be numbers, in rows of equal length")
     return array

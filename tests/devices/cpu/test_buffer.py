@@ -37,7 +37,7 @@ def make(size: int, changes: Seen | None = None) -> CpuBuffer:
 
 @pytest.fixture
 def often() -> Iterator[None]:
-    """Threads that wait for Python's lock get it soon."""
+    """Makes Python switch threads often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -56,7 +56,7 @@ def test_buffer_is_zero_at_first(size: int) -> None:
     buffer.free()
 
 
-def test_buffer_shows_what_was_written(buffer: CpuBuffer) -> None:
+def test_written_bytes_are_read_back(buffer: CpuBuffer) -> None:
     with buffer.write(10, 3) as window:
         window[:] = b"abc"
     assert contents(buffer) == bytes(10) + b"abc" + bytes(87)
@@ -114,9 +114,7 @@ def test_other_threads_run_while_a_buffer_is_filled(does: str, often: None) -> N
     assert while_it_did > 50_000  # hardly any where it holds Python's lock
 
 
-def test_buffer_tells_of_changes_once_it_is_watched(
-    buffer: CpuBuffer, changes: Seen
-) -> None:
+def test_watched_buffer_reports_changes(buffer: CpuBuffer, changes: Seen) -> None:
     buffer.fill(0, 10, 1)
     assert not changes
     buffer.watched = True
@@ -129,7 +127,7 @@ def test_buffer_tells_of_changes_once_it_is_watched(
     assert changes == [(buffer, 1, 10), (buffer, 2, 20), (buffer, 3, 30)]
 
 
-def test_buffer_gives_its_memory_back_when_freed() -> None:
+def test_free_returns_the_memory_to_the_system() -> None:
     size = 64 << 20
     buffer = make(size)
     buffer.fill(0, size, 1)
@@ -138,7 +136,7 @@ def test_buffer_gives_its_memory_back_when_freed() -> None:
     assert before - psutil.Process().memory_info().rss > size * 3 // 4
 
 
-def test_buffer_can_be_freed_while_an_array_looks_at_it(buffer: CpuBuffer) -> None:
+def test_buffer_can_be_freed_while_an_array_uses_it(buffer: CpuBuffer) -> None:
     view = np.frombuffer(buffer.memory, np.uint8)
     with buffer.read(0, 10) as window:
         buffer.free()
@@ -146,7 +144,7 @@ def test_buffer_can_be_freed_while_an_array_looks_at_it(buffer: CpuBuffer) -> No
     assert not view.any()
 
 
-def test_buffer_tells_when_it_is_freed() -> None:
+def test_free_is_reported() -> None:
     freed: list[CpuBuffer] = []
     buffer = CpuBuffer(8, lambda buffer, offset, size: None, freed.append)
     buffer.free()

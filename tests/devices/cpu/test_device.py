@@ -1,4 +1,4 @@
-"""The cpu device itself: its memory, and several sessions at once."""
+"""The memory of the cpu device, and several sessions at once."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture
 def alone(device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
-    """The device on a machine whose memory no other process takes or gives back."""
+    """The device on a machine whose free memory no other process changes."""
     process = psutil.Process()
     available = device._machine.available() + process.memory_info().rss
     monkeypatch.setattr(
         device._machine, "available", lambda: available - process.memory_info().rss
     )
-    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 0)
+    monkeypatch.setattr("ggrpc.devices.cpu.device.MEASURE_INTERVAL", 0)
     return device
 
 
-def test_device_says_what_it_is(device: CpuDevice) -> None:
+def test_device_has_name_and_description(device: CpuDevice) -> None:
     assert device.name == "cpu"
     assert device.description
     assert device.alignment == 64
     assert device.max_size == device.memory().total
 
 
-def test_memory_handed_out_is_not_free_before_it_is_touched(alone: CpuDevice) -> None:
+def test_allocated_memory_is_not_free_before_it_is_touched(alone: CpuDevice) -> None:
     free, total = alone.memory()
     assert 0 < free <= total
     size = free // 3
@@ -57,7 +57,7 @@ def test_memory_handed_out_is_not_free_before_it_is_touched(alone: CpuDevice) ->
     assert alone.memory().free > free - free // 10
 
 
-def test_memory_is_counted_once_when_it_is_touched(alone: CpuDevice) -> None:
+def test_touched_memory_is_not_counted_twice(alone: CpuDevice) -> None:
     size = 256 << 20
     buffer = alone.allocate(size)
     untouched = alone.memory().free
@@ -68,11 +68,11 @@ def test_memory_is_counted_once_when_it_is_touched(alone: CpuDevice) -> None:
 
 def test_allocation_beyond_memory_is_refused_with_numbers(device: CpuDevice) -> None:
     total = device.memory().total
-    with pytest.raises(OutOfMemory, match=rf"cpu: {2 * total / GIB:.2f} GiB asked for"):
+    with pytest.raises(OutOfMemory, match=rf"cpu: {2 * total / GIB:.2f} GiB requested"):
         device.allocate(2 * total)
 
 
-def test_allocation_takes_the_memory_of_unpacked_weights(
+def test_allocation_drops_unpacked_weights(
     device: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device.weights, "used", device.memory().free - 100)
@@ -84,7 +84,7 @@ def test_allocation_takes_the_memory_of_unpacked_weights(
     assert cleared
 
 
-def test_empty_buffer_is_a_buffer(device: CpuDevice) -> None:
+def test_buffer_can_be_empty(device: CpuDevice) -> None:
     buffer = device.allocate(0)
     with buffer.read(0, 0) as window:
         assert len(window) == 0

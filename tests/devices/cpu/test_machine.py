@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Puts a tree of control groups in place of the machine's."""
+    """Replaces the machine's control groups."""
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
 
@@ -31,13 +31,13 @@ def physical() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def test_machine_without_groups_has_all_its_memory(groups) -> None:  # type: ignore[no-untyped-def]
+def test_total_without_cgroups_is_that_of_the_machine(groups) -> None:  # type: ignore[no-untyped-def]
     groups("", {})
     assert Machine().total == physical()
     assert 0 < Machine().available() <= physical()
 
 
-def test_limit_of_a_group_of_v2_holds(groups) -> None:  # type: ignore[no-untyped-def]
+def test_limit_of_cgroup_v2(groups) -> None:  # type: ignore[no-untyped-def]
     groups(
         "0::/a/b\n",
         {
@@ -52,7 +52,7 @@ def test_limit_of_a_group_of_v2_holds(groups) -> None:  # type: ignore[no-untype
     assert Machine().available() == 50 * MIB
 
 
-def test_limit_of_a_group_of_v1_holds(groups) -> None:  # type: ignore[no-untyped-def]
+def test_limit_of_cgroup_v1(groups) -> None:  # type: ignore[no-untyped-def]
     groups(
         "5:cpu:/x\n4:memory:/a\n0::/\n",
         {
@@ -66,7 +66,7 @@ def test_limit_of_a_group_of_v1_holds(groups) -> None:  # type: ignore[no-untype
     assert Machine().available() == 0
 
 
-def test_device_hands_out_no_more_than_its_container_has(groups) -> None:  # type: ignore[no-untyped-def]
+def test_device_allocates_within_the_limit_of_its_container(groups) -> None:  # type: ignore[no-untyped-def]
     groups(
         "0::/\n",
         {"memory.max": str(320 * MIB), "memory.current": str(120 * MIB)},

@@ -1,4 +1,4 @@
-"""How the cpu device turns graphs into programs."""
+"""The compiler and the programs of the cpu device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[CpuDevice]:
 
 @pytest.fixture
 def square(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Registers what compiles SQR for one test."""
+    """Replaces the kernel of SQR for one test."""
 
     def register(kernel: Kernel) -> None:
         monkeypatch.setitem(KERNELS, Op.SQR, KernelEntry(kernel, can_write))
@@ -97,7 +97,7 @@ def test_node_without_kernel_is_refused_by_name(
     assert not device.supports(case.graph().nodes[0])
 
 
-def test_result_that_nobody_can_pack_is_refused(
+def test_result_type_without_packing_is_refused(
     device: CpuDevice, square: Register
 ) -> None:
     square(one_step)
@@ -140,7 +140,7 @@ def test_scratch_of_one_node_does_not_overlap(
         assert (array == i).all()
 
 
-def test_scratch_is_used_again_by_the_next_node(
+def test_scratch_is_reused_by_the_next_node(
     device: CpuDevice, square: Register
 ) -> None:
     taken: list[int] = []
@@ -170,7 +170,7 @@ def test_elementwise_takes_arrays_and_scalars(
 
 
 @pytest.mark.parametrize("rows", [5, 3 * MIN_PARALLEL // 64])
-def test_rows_are_each_treated_once(
+def test_each_row_is_computed_once(
     device: CpuDevice, square: Register, rows: int
 ) -> None:
     def add_sum(x: Array, y: Array, work: Array) -> None:
@@ -189,7 +189,7 @@ def test_rows_are_each_treated_once(
     np.testing.assert_array_equal(result[0, 0], right)
 
 
-def test_shared_work_is_made_once_until_its_source_changes(
+def test_shared_work_is_done_again_after_its_source_changes(
     device: CpuDevice, square: Register
 ) -> None:
     case = Case()

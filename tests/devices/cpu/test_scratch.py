@@ -10,8 +10,8 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.compiler import MAX_PARTS, MIN_COUNTED_COPY, Compiler
 from ggrpc.devices.cpu.memory import mapped
-from ggrpc.devices.cpu.ops.reductions import SORTED
-from ggrpc.devices.cpu.scratch import CHUNK, Scratch
+from ggrpc.devices.cpu.ops.reductions import SORT_BYTES
+from ggrpc.devices.cpu.scratch import MIN_CHUNK, Scratch
 from ggrpc.devices.device import Placed
 from ggrpc.devices.scratch_limit import SCRATCH_BASE, SCRATCH_FACTOR
 from ggrpc.errors import DeviceError, OutOfMemory
@@ -25,7 +25,7 @@ from tests.support.case import BASE, HANDLE, Case
 F32 = np.dtype(np.float32)
 
 
-def test_scratch_is_used_again_after_a_reset() -> None:
+def test_scratch_is_reused_after_a_reset() -> None:
     scratch = Scratch(mapped, 0)
     first = scratch.take((8,), F32)
     other = scratch.take((8,), F32)
@@ -34,7 +34,7 @@ def test_scratch_is_used_again_after_a_reset() -> None:
     assert np.may_share_memory(first, scratch.take((8,), F32))
 
 
-def test_scratch_is_in_proportion_to_the_buffers() -> None:
+def test_scratch_limit_depends_on_the_buffers() -> None:
     buffers = 1 << 30
     most = SCRATCH_BASE + SCRATCH_FACTOR * buffers
     with pytest.raises(OutOfMemory, match=r"with 1\.0 GiB of buffers"):
@@ -45,7 +45,7 @@ def test_scratch_is_in_proportion_to_the_buffers() -> None:
         scratch.take((SCRATCH_BASE // 4,), F32)
 
 
-def test_reserved_memory_is_counted_and_not_handed_out() -> None:
+def test_reserved_memory_is_counted_but_not_used() -> None:
     sizes: list[int] = []
 
     def take(size: int) -> mmap:
@@ -66,15 +66,17 @@ def test_reserved_memory_is_counted_and_not_handed_out() -> None:
 
 @pytest.mark.parametrize(
     ("op", "shift", "bytes_each"),
-    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORTED)],
+    [(Op.SQR, 4, 4), (Op.SQR, 0, 0), (Op.ARGSORT, None, SORT_BYTES)],
 )
-def test_memory_that_numpy_takes_is_counted(
+def test_memory_that_numpy_allocates_is_counted(
     op: Op, shift: int | None, bytes_each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For copies of what a node overwrites, and for sorting."""
+    """The memory that numpy allocates to copy overwritten sources, and to sort."""
     device, n = CpuDevice(threads=1, weight_cache=0), MIN_COUNTED_COPY + 64
     buffer = device.allocate(8 * n)
-    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    monkeypatch.setattr(
+        "ggrpc.devices.cpu.device.MEASURE_INTERVAL", 1e9
+    )  # count, do not measure
     free = device.memory().free
     case = Case()
     x = case.node(Op.NONE, (), (n,))
@@ -84,7 +86,7 @@ def test_memory_that_numpy_takes_is_counted(
         case.tensors[-1] = y._replace(data=x.data + shift)
     graph = case.graph()
     program = device.compile(graph, {HANDLE: Placed(BASE, buffer)})
-    assert 0 <= free - device.memory().free - n * bytes_each <= CHUNK
+    assert 0 <= free - device.memory().free - n * bytes_each <= MIN_CHUNK
     program.run()
     del program
     gc.collect()
@@ -94,7 +96,7 @@ def test_memory_that_numpy_takes_is_counted(
 def many(
     op: Op, sources: tuple[int, ...], result: tuple[int, ...], params: Any
 ) -> Case:
-    """Nodes that all write to the same place, each with something to keep."""
+    """Nodes that write to the same place, and that each retain memory."""
     case = Case()
     x = [case.leaf(np.zeros((n,), np.float32)) for n in sources]
     y = case.node(Op.NONE, (), result)
@@ -117,10 +119,10 @@ def many(
     ],
     ids=["ARANGE", "UPSCALE", "PAD"],
 )
-def test_what_nodes_keep_is_counted_together(
+def test_retained_memory_of_all_nodes_is_counted(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However little it is for each, beside what it writes."""
+    """Small amounts add up, even if the results are larger."""
     monkeypatch.setattr("ggrpc.devices.scratch_limit.SCRATCH_BASE", 1 << 22)
     device = CpuDevice(threads=1, weight_cache=0)
     buffer = device.allocate(case.size)
@@ -133,7 +135,9 @@ def test_scratch_of_a_program_is_memory_of_the_device(
 ) -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     free, size = device.memory().free, 64 << 20
-    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    monkeypatch.setattr(
+        "ggrpc.devices.cpu.device.MEASURE_INTERVAL", 1e9
+    )  # count, do not measure
     compiler = device.compiler({})
     array = compiler.scratch((size // 4,))
     assert device.memory().free == free - size
@@ -145,11 +149,11 @@ def test_scratch_of_a_program_is_memory_of_the_device(
 def test_scratch_beyond_the_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     monkeypatch.setattr(device, "_free", lambda: 1 << 20)
-    with pytest.raises(OutOfMemory, match="GiB asked for"):
+    with pytest.raises(OutOfMemory, match="GiB requested"):
         device.compiler({}).scratch((1 << 20,))
 
 
-def test_work_is_cut_into_few_parts() -> None:
+def test_number_of_parts_is_limited() -> None:
     device = CpuDevice(threads=1, weight_cache=0)
     compiler: Compiler = device.compiler({})
     compiler.check_parts(MAX_PARTS)

@@ -17,8 +17,8 @@ PACKED = 200  # bytes of a tensor of F16
 SIZE = 400  # bytes of it unpacked
 
 
-class Bench:
-    """A cache of three weights, and a count of what was unpacked."""
+class CacheSetup:
+    """A cache with room for three weights, and a log of unpacked ones."""
 
     def __init__(self, limit: int = 3 * SIZE) -> None:
         self.spare = 1 << 30
@@ -41,132 +41,132 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def setup() -> CacheSetup:
+    return CacheSetup()
 
 
-def test_weight_is_unpacked_once(bench: Bench) -> None:
-    weight = bench.weight(2)
+def test_weight_is_unpacked_once(setup: CacheSetup) -> None:
+    weight = setup.weight(2)
     first, again = weight.values(), weight.values()
-    assert first is again is bench.weight(2).values()
-    assert bench.unpacked == [2]
-    assert bench.cache.used == SIZE
+    assert first is again is setup.weight(2).values()
+    assert setup.unpacked == [2]
+    assert setup.cache.used == SIZE
 
 
-def test_weight_of_other_bytes_is_another(bench: Bench) -> None:
-    other = bench.make_buffer()
-    assert len({bench.weight(1), bench.weight(2), bench.weight(1, other)}) == 3
+def test_other_bytes_are_another_weight(setup: CacheSetup) -> None:
+    other = setup.make_buffer()
+    assert len({setup.weight(1), setup.weight(2), setup.weight(1, other)}) == 3
 
 
-def test_weight_outlives_the_program_that_unpacked_it(bench: Bench) -> None:
-    bench.weight(2).values()
-    bench.weight(2).values()
-    assert bench.unpacked == [2]
+def test_weight_outlives_the_program_that_unpacked_it(setup: CacheSetup) -> None:
+    setup.weight(2).values()
+    setup.weight(2).values()
+    assert setup.unpacked == [2]
 
 
 @pytest.mark.parametrize(
     ("offset", "size"), [(PACKED, 1), (2 * PACKED - 1, 5), (0, 900)]
 )
 def test_weight_is_unpacked_again_once_its_bytes_changed(
-    bench: Bench, offset: int, size: int
+    setup: CacheSetup, offset: int, size: int
 ) -> None:
-    weight = bench.weight(1)
+    weight = setup.weight(1)
     weight.values()
-    bench.buffer.fill(offset, size, 1)
-    assert bench.cache.used == 0
+    setup.buffer.fill(offset, size, 1)
+    assert setup.cache.used == 0
     weight.values()
-    assert bench.unpacked == [1, 1]
+    assert setup.unpacked == [1, 1]
 
 
 @pytest.mark.parametrize(
     ("offset", "size"), [(PACKED, 0), (0, PACKED), (2 * PACKED, 9)]
 )
-def test_weight_stays_when_bytes_beside_it_change(
-    bench: Bench, offset: int, size: int
+def test_weight_stays_when_adjacent_bytes_change(
+    setup: CacheSetup, offset: int, size: int
 ) -> None:
-    weight = bench.weight(1)
+    weight = setup.weight(1)
     weight.values()
-    bench.buffer.fill(offset, size, 1)
+    setup.buffer.fill(offset, size, 1)
     weight.values()
-    assert bench.unpacked == [1]
+    assert setup.unpacked == [1]
 
 
-def test_weight_goes_when_its_buffer_is_freed(bench: Bench) -> None:
-    other = bench.make_buffer()
-    bench.weight(1).values()
-    bench.weight(1, other).values()
-    bench.buffer.free()
-    assert bench.cache.used == SIZE
+def test_weight_is_dropped_when_its_buffer_is_freed(setup: CacheSetup) -> None:
+    other = setup.make_buffer()
+    setup.weight(1).values()
+    setup.weight(1, other).values()
+    setup.buffer.free()
+    assert setup.cache.used == SIZE
 
 
-def test_weight_in_a_computed_buffer_is_never_kept(bench: Bench) -> None:
-    weight = bench.weight(1)
+def test_weight_in_a_computed_buffer_is_not_cached(setup: CacheSetup) -> None:
+    weight = setup.weight(1)
     weight.values()
-    bench.cache.computed(bench.buffer)
-    assert bench.cache.used == 0
+    setup.cache.computed(setup.buffer)
+    assert setup.cache.used == 0
     assert weight.values() is None
-    assert not bench.buffer.watched
+    assert not setup.buffer.watched
 
 
-def test_weight_is_not_kept_beyond_the_limit_while_others_are_in_use(
-    bench: Bench,
+def test_weight_beyond_the_limit_does_not_evict_weights_in_use(
+    setup: CacheSetup,
 ) -> None:
-    kept = [bench.weight(i).values() for i in range(4)]
+    kept = [setup.weight(i).values() for i in range(4)]
     assert [values is not None for values in kept] == [True, True, True, False]
-    assert bench.cache.used == 3 * SIZE
+    assert setup.cache.used == 3 * SIZE
 
 
-def test_weight_replaces_the_longest_unused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_weight_replaces_the_least_recently_used(
+    setup: CacheSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [bench.weight(i) for i in range(4)]
+    held = [setup.weight(i) for i in range(4)]
     for i in 0, 1, 2, 0:
         held[i].values()
-    monkeypatch.setattr(weights, "IDLE", 0)
+    monkeypatch.setattr(weights, "IDLE_SECONDS", 0)
     held[3].values()
     assert [weight.array is not None for weight in held] == [True, False, True, True]
-    assert bench.cache.used == 3 * SIZE
+    assert setup.cache.used == 3 * SIZE
 
 
-def test_weight_drops_nothing_when_that_would_not_suffice(
+def test_weight_larger_than_the_limit_evicts_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = Bench(limit=SIZE - 1)
-    monkeypatch.setattr(weights, "IDLE", 0)
-    assert bench.weight(0).values() is None
-    assert bench.unpacked == []
+    setup = CacheSetup(limit=SIZE - 1)
+    monkeypatch.setattr(weights, "IDLE_SECONDS", 0)
+    assert setup.weight(0).values() is None
+    assert setup.unpacked == []
 
 
-def test_weight_is_not_kept_where_the_machine_is_short_of_memory(bench: Bench) -> None:
-    bench.spare = SIZE - 1
-    assert bench.weight(0).values() is None
+def test_weight_is_not_cached_if_memory_is_short(setup: CacheSetup) -> None:
+    setup.spare = SIZE - 1
+    assert setup.weight(0).values() is None
 
 
-def test_weight_without_memory_to_unpack_it_takes_no_room(bench: Bench) -> None:
+def test_weight_that_fails_to_unpack_takes_no_room(setup: CacheSetup) -> None:
     def fail() -> Array:
         raise MemoryError
 
-    weight = bench.weight(0)
+    weight = setup.weight(0)
     weight.unpack = fail
     assert weight.values() is None
-    assert bench.cache.used == 0
+    assert setup.cache.used == 0
 
 
-def test_weight_changed_while_it_is_unpacked_is_not_kept(bench: Bench) -> None:
+def test_weight_changed_while_it_is_unpacked_is_not_cached(setup: CacheSetup) -> None:
     def change() -> Array:
-        bench.buffer.fill(0, 1, 1)
+        setup.buffer.fill(0, 1, 1)
         return np.zeros(100, np.float32)
 
-    weight = bench.weight(0)
+    weight = setup.weight(0)
     weight.unpack = change
     assert weight.values() is not None
     assert weight.array is None
-    assert bench.cache.used == 0
+    assert setup.cache.used == 0
 
 
-def test_cleared_cache_is_empty_and_goes_on(bench: Bench) -> None:
-    weight = bench.weight(1)
+def test_cleared_cache_is_empty_and_usable(setup: CacheSetup) -> None:
+    weight = setup.weight(1)
     weight.values()
-    bench.cache.clear()
-    assert bench.cache.used == 0
+    setup.cache.clear()
+    assert setup.cache.used == 0
     assert weight.values() is not None

@@ -38,7 +38,7 @@ def test_workers_run_tasks_at_the_same_time() -> None:
     workers.close()
 
 
-def test_workers_raise_what_a_task_raised_after_the_others(workers: Workers) -> None:
+def test_error_of_a_task_is_raised_after_the_others_end(workers: Workers) -> None:
     done: list[int] = []
     tasks = [partial(done.append, i) for i in range(10)]
     with pytest.raises(ValueError, match="here"):
@@ -46,7 +46,7 @@ def test_workers_raise_what_a_task_raised_after_the_others(workers: Workers) -> 
     assert sorted(done) == list(range(10))
 
 
-def test_workers_go_on_after_an_error(workers: Workers) -> None:
+def test_workers_are_usable_after_an_error(workers: Workers) -> None:
     with pytest.raises(ValueError, match="here"):
         workers.run([partial(fail, ValueError("here"))] * 8)
     test_workers_run_each_task_once(workers, 8)
@@ -88,7 +88,7 @@ def test_workers_set_the_threads_of_blas_until_closed() -> None:
     assert of_blas() == before
 
 
-def test_workers_are_as_many_as_the_processors_by_default() -> None:
+def test_default_number_of_threads_is_that_of_processors() -> None:
     workers = Workers()
     assert 1 <= workers.threads <= (os.cpu_count() or 1)
     workers.close()

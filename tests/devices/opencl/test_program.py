@@ -141,7 +141,9 @@ def test_memory_of_a_program_is_in_proportion(monkeypatch: pytest.MonkeyPatch) -
 def test_memory_of_a_program_counts_until_it_is_gone(
     opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrpc.devices.cpu.device.FRESH", 1e9)  # count, do not measure
+    monkeypatch.setattr(
+        "ggrpc.devices.cpu.device.MEASURE_INTERVAL", 1e9
+    )  # count, do not measure
     gc.collect()
     before = opencl.memory().free
     room = opencl.room(1 << 30)

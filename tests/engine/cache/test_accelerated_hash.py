@@ -1,4 +1,4 @@
-"""Devices that help to hash, fail, or do it wrongly."""
+"""Hashing on devices that work, fail, or compute wrong hashes."""
 
 from __future__ import annotations
 
@@ -17,83 +17,83 @@ from tests.support.caches import noise
 DATA = noise(300_000)
 
 
-class Helper(CpuDevice):
-    """Hashes chunks until it was told to fail, or wrongly.
+class HashingDevice(CpuDevice):
+    """A device that hashes chunks, and can be made to fail.
 
     Args:
-        lives: calls after which it fails.
-        wrong: what it adds to each chunk's hash.
+        calls: the number of calls after which it fails.
+        error: is added to the hash of each chunk.
 
     Attributes:
-        opened: threads that hash with it.
+        threads: the thread of each call of `block_hash`.
     """
 
-    def __init__(self, lives: int = 1 << 30, wrong: int = 0) -> None:
+    def __init__(self, calls: int = 1 << 30, error: int = 0) -> None:
         super().__init__(threads=1, weight_cache=0)
-        self.lives = lives
-        self.wrong = np.uint64(wrong)
-        self.opened: list[int] = []
+        self.calls = calls
+        self.error = np.uint64(error)
+        self.threads: list[int] = []
 
     def block_hash(self) -> Chunks:
-        self.opened.append(threading.get_ident())
-        return _Helping(self)
+        self.threads.append(threading.get_ident())
+        return _FaultyChunks(self)
 
 
-class _Helping(Chunks):
-    def __init__(self, helper: Helper) -> None:
+class _FaultyChunks(Chunks):
+    def __init__(self, device: HashingDevice) -> None:
         super().__init__()
-        self._helper = helper
+        self._device = device
 
     def lows(self, starts: Lows, bit: int) -> Lows:
-        self._helper.lives -= 1
-        if self._helper.lives < 0:
+        self._device.calls -= 1
+        if self._device.calls < 0:
             raise DeviceError("the card has gone")
         return super().lows(starts, bit)
 
     def hashes(self, starts: Lows) -> Hashes:
-        return super().hashes(starts) + self._helper.wrong
+        return super().hashes(starts) + self._device.error
 
 
-def test_a_device_helps(caplog: pytest.LogCaptureFixture) -> None:
-    helper = Helper()
-    hashing = Hashing(lambda: [CpuDevice(threads=1), helper])
-    assert not helper.opened
+def test_first_device_that_can_hash_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    device = HashingDevice()
+    hashing = Hashing(lambda: [CpuDevice(threads=1), device])
+    assert not device.threads
     assert hashing.of(DATA) == fnv1a(DATA)
     assert hashing.of(DATA) == fnv1a(DATA)
-    proof, used = helper.opened
-    assert proof == used
+    trial, used = device.threads
+    assert trial == used
     assert caplog.text == ""
 
 
-def test_each_thread_has_help_of_its_own() -> None:
-    helper = Helper()
-    hashing = Hashing(lambda: [helper])
+def test_each_thread_gets_its_own_block_hash() -> None:
+    device = HashingDevice()
+    hashing = Hashing(lambda: [device])
     hashing.of(DATA)
     values: list[int] = []
     thread = threading.Thread(target=lambda: values.append(hashing.of(DATA)))
     thread.start()
     thread.join()
     assert values == [fnv1a(DATA)]
-    assert len(set(helper.opened)) == 2
+    assert len(set(device.threads)) == 2
 
 
-def test_a_device_that_is_wrong_does_not_help(caplog: pytest.LogCaptureFixture) -> None:
-    hashing = Hashing(lambda: [Helper(wrong=1)])
+def test_device_with_wrong_hashes_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    hashing = Hashing(lambda: [HashingDevice(error=1)])
     assert hashing.of(DATA) == fnv1a(DATA)
     assert "cpu computes wrong hashes; hashing with numpy instead" in caplog.text
 
 
-@pytest.mark.parametrize("lives", [0, 8, 12])
-def test_a_device_that_fails_costs_only_its_help(
-    lives: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("calls", [0, 8, 12])
+def test_numpy_takes_over_when_the_device_fails(
+    calls: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hashing = Hashing(lambda: [Helper(lives)])
+    hashing = Hashing(lambda: [HashingDevice(calls)])
     data = noise(9 << 20)  # three blocks
     assert hashing.of(data) == fnv1a(data)
     assert "the card has gone" in caplog.text
 
 
-def test_devices_that_cannot_be_opened_are_named(
+def test_numpy_is_used_when_no_device_opens(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail() -> list[CpuDevice]:
@@ -105,5 +105,5 @@ def test_devices_that_cannot_be_opened_are_named(
 
 
 @pytest.mark.parametrize("size", [0, DEVICE_THRESHOLD])
-def test_any_amount_is_hashed(size: int) -> None:
+def test_hashing_for_any_size_is_correct(size: int) -> None:
     assert hashing_for(size).of(DATA) == fnv1a(DATA)

@@ -29,7 +29,7 @@ def noise(size: int, seed: int = 0) -> bytes:
         (b"foobar", 0x85944171F73967E8),
     ],
 )
-def test_published_hashes_come_out(data: bytes, value: int) -> None:
+def test_published_test_vectors(data: bytes, value: int) -> None:
     assert fnv1a(data) == value
 
 
@@ -43,7 +43,7 @@ def test_chunks_give_the_serial_hash(size: int) -> None:
 
 
 @pytest.mark.parametrize("byte", [0, 1, 0x80, 0xFF])
-def test_bytes_that_are_all_the_same_give_the_serial_hash(byte: int) -> None:
+def test_equal_bytes_give_the_serial_hash(byte: int) -> None:
     data = bytes([byte]) * (FEW + 1000)
     assert fnv1a(data) == serial(data)
 
@@ -57,7 +57,7 @@ def test_pieces_give_the_hash_of_the_whole() -> None:
     assert hasher.value == serial(data)
 
 
-def test_one_bit_anywhere_changes_the_hash() -> None:
+def test_each_flipped_bit_changes_the_hash() -> None:
     data = bytearray(noise(2 * FEW))
     whole = fnv1a(data)
     for at in (0, CHUNK, FEW, 2 * FEW - 1):
@@ -66,5 +66,5 @@ def test_one_bit_anywhere_changes_the_hash() -> None:
         data[at] ^= 0x80
 
 
-def test_names_are_those_of_llama_cpp() -> None:
+def test_file_name_is_that_of_llama_cpp() -> None:
     assert hash_name(0xABC) == "0000000000000abc"

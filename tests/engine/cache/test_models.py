@@ -8,7 +8,7 @@ import pytest
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.index import Index
-from ggrpc.engine.cache.models import Indexer, LocalModel, files_of, pieces_of
+from ggrpc.engine.cache.models import Indexer, LocalModel, files_of
 from ggrpc.errors import Cancelled, ConfigError, FileError
 from tests.support.caches import LARGE, noise, write_gguf
 
@@ -23,7 +23,7 @@ def index(tmp_path: Path):  # type: ignore[no-untyped-def]
     index.close()
 
 
-def test_large_tensors_are_found_by_their_hash(tmp_path: Path, index: Index) -> None:
+def test_large_tensors_are_indexed_by_hash(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
     LocalModel(path, index, Hashing()).hash()
     (tensor,) = index.model_tensors()
@@ -35,17 +35,17 @@ def test_large_tensors_are_found_by_their_hash(tmp_path: Path, index: Index) -> 
     assert path.read_bytes()[tensor.offset : tensor.offset + tensor.size] == DATA
 
 
-def test_a_known_model_is_not_read_again(
+def test_unchanged_model_is_not_read_again(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
     LocalModel(path, index, Hashing()).hash()
-    monkeypatch.setattr("ggrpc.engine.cache.models.pieces_of", None)
+    monkeypatch.setattr("ggrpc.engine.cache.models.tensors_of", None)
     again = LocalModel(path, index, Hashing())
     assert (again.todo, len(again.done)) == ([], 1)
 
 
-def test_a_model_that_changed_is_hashed_again(tmp_path: Path, index: Index) -> None:
+def test_changed_model_is_hashed_again(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
     LocalModel(path, index, Hashing()).hash()
     write_gguf(path, noise(seed=1))
@@ -56,7 +56,7 @@ def test_a_model_that_changed_is_hashed_again(tmp_path: Path, index: Index) -> N
     ]
 
 
-def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> None:
+def test_hashes_survive_a_cancelled_run(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
 
     def stop(count: int) -> None:
@@ -66,25 +66,27 @@ def test_what_was_hashed_before_a_stop_is_kept(tmp_path: Path, index: Index) -> 
     with pytest.raises(Cancelled):
         LocalModel(path, index, Hashing()).hash(stop)
     again = LocalModel(path, index, Hashing())
-    assert [piece.tensor for piece in again.todo] == ["b"]
+    assert [tensor.name for tensor in again.todo] == ["b"]
     again.hash()
     assert len(index.model_tensors()) == 2
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, 11 << 20])
-def test_a_file_cut_short_is_named(tmp_path: Path, index: Index, keep: int) -> None:
+def test_truncated_file_is_a_file_error(
+    tmp_path: Path, index: Index, keep: int
+) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
     os.truncate(path, keep)
     with pytest.raises(FileError, match=r"model\.gguf is .*; download it again"):
         LocalModel(path, index, Hashing())
 
 
-def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"cannot read .*none\.gguf"):
-        pieces_of(tmp_path / "none.gguf")
+def test_missing_file_is_a_config_error(tmp_path: Path, index: Index) -> None:
+    with pytest.raises(ConfigError, match=r"none\.gguf cannot be read"):
+        LocalModel(tmp_path / "none.gguf", index, Hashing())
 
 
-def test_folders_and_split_models_are_all_their_files(
+def test_files_of_folders_and_split_models(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"m-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
@@ -99,7 +101,7 @@ def test_folders_and_split_models_are_all_their_files(
         files_of(tmp_path / "none")
 
 
-def test_an_indexer_goes_on_after_a_bad_file(
+def test_indexer_continues_after_an_invalid_file(
     tmp_path: Path, index: Index, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = tmp_path / "bad.gguf"
@@ -112,7 +114,7 @@ def test_an_indexer_goes_on_after_a_bad_file(
     assert f"{bad} is not a valid GGUF" in caplog.text
 
 
-def test_an_indexer_stops_when_it_is_told(tmp_path: Path, index: Index) -> None:
+def test_indexer_stops_at_the_end_of_the_block(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", *(noise(seed=n) for n in range(8)))
     with Indexer([path], index, Hashing()):
         pass

@@ -35,7 +35,7 @@ def fill(folder: Path, *datas: bytes) -> None:
             assert not Sender(cache).load(data)
 
 
-def test_what_was_sent_once_is_found_after_a_restart(tmp_path: Path) -> None:
+def test_stored_tensor_is_found_after_a_restart(tmp_path: Path) -> None:
     fill(tmp_path, DATA)
     assert kept(tmp_path) == [NAME]
     assert (tmp_path / NAME).read_bytes() == DATA
@@ -44,13 +44,13 @@ def test_what_was_sent_once_is_found_after_a_restart(tmp_path: Path) -> None:
         assert Sender(cache).load(DATA)
 
 
-def test_what_was_just_sent_is_found_by_the_next_client(tmp_path: Path) -> None:
+def test_stored_tensor_is_found_by_the_next_client(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         assert [Sender(cache).load(DATA) for _ in range(3)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
-    ("asked", "flag", "size", "keeps"),
+    ("asked", "flag", "size", "stored"),
     [
         (True, True, 100, True),
         (True, False, LARGE, False),
@@ -58,21 +58,21 @@ def test_what_was_just_sent_is_found_by_the_next_client(tmp_path: Path) -> None:
         (False, False, 10 << 20, False),
     ],
 )
-def test_a_version_says_what_is_kept(
-    tmp_path: Path, asked: bool, flag: bool, size: int, keeps: bool
+def test_which_tensors_are_stored_depends_on_the_protocol(
+    tmp_path: Path, asked: bool, flag: bool, size: int, stored: bool
 ) -> None:
     with opened(tmp_path) as cache:
         Sender(cache, asked).load(noise(size), flag)
-    assert len(kept(tmp_path)) == keeps
+    assert len(kept(tmp_path)) == stored
 
 
-def test_without_a_cache_everything_is_sent() -> None:
+def test_without_a_cache_every_request_misses() -> None:
     sender = Sender(None)
     assert not sender.load(DATA)
     assert not sender.load(DATA)
 
 
-def flipped(path: Path) -> None:
+def flip_bit(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(LARGE // 2)
         byte = file.read(1)[0]
@@ -80,66 +80,66 @@ def flipped(path: Path) -> None:
         file.write(bytes([byte ^ 4]))
 
 
-def truncated(path: Path) -> None:
+def truncate(path: Path) -> None:
     os.truncate(path, LARGE - 1)
 
 
-def emptied(path: Path) -> None:
+def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-def swapped(path: Path) -> None:
+def replace(path: Path) -> None:
     path.write_bytes(noise(seed=9))
 
 
-@pytest.mark.parametrize("spoil", [flipped, truncated, emptied, swapped])
+@pytest.mark.parametrize("damage", [flip_bit, truncate, empty, replace])
 @pytest.mark.parametrize("same_time", [False, True])
-def test_a_spoilt_entry_is_never_served(
+def test_damaged_entry_is_not_served(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    spoil,  # type: ignore[no-untyped-def]
+    damage,  # type: ignore[no-untyped-def]
     same_time: bool,
 ) -> None:
     fill(tmp_path, DATA)
     path = tmp_path / NAME
     times = path.stat()
-    spoil(path)
+    damage(path)
     if same_time:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with opened(tmp_path) as cache:
         assert not Sender(cache).load(DATA)
-    assert "is not what its name says: it is removed and sent" in caplog.text
+    assert "is damaged and will be removed; the client must send it" in caplog.text
     assert path.read_bytes() == DATA
 
 
-def test_an_entry_spoilt_while_the_server_runs_is_not_served(tmp_path: Path) -> None:
+def test_entry_damaged_while_the_server_runs_is_not_served(tmp_path: Path) -> None:
     fill(tmp_path, DATA)
     with opened(tmp_path) as cache:
         assert Sender(cache).load(DATA)
-        flipped(tmp_path / NAME)
+        flip_bit(tmp_path / NAME)
         assert not Sender(cache).load(DATA)
 
 
-def test_an_entry_of_another_program_is_checked_once(
+def test_entry_of_another_program_is_hashed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / NAME).write_bytes(DATA)
     with opened(tmp_path) as cache:
         assert Sender(cache).load(DATA)
     with opened(tmp_path) as cache:
-        # From now on the checksum is enough.
+        # The entry has a checksum now, so it is not hashed again.
         monkeypatch.setattr(cache.hashing, "of", lambda view: 0)
         assert Sender(cache).load(DATA)
 
 
-def test_a_wrong_entry_of_another_program_is_sent(tmp_path: Path) -> None:
+def test_wrong_entry_of_another_program_is_not_served(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(noise(seed=3))
     with opened(tmp_path) as cache:
         assert not Sender(cache).load(DATA)
     assert (tmp_path / NAME).read_bytes() == DATA
 
 
-def test_an_entry_that_others_own_is_served(
+def test_entry_of_another_user_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, ns: tuple[int, int]) -> None:
@@ -151,17 +151,17 @@ def test_an_entry_that_others_own_is_served(
         assert Sender(cache).load(DATA)
 
 
-def test_an_entry_too_long_for_the_tensor_is_sent(
+def test_entry_larger_than_the_tensor_is_not_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, DATA)
     with opened(tmp_path) as cache:
         assert not Sender(cache).load(noise(100), value=fnv1a(DATA))
-    assert f"{NAME} has {LARGE} bytes, the tensor 100: it is sent" in caplog.text
+    assert f"{NAME} has {LARGE} bytes, but the tensor has 100;" in caplog.text
     assert (tmp_path / NAME).read_bytes() == DATA
 
 
-def test_bytes_of_another_hash_than_announced_get_their_own_name(
+def test_entry_is_named_by_its_hash_not_by_the_announced_one(
     tmp_path: Path,
 ) -> None:
     with opened(tmp_path) as cache:
@@ -169,7 +169,7 @@ def test_bytes_of_another_hash_than_announced_get_their_own_name(
     assert kept(tmp_path) == [NAME]
 
 
-def test_an_index_that_is_none_costs_a_check(
+def test_damaged_index_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, DATA)
@@ -180,7 +180,7 @@ def test_an_index_that_is_none_costs_a_check(
     assert sqlite3.connect(tmp_path / FILE).execute("SELECT hash FROM entry")
 
 
-def test_a_locked_index_costs_a_check(
+def test_cache_works_while_the_index_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, DATA)
@@ -193,13 +193,13 @@ def test_a_locked_index_costs_a_check(
     assert "database is locked" in caplog.text
 
 
-def test_an_unreadable_folder_is_a_config_error(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot hold a cache: .*--cache-dir"):
         TensorCache(tmp_path / "file")
 
 
-def test_a_full_disk_costs_only_the_entry(
+def test_full_disk_discards_only_the_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(fd: int, data: memoryview, at: int) -> int:
@@ -216,7 +216,7 @@ def test_a_full_disk_costs_only_the_entry(
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+def test_disconnected_client_leaves_no_file(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         sender = Sender(cache)
         tensor = sender.allocated(LARGE)
@@ -225,7 +225,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+def test_least_recently_used_entry_is_removed_first(tmp_path: Path) -> None:
     datas = [noise(seed=seed) for seed in range(4)]
     names = [hash_name(fnv1a(data)) for data in datas]
     with opened(tmp_path, limit=3 * LARGE + 1) as cache:
@@ -236,14 +236,14 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert set(kept(tmp_path)) == {names[0], names[2], names[3]}
 
 
-def test_what_is_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
+def test_tensor_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
     with opened(tmp_path, limit=LARGE - 1) as cache:
         Sender(cache).load(DATA)
     assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize("count", [0, 10_000])
-def test_a_folder_shared_under_load_stays_under_its_limit(
+def test_folder_shared_by_servers_stays_under_its_limit(
     tmp_path: Path, count: int
 ) -> None:
     for number in range(count):
@@ -264,7 +264,7 @@ def test_a_folder_shared_under_load_stays_under_its_limit(
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            with one.folder.locked():  # nothing is begun while this adds up
+            with one.folder.locked():  # no entry is started meanwhile
                 most = max(most, cache_size(tmp_path))
     assert 0 < most <= limit
     for name in kept(tmp_path):
@@ -272,9 +272,9 @@ def test_a_folder_shared_under_load_stays_under_its_limit(
             assert hash_name(fnv1a((tmp_path / name).read_bytes())) == name
 
 
-def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:
+def test_model_tensor_is_served_without_entries(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
-    with TensorCache(tmp_path / "cache", keeps=False) as cache:
+    with TensorCache(tmp_path / "cache", use_entries=False) as cache:
         LocalModel(model, cache.index, cache.hashing).hash()
         assert Sender(cache).load(DATA)
         assert not Sender(cache).load(noise(seed=5))
@@ -282,14 +282,14 @@ def test_a_model_on_disk_is_served_without_an_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same_time", [False, True])
-def test_a_model_that_changed_is_not_served(
+def test_changed_model_is_not_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, same_time: bool
 ) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
         LocalModel(model, cache.index, cache.hashing).hash()
         times = model.stat()
-        flipped(model)
+        flip_bit(model)
         if same_time:
             os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
         with caplog.at_level(logging.WARNING):
@@ -297,7 +297,7 @@ def test_a_model_that_changed_is_not_served(
     assert str(model) in caplog.text
 
 
-def test_a_model_that_has_gone_is_sent(tmp_path: Path) -> None:
+def test_deleted_model_is_not_served(tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", DATA)
     with opened(tmp_path / "cache") as cache:
         LocalModel(model, cache.index, cache.hashing).hash()
@@ -305,7 +305,7 @@ def test_a_model_that_has_gone_is_sent(tmp_path: Path) -> None:
         assert not Sender(cache).load(DATA)
 
 
-def test_parts_of_dead_writers_go_and_those_of_live_ones_stay(tmp_path: Path) -> None:
+def test_only_part_files_of_dead_writers_are_removed(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         begun = cache.begin(LARGE, None, "alive")
         assert begun is not None

@@ -13,7 +13,7 @@ from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.inventory import items
 from ggrpc.engine.cache.models import LocalModel
-from ggrpc.engine.cache.verify import Check
+from ggrpc.engine.cache.verify import Verifier
 from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
 
 DATA, OTHER = noise(), noise(seed=1)
@@ -22,7 +22,7 @@ NAME, NEXT = hash_name(fnv1a(DATA)), hash_name(fnv1a(OTHER))
 
 @pytest.fixture
 def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """A folder with two entries, of which a model has one."""
+    """A folder with two entries; a model file has the tensor of one of them."""
     path = tmp_path / "cache"
     with opened(path) as cache:
         for data in DATA, OTHER:
@@ -36,13 +36,13 @@ def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def results(folder: Folder, index: Index, dry_run: bool = False) -> dict[str, str]:
     done: list[int] = []
-    check = Check(folder, index, dry_run)
-    found = list(check.run(done.append))
-    assert sum(done) <= check.size
+    verifier = Verifier(folder, index, dry_run)
+    found = list(verifier.run(done.append))
+    assert sum(done) <= verifier.size
     return {f"{one.kind} {one.name}": one.result for one in found}
 
 
-def test_items_are_entries_and_what_lies_in_models(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_items_are_entries_and_model_tensors(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     model = str(tmp_path / "model.gguf")
     found = items(*cache)
     assert {(one.name, one.kind, one.size, one.tensor, one.model) for one in found} == {
@@ -52,14 +52,14 @@ def test_items_are_entries_and_what_lies_in_models(cache, tmp_path: Path) -> Non
     }
 
 
-def test_a_cache_in_order_stays_as_it_is(cache) -> None:  # type: ignore[no-untyped-def]
+def test_intact_cache_is_not_changed(cache) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
     before = folder.entries()
     assert set(results(folder, index).values()) == {"ok"}
     assert sorted(folder.entries()) == sorted(before)
 
 
-def test_entries_that_others_own_are_checked(
+def test_entries_of_another_user_are_verified(
     cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     def refuse(path: Path, ns: tuple[int, int]) -> None:
@@ -69,7 +69,7 @@ def test_entries_that_others_own_are_checked(
     assert set(results(*cache).values()) == {"ok"}
 
 
-def test_a_wrong_entry_is_mended_or_goes(cache) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_entry_is_repaired_or_removed(cache) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
     for name in NAME, NEXT:
         (folder.path / name).write_bytes(b"wrong")
@@ -82,7 +82,7 @@ def test_a_wrong_entry_is_mended_or_goes(cache) -> None:  # type: ignore[no-unty
     assert set(results(folder, index).values()) == {"ok"}
 
 
-def test_a_wrong_entry_in_use_is_said_to_be(cache) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_entry_in_use_is_reported(cache) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
     (folder.path / NEXT).write_bytes(b"wrong")
     with (folder.path / NEXT).open() as file:
@@ -90,14 +90,14 @@ def test_a_wrong_entry_in_use_is_said_to_be(cache) -> None:  # type: ignore[no-u
         assert results(folder, index)[f"entry {NEXT}"] == "in use"
 
 
-def test_a_model_that_changed_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_changed_model_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
     write_gguf(tmp_path / "model.gguf", noise(10), OTHER)
     assert results(folder, index)[f"model {NAME}"] == "changed"
     assert index.model_tensors() == []
 
 
-def test_a_model_that_has_gone_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_deleted_model_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
     (tmp_path / "model.gguf").unlink()
     (folder.path / NAME).write_bytes(b"wrong")

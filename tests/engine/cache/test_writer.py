@@ -1,4 +1,4 @@
-"""Kills a writer at every stage of an entry, and looks at what it leaves."""
+"""Writers that are killed, closed early, or given the same tensor twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 DATA = noise()
 
-# Ends the process, as a lost power line would, at the n-th call of a function.
+# Kills itself before or after the n-th call of a function.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
@@ -58,7 +58,7 @@ STAGES = [
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("where", "name", "count"), STAGES)
-def test_a_writer_killed_at_any_stage_leaves_nothing_wrong(
+def test_killed_writer_leaves_no_wrong_entry(
     tmp_path: Path, where: str, name: str, count: int, when: str
 ) -> None:
     done = subprocess.run(
@@ -72,14 +72,14 @@ def test_a_writer_killed_at_any_stage_leaves_nothing_wrong(
     for entry in kept(tmp_path):
         assert hash_name(fnv1a((tmp_path / entry).read_bytes())) == entry
     with opened(tmp_path) as cache:
-        Sender(cache).load(DATA)  # which sees that the right bytes arrive
+        Sender(cache).load(DATA)  # checks the bytes that arrive
         Sender(cache).load(noise(100), value=1)
     assert not list(tmp_path.glob(f"*{PART}"))
     assert cache_size(tmp_path) == LARGE + 100
 
 
 @pytest.mark.parametrize("announced", [1, None])
-def test_a_close_in_a_hurry_throws_away_what_is_not_done(
+def test_close_discards_unfinished_entries(
     tmp_path: Path, announced: int | None
 ) -> None:
     with opened(tmp_path) as cache:
@@ -90,7 +90,7 @@ def test_a_close_in_a_hurry_throws_away_what_is_not_done(
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
 
 
-def test_the_same_bytes_on_their_way_twice_are_written_once(tmp_path: Path) -> None:
+def test_tensor_that_is_pending_already_is_not_written_again(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         begun = cache.begin(LARGE, 1, "first")
         assert begun is not None

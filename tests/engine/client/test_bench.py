@@ -31,20 +31,20 @@ def server() -> Iterator[Endpoint]:
         yield endpoint
 
 
-def test_a_turn_times_every_case(server: Endpoint) -> None:
+def test_turn_times_every_workload(server: Endpoint) -> None:
     turn = take_turn(server, SETTINGS)
     assert list(turn) == CASES
     assert all(0 < seconds < 20 for times in turn.values() for seconds in times)
 
 
-def test_a_turn_leaves_out_what_a_version_lacks() -> None:
+def test_turn_omits_commands_that_the_version_lacks() -> None:
     with running(dialects=(V2_0_0,)) as endpoint:
         lacking = {"SET_TENSOR_2D", "GET_TENSOR_2D", "GRAPH_RECOMPUTE, 200 nodes"}
         expected = [case for case in CASES if case.name not in lacking]
         assert list(take_turn(endpoint, SETTINGS)) == expected
 
 
-def test_ratios_are_against_the_first_server(server: Endpoint) -> None:
+def test_ratios_compare_with_the_first_server(server: Endpoint) -> None:
     bench = Bench([server, server], SETTINGS)
     for _ in range(2):
         bench.round()
@@ -57,7 +57,7 @@ def test_ratios_are_against_the_first_server(server: Endpoint) -> None:
         assert result.calls >= 2
 
 
-def test_a_server_that_fails_drops_out(server: Endpoint) -> None:
+def test_failed_server_is_not_timed_again(server: Endpoint) -> None:
     nobody = Endpoint("127.0.0.1", free_port())
     bench = Bench([nobody, server], SETTINGS)
     bench.round()
@@ -66,7 +66,7 @@ def test_a_server_that_fails_drops_out(server: Endpoint) -> None:
     assert [result.ratio for result in bench.results(1)] == [None] * len(CASES)
 
 
-def test_a_device_that_is_not_there_is_refused(server: Endpoint) -> None:
+def test_invalid_device_is_refused(server: Endpoint) -> None:
     with pytest.raises(RefusedError, match="has no device 1: 'ggrpc probe'"):
         take_turn(server, BenchSettings(sizes=(), device=1))
 
@@ -74,7 +74,7 @@ def test_a_device_that_is_not_there_is_refused(server: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("peer", "dialect"), [(NEWEST, None), ("0.3.36", None), ("0.3.17", V3_6_1)]
 )
-def test_the_native_server_is_timed_as_well(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
+def test_native_server_is_timed(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
     with native_serving(peer) as endpoint:
         settings = BenchSettings((4096,), options=ClientOptions(20, dialect))
         turn = take_turn(endpoint, settings)

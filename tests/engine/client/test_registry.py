@@ -25,7 +25,7 @@ def test_devices_of_a_server_are_found_by_name() -> None:
         device.memory()
 
 
-def test_server_is_connected_to_once_by_any_thread() -> None:
+def test_threads_connect_to_a_server_once() -> None:
     with running() as endpoint, Registry(timeout=60) as registry:
         name = f"rpc://{endpoint}/0"
         assert name not in registry
@@ -35,7 +35,7 @@ def test_server_is_connected_to_once_by_any_thread() -> None:
         assert name in registry
 
 
-def test_devices_of_this_machine_are_opened_once() -> None:
+def test_local_devices_are_opened_once() -> None:
     with Registry(threads=1) as registry:
         assert registry["cpu"] is registry["cpu"]
         assert not is_rpc(registry["cpu"])
@@ -49,21 +49,21 @@ def test_devices_of_this_machine_are_opened_once() -> None:
         ("gpu", "there is no device 'gpu'"),
     ],
 )
-def test_name_that_is_none_is_refused(name: str, message: str) -> None:
+def test_invalid_name_is_refused(name: str, message: str) -> None:
     with Registry() as registry, pytest.raises(ConfigError, match=message):
         registry[name]
 
 
-def test_number_that_a_server_lacks_is_refused() -> None:
+def test_invalid_device_number_is_refused() -> None:
     with (
         running() as endpoint,
         Registry(timeout=60) as registry,
-        pytest.raises(ConfigError, match="has 1 devices, no 3"),
+        pytest.raises(ConfigError, match="has no device 3: it has 1 devices"),
     ):
         registry[f"rpc://{endpoint}/3"]
 
 
-def test_version_and_op_table_may_be_said() -> None:
+def test_version_and_op_table_can_be_chosen() -> None:
     with (
         running() as endpoint,
         connect(str(endpoint), protocol="3.6.1", op_table="2025-12-20") as server,

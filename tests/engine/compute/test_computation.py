@@ -29,13 +29,13 @@ V = np.random.default_rng(2).standard_normal((7, 5), np.float32)
 
 
 class Devices:
-    """Two devices of this machine, one of ggrpc's server, two of a native one."""
+    """Two local devices, two of a server of ggrpc, and one of a native server."""
 
     def __init__(self, ours: RemoteServer, native: RemoteServer) -> None:
-        self.near: Device = CpuDevice(threads=1)
-        self.near2: Device = CpuDevice(threads=1)
-        self.far: Device = ours.device()
-        self.far2: Device = ours.device(1)
+        self.local: Device = CpuDevice(threads=1)
+        self.local2: Device = CpuDevice(threads=1)
+        self.remote: Device = ours.device()
+        self.remote2: Device = ours.device(1)
         self.native: Device = native.device()
 
     def get(self, names: str) -> list[Device]:
@@ -68,7 +68,7 @@ def two_layers(g: GraphBuilder):  # type: ignore[no-untyped-def]
 EXPECTED = np.maximum(X @ W.T, 0) @ V.T
 
 
-def test_arrays_go_in_and_come_out() -> None:
+def test_graph_is_computed_on_the_cpu_by_default() -> None:
     g = GraphBuilder()
     w, x, y = product(g)
     (result,) = compute(g, {w: W, x: X}).values()
@@ -78,9 +78,12 @@ def test_arrays_go_in_and_come_out() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    ["near", "far", "native", "near near2", "near far", "far far2", "native far"],
+    [
+        *("local", "remote", "native", "local local2", "local remote"),
+        *("remote remote2", "native remote"),
+    ],
 )
-def test_weights_are_computed_with_where_they_lie(devices, names: str) -> None:  # type: ignore[no-untyped-def]
+def test_nodes_run_on_the_device_of_their_weights(devices, names: str) -> None:  # type: ignore[no-untyped-def]
     first, *rest = devices.get(names)
     second = rest[0] if rest else first
     g = GraphBuilder()
@@ -94,29 +97,29 @@ def test_weights_are_computed_with_where_they_lie(devices, names: str) -> None: 
         assert np.array_equal(one.numpy(), W)
 
 
-def test_nodes_go_where_they_are_wanted(devices: Devices) -> None:
+def test_placement_chooses_the_device_of_a_node(devices: Devices) -> None:
     g = GraphBuilder()
     w, x, y = product(g)
     z = g.relu(y)
-    near, far = devices.near, devices.far
+    local, remote = devices.local, devices.remote
     with Computation(
-        g, {w: W, x: X}, devices=[near], placement={z: far}
+        g, {w: W, x: X}, devices=[local], placement={z: remote}
     ) as computation:
-        assert computation.device_of(y) is near
-        assert computation.device_of(z) is far
+        assert computation.device_of(y) is local
+        assert computation.device_of(z) is remote
         assert nmse(computation.run()[z], np.maximum(X @ W.T, 0)) < 1e-10
 
 
-def test_what_is_written_elsewhere_is_copied_again(devices: Devices) -> None:
-    """A cache on one device, read on another before and after a row is written."""
+def test_tensor_is_copied_again_after_a_write(devices: Devices) -> None:
+    """A cache on one device is read on another, before and after a write to it."""
     g = GraphBuilder()
     cache, rows = g.tensor("F32", 4, 3), g.tensor("F32", 4, 1)
     at = g.tensor("I64", 1)
     before = g.scale(cache, scale=1)
     written = g.set_rows(cache, rows, at)
     after = g.scale(g.view(written, [4, 3]), scale=2)
-    wanted = {written: devices.near, before: devices.far, after: devices.far}
-    with Computation(g, devices=[devices.near], placement=wanted) as computation:
+    wanted = {written: devices.local, before: devices.remote, after: devices.remote}
+    with Computation(g, devices=[devices.local], placement=wanted) as computation:
         row = np.ones((1, 4), np.float32)
         values = computation.run({rows: row, at: np.array([1])})
         assert not values[before].any()
@@ -126,7 +129,7 @@ def test_what_is_written_elsewhere_is_copied_again(devices: Devices) -> None:
         assert values[after].tolist() == [[0] * 4, [2] * 4, [2] * 4]
 
 
-def test_outputs_may_be_views_of_any_strides() -> None:
+def test_output_can_be_a_transposed_view() -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 64, 3)
     y = g.sqr(x)
@@ -144,14 +147,14 @@ def test_quantized_weights_and_integer_results(devices: Devices) -> None:
     assert np.array_equal(result, (X @ W.T).argmax(axis=1))
 
 
-def test_data_that_is_missing_or_wrong_is_named() -> None:
+def test_missing_or_wrong_data_is_an_error() -> None:
     g = GraphBuilder()
     w, x, y = product(g)
     with pytest.raises(ConfigError, match="no data was given for w, x"):
         compute(g)
-    with pytest.raises(ConfigError, match=r"'w' is \[64, 5, 1, 1\], its data \[64, 3"):
+    with pytest.raises(ConfigError, match=r"'w' is \[64, 5, 1, 1\], .* \[64, 3"):
         compute(g, {w: X, x: X})
-    with pytest.raises(ConfigError, match="MUL_MAT 'y' is no tensor of data"):
+    with pytest.raises(ConfigError, match="MUL_MAT 'y' is not a leaf"):
         compute(g, {y: X})
     with (
         Computation(g, {w: W, x: X}) as computation,
@@ -160,90 +163,92 @@ def test_data_that_is_missing_or_wrong_is_named() -> None:
         computation.device_of(g.tensor("F32", 1))
 
 
-def test_bytes_go_in_as_they_are() -> None:
+def test_data_can_be_raw_bytes() -> None:
     g = GraphBuilder()
     w, x, y = product(g)
     assert nmse(compute(g, {w: W.tobytes(), x: X})[y], X @ W.T) < 1e-10
-    with pytest.raises(ConfigError, match="8 bytes are no tensor 'w': 1280"):
+    with pytest.raises(ConfigError, match="'w' has 1280 bytes, but its data has 8"):
         compute(g, {w: bytes(8), x: X})
 
 
-def test_stored_data_of_another_shape_is_refused(devices: Devices) -> None:
+def test_device_tensor_of_another_shape_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     w, x, _ = product(g)
     with (
-        DeviceTensor.of(devices.near, X) as stored,
+        DeviceTensor.of(devices.local, X) as stored,
         pytest.raises(ConfigError, match="its data"),
     ):
         compute(g, {w: stored, x: X})
 
 
-def test_stored_data_of_another_type_is_refused(devices: Devices) -> None:
+def test_device_tensor_of_another_type_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 4)
     g.sqr(x)
     with (
-        DeviceTensor.of(devices.near, np.zeros(4, np.float64)) as stored,
-        pytest.raises(ConfigError, match="is F32, its data F64"),
+        DeviceTensor.of(devices.local, np.zeros(4, np.float64)) as stored,
+        pytest.raises(ConfigError, match="is F32, but that of its data is F64"),
     ):
         Computation(g, {x: stored})
 
 
-def test_node_wanted_where_it_is_not_written_is_refused(devices: Devices) -> None:
+def test_placement_away_from_the_written_tensor_is_refused(devices: Devices) -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 64, 3)
     y = g.scale(x, scale=2, inplace=True)
-    with DeviceTensor.of(devices.near, X) as stored:
-        with pytest.raises(ConfigError, match="is written into a tensor of cpu"):
-            compute(g, {x: stored}, placement={y: devices.far})
+    with DeviceTensor.of(devices.local, X) as stored:
+        with pytest.raises(ConfigError, match="must be computed on cpu"):
+            compute(g, {x: stored}, placement={y: devices.remote})
         assert np.array_equal(compute(g, {x: stored})[y], 2 * X)
         assert np.array_equal(stored.numpy(), 2 * X)
 
 
-class Choosy(CpuDevice):
-    """Computes only products."""
+class MulMatDevice(CpuDevice):
+    """Supports only MUL_MAT."""
 
     def supports(self, node: Node) -> bool:
         return node.tensor.op is Op.MUL_MAT
 
 
-def test_what_one_device_cannot_another_does() -> None:
+def test_unsupported_node_runs_on_another_device() -> None:
     g = GraphBuilder()
     w, x, v, z = two_layers(g)
     data = {w: W, x: X, v: V}
-    choosy, near = Choosy(threads=1), CpuDevice(threads=1)
-    with pytest.raises(UnsupportedOp, match=r"UNARY .* cannot compute it"):
-        compute(g, data, devices=[choosy])
-    with Computation(g, data, devices=[choosy, near]) as computation:
-        assert computation.device_of(z) is near
+    mul_mat, local = MulMatDevice(threads=1), CpuDevice(threads=1)
+    with pytest.raises(
+        UnsupportedOp, match=r"UNARY .*: no kernel for these types on cpu"
+    ):
+        compute(g, data, devices=[mul_mat])
+    with Computation(g, data, devices=[mul_mat, local]) as computation:
+        assert computation.device_of(z) is local
         assert nmse(computation.run()[z], EXPECTED) < 1e-10
 
 
-class Small(CpuDevice):
-    """Has buffers of 1 KiB at most."""
+class SmallBufferDevice(CpuDevice):
+    """Limits buffers to 1 KiB."""
 
     def __init__(self) -> None:
         super().__init__(threads=1)
         self.max_size = 1024
 
 
-def test_memory_is_taken_in_pieces_that_the_device_gives() -> None:
+def test_memory_is_split_into_buffers_that_the_device_allows() -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 64)
     y = x
     for _ in range(9):
         y = g.scale(y, scale=2)
-    result = compute(g, {x: X[0]}, devices=[Small()])[y]
+    result = compute(g, {x: X[0]}, devices=[SmallBufferDevice()])[y]
     assert np.array_equal(result, X[0] * 512)
 
 
-def test_close_gives_the_memory_back(devices: Devices) -> None:
-    near = devices.near
+def test_close_frees_the_memory(devices: Devices) -> None:
+    local = devices.local
     g = GraphBuilder()
     w, x, _ = product(g)
-    with Computation(g, {w: W, x: X}, devices=[near]):
-        assert near._handed_out > 0  # type: ignore[attr-defined]
-    assert near._handed_out == 0  # type: ignore[attr-defined]
+    with Computation(g, {w: W, x: X}, devices=[local]):
+        assert local._handed_out > 0  # type: ignore[attr-defined]
+    assert local._handed_out == 0  # type: ignore[attr-defined]
 
 
 def test_threads_share_a_computation() -> None:
@@ -261,7 +266,7 @@ def test_threads_share_a_computation() -> None:
 
 
 def long_graph() -> tuple[GraphBuilder, Tensor]:
-    """Some hundred products, a second or more of work."""
+    """200 products, which take a second or more."""
     g = GraphBuilder()
     x = y = g.tensor("F32", 1024, 1024)
     for _ in range(200):
@@ -269,19 +274,19 @@ def long_graph() -> tuple[GraphBuilder, Tensor]:
     return g, x
 
 
-def test_computation_here_is_cancelled_by_another_thread() -> None:
+def test_local_computation_is_cancelled_by_another_thread() -> None:
     g, x = long_graph()
     with Computation(g, {x: np.zeros((1024, 1024), np.float32)}) as computation:
         timer = threading.Timer(0.1, computation.cancel)
         timer.start()
-        with pytest.raises(Cancelled, match="was ended here"):
+        with pytest.raises(Cancelled, match="was cancelled"):
             computation.run()
         with pytest.raises(Cancelled):
             computation.run()
         timer.join()
 
 
-def test_computation_here_runs_out_of_time() -> None:
+def test_local_computation_times_out() -> None:
     g, x = long_graph()
     with (
         Computation(g, {x: np.zeros((1024, 1024), np.float32)}) as computation,
@@ -290,7 +295,7 @@ def test_computation_here_runs_out_of_time() -> None:
         computation.run(timeout=0.1)
 
 
-def test_computation_there_is_cancelled_with_its_session() -> None:
+def test_remote_computation_is_cancelled_with_its_session() -> None:
     g, x = long_graph()
     with running() as endpoint, RemoteServer(connect(endpoint, timeout=60)) as server:
         data = {x: np.zeros((1024, 1024), np.float32)}

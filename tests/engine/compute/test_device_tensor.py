@@ -25,7 +25,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
             yield far.device()
 
 
-def test_array_comes_back_from_a_device(device: Device) -> None:
+def test_array_is_read_back(device: Device) -> None:
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     with DeviceTensor.of(device, array) as tensor:
         assert (tensor.type, tensor.ne, tensor.nbytes) == (
@@ -38,7 +38,7 @@ def test_array_comes_back_from_a_device(device: Device) -> None:
         assert np.array_equal(tensor.numpy(), -array)
 
 
-def test_array_is_quantized_on_the_way(device: Device) -> None:
+def test_array_is_quantized(device: Device) -> None:
     array = np.random.default_rng(0).standard_normal((5, 64), np.float32)
     with DeviceTensor.of(device, array, "q8_0") as tensor:
         assert tensor.nbytes == 5 * 68
@@ -50,13 +50,15 @@ def test_array_is_quantized_on_the_way(device: Device) -> None:
             assert np.array_equal(copy.numpy(), tensor.numpy())
 
 
-def test_what_does_not_fit_is_refused(device: Device) -> None:
+def test_data_of_another_size_is_refused(device: Device) -> None:
     with DeviceTensor(device, "F32", 4, 2) as tensor:
-        with pytest.raises(ConfigError, match=r"shape \(4, 2\) is no \[4, 2, 1, 1\]"):
+        with pytest.raises(
+            ConfigError, match=r"shape \(4, 2\) does not fit ne \[4, 2, 1, 1\]"
+        ):
             tensor.set(np.zeros((4, 2), np.float32))
-        with pytest.raises(ConfigError, match="31 bytes are no tensor of 32"):
+        with pytest.raises(ConfigError, match="has 32 bytes, but its data has 31"):
             tensor.set_bytes(bytes(31))
-    with pytest.raises(GraphError, match="no multiple"):
+    with pytest.raises(GraphError, match="not a multiple"):
         DeviceTensor(device, "Q4_0", 33)
     with pytest.raises(OutOfMemory):
         DeviceTensor(device, "F32", 1 << 30, 1 << 20)

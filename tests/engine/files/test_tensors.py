@@ -118,9 +118,11 @@ def test_rotten_npz_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "?", "c8", "U3"])
-def test_types_that_ggml_lacks_are_named(tmp_path: Path, dtype: str) -> None:
+def test_dtype_without_a_type_is_an_error(tmp_path: Path, dtype: str) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3, dtype))
-    with pytest.raises(ConfigError, match=r"x\.npy: ggml has no .*: convert it to"):
+    with pytest.raises(
+        ConfigError, match=r"x\.npy: ggml has no type for .*: convert the array to"
+    ):
         list(read_tensors(tmp_path / "x.npy"))
     path = safetensors(tmp_path / "x.safetensors", entry([16], "F8_E4M3"))
     with pytest.raises(ConfigError, match="no type for w, which has type F8_E4M3"):

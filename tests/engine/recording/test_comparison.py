@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.recording.comparison import compare
-from ggrpc.formats.numpy_values import described, quantize
+from ggrpc.formats.numpy_values import contiguous_tensor, quantize
 from ggrpc.types import GGMLType
 
 
@@ -15,7 +15,7 @@ def floats(*values: float) -> bytes:
 def compared(
     ours: bytes, theirs: bytes, type: GGMLType = GGMLType.F32, tolerance: float = 1e-3
 ) -> tuple[float, float, int | None]:
-    tensor = described(type, (type.blck_size, 1, 1, 1))
+    tensor = contiguous_tensor(type, (type.blck_size, 1, 1, 1))
     return tuple(compare(tensor, ours, theirs, tolerance))
 
 

@@ -9,7 +9,7 @@ from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.files.gguf import tensors_of
 from ggrpc.engine.recording.substitute_weights import GgufWeights, random_weights
 from ggrpc.errors import FileError
-from ggrpc.formats.numpy_values import dequantize, described
+from ggrpc.formats.numpy_values import contiguous_tensor, dequantize
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.models import write_architecture
@@ -27,7 +27,7 @@ def tensor(path: Path) -> Tensor:
     """A tensor of the model, as a client sends it."""
     matrix = next(t for t in tensors_of(path) if len(t.ne) == 2)
     ne = (*matrix.ne, 1, 1)
-    tensor = described(GGMLType[matrix.type], ne)  # type: ignore[arg-type]
+    tensor = contiguous_tensor(GGMLType[matrix.type], ne)  # type: ignore[arg-type]
     return tensor._replace(raw_name=matrix.name.encode())
 
 
@@ -59,7 +59,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("type", ["F32", "F16", "BF16", "Q8_0", "Q4_K"])
 def test_random_weights_are_repeatable_and_of_realistic_scale(type: str) -> None:
-    tensor = described(GGMLType[type], (256, 64, 1, 1))._replace(raw_name=b"w")
+    tensor = contiguous_tensor(GGMLType[type], (256, 64, 1, 1))._replace(raw_name=b"w")
     data = random_weights(tensor, tensor.nbytes)
     assert len(data) == tensor.nbytes
     assert random_weights(tensor, tensor.nbytes) == data
@@ -70,7 +70,7 @@ def test_random_weights_are_repeatable_and_of_realistic_scale(type: str) -> None
 
 
 def test_random_weights_that_cannot_be_packed_are_zeros() -> None:
-    tensor = described(GGMLType.F32, (4, 1, 1, 1))
+    tensor = contiguous_tensor(GGMLType.F32, (4, 1, 1, 1))
     assert random_weights(tensor, 7) == bytes(7)
-    indices = described(GGMLType.I32, (4, 1, 1, 1))
+    indices = contiguous_tensor(GGMLType.I32, (4, 1, 1, 1))
     assert random_weights(indices, 16) == bytes(16)

@@ -15,29 +15,29 @@ from ggrpc.engine.sharing.session_sharing import (
 )
 from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import ConfigError, ConnectionLost, RefusedError
-from tests.support.meeting import meeting  # noqa: F401  a fixture
+from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 from tests.support.servers import running
 
-pytestmark = pytest.mark.usefixtures("meeting")
+pytestmark = pytest.mark.usefixtures("xdg_runtime_dir")
 
 
 @pytest.fixture
-def bench():  # type: ignore[no-untyped-def]
+def workspace():  # type: ignore[no-untyped-def]
     with (
         running() as endpoint,
         connect(endpoint, timeout=60) as server,
-        Workspace(server) as bench,
+        Workspace(server) as workspace,
     ):
-        bench.set("x", [1, 2])
-        yield bench
+        workspace.set("x", [1, 2])
+        yield workspace
 
 
-def test_another_process_may_save_what_is_held(
-    bench: Workspace, tmp_path: Path
+def test_another_process_can_save_shared_tensors(
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    bench.hold()
+    workspace.hold()
     (session,) = shared_sessions()
-    assert session.endpoint == bench.server.endpoint
+    assert session.endpoint == workspace.server.endpoint
     assert session.tensors == [
         {"name": "x", "type": "F32", "ne": [2, 1, 1, 1], "size_bytes": 8}
     ]
@@ -49,57 +49,59 @@ def test_another_process_may_save_what_is_held(
         session.save("y", tmp_path / "y.npy", force=False)
 
 
-def test_what_is_computed_is_held_too(bench: Workspace) -> None:
-    bench.node("y", "sqr", ["x"], {})
-    bench.compute([])
-    with SharingServer(bench.server.endpoint, bench):
+def test_results_are_shared_too(workspace: Workspace) -> None:
+    workspace.node("y", "sqr", ["x"], {})
+    workspace.compute([])
+    with SharingServer(workspace.server.endpoint, workspace):
         (session,) = shared_sessions()
     assert [row["name"] for row in session.tensors] == ["x", "y"]
 
 
-def test_nothing_is_held_any_more_after_the_session(bench: Workspace) -> None:
-    bench.hold()
+def test_nothing_is_shared_after_the_session_ends(workspace: Workspace) -> None:
+    workspace.hold()
     (session,) = shared_sessions()
-    bench.close()
+    workspace.close()
     assert not list(shared_sessions())
-    with pytest.raises(ConnectionLost, match="has gone"):
+    with pytest.raises(ConnectionLost, match="has ended"):
         session.save("x", Path("x.npy"), force=False)
 
 
-def test_socket_that_nobody_listens_at_is_removed() -> None:
+def test_stale_socket_is_removed() -> None:
     dead = runtime_dir() / "dead.sock"
     dead.touch()
     assert not list(shared_sessions())
     assert not dead.exists()
 
 
-def test_strangers_do_not_stop_the_holder(bench: Workspace) -> None:
-    with SharingServer(bench.server.endpoint, bench) as holder:
+def test_invalid_requests_are_ignored(workspace: Workspace) -> None:
+    with SharingServer(workspace.server.endpoint, workspace) as sharing:
         for junk in (b"no json", b'{"save": "x"}'):
-            with Client(str(holder.path), "AF_UNIX") as connection:
+            with Client(str(sharing.path), "AF_UNIX") as connection:
                 connection.send_bytes(junk)
                 with pytest.raises(EOFError):
                     connection.recv_bytes()
-        assert SharedSession(holder.path).tensors
+        assert SharedSession(sharing.path).tensors
 
 
-def test_folder_that_others_may_enter_is_not_used(meeting: Path) -> None:  # noqa: F811
+def test_folder_open_to_other_users_is_refused(xdg_runtime_dir: Path) -> None:  # noqa: F811
     runtime_dir().chmod(0o755)
-    with pytest.raises(ConfigError, match="is not this user's alone"):
+    with pytest.raises(ConfigError, match="other users have access to"):
         runtime_dir()
 
 
-def test_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_created_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nix/nada")
     with pytest.raises(ConfigError, match="cannot use /nix/nada"):
         runtime_dir()
 
 
 def test_socket_with_too_long_a_name_is_refused(
-    bench: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    with pytest.raises(ConfigError, match="cannot listen at"):
-        bench.hold()
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        workspace.hold()

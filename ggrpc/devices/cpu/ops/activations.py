@@ -1,9 +1,11 @@
 """UNARY and GLU in numpy.
 
-An activation is a function (x, y, t, u, w) that writes f(x) to y and works in t, u and
-w, all of one shape. It reads x and t before it writes y, so y may be either.
-ggml rounds GELU and GELU_QUICK of float32 through a table of float16: here they are
-computed as they are defined.
+An activation is a function (x, y, t, u, w) that writes f(x) to y, with t, u and w as
+scratch. All have the same shape. It reads x and t before it writes y, so y may be the
+same array as x or t.
+
+ggml computes GELU and GELU_QUICK of float32 with a float16 table; this file computes
+them exactly.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ Activation = Callable[[Array, Array, Array, Array, Array], object]
 
 ZERO, HALF, ONE, THREE, SIXTH = map(scalar, (0, 0.5, 1, 3, 1 / 6))
 
-# GELU(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) * (x + 0.044715 x^3): the form with
-# tanh(u), in fewer steps.
+# GELU(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) * (x + 0.044715 x^3). This is equal to
+# the usual form with tanh(u), but takes fewer steps.
 GELU_LINEAR = scalar(-2 * math.sqrt(2 / math.pi))
 GELU_CUBIC = scalar(-2 * math.sqrt(2 / math.pi) * 0.044715)
 GELU_QUICK = scalar(1.702)
@@ -40,7 +42,7 @@ ERFC_A1, *ERFC_A2_TO_A5 = map(
 )
 MINUS_HALF = scalar(-0.5)
 
-# The largest float32 below a half: to add a half itself would round 0.49999997 up.
+# The largest float32 below 0.5. Adding 0.5 itself would round 0.49999997 up.
 BELOW_HALF = np.nextafter(HALF, ZERO)
 
 
@@ -52,7 +54,7 @@ def sigmoid(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def swish(slope: Array, x: Array, y: Array, t: Array, *_: Array) -> None:
-    """X / (1 + exp(-slope x)), of which SILU and GELU_QUICK are cases."""
+    """Compute y = x / (1 + exp(-slope x)): SILU has slope 1, GELU_QUICK 1.702."""
     np.multiply(x, -slope, t)
     np.exp(t, t)
     np.add(t, ONE, t)
@@ -70,7 +72,10 @@ def gelu(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def gelu_erf(x: Array, y: Array, t: Array, u: Array, w: Array) -> None:
-    """X (1 + erf(x / sqrt(2))) / 2 = max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|."""
+    """Compute y = x (1 + erf(x / sqrt(2))) / 2.
+
+    This is equal to max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|.
+    """
     _erfc(x, t, u, w)
     np.multiply(w, x, w)
     np.multiply(w, HALF, w)
@@ -121,7 +126,7 @@ def hard_swish(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def round_half_away(x: Array, y: Array, t: Array, *_: Array) -> None:
-    """roundf: numpy's own rounds halves to even."""
+    """Round halves away from 0 like C's roundf; numpy rounds halves to even."""
     np.abs(x, t)
     np.add(t, BELOW_HALF, t)
     np.floor(t, t)
@@ -129,7 +134,10 @@ def round_half_away(x: Array, y: Array, t: Array, *_: Array) -> None:
 
 
 def xielu(p: UnaryParams, x: Array, y: Array, t: Array, u: Array, *_: Array) -> None:
-    """Beta x + (alpha_p x^2 if x > 0 else alpha_n (expm1(min(x, eps)) - x))."""
+    """Compute y = beta x + alpha_p x^2 if x > 0.
+
+    Otherwise, y = beta x + alpha_n (expm1(min(x, eps)) - x).
+    """
     np.minimum(x, scalar(p.eps), out=t)
     np.expm1(t, t)
     np.subtract(t, x, t)
@@ -152,8 +160,8 @@ UFUNCS = {
     UnaryOp.CEIL: np.ceil,
     UnaryOp.TRUNC: np.trunc,
 }
-# Of two arguments, the second being 0: log(exp(x) + exp(0)), and x > 0.
-UFUNCS_AND_ZERO = {UnaryOp.SOFTPLUS: np.logaddexp, UnaryOp.STEP: np.heaviside}
+# Ufuncs of x and 0: log(exp(x) + exp(0)), and x > 0.
+UFUNCS_WITH_ZERO = {UnaryOp.SOFTPLUS: np.logaddexp, UnaryOp.STEP: np.heaviside}
 
 ACTIVATIONS: dict[UnaryOp, Activation] = {
     UnaryOp.ELU: elu,
@@ -182,8 +190,8 @@ def unary(node: Node, c: Compiler) -> None:
     x, y, op = c.f32(node.source(A)), c.result(node.tensor), UnaryOp(node.params.op)
     if op in UFUNCS:
         c.elementwise(UFUNCS[op], (x,), y)
-    elif op in UFUNCS_AND_ZERO:
-        c.elementwise(UFUNCS_AND_ZERO[op], (x, ZERO), y)
+    elif op in UFUNCS_WITH_ZERO:
+        c.elementwise(UFUNCS_WITH_ZERO[op], (x, ZERO), y)
     elif op == UnaryOp.XIELU:
         c.rows(partial(xielu, node.params), (x, y), [x.shape[-1]] * 3)
     else:
@@ -192,8 +200,8 @@ def unary(node: Node, c: Compiler) -> None:
 
 @kernel(Op.GLU)
 def glu(node: Node, c: Compiler) -> None:
-    """f(gate) * up: the two sources, or the two halves of the rows of one."""
-    gate, up = _halves(node, c)
+    """Compute y = f(gate) * up, from two sources or the two halves of each row."""
+    gate, up = _gate_and_up(node, c)
     y, op = c.result(node.tensor), GluOp(node.params.op)
     if op in GATES:
         function = partial(_gated, GATES[op])
@@ -202,7 +210,7 @@ def glu(node: Node, c: Compiler) -> None:
     c.rows(function, (gate, up, y), [y.shape[-1]] * 3)
 
 
-def _halves(node: Node, c: Compiler) -> tuple[Array, Array]:
+def _gate_and_up(node: Node, c: Compiler) -> tuple[Array, Array]:
     x, b = c.f32(node.source(A)), node.src[B]
     if b is not None:
         return x, c.f32(b)

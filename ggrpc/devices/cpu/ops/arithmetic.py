@@ -33,7 +33,7 @@ ZERO = scalar(0)
 
 @kernel(*BINARY)
 def binary(node: Node, c: Compiler) -> None:
-    """B is repeated over a."""
+    """Compute y = a op b, with b repeated to the shape of a."""
     a, y = c.f32(node.source(A)), c.result(node.tensor)
     b, a, y = repeated(c.f32(node.source(B)), a, y)
     c.elementwise(BINARY[node.tensor.op], (a, b), y)
@@ -67,7 +67,7 @@ def _clamp(low: Array, high: Array, x: Array, y: Array) -> None:
 
 @kernel(Op.LEAKY_RELU)
 def leaky_relu(node: Node, c: Compiler) -> None:
-    """max(x, 0) + negative_slope min(x, 0)."""
+    """Compute y = max(x, 0) + negative_slope min(x, 0)."""
     x, y = c.f32(node.source(A)), c.result(node.tensor)
     function = partial(_leaky_relu, scalar(node.params.negative_slope))
     c.rows(function, (x, y), [x.shape[-1]])

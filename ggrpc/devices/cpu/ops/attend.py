@@ -1,8 +1,9 @@
-"""How attention is computed: block by block, in memory that fits a processor's cache.
+"""Attention, computed in blocks that fit a processor's cache.
 
-A block is some heads that share keys, some of their queries, and all keys, which are
-taken some at a time: what was summed up before shrinks when a larger score turns up.
-Source: "Self-attention Does Not Need O(n^2) Memory", arXiv 2112.05682.
+A block has some heads that share keys, some of their queries, and all keys. It is
+computed for some keys at a time (online softmax): when a larger score is found, the
+earlier sums are scaled down. Source: "Self-attention Does Not Need O(n^2) Memory",
+arXiv 2112.05682.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from ggrpc.ops.attention import MASK, FlashAttnParams, K, Q, V
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# Keys', values' and scores' numbers that are taken at a time: 2 MB, about a L2 cache.
+# Elements of keys, values and scores to process at a time: 2 MB, about an L2 cache.
 BLOCK = 1 << 19
-# Numbers up to which all heads are one block: several would mostly be Python.
+# Elements up to which all heads are one block, to keep the overhead of Python small.
 SMALL = 1 << 20
-# Rows of scores in a block: enough to make BLAS worth its while.
+# Rows of scores in a block; enough for BLAS to be efficient.
 ROWS = 512
-# Rows of which BLAS computes the keys' products with q, turned, sooner than q's with k.
-FEW = 32
-# Keys are taken by multiples of this, but for the last.
+# Rows per head below which it is faster to compute k q^T and transpose it than q k^T.
+FEW_ROWS = 32
+# The number of keys to process at a time is a multiple of this.
 KEYS = 64
 
-# Below all scores but masked ones: -inf less this is still -inf.
+# The lowest score that is not masked; -inf minus this is still -inf.
 LOWEST = scalar(float(np.finfo(np.float32).min))
 
 
 class Plan(NamedTuple):
-    """How a node's work is cut into blocks.
+    """The division of a node into blocks.
 
     Attributes:
-        kv_heads: heads that have keys and values of their own.
-        group: heads that share them.
-        heads: kv_heads of a block.
-        queries: of a block.
-        keys: that a block takes at a time.
+        kv_heads: the number of heads of keys and values.
+        group: the number of query heads that share each of them.
+        heads: the number of kv heads in a block.
+        queries: the number of queries in a block.
+        keys: the number of keys to process at a time.
     """
 
     kv_heads: int
@@ -54,7 +55,7 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, node: Node) -> Plan:
-        """One block where all of it is small, else blocks of one head of keys."""
+        """A single block for a small node, otherwise blocks of one kv head."""
         q, k, v = node.source(Q).ne, node.source(K).ne, node.source(V).ne
         kv_heads = math.lcm(k[2], v[2])
         group = q[2] // kv_heads
@@ -67,17 +68,18 @@ class Plan(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Views of what a block reads and writes.
+    """Views of the data that a block reads and writes.
 
     Attributes:
-        q: (kv heads, group, queries, d).
-        k: (kv heads, keys, d) in the type of K.
-        v: (kv heads, keys, dv) in the type of V.
-        mask: (heads of the mask, queries, keys) in its own type, or None.
-        mask_heads: which of those each (kv head, group) has, or None for the only one.
-        slopes: what the mask is multiplied by, (kv heads, group, 1, 1), or None.
-        sinks: scores without values, (kv heads, group, 1, 1), or None.
-        y: (kv heads, group, queries, dv).
+        q: the queries, (kv heads, group, queries, d).
+        k: the keys, (kv heads, keys, d), in the type of K.
+        v: the values, (kv heads, keys, dv), in the type of V.
+        mask: (heads of the mask, queries, keys) in the mask's type, or None.
+        mask_heads: the index of the mask's head for each (kv head, group); None if the
+            mask has one head.
+        slopes: the factors of the mask, (kv heads, group, 1, 1), or None.
+        sinks: the scores of the sinks, (kv heads, group, 1, 1), or None.
+        y: the result, (kv heads, group, queries, dv).
     """
 
     q: Array
@@ -91,12 +93,12 @@ class Block(NamedTuple):
 
 
 class Attention:
-    """What one thread needs to compute blocks: a node's settings, and room to work in.
+    """The state of one thread that computes blocks: parameters and scratch memory.
 
     Args:
-        node: a FLASH_ATTN_EXT.
-        plan: how it is cut.
-        scratch: gives memory for so many float32.
+        node: a FLASH_ATTN_EXT node.
+        plan: the division into blocks.
+        scratch: allocates a float32 array of a shape.
     """
 
     def __init__(
@@ -114,8 +116,8 @@ class Attention:
         self._mask = _Operand(mask, scratch((scores,))) if mask else None
         self._q = scratch((rows * k.ne[0],))
         self._scores = scratch((scores,))
-        self._few = rows < FEW * plan.heads
-        self._turned = scratch((scores if self._few else 0,))
+        self._transposes = rows < FEW_ROWS * plan.heads
+        self._transposed = scratch((scores if self._transposes else 0,))
         self._sloped = scratch((scores if p.max_bias > 0 else 0,))
         self._sums = _Sums(rows, v.ne[0], plan.keys, scratch)
 
@@ -133,20 +135,20 @@ class Attention:
             keys = slice(start, start + self._keys)
             bias = self._bias(block, keys)
             if bias is not None and n_kv > self._keys and bias.max() == -np.inf:
-                continue  # none of the queries sees any of these keys
+                continue  # all these keys are masked for all queries
             scores = self._scores_of(q, self._k.values(block.k[:, keys]), bias)
             sums.add(scores, self._v.values(block.v[:, keys]))
         sums.end(block)
 
     def _scores_of(self, q: Array, k: Array, bias: Array | None) -> Array:
-        """(kv heads, group * queries, keys)."""
+        """The scores, (kv heads, group * queries, keys)."""
         heads, group, queries, d = q.shape
         rows, keys = group * queries, k.shape[1]
         scores = _fit(self._scores, (heads, rows, keys))
-        if self._few:
-            turned = _fit(self._turned, (heads, keys, rows))
-            np.matmul(k, q.reshape(heads, rows, d).swapaxes(1, 2), turned)
-            np.copyto(scores, turned.swapaxes(1, 2))
+        if self._transposes:
+            transposed = _fit(self._transposed, (heads, keys, rows))
+            np.matmul(k, q.reshape(heads, rows, d).swapaxes(1, 2), transposed)
+            np.copyto(scores, transposed.swapaxes(1, 2))
         else:
             np.matmul(q.reshape(heads, rows, d), k.swapaxes(1, 2), scores)
         if self._cap is not None:
@@ -158,7 +160,7 @@ class Attention:
         return scores
 
     def _bias(self, block: Block, keys: slice) -> Array | None:
-        """What is added to the scores: of a shape that broadcasts to that of q's."""
+        """The mask times the slopes; broadcasts to (kv heads, group, queries, keys)."""
         if block.mask is None or self._mask is None:
             return None
         mask = block.mask[:, :, keys]
@@ -173,11 +175,11 @@ class Attention:
 
 
 class _Sums:
-    """What a block sums up over its keys.
+    """The sums over the keys of a block.
 
     Attributes:
         top: the largest score so far, (kv heads, rows, 1).
-        total: the sum of exp(score - top).
+        total: the sum of exp(score - top), (kv heads, rows, 1).
         out: the sum of exp(score - top) * value, (kv heads, rows, dv).
     """
 
@@ -190,7 +192,7 @@ class _Sums:
         self._values = [scratch((rows * dv,)) for _ in range(2)]
 
     def begin(self, block: Block) -> None:
-        """With the sinks, or with a score that any other makes vanish."""
+        """Start with the sinks, or with a score too low to have an effect."""
         heads, group, queries = shape = block.q.shape[:3]
         rows = (heads, group * queries)
         self.top, self._next, self.total, self._part = (
@@ -203,7 +205,7 @@ class _Sums:
         self.out.fill(0)
 
     def add(self, scores: Array, v: Array) -> None:
-        """Add keys, with their values; `scores` is overwritten."""
+        """Add the scores and values of some keys; `scores` is overwritten."""
         top, shrink = self._next, self.top
         np.maximum.reduce(scores, axis=-1, out=top, keepdims=True, initial=LOWEST)
         np.maximum(top, shrink, out=top)
@@ -220,34 +222,34 @@ class _Sums:
         self.top, self._next = top, shrink
 
     def end(self, block: Block) -> None:
-        """Write the weighted means."""
+        """Write the weighted means of the values to the result."""
         shape = block.y.shape
         np.divide(self.out.reshape(shape), self.total.reshape(*shape[:3], 1), block.y)
 
 
 class _Operand:
-    """A source that is read part by part as float32.
+    """A source that is unpacked to float32 part by part.
 
     Args:
         tensor: the source.
-        room: for the values of a part.
+        scratch: memory for the values of a part.
     """
 
-    def __init__(self, tensor: Tensor, room: Array) -> None:
-        self._plain = tensor.type is GGMLType.F32
+    def __init__(self, tensor: Tensor, scratch: Array) -> None:
+        self._is_f32 = tensor.type is GGMLType.F32
         self._unpack = CODECS[tensor.type].unpack
         self._row = tensor.ne[0] if tensor.type.is_quantized else None
-        self._room = room
+        self._scratch = scratch
 
     def values(self, part: Array) -> Array:
-        """The values of a part of the tensor's view."""
-        if self._plain:
+        """The values of a part of the tensor's view; valid until the next call."""
+        if self._is_f32:
             return part
-        values = _fit(self._room, (*part.shape[:-1], self._row or part.shape[-1]))
+        values = _fit(self._scratch, (*part.shape[:-1], self._row or part.shape[-1]))
         self._unpack(part, values)
         return values
 
 
-def _fit(room: Array, shape: tuple[int, ...]) -> Array:
-    """The first part of some memory, as an array without gaps."""
-    return room[: math.prod(shape)].reshape(shape)
+def _fit(memory: Array, shape: tuple[int, ...]) -> Array:
+    """A contiguous array of a shape at the start of some memory."""
+    return memory[: math.prod(shape)].reshape(shape)

@@ -52,7 +52,7 @@ def soft_max(node: Node, c: Compiler) -> None:
 
 
 def _ones(count: int, c: Compiler) -> Array:
-    """A column of ones, the same for all nodes."""
+    """A column of ones, shared by all nodes."""
 
     def make(c: Compiler) -> Array:
         ones = c.persistent((count, 1))
@@ -63,7 +63,7 @@ def _ones(count: int, c: Compiler) -> Array:
 
 
 def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
-    """What is added to the scores: the mask, as float32 for all nodes that use it."""
+    """The mask times the slopes, as float32; nodes share the unpacked mask."""
 
     def make(c: Compiler) -> Array:
         view = c.view(mask)
@@ -85,7 +85,7 @@ def _bias(mask: Tensor, node: Node, c: Compiler) -> Array:
 
 
 def _soft_max(ones: Array, x: Array, y: Array, top: Array) -> None:
-    """Rows are summed up by BLAS, which takes half the time of numpy's own sum."""
+    """Softmax of each row; BLAS sums in half the time of numpy's own sum."""
     np.maximum.reduce(x, axis=-1, out=top, keepdims=True, initial=-np.inf)
     np.subtract(x, top, y)
     np.exp(y, y)
@@ -121,12 +121,12 @@ def flash_attn_ext(node: Node, c: Compiler) -> None:
 
 
 def _blocks(node: Node, plan: Plan, c: Compiler) -> Iterator[Block]:
-    """Cut what a node reads and writes into blocks."""
+    """Divide a node into blocks."""
     q, y = c.f32(node.source(Q)), c.view(node.tensor).swapaxes(1, 2)
     grouped = (len(q), plan.kv_heads, plan.group, q.shape[2], -1)
     q, y = q.reshape(grouped), y.reshape(grouped)
     kv = c.view(node.source(K)), c.view(node.source(V))
-    mask, mask_heads, slopes, sinks = _of_heads(node, plan, c)
+    mask, mask_heads, slopes, sinks = _head_data(node, plan, c)
     for i3, head, query in product(
         range(len(q)),
         range(0, plan.kv_heads, plan.heads),
@@ -153,10 +153,10 @@ def _heads_of(kv: Array, i3: int, head: int, plan: Plan) -> Array:
     return kv[i3, first : first + plan.heads]
 
 
-def _of_heads(
+def _head_data(
     node: Node, plan: Plan, c: Compiler
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-    """The mask; and for each (kv head, one of its group) what `Block` says of them."""
+    """The mask, mask heads, slopes and sinks of all heads; see `Block`."""
     shape = plan.kv_heads, plan.group
     mask = mask_heads = slopes = sinks = None
     if (tensor := node.src[MASK]) is not None:

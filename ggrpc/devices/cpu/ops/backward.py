@@ -1,4 +1,4 @@
-"""Gradients in numpy.
+"""Gradients and losses in numpy.
 
 SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, FLASH_ATTN_BACK,
 CROSS_ENTROPY_LOSS and CROSS_ENTROPY_LOSS_BACK.
@@ -39,7 +39,7 @@ ONE = scalar(1)
 
 @kernel(Op.SILU_BACK)
 def silu_back(node: Node, c: Compiler) -> None:
-    """Grad * s * (1 + x (1 - s)), s = sigmoid(x)."""
+    """Compute y = grad * s * (1 + x (1 - s)), s = sigmoid(x)."""
     arrays = c.f32(node.source(GRAD)), c.f32(node.source(A)), c.result(node.tensor)
     c.rows(_silu_back, arrays, [node.tensor.ne[0]] * 2)
 
@@ -55,7 +55,10 @@ def _silu_back(grad: Array, x: Array, y: Array, s: Array, t: Array) -> None:
 
 @kernel(Op.RMS_NORM_BACK)
 def rms_norm_back(node: Node, c: Compiler) -> None:
-    """(grad - x sum(x grad) / (sum(x x) + n eps)) / sqrt(mean(x x) + eps)."""
+    """Compute the gradient of RMS_NORM.
+
+    y = (grad - x sum(x grad) / (sum(x x) + n eps)) / sqrt(mean(x x) + eps).
+    """
     arrays = c.f32(node.source(GRAD)), c.f32(node.source(A)), c.result(node.tensor)
     function = partial(_rms_norm_back, scalar(node.params.eps))
     c.rows(function, arrays, [1, 1, node.tensor.ne[0]])
@@ -79,7 +82,7 @@ def _rms_norm_back(
 
 @kernel(Op.SOFT_MAX_BACK)
 def soft_max_back(node: Node, c: Compiler) -> None:
-    """Scale * y * (grad - sum(y grad)), of which y is SOFT_MAX's result."""
+    """Compute y = scale * w * (grad - sum(w grad)); w is the result of SOFT_MAX."""
     arrays = c.f32(node.source(GRAD)), c.f32(node.source(A)), c.result(node.tensor)
     function = partial(_soft_max_back, scalar(node.params.scale))
     c.rows(function, arrays, [1, node.tensor.ne[0]])
@@ -100,18 +103,19 @@ def _dot(x: Array, y: Array, s: Array) -> None:
 
 @kernel(Op.GET_ROWS_BACK)
 def get_rows_back(node: Node, c: Compiler) -> None:
-    """y[b[i]] += grad[i], from zeros on."""
+    """y[b[i]] += grad[i], with y = 0 at first."""
     index, y = node.source(ROW_IDS), c.result(node.tensor)[0, 0]
     check = index_check(node, index, node.tensor.ne[1])
     ids, grad = c.view(index)[0, 0, 0], c.f32(node.source(GRAD))[0, 0]
-    c.reserve(2 * grad.nbytes + 4 * 8 * ids.size)  # in order, their sums, and the order
+    # The sorted gradients and their sums, and a few arrays of indices.
+    c.reserve(2 * grad.nbytes + 4 * 8 * ids.size)
     c.step(_get_rows_back, check, ids, grad[: len(ids)], y)
 
 
 def _get_rows_back(
     check: Callable[[Array], None], ids: Array, grad: Array, y: Array
 ) -> None:
-    """Equal ids are brought together, so that each row is written once."""
+    """Sort by id and sum equal ids, so that each row is written once."""
     y.fill(0)
     if not ids.size:
         return
@@ -123,7 +127,7 @@ def _get_rows_back(
 
 @kernel(Op.CROSS_ENTROPY_LOSS)
 def cross_entropy_loss(node: Node, c: Compiler) -> None:
-    """-sum(labels * log(softmax(logits))) / rows."""
+    """Compute y = -sum(labels * log(softmax(logits))) / rows."""
     logits, labels = c.f32(node.source(LOGITS)), c.f32(node.source(LABELS))
     losses, y = c.scratch((*logits.shape[:-1], 1)), c.result(node.tensor)
     width = logits.shape[-1]
@@ -150,7 +154,7 @@ def _mean(losses: Array, y: Array) -> None:
 
 @kernel(Op.CROSS_ENTROPY_LOSS_BACK)
 def cross_entropy_loss_back(node: Node, c: Compiler) -> None:
-    """(softmax(logits) - labels) * grad / rows."""
+    """Compute y = (softmax(logits) - labels) * grad / rows."""
     logits, labels = c.f32(node.source(BACK_LOGITS)), c.f32(node.source(BACK_LABELS))
     y, grad = c.result(node.tensor), c.f32(node.source(GRAD))
     share = c.scratch(grad.shape)
@@ -172,9 +176,9 @@ def _cross_entropy_back(
 
 @kernel(Op.FLASH_ATTN_BACK)
 def flash_attn_back(node: Node, c: Compiler) -> None:
-    """The gradients of q, k and v, of which softmax(scale q k^T) v^T got `d`.
+    """The gradients of q, k and v, where d is that of softmax(scale q k^T) v^T.
 
-    Head h of q goes with head h % n of k and v; their gradients sum up over such heads.
+    Head h of q uses head h % n of k and v, whose gradients are sums over those heads.
     """
     k, v = (c.f32(node.source(at))[:, None] for at in (K, V))
     q, d = (_by_head_of_k(c.f32(node.source(at)), k) for at in (Q, RESULT_GRAD))
@@ -194,13 +198,13 @@ def flash_attn_back(node: Node, c: Compiler) -> None:
 
 
 def _by_head_of_k(x: Array, k: Array) -> Array:
-    """(n, heads of q, ...) as (n, heads of q for each of k, heads of k, ...)."""
+    """Reshape (n, heads of q, ...) to (n, heads of q per one of k, heads of k, ...)."""
     heads = k.shape[2]
     return x.reshape(len(x), x.shape[1] // max(1, heads), heads, *x.shape[2:])
 
 
 def _weights(node: Node, q: Array, k: Array, scale: Array, c: Compiler) -> Array:
-    """The weights that softmax gives the keys of each token."""
+    """Append softmax(scale q k^T); returns its result, the weights of the keys."""
     tokens, keys = q.shape[-2], k.shape[-2]
     weights = c.scratch((*q.shape[:-1], keys))
     c.step(np.matmul, q, k.swapaxes(-1, -2), weights)
@@ -221,7 +225,7 @@ def _soft_max(x: Array, s: Array) -> None:
 
 
 def _summed_product(x: Array, y: Array, out: Array, c: Compiler) -> None:
-    """Append x^T y, summed up over the heads of q that share one of k."""
+    """Append x^T y, summed over the heads of q that share a head of k."""
     x = x.swapaxes(-1, -2)
     each = c.scratch((*x.shape[:-1], y.shape[-1]))
     c.step(np.matmul, x, y, each)

@@ -1,6 +1,6 @@
-"""Other shapes for the same memory: numpy's reshape, and broadcasting as ggml does it.
+"""ggml's broadcasting in terms of numpy's, and reshaping without a copy.
 
-ggml's broadcasting repeats a tensor; numpy's stretches a 1.
+ggml repeats a dimension any number of times; numpy repeats only dimensions of 1.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from ggrpc.formats.codecs import Array
 
 
 def repeated(small: Array, *large: Array) -> tuple[Array, ...]:
-    """Views of arrays such that numpy's broadcasting repeats the first over the others.
+    """Views that make numpy's broadcasting repeat an array over others as ggml does.
 
     Args:
-        small: each of its dimensions divides that of the others.
-        large: arrays of one shape.
+        small: the array to repeat; each of its dimensions divides that of the others.
+        large: the other arrays, all of the same shape.
 
     Returns:
-        Views of `small` and of each of `large`, with an axis more for each dimension
-        that is repeated but not 1.
+        Views of `small` and of each array of `large`. Dimensions that are repeated and
+        not 1 are split into two axes.
     """
     narrow: list[int] = []
     wide: list[int] = []
@@ -37,11 +37,11 @@ def repeated(small: Array, *large: Array) -> tuple[Array, ...]:
 
 
 def reshaped(array: Array, shape: Sequence[int]) -> Array | None:
-    """The same memory in another shape, or None where only a copy would do."""
+    """A view with another shape; None if that would need a copy."""
     view = array.reshape(shape)
     return view if np.may_share_memory(view, array) else None
 
 
 def scalar(value: float) -> Array:
-    """A float32 that numpy takes as it is, sooner than it takes Python's numbers."""
+    """A float32 array without dimensions; numpy handles it faster than a float."""
     return np.array(value, np.float32)

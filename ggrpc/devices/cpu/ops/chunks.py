@@ -1,16 +1,18 @@
-"""The recurrence of `scan`, a chunk of tokens at a time: products instead of steps.
+"""The recurrence of `scan`, computed by matrix products for chunks of tokens.
 
-With W[t] the product of a chunk's decays up to token t, all that a token reads is
+Let W[t] be the product of a chunk's decays up to token t. Then the state at token t is
+the sum of
 
     the state before the chunk, times W[t], and
-    v[s] k[s]^T W[t] / W[s] of the tokens s before it,
+    v[s] k[s]^T W[t] / W[s] for each token s of the chunk up to t,
 
-so that BLAS gives what all tokens of a chunk read at once. Only `state a`, on which
-depends what later tokens add, is solved for token by token: that is vectors, not
-states. Source: the chunkwise form of linear attention, arXiv 2312.06635, and that of
-the delta rule, arXiv 2406.06484.
+so that BLAS computes the results of all tokens of a chunk at once. Only `state a` is
+computed token by token, because later tokens depend on it; but that takes vectors
+instead of states. Sources: the chunkwise forms of linear attention, arXiv 2312.06635,
+and of the delta rule, arXiv 2406.06484.
 
-Where W leaves the range in which float32 can divide by it, all is left to the steps.
+If W is too small or too large to divide by it in float32, `scan` computes all tokens
+step by step.
 """
 
 from __future__ import annotations
@@ -23,25 +25,28 @@ import numpy as np
 
 from ggrpc.formats.codecs import Array
 
-TOKENS = 16  # in a chunk: more make W smaller, and what is solved by token longer
-SMALLEST, LARGEST = 1e-24, 1e24  # of W
+# Tokens in a chunk. More make W smaller, and the computation of `state a` longer.
+TOKENS = 16
+SMALLEST, LARGEST = 1e-24, 1e24  # the range of W
 
-# By [t, s]: which tokens s of its chunk a token t does not read.
-ITS_OWN_AND_LATER = np.tri(TOKENS, dtype=bool).T
+# Masks [t, s] of the tokens s that token t does not read.
+SAME_AND_LATER = np.tri(TOKENS, dtype=bool).T
 LATER = np.tri(TOKENS, k=-1, dtype=bool).T
-ITS_OWN_AND_LATER_OF_BOTH = np.tile(ITS_OWN_AND_LATER, (1, 2))  # of k and b
+SAME_AND_LATER_TWICE = np.tile(SAME_AND_LATER, (1, 2))  # for k and for b
 
 
 class Vectors(NamedTuple):
-    """What the tokens bring, for heads that share nothing; C tokens a chunk.
+    """The vectors of the tokens, for heads that do not share k and r.
+
+    T is the number of tokens, C that of a chunk; the other letters are those of `Scan`.
 
     Attributes:
         decay: (T, n, G, 1) or (T, n, G, S).
-        rows: (T, n, G, D), v.
-        columns: (T, n, G, P, S), k, and b where there is a.
+        rows: v, (T, n, G, D).
+        columns: k, and b if there is an a, (T, n, G, P, S); P is 1 or 2.
         r: (T, n, G, S).
         a: (T, n, G, S), or None.
-        y: (T, n, G, D).
+        y: the result, (T, n, G, D).
     """
 
     decay: Array
@@ -52,34 +57,37 @@ class Vectors(NamedTuple):
     y: Array
 
     def chunk(self, at: int) -> Vectors:
-        """Some tokens, behind the heads: (n, G, C, ...), and (n, G, P, C, S)."""
+        """The vectors of a chunk; its axis C is moved behind the heads.
+
+        The shapes are (n, G, C, ...), and (n, G, P, C, S) for `columns`.
+        """
         tokens = slice(at * TOKENS, (at + 1) * TOKENS)
         return self._replace(
-            decay=_behind_heads(self.decay[tokens]),
-            rows=_behind_heads(self.rows[tokens]),
+            decay=np.moveaxis(self.decay[tokens], 0, 2),
+            rows=np.moveaxis(self.rows[tokens], 0, 2),
             columns=np.moveaxis(self.columns[tokens], 0, 3),
-            r=_behind_heads(self.r[tokens]),
-            a=None if self.a is None else _behind_heads(self.a[tokens]),
-            y=_behind_heads(self.y[tokens]),
+            r=np.moveaxis(self.r[tokens], 0, 2),
+            a=None if self.a is None else np.moveaxis(self.a[tokens], 0, 2),
+            y=np.moveaxis(self.y[tokens], 0, 2),
         )
 
 
-class _Room(NamedTuple):
-    """Memory for a chunk; P is 2 where there is `a`, otherwise 1.
+class _Scratch(NamedTuple):
+    """Scratch memory for a chunk; P is 2 if there is an `a`, otherwise 1.
 
     Attributes:
-        columns: (n, G, P, C, S), k and b over W.
-        rows: (n, G, P, C, D), v and `state a`.
-        reading: (n, G, C, S), what the state is multiplied with.
-        seen: (n, G, C, P * C), how much of each row a token reads.
-        read: (n, G, C, D).
+        columns: k and b divided by W, (n, G, P, C, S).
+        rows: v and `state a`, (n, G, P, C, D).
+        queries: r or a, times W, (n, G, C, S).
+        scores: the product of queries and columns, (n, G, C, P * C).
+        part: the product of scores and rows, (n, G, C, D).
     """
 
     columns: Array
     rows: Array
-    reading: Array
-    seen: Array
-    read: Array
+    queries: Array
+    scores: Array
+    part: Array
 
 
 class Chunks(NamedTuple):
@@ -87,13 +95,13 @@ class Chunks(NamedTuple):
 
     Attributes:
         decays: (chunks, C, n, G, 1 or S).
-        products: room for W, of that shape.
+        products: scratch for W, of the same shape.
         state: (n, G, D, S).
-        added: room for what a chunk adds to the state.
-        parts: the chunks, whose decay is W.
-        room: for one of them.
-        hidden: what a token does not read, (C, P * C).
-        reads_first: whether a token reads the state before itself.
+        added: scratch for the sum that a chunk adds to the state, (n, G, D, S).
+        parts: the vectors of each chunk; their `decay` is W.
+        scratch: scratch for one chunk.
+        hidden: the mask of rows that a token does not read, (C, P * C).
+        reads_first: whether a token reads the state before its own update.
     """
 
     decays: Array
@@ -101,7 +109,7 @@ class Chunks(NamedTuple):
     state: Array
     added: Array
     parts: list[Vectors]
-    room: _Room
+    scratch: _Scratch
     hidden: Array
     reads_first: bool
 
@@ -115,29 +123,39 @@ class Chunks(NamedTuple):
         memory: Array,
         reads_first: bool,
     ) -> Chunks:
-        """Prepare the first `count` chunks of a block; see `size` for the memory."""
+        """Prepare the first `count` chunks of a block.
+
+        Args:
+            tokens: the vectors of all tokens.
+            count: the number of chunks.
+            state: the state, (n, G, D, S), updated in place.
+            added: scratch of the same shape.
+            memory: scratch of as many elements as `scratch_size` returns.
+            reads_first: whether a token reads the state before its own update.
+        """
         decays = tokens.decay[: count * TOKENS]
         decays = decays.reshape(count, TOKENS, *decays.shape[1:])
         pairs = tokens.columns.shape[3]
-        products, *room = _carve(memory, (decays.shape, *_shapes(state.shape, pairs)))
-        weighed = tokens._replace(decay=products.reshape(-1, *decays.shape[2:]))
-        hidden = LATER if not reads_first else ITS_OWN_AND_LATER
+        shapes = decays.shape, *_scratch_shapes(state.shape, pairs)
+        products, *scratch = _split(memory, shapes)
+        with_products = tokens._replace(decay=products.reshape(-1, *decays.shape[2:]))
+        hidden = SAME_AND_LATER if reads_first else LATER
         return cls(
             decays=decays,
             products=products,
             state=state,
             added=added,
-            parts=[weighed.chunk(at) for at in range(count)],
-            room=_Room(*room),
+            parts=[with_products.chunk(at) for at in range(count)],
+            scratch=_Scratch(*scratch),
             hidden=np.tile(hidden, (1, pairs)),
             reads_first=reads_first,
         )
 
     def run(self) -> int:
-        """Go through all chunks, unless W gets too small or large: then do nothing.
+        """Compute all chunks, or none if W is too small or too large.
 
         Returns:
-            How many tokens are done.
+            The number of tokens that were computed.
         """
         self._multiply_decays()
         size = np.abs(self.products)
@@ -154,51 +172,51 @@ class Chunks(NamedTuple):
             np.multiply(before, own, self.products[:, t])
 
     def _run(self, part: Vectors) -> None:
-        room, state = self.room, self.state
-        np.divide(part.columns, part.decay[:, :, None], room.columns)
-        np.copyto(room.rows[:, :, 0], part.rows)
-        columns, rows = (_joined(x) for x in (room.columns, room.rows))
+        s, state = self.scratch, self.state
+        np.divide(part.columns, part.decay[:, :, None], s.columns)
+        np.copyto(s.rows[:, :, 0], part.rows)
+        columns, rows = _merge_pairs(s.columns), _merge_pairs(s.rows)
         if part.a is not None:
             self._solve(part.a, part.decay, columns)
         if self.reads_first:
-            _multiply_before(part.r, part.decay, room.reading)
+            _multiply_by_previous(part.r, part.decay, s.queries)
         else:
-            np.multiply(part.r, part.decay, room.reading)
-        np.matmul(room.reading, columns.swapaxes(-1, -2), room.seen)
-        np.copyto(room.seen, 0, where=self.hidden)
-        np.matmul(room.reading, state.swapaxes(-1, -2), part.y)
-        np.matmul(room.seen, rows, room.read)
-        np.add(part.y, room.read, part.y)
+            np.multiply(part.r, part.decay, s.queries)
+        np.matmul(s.queries, columns.swapaxes(-1, -2), s.scores)
+        np.copyto(s.scores, 0, where=self.hidden)
+        np.matmul(s.queries, state.swapaxes(-1, -2), part.y)
+        np.matmul(s.scores, rows, s.part)
+        np.add(part.y, s.part, part.y)
         np.matmul(rows.swapaxes(-1, -2), columns, self.added)
         np.add(state, self.added, state)
         np.multiply(state, part.decay[:, :, -1:], state)
 
     def _solve(self, a: Array, products: Array, columns: Array) -> None:
-        """Fill in `state a`, which of each token depends on those before it."""
-        room = self.room
-        v, sums = room.rows[:, :, 0], room.rows[:, :, 1]
-        _multiply_before(a, products, room.reading)
-        np.matmul(room.reading, columns.swapaxes(-1, -2), room.seen)
-        np.copyto(room.seen, 0, where=ITS_OWN_AND_LATER_OF_BOTH)
-        np.matmul(room.reading, self.state.swapaxes(-1, -2), sums)
-        np.matmul(room.seen[..., :TOKENS], v, room.read)
-        np.add(sums, room.read, sums)
+        """Compute `state a` of each token, which depends on the tokens before it."""
+        s = self.scratch
+        v, sums = s.rows[:, :, 0], s.rows[:, :, 1]
+        _multiply_by_previous(a, products, s.queries)
+        np.matmul(s.queries, columns.swapaxes(-1, -2), s.scores)
+        np.copyto(s.scores, 0, where=SAME_AND_LATER_TWICE)
+        np.matmul(s.queries, self.state.swapaxes(-1, -2), sums)
+        np.matmul(s.scores[..., :TOKENS], v, s.part)
+        np.add(sums, s.part, sums)
         for t in range(1, TOKENS):
-            own, by_token = sums[:, :, t : t + 1], room.read[:, :, :1]
-            seen = room.seen[:, :, t : t + 1, TOKENS : TOKENS + t]
-            np.matmul(seen, sums[:, :, :t], by_token)
-            np.add(own, by_token, own)
+            own, part = sums[:, :, t : t + 1], s.part[:, :, :1]
+            scores = s.scores[:, :, t : t + 1, TOKENS : TOKENS + t]
+            np.matmul(scores, sums[:, :, :t], part)
+            np.add(own, part, own)
 
 
-def size(tokens: Vectors, count: int, shape: Sequence[int]) -> int:
-    """Elements of memory that `count` chunks with a state of this shape want."""
+def scratch_size(tokens: Vectors, count: int, shape: Sequence[int]) -> int:
+    """The number of scratch elements for `count` chunks with a state of this shape."""
     *heads, _, _ = shape
     decays: int = count * TOKENS * math.prod(heads) * tokens.decay.shape[-1]
-    return decays + sum(map(math.prod, _shapes(shape, tokens.columns.shape[3])))
+    return decays + sum(map(math.prod, _scratch_shapes(shape, tokens.columns.shape[3])))
 
 
-def _shapes(state: Sequence[int], pairs: int) -> list[tuple[int, ...]]:
-    """Of the arrays of a `_Room`."""
+def _scratch_shapes(state: Sequence[int], pairs: int) -> list[tuple[int, ...]]:
+    """The shapes of the arrays of `_Scratch`."""
     n, groups, d, s = state
     return [
         (n, groups, pairs, TOKENS, s),
@@ -209,8 +227,8 @@ def _shapes(state: Sequence[int], pairs: int) -> list[tuple[int, ...]]:
     ]
 
 
-def _carve(memory: Array, shapes: Sequence[Sequence[int]]) -> list[Array]:
-    """Arrays one behind the other."""
+def _split(memory: Array, shapes: Sequence[Sequence[int]]) -> list[Array]:
+    """Consecutive arrays of these shapes."""
     arrays, start = [], 0
     for shape in shapes:
         stop = start + math.prod(shape)
@@ -219,17 +237,13 @@ def _carve(memory: Array, shapes: Sequence[Sequence[int]]) -> list[Array]:
     return arrays
 
 
-def _behind_heads(x: Array) -> Array:
-    return np.moveaxis(x, 0, 2)
-
-
-def _joined(x: Array) -> Array:
-    """(n, G, P, C, S) as (n, G, P * C, S)."""
+def _merge_pairs(x: Array) -> Array:
+    """Reshape (n, G, P, C, S) to (n, G, P * C, S)."""
     n, groups, pairs, tokens, s = x.shape
     return x.reshape(n, groups, pairs * tokens, s)
 
 
-def _multiply_before(x: Array, products: Array, out: Array) -> None:
-    """Times W of the token before, which is 1 for a chunk's first."""
+def _multiply_by_previous(x: Array, products: Array, out: Array) -> None:
+    """Multiply by W of the previous token, which is 1 for the first of a chunk."""
     np.copyto(out[:, :, 0], x[:, :, 0])
     np.multiply(x[:, :, 1:], products[:, :, :-1], out[:, :, 1:])

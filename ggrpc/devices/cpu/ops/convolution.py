@@ -1,8 +1,9 @@
-"""CONV_2D, CONV_3D, CONV_2D_DW, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D by BLAS.
+"""CONV_2D, CONV_3D, CONV_2D_DW, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D with BLAS.
 
-A convolution is a product of the kernels with the windows of the image, unfolded a
-block at a time; a transposed one is a product that gives windows, which are folded.
-All is float32: where a kernel is F16, the image is not rounded to F16 as ggml does.
+A convolution is the matrix product of the kernels and the windows of the image, which
+are unfolded (im2col) one block at a time. A transposed convolution is a product whose
+result are windows, which are folded (col2im). Everything is computed in float32; ggml
+rounds the image to F16 if the kernel is F16.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import reshaped
 from ggrpc.devices.cpu.ops.sliding import (
     Index,
-    Meeting,
     Slide,
+    Tap,
     block_size,
+    distribute,
     fold,
-    meetings,
+    iter_taps,
     run_all,
-    share_out,
     unfold,
 )
 from ggrpc.devices.cpu.workers import Step
@@ -67,7 +68,7 @@ def _convolve(c: Compiler, slides: Slides, kernels: Array, x: Array, y: Array) -
 
     Args:
         c: the compiler.
-        slides: how windows lie over an image.
+        slides: the windows along each axis of an image.
         kernels: (oc, ic, kernel axes).
         x: (images, ic, image axes).
         y: (images, oc, window axes).
@@ -84,11 +85,11 @@ def _convolve(c: Compiler, slides: Slides, kernels: Array, x: Array, y: Array) -
         part, out = x[images], y[(images, slice(None), *windows)]
         return _product(matrix, of_box, part, out, scratch)
 
-    share_out(c, list(boxes(shape, size)), size * (elements + oc), block)
+    distribute(c, list(boxes(shape, size)), size * (elements + oc), block)
 
 
 def _product(matrix: Array, slides: Slides, x: Array, y: Array, scratch: Array) -> Step:
-    """A step that convolves a block, into `y` itself where BLAS can write there."""
+    """A step that convolves a block; BLAS writes directly to `y` if possible."""
     oc, elements = matrix.shape
     n, count = len(x), math.prod(slide.windows for slide in slides)
     kernel, windows = zip(*((s.kernel, s.windows) for s in slides), strict=True)
@@ -106,7 +107,7 @@ def _product(matrix: Array, slides: Slides, x: Array, y: Array, scratch: Array) 
 
 
 def _ready(c: Compiler, x: Array, shape: Sequence[int]) -> Array:
-    """The same elements in another shape; where that takes a copy, a step makes it."""
+    """An array in another shape; appends a step that copies it if necessary."""
     view = reshaped(x, shape)
     if view is None:
         view = c.scratch(shape)
@@ -132,11 +133,13 @@ def conv_transpose_2d(node: Node, c: Compiler) -> None:
 def _transposed(
     c: Compiler, slides: Slides, kernels: Array, x: Array, y: Array
 ) -> None:
-    """Append y = the sum of each element of x times its kernel, laid at its window.
+    """Append the transposed convolution of x: each element of x times the kernels.
+
+    The products are windows of y, which are summed where they overlap.
 
     Args:
         c: the compiler.
-        slides: how windows lie over an image of `y`.
+        slides: the windows along each axis of an image of `y`.
         kernels: (ic, oc, kernel axes).
         x: (images, ic, window axes).
         y: (images, oc, image axes).
@@ -160,12 +163,12 @@ def _transposed(
             [partial(np.matmul, rows, inputs, windows), fold(slides, out, unfolded)],
         )
 
-    share_out(c, list(boxes(y.shape[:2], size)), size * elements * count, block)
+    distribute(c, list(boxes(y.shape[:2], size)), size * elements * count, block)
 
 
 @kernel(Op.CONV_2D_DW)
 def conv_2d_dw(node: Node, c: Compiler) -> None:
-    """Each channel has a kernel of its own. Blocks lie together in memory."""
+    """Depthwise convolution: one kernel per channel; blocks follow the memory order."""
     kernels = c.f32(node.source(A))[:, 0]
     x, y = c.view(node.source(B)), c.view(node.tensor)
     height, width = _plane(node)
@@ -175,30 +178,30 @@ def conv_2d_dw(node: Node, c: Compiler) -> None:
 
     def block(box: Box, scratch: Array) -> Step:
         images, channels, rows, columns = (box[at] for at in back)
-        met = meetings((height.of(rows), width.of(columns)))
+        taps = iter_taps((height.of(rows), width.of(columns)))
         out = y[images, channels, rows, columns]
         lengths = [out.shape[axis] for axis in order]
         product = scratch[: out.size].reshape(lengths).transpose(back)
-        return _weigh(met, kernels[channels], x[images, channels], out, product)
+        return _weigh(taps, kernels[channels], x[images, channels], out, product)
 
     cut = boxes([y.shape[axis] for axis in order], size)
-    share_out(c, list(cut), size, block)
+    distribute(c, list(cut), size, block)
 
 
 def _weigh(
-    met: Iterable[Meeting], kernels: Array, x: Array, y: Array, product: Array
+    taps: Iterable[Tap], kernels: Array, x: Array, y: Array, product: Array
 ) -> Step:
-    """A step that sums up what the windows' elements meet, each times its weight.
+    """A step that sums the products of the kernel elements and the image.
 
     Args:
-        met: what they meet.
+        taps: the parts of the image that each element of the kernel meets.
         kernels: (channels, kernel axes).
         x: (images, channels, height, width).
         y: the windows; (images, channels, height, width).
-        product: scratch of that shape, and of that order in memory.
+        product: scratch of the shape and the memory order of `y`.
     """
     terms = []
-    for each in met:
+    for each in taps:
         weight: Index = (slice(None), *each.element, np.newaxis, np.newaxis)
         at = each.windows
         terms.append((x[each.image], kernels[weight], product[at], y[at]))

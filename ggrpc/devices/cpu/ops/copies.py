@@ -19,9 +19,9 @@ from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# Elements that are taken out of rows at a time, into memory of their own.
-TAKEN = 1 << 22
-# Types whose stored values numpy casts into each other.
+# Elements of rows to gather at a time, to limit the memory that numpy allocates.
+GATHER_SIZE = 1 << 22
+# Types that numpy can cast to each other.
 NUMBERS = frozenset(DTYPES) - {GGMLType.BF16}
 
 
@@ -33,13 +33,13 @@ def _accepts_copy(node: Node) -> bool:
 
 
 def _moves_bytes(node: Node) -> bool:
-    """Its contract allows one type alone, whose blocks stay as they are."""
+    """True: the contract requires equal types, so blocks are copied as bytes."""
     return True
 
 
 @kernel(Op.CONT, Op.CPY, Op.DUP, accepts=_accepts_copy)
 def copy(node: Node, c: Compiler) -> None:
-    """The elements in the same order, whatever the shapes are."""
+    """Copy the elements in order; the shapes may differ."""
     source, target = node.source(A), node.tensor
     if source.type == target.type or {source.type, target.type} <= NUMBERS:
         x, y = c.view(source), c.view(target)
@@ -74,7 +74,7 @@ def concat(node: Node, c: Compiler) -> None:
 
 @kernel(Op.ROLL)
 def roll(node: Node, c: Compiler) -> None:
-    """y[i] = x[i - shift] in each dimension, round the end."""
+    """y[i] = x[(i - shift) % n] in each dimension."""
     x, y = c.view(node.source(A)), c.view(node.tensor)
     shifts = [shift % n for shift, n in zip(node.params[::-1], x.shape, strict=True)]
     for parts in product(*map(_rolled, shifts)):
@@ -83,7 +83,7 @@ def roll(node: Node, c: Compiler) -> None:
 
 
 def _rolled(shift: int) -> list[tuple[slice, slice]]:
-    """Which part of an axis goes where: all of it, or what is before and after."""
+    """The source and target slices of an axis: the whole axis, or its two parts."""
     if not shift:
         return [(slice(None), slice(None))]
     return [
@@ -109,7 +109,7 @@ def _get_rows(
     check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
 ) -> None:
     check(ids)
-    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+    for some in boxes(ids.shape, max(1, GATHER_SIZE // rows.shape[-1])):
         unpack(rows[ids[some]], y[some])
 
 
@@ -117,18 +117,18 @@ def _get_rows_of_each(
     check: Callable[[Array], None], unpack: Convert, rows: Array, ids: Array, y: Array
 ) -> None:
     check(ids)
-    for some in boxes(ids.shape, max(1, TAKEN // rows.shape[-1])):
+    for some in boxes(ids.shape, max(1, GATHER_SIZE // rows.shape[-1])):
         i3, i2, _ = np.ogrid[some[0], some[1], :1]
         unpack(rows[i3, i2, ids[some]], y[some])
 
 
 @kernel(Op.SET_ROWS)
 def set_rows(node: Node, c: Compiler) -> None:
-    """y[i3, i2, c[i3 % n3, i2 % n2, i1]] = b[i3, i2, i1]; other rows stay."""
+    """y[i3, i2, c[i3 % n3, i2 % n2, i1]] = b[i3, i2, i1]; other rows do not change."""
     source, index = node.source(ROWS), node.source(ROW_IDS)
     check = index_check(node, index, node.tensor.ne[1])
     x, ids, y = _ready_rows(source, node, c), c.view(index)[0], c.view(node.tensor)
-    if x.shape[-1] == 1:  # numpy is much faster at elements than at rows of one
+    if x.shape[-1] == 1:  # numpy is much faster for elements than for rows of one
         x, y = x[..., 0], y[..., 0]
     if x.shape[:2] == (1, 1):
         c.step(_set_rows, check, x[0, 0], ids[0, 0], y[0, 0])
@@ -137,7 +137,7 @@ def set_rows(node: Node, c: Compiler) -> None:
 
 
 def _ready_rows(source: Tensor, node: Node, c: Compiler) -> Array:
-    """The rows as the result holds them, or as numpy casts them."""
+    """The rows in the type of the result, or in one that numpy casts to it."""
     target = node.tensor.type
     if {source.type, target} <= NUMBERS:
         return c.view(source)

@@ -38,7 +38,7 @@ ZERO = scalar(0)
 def lightning_indexer(node: Node, c: Compiler) -> None:
     """y[t, i] = sum_h weights[t, h] relu(q[t, h] k[i]) + mask[t, i].
 
-    In blocks of tokens, so that the scores of all heads never fill more than a cache.
+    It is computed in blocks of tokens, so that the scores of all heads fit a cache.
     """
     q, k = c.f32(node.source(Q)), c.f32(node.source(K))[:, :, 0]
     weights, mask = c.f32(node.source(WEIGHTS))[:, 0], c.f32(node.source(MASK))[:, 0]
@@ -61,9 +61,9 @@ def lightning_indexer(node: Node, c: Compiler) -> None:
     )
 
 
-def _index(blocks: Sequence[tuple[Array, ...]], room: Array) -> None:
+def _index(blocks: Sequence[tuple[Array, ...]], scratch: Array) -> None:
     for q, k, weights, mask, y in blocks:
-        scores = room[: len(q)]
+        scores = scratch[: len(q)]
         np.matmul(q, k, scores)
         np.maximum(scores, ZERO, out=scores)
         np.matmul(weights[:, None], scores, y[:, None])
@@ -72,9 +72,9 @@ def _index(blocks: Sequence[tuple[Array, ...]], room: Array) -> None:
 
 @kernel(Op.DSV4_HC_COMB)
 def dsv4_hc_comb(node: Node, c: Compiler) -> None:
-    """A matrix for each token, its columns and rows made to sum up to 1 in turn.
+    """A matrix for each token whose rows and columns are normalised in turn.
 
-    The tokens are the last axis, so that each sum is one of whole rows.
+    The tokens are the last axis, so that numpy sums contiguous rows.
     """
     mixes = c.f32(node.source(MIXES))[0, 0, :, 2 * HC :]
     base = c.f32(node.source(BASE))[0, 0, 0, 2 * HC :].reshape(HC, HC, 1)
@@ -93,14 +93,14 @@ def dsv4_hc_comb(node: Node, c: Compiler) -> None:
 def _sinkhorn(
     comb: Array, of_rows: Array, of_columns: Array, eps: Array, n_iter: int
 ) -> None:
-    """Softmax of the rows, then n_iter times the columns, with the rows in between.
+    """Softmax of the rows, then normalise columns n_iter times and rows in between.
 
     Args:
-        comb: (source, destination, token); the last but one is a row's axis.
-        of_rows: room for the sums of rows, (source, 1, token).
-        of_columns: the same room, as (1, destination, token).
-        eps: what is added to the softmax and to each sum.
-        n_iter: how often.
+        comb: the matrices, (source, destination, token); a row has one source.
+        of_rows: scratch for the sums of rows, (source, 1, token).
+        of_columns: the same scratch, as (1, destination, token).
+        eps: is added to the softmax and to each sum.
+        n_iter: the number of normalisations of the columns.
     """
     np.maximum.reduce(comb, axis=1, out=of_rows, keepdims=True)
     np.subtract(comb, of_rows, comb)
@@ -122,7 +122,10 @@ def _normalize(comb: Array, axis: int, sums: Array, eps: Array) -> None:
 
 @kernel(Op.DSV4_HC_PRE)
 def dsv4_hc_pre(node: Node, c: Compiler) -> None:
-    """y[t] = scale * sum_h weights[t, h] x[t, h]; a gate has a weight an element."""
+    """y[t] = factor * sum_h weights[t, h] x[t, h].
+
+    If it is gated, each element has its own weight, to which sigmoid is applied.
+    """
     x, weights = c.f32(node.source(X))[0], c.f32(node.source(PRE_WEIGHTS))[0]
     y = c.result(node.tensor)[0, 0]
     if node.params.gated:
@@ -148,7 +151,7 @@ def _sum(x: Array, y: Array) -> None:
 def dsv4_hc_post(node: Node, c: Compiler) -> None:
     """y[t, i] = post[t, i] x[t] + sum_j comb[t, j, i] residual[t, j].
 
-    Without comb each stream keeps its own residual.
+    Without comb, the second term is residual[t, i].
     """
     x, post = c.f32(node.source(X))[0, 0], c.f32(node.source(POST))[0, 0]
     residual, y = c.f32(node.source(RESIDUAL))[0], c.result(node.tensor)[0]

@@ -1,9 +1,9 @@
 """MUL_MAT_ID and ADD_ID in numpy.
 
-Each expert's matrix is a weight of its own to the cache, so that those that nobody asks
-for are never unpacked. Of several tokens, those of one expert are multiplied together,
-and the threads take experts in turn: each has BLAS to itself, and they wait for each
-other once a node, not once an expert.
+Each expert's matrix is a separate weight in the cache, so that unused experts are never
+unpacked. The rows of all tokens that use the same expert are multiplied together.
+Threads take one expert after the other, with single-threaded BLAS, so that they
+synchronise once per node instead of once per expert.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
 Check = Callable[[Array], None]
-Multiply = Callable[[int, Array, Array], object]  # (expert, rows, where rows @ w go)
-Chosen = tuple[int, Array]  # an expert, and the places in ids, counted, that want it
+Multiply = Callable[[int, Array, Array], object]  # (expert, rows, out = rows @ weight)
+Chosen = tuple[int, Array]  # an expert, and the flat indices in ids that choose it
 
-ROWS = 128  # of an expert that are multiplied at once: BLAS gains little by more
-IDS_BYTES = 64  # for each id, in what they are sorted by, and which rows they want
-WORTH_SHARING = 1 << 20  # multiplications for which waking another thread pays
+MAX_ROWS = 128  # of an expert to multiply at once; BLAS is hardly faster with more
+IDS_BYTES = 64  # memory per id for sorting the ids and for the indices of rows
+MIN_PARALLEL_PRODUCTS = 1 << 20  # multiplications for which several threads pay off
 
 
-class _Share(NamedTuple):
-    """What a thread has to itself.
+class _ThreadState(NamedTuple):
+    """The scratch memory of a thread.
 
     Attributes:
-        multiply: by an expert's matrix.
-        rows: room for rows to multiply.
-        products: room for what they give.
+        multiply: multiplies rows by an expert's matrix.
+        rows: scratch for the rows.
+        products: scratch for the products.
     """
 
     multiply: Multiply
@@ -71,12 +71,12 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     y = blas_view(out, flat)
     target = c.scratch(flat) if y is None else y
     if b.ne[2] == 1:
-        serving = [rows[j % len(rows)] for j in range(ids.ne[0])]
+        row_of_each = [rows[j % len(rows)] for j in range(ids.ne[0])]
         multiply = _multipliers(c, experts, 1)[0]
-        c.step(_one_token, check, chosen[0], multiply, serving, list(target))
+        c.step(_one_token, check, chosen[0], multiply, row_of_each, list(target))
     else:
-        shares, row_of = _shares(c, experts, ids), _rows_of(ids, b)
-        c.step(_many_tokens, c.workers, check, chosen, shares, rows, row_of, target)
+        states, row_of = _thread_states(c, experts, ids), _rows_of(ids, b)
+        c.step(_many_tokens, c.workers, check, chosen, states, rows, row_of, target)
     if y is None:
         c.convert(cast, target.reshape(out.shape), out)
 
@@ -100,7 +100,7 @@ def _add_id(
 
 
 def _flat(c: Compiler, b: Array) -> Array:
-    """All rows of b one below the other, as BLAS takes them."""
+    """All rows of b as one matrix in a layout that BLAS accepts."""
     shape = (b.shape[1] * b.shape[2], b.shape[3])
     rows = blas_view(b, shape)
     if rows is None:
@@ -110,7 +110,7 @@ def _flat(c: Compiler, b: Array) -> Array:
 
 
 def _rows_of(ids: Tensor, b: Tensor) -> Array:
-    """For each place in ids, counted through, which row of b it wants multiplied."""
+    """For each flat index in ids, the index of the row of b to multiply."""
     token, j = np.divmod(np.arange(ids.ne[1] * ids.ne[0]), ids.ne[0])
     row: Array = token * b.ne[1] + j % b.ne[1]
     return row
@@ -124,13 +124,13 @@ def _one_token(
         multiply(expert, row, out)
 
 
-def _shares(c: Compiler, experts: Tensor, ids: Tensor) -> list[_Share]:
-    """A share for each thread that it pays to wake."""
+def _thread_states(c: Compiler, experts: Tensor, ids: Tensor) -> list[_ThreadState]:
+    """The state of each thread; a small node gets only one."""
     k, n, _, _ = experts.ne
-    large = ids.nelements * k * n >= WORTH_SHARING
-    size = min(ids.nelements, ROWS)
+    large = ids.nelements * k * n >= MIN_PARALLEL_PRODUCTS
+    size = min(ids.nelements, MAX_ROWS)
     return [
-        _Share(multiply, c.scratch((size, k)), c.scratch((size, n)))
+        _ThreadState(multiply, c.scratch((size, k)), c.scratch((size, n)))
         for multiply in _multipliers(c, experts, c.workers.threads if large else 1)
     ]
 
@@ -139,7 +139,7 @@ def _many_tokens(
     workers: Workers,
     check: Check,
     ids: Array,
-    shares: Sequence[_Share],
+    states: Sequence[_ThreadState],
     rows: Array,
     row_of: Array,
     y: Array,
@@ -147,7 +147,7 @@ def _many_tokens(
     """Multiply the rows of each expert together."""
     check(ids)
     pending = _by_expert(ids.reshape(-1))
-    tasks = [partial(_work, pending, rows, row_of, y, share) for share in shares]
+    tasks = [partial(_work, pending, rows, row_of, y, state) for state in states]
     if len(tasks) == 1:
         tasks[0]()
     else:
@@ -155,36 +155,36 @@ def _many_tokens(
 
 
 def _by_expert(ids: Array) -> list[Chosen]:
-    """The places of each expert that is wanted, ROWS at most at a time."""
+    """The chosen experts, with at most MAX_ROWS flat indices in each entry."""
     order = ids.argsort(kind="stable")
     experts, starts = np.unique(ids[order], return_index=True)
     stops = [*starts[1:].tolist(), len(order)]
     return [
-        (expert, order[at : min(at + ROWS, stop)])
+        (expert, order[at : min(at + MAX_ROWS, stop)])
         for expert, start, stop in zip(
             experts.tolist(), starts.tolist(), stops, strict=True
         )
-        for at in range(start, stop, ROWS)
+        for at in range(start, stop, MAX_ROWS)
     ]
 
 
 def _work(
-    pending: list[Chosen], rows: Array, row_of: Array, y: Array, share: _Share
+    pending: list[Chosen], rows: Array, row_of: Array, y: Array, state: _ThreadState
 ) -> None:
-    """Take experts from the end until another thread took the last one."""
+    """Take experts from the list, which all threads share, until it is empty."""
     while pending:
         try:
             expert, places = pending.pop()
-        except IndexError:
+        except IndexError:  # another thread took the last one
             return
-        taken, out = share.rows[: len(places)], share.products[: len(places)]
+        taken, out = state.rows[: len(places)], state.products[: len(places)]
         rows.take(row_of[places], 0, out=taken, mode="clip")
-        share.multiply(expert, taken, out)
+        state.multiply(expert, taken, out)
         y[places] = out
 
 
 def _multipliers(c: Compiler, experts: Tensor, count: int) -> list[Multiply]:
-    """What multiplies rows with the matrix of an expert, for each of some threads."""
+    """For each of `count` threads, a function that multiplies rows by an expert."""
     matrices = c.view(experts)[0]
     if experts.type is GGMLType.F32 and blas_takes(matrices):
         return [partial(_multiply_plain, list(matrices.swapaxes(-1, -2)))] * count
@@ -211,7 +211,7 @@ def _weight(
     matrices: Array,
     at: int,
 ) -> Weight:
-    """The matrix of one expert, which the cache may keep."""
+    """The matrix of one expert as a weight for the cache."""
     buffer, offset = place
     one = experts._replace(ne=(*experts.ne[:2], 1, 1))
     packed = matrices[at : at + 1][np.newaxis]
@@ -247,6 +247,6 @@ def _multiply_by_blocks(
     rows: Array,
     out: Array,
 ) -> None:
-    """Unpack some rows of the expert's matrix at a time, in little memory."""
+    """Multiply without the cache: unpack a block of rows of the matrix at a time."""
     b, y = (np.atleast_2d(x)[None, None, None] for x in (rows, out))
     multiply_by_blocks(unpack, matrices[None, expert : expert + 1], block, b, y)

@@ -1,4 +1,4 @@
-"""Elements taken by the same indices in every row, column or plane."""
+"""Gathering with one list of indices per axis."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def gather(c: Compiler, x: Array, indices: Mapping[int, Array], y: Array) -> Non
 
     Args:
         c: the compiler.
-        x: what is taken from.
-        indices: those of each axis; an axis that is not there is taken as it is.
-        y: where it goes.
+        x: the source.
+        indices: the indices by axis; an axis without indices is copied as it is.
+        y: the target.
     """
     for axis in shrinking_first(x, y):
         if axis in indices:
@@ -28,12 +28,12 @@ def gather(c: Compiler, x: Array, indices: Mapping[int, Array], y: Array) -> Non
 
 
 def shrinking_first(x: Array, y: Array) -> list[int]:
-    """The axes in that order, so that nothing in between is larger than both ends."""
+    """The axes, those that shrink most first, to keep intermediate arrays small."""
     return sorted(range(x.ndim), key=lambda axis: y.shape[axis] / x.shape[axis])
 
 
 def taken(c: Compiler, x: Array, axis: int, index: Array) -> Array:
-    """The elements of an axis that an index names; itself where it names each."""
+    """Append a gather along an axis; returns x itself if the index has all in order."""
     if len(index) == x.shape[axis] and (index == np.arange(len(index))).all():
         return x
     out = c.scratch((*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
@@ -43,7 +43,7 @@ def taken(c: Compiler, x: Array, axis: int, index: Array) -> Array:
 
 
 def across(c: Compiler, shape: Sequence[int], axis: int) -> Pieces:
-    """Cut an array for the workers, where it is large, along any axis but one."""
+    """Split a large array for the workers along any axis but the given one."""
     threads = c.workers.threads if math.prod(shape) >= MIN_PARALLEL else 1
     others = [1 if at == axis else n for at, n in enumerate(shape)]
     return [

@@ -11,13 +11,13 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.generators import TIMESTEPS
 
-TEMPORARIES = 16  # bytes for each frequency, while those are computed
+TEMPORARIES = 16  # bytes per frequency for intermediate arrays
 
 
 @kernel(Op.FILL)
 def fill(node: Node, c: Compiler) -> None:
     y = c.view(node.tensor)
-    with np.errstate(over="ignore"):  # F16 ends at 65504
+    with np.errstate(over="ignore"):  # the largest F16 is 65504
         c.step(np.copyto, y, y.dtype.type(node.params.c))
 
 
@@ -33,7 +33,7 @@ def arange(node: Node, c: Compiler) -> None:
 
 @kernel(Op.TIMESTEP_EMBEDDING)
 def timestep_embedding(node: Node, c: Compiler) -> None:
-    """Cosines, then sines, of t max_period^(-j / half); an odd one out is 0."""
+    """Cosines, then sines, of t max_period^(-j / half); the last of an odd dim is 0."""
     p, x, y = node.params, c.view(node.source(TIMESTEPS)), c.view(node.tensor)[0, 0]
     half = p.dim // 2
     c.retain(TEMPORARIES * half)

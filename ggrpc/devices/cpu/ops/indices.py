@@ -1,4 +1,4 @@
-"""The check of indices that ops read from tensors, at each run."""
+"""The check of indices that an op reads from a tensor, done at each run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ggrpc.tensor import Tensor
 def index_check(
     node: Node, index: Tensor, limit: int, what: str = "row"
 ) -> Callable[[Array], None]:
-    """What refuses indices that name nothing; numpy would count negative ones back.
+    """Make a function that checks indices; numpy itself accepts negative ones.
 
     Args:
-        node: the node that reads them.
+        node: the node that reads the indices.
         index: the tensor that holds them.
-        limit: how many there are to name.
-        what: what they name.
+        limit: the number of rows; an index must be below it.
+        what: the word for a row in the error message.
 
     Returns:
-        A function of the tensor's values, which raises a GraphError naming the node,
-        the index and the limit.
+        A function that takes the values of `index`, and raises GraphError if one is
+        out of range.
     """
     unsigned = np.dtype(f"<u{index.type.type_size}")
 
     def check(ids: Array) -> None:
-        seen = ids.view(unsigned)  # in which a negative index is a huge one
+        seen = ids.view(unsigned)  # negative indices become very large
         largest = seen.item() if seen.size == 1 else seen.max(initial=0)
         if largest >= limit:
             wrong = ids[seen >= limit].flat[0]

@@ -1,7 +1,7 @@
 """RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN, GATED_DELTA_NET in numpy.
 
-All of them are the recurrence of `scan`, with heads for its groups. Where ggml keeps a
-head's matrix with the keys as rows, the state is looked at transposed.
+All of them are the recurrence of `scan`, with one head per group. If ggml stores the
+state with keys as rows, a transposed view is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ggrpc.tensor import Tensor
 
 
 class _Shape(NamedTuple):
-    """Tokens of a sequence, sequences, heads, elements of a head."""
+    """The number of tokens per sequence, sequences, heads, and elements of a head."""
 
     tokens: int
     seqs: int
@@ -38,7 +38,10 @@ class _Shape(NamedTuple):
 
 @kernel(Op.RWKV_WKV6)
 def rwkv_wkv6(node: Node, c: Compiler) -> None:
-    """Y = r (state + u k v^T); then state = state * w + k v^T; u is tf, w is td."""
+    """Compute y = r (state + u k v^T); state = state * w + k v^T.
+
+    The sources are called tf for u, and td for w.
+    """
     shape = _Shape.of(node.source(Wkv6.K), node.source(Wkv6.STATE))
     k, v, r, w = (
         _tokens(node, at, shape, c) for at in (Wkv6.K, Wkv6.V, Wkv6.R, Wkv6.TD)
@@ -71,7 +74,7 @@ def _sum(x: Array, y: Array) -> None:
 
 @kernel(Op.RWKV_WKV7)
 def rwkv_wkv7(node: Node, c: Compiler) -> None:
-    """State = state * w + v k^T + (state a) b^T; y = state r."""
+    """Compute state = state * w + v k^T + (state a) b^T; y = state r."""
     shape = _Shape.of(node.source(Wkv7.K), node.source(Wkv7.STATE))
     k, v, r, w, a, b = (
         _tokens(node, at, shape, c)
@@ -95,7 +98,7 @@ def rwkv_wkv7(node: Node, c: Compiler) -> None:
 
 @kernel(Op.GATED_LINEAR_ATTN)
 def gated_linear_attn(node: Node, c: Compiler) -> None:
-    """State = state * g + k v^T; y = scale q state."""
+    """Compute state = state * g + k v^T; y = scale q state."""
     shape = _Shape.of(node.source(Gla.K), node.source(Gla.STATE))
     k, v, q, g = (_tokens(node, at, shape, c) for at in (Gla.K, Gla.V, Gla.Q, Gla.G))
     y, slots = _result(node, shape, 1, c)
@@ -116,9 +119,10 @@ def gated_linear_attn(node: Node, c: Compiler) -> None:
 
 @kernel(Op.GATED_DELTA_NET)
 def gated_delta_net(node: Node, c: Compiler) -> None:
-    """S = state * exp(g); state = S + beta (v - S k) k^T; y = state q / sqrt(size).
+    """Compute s = state * exp(g); state = s + beta (v - s k) k^T.
 
-    With w = exp(g) that is state * w + v (beta k)^T + (state (w k)) (-beta k)^T.
+    The result is y = state q / sqrt(size). With w = exp(g), the new state is equal to
+    state * w + v (beta k)^T + (state (w k)) (-beta k)^T.
     """
     size, heads, tokens, seqs = node.source(DeltaNet.V).ne
     shape = _Shape(tokens, seqs, heads, size)
@@ -129,7 +133,7 @@ def gated_delta_net(node: Node, c: Compiler) -> None:
     y, slots = _result(node, shape, node.params.slots, c)
     w, a, r = c.scratch(g.shape), c.scratch(shape), c.scratch(shape)
     minus = c.scratch(beta.shape)
-    rows, columns = _room(shape, c)
+    rows, columns = _update_scratch(shape, c)
     c.elementwise(np.exp, (g,), w)
     c.elementwise(np.negative, (beta,), minus)
     c.elementwise(np.positive, (v,), rows[..., 0, 0, :])
@@ -153,9 +157,10 @@ def gated_delta_net(node: Node, c: Compiler) -> None:
 
 
 def _each_head(source: Tensor, factor: Array, out: Array, c: Compiler) -> None:
-    """Append out = source * factor, for each head of v and each of its sequences.
+    """Append out = source * factor for each head and sequence of v.
 
-    Head h of v goes with head h % n of the source; r sequences in a row with one of it.
+    Head h of v uses head h % n of the source; consecutive sequences of v share one of
+    the source.
     """
     x = c.f32(source).swapaxes(0, 1)
     tokens, seqs, heads, _ = x.shape
@@ -168,19 +173,23 @@ def _each_head(source: Tensor, factor: Array, out: Array, c: Compiler) -> None:
 
 
 def _tokens(node: Node, at: int, shape: _Shape, c: Compiler) -> Array:
-    """A source as `Scan` has its vectors; a sequence's tokens lie one after another."""
+    """A source with the shape of `Scan`'s vectors, (tokens, seqs, heads, size)."""
     x: Array = c.f32(node.source(at))[0]
     return x.reshape(shape.seqs, shape.tokens, *shape[2:]).swapaxes(0, 1)
 
 
 def _states(node: Node, at: int, shape: _Shape, c: Compiler) -> Array:
-    """The states to begin with, of (seqs, heads, 1, size, size)."""
+    """The initial states, (seqs, heads, 1, size, size)."""
     state = c.f32(node.source(at))
     return state.reshape(shape.seqs, shape.heads, 1, shape.size, shape.size)
 
 
 def _result(node: Node, shape: _Shape, slots: int, c: Compiler) -> tuple[Array, Array]:
-    """y, of (tokens, seqs, heads, 1, size), and the slots of the states behind it."""
+    """The two parts of the result: y, and the slots of states.
+
+    Their shapes are (tokens, seqs, heads, 1, size) and (slots, seqs, heads, 1, size,
+    size).
+    """
     tokens, seqs, heads, size = shape
     out = c.result(node.tensor).reshape(-1)
     y, states = np.split(out, [tokens * seqs * heads * size])
@@ -190,22 +199,22 @@ def _result(node: Node, shape: _Shape, slots: int, c: Compiler) -> tuple[Array, 
     )
 
 
-def _room(shape: _Shape, c: Compiler) -> tuple[Array, Array]:
-    """Room for what a token adds to the states: rows and columns, as `Scan` has it."""
+def _update_scratch(shape: _Shape, c: Compiler) -> tuple[Array, Array]:
+    """Scratch for `update_rows` and `update_columns` of `Scan`."""
     lead = shape[:3]
     return c.scratch((*lead, 2, 1, shape.size)), c.scratch((*lead, 2, shape.size))
 
 
 def _updates(shape: _Shape, v: Array, k: Array, c: Compiler) -> tuple[Array, Array]:
-    """Room for what a token adds to the states, with v and k in it."""
-    rows, columns = _room(shape, c)
+    """The `update_rows` and `update_columns` of `Scan`, with v and k filled in."""
+    rows, columns = _update_scratch(shape, c)
     c.elementwise(np.positive, (v,), rows[..., 0, 0, :])
     c.elementwise(np.positive, (k,), columns[..., 0, :])
     return rows, columns
 
 
 def _without_a(scan: Scan, c: Compiler) -> Scan:
-    """Append what clears the room of the term with `a`."""
+    """Append steps that clear the term with `a`."""
     c.step(scan.update_rows[:, :, :, 1].fill, 0)
     c.step(scan.update_columns[:, :, :, 1].fill, 0)
     return scan

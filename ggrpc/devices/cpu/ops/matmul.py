@@ -1,8 +1,9 @@
-"""MUL_MAT and OUT_PROD by BLAS, in float32: activations are not rounded as ggml does.
+"""MUL_MAT and OUT_PROD with BLAS, in float32; activations are not quantized as in ggml.
 
-In numpy's order a is (a3, a2, n, k), b is (b3, b2, m, k), the result (b3, b2, m, n),
-and each matrix of `a` serves r3 * r2 matrices of `b`. Those are one product with more
-rows, so that grouped-query attention of one token is no loop over vectors.
+In numpy's order, a has shape (a3, a2, n, k), b (b3, b2, m, k) and the result
+(b3, b2, m, n). Each matrix of `a` is multiplied with r3 * r2 matrices of `b`. These are
+merged into one matrix with more rows, so that grouped-query attention of one token
+needs no loop over vectors.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from ggrpc.ops import Node, Op
 from ggrpc.tensor import Dims, Tensor
 from ggrpc.types import GGMLType
 
-# What is not kept unpacked is unpacked a block at a time, into as many groups as these:
-# enough for BLAS, for a share for each thread, and for the cache that threads share.
-GROUPS = 16
-GROUPS_EACH = 4
+# A matrix that is not cached is unpacked in blocks of at least this many groups (see
+# `codecs.GROUP`), and of this many per thread. That is enough for BLAS to be efficient,
+# and still fits the cache that threads share.
+MIN_GROUPS = 16
+GROUPS_PER_THREAD = 4
 
 Product = Callable[[Array, Array, Array], object]
 
@@ -64,7 +66,10 @@ _copy = CODECS[GGMLType.F32].unpack
 
 
 def _fold(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
-    """(a3, r3, a2, R): each matrix of `a` is multiplied with r3 matrices of R rows."""
+    """The shape of the merged `b` without k, (a3, r3, a2, R).
+
+    Each matrix of `a` is multiplied with r3 matrices of R rows.
+    """
     r2, r3 = b.ne[2] // a.ne[2], b.ne[3] // a.ne[3]
     if a.ne[2] == 1:
         return a.ne[3], 1, 1, r3 * r2 * b.ne[1]
@@ -72,7 +77,7 @@ def _fold(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
 
 
 def blas_view(array: Array, shape: Sequence[int]) -> Array | None:
-    """The same memory in another shape; None where strides or BLAS don't allow it."""
+    """A view in another shape that BLAS accepts; None if there is none."""
     view = array.reshape(shape)
     if np.may_share_memory(view, array) and blas_takes(view):
         return view
@@ -80,7 +85,7 @@ def blas_view(array: Array, shape: Sequence[int]) -> Array | None:
 
 
 def blas_takes(x: Array) -> bool:
-    """Whether the rows of each matrix lie as BLAS, and numpy in front of it, want."""
+    """Whether numpy passes the matrices to BLAS without a copy."""
     rows, columns = x.shape[-2:]
     row, element = x.strides[-2:]
     return bool(
@@ -112,7 +117,7 @@ def _multiply(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
 
 
 def _multiply_weight(c: Compiler, a: Tensor, b: Array, y: Array) -> None:
-    """Append the product with a tensor that the cache may keep unpacked."""
+    """Append the product with a tensor that may be in the weight cache."""
     unpack = partial(unpacked, CODECS[a.type].unpack, c.view(a), a.ne[0], c.workers)
     weight = c.weights.weight(*c.place(a), a, unpack)
     otherwise = _by_blocks(c, a, b, y)
@@ -130,7 +135,17 @@ def _run_weight(
 
 
 def unpacked(function: Convert, packed: Array, k: int, workers: Workers) -> Array:
-    """All of a weight, ready to be multiplied with."""
+    """Unpack a whole weight.
+
+    Args:
+        function: the codec's `unpack`.
+        packed: (a3, a2, n, bytes or elements of a row).
+        k: the number of elements in a row.
+        workers: the threads to use.
+
+    Returns:
+        The weight in the shape that `_transposed` returns.
+    """
     shape = (*packed.shape[:-1], k)
     values: Array = np.ndarray(shape, np.float32, mapped(4 * math.prod(shape)))
     spread(workers, function, packed, values)
@@ -138,53 +153,56 @@ def unpacked(function: Convert, packed: Array, k: int, workers: Workers) -> Arra
 
 
 def spread(workers: Workers, function: Convert, x: Array, y: Array) -> None:
-    """Convert, on the workers where it is large."""
+    """Convert an array; a large one is split over the workers."""
     count = workers.threads if y.size >= MIN_PARALLEL else 1
     rows = pieces((*x.shape[:-1], 1), count)
     workers.run(partial(function, x[at], y[at]) for at in rows)
 
 
 def _only(x: Array) -> Array:
-    """The matrix itself where there is but one."""
+    """The matrix without leading axes if there is only one."""
     matrix: Array = x[0, 0, 0]
     return matrix if x.shape[:3] == (1, 1, 1) else x
 
 
 def _transposed(values: Array) -> Array:
-    """(a3, a2, n, k) as what `_only(b)` is multiplied with."""
+    """Transpose (a3, a2, n, k) to the right factor of a product with `_only(b)`."""
     one = values.shape[:2] == (1, 1)
     matrices: Array = values[0, 0] if one else values[:, np.newaxis]
     return matrices.swapaxes(-1, -2)
 
 
 def _product(y: Array) -> Product:
-    """np.dot where it can be: it is half a microsecond faster than np.matmul."""
+    """np.dot if possible, which is half a microsecond faster than np.matmul."""
     return np.dot if _only(y).ndim == 2 and y.flags.c_contiguous else np.matmul
 
 
 def _by_blocks(c: Compiler, a: Tensor, b: Array, y: Array) -> Step:
-    """A step that unpacks blocks of rows of `a` in turn, in little memory."""
+    """A step that unpacks and multiplies one block of rows of `a` after the other."""
     unpack = partial(spread, c.workers, CODECS[a.type].unpack)
     block = block_of(c, a.ne)
     return partial(multiply_by_blocks, unpack, c.view(a), block, b, y)
 
 
 def block_of(c: Compiler, ne: Dims) -> Array:
-    """Scratch for some rows of each of a2 matrices: (a2, rows, k)."""
+    """Scratch for a block of rows of each of the a2 matrices: (a2, rows, k)."""
     k, n, a2, _ = ne
-    elements = GROUP * max(GROUPS, GROUPS_EACH * c.workers.threads)
+    elements = GROUP * max(MIN_GROUPS, GROUPS_PER_THREAD * c.workers.threads)
     return c.scratch((a2, max(1, min(elements // max(1, k * a2), n)), k))
 
 
 def multiply_by_blocks(
     unpack: Convert, a: Array, block: Array, b: Array, y: Array
 ) -> None:
-    """B @ a.T for packed `a` (a3, a2, n, bytes); `block` is (a2, rows, k)."""
+    """Compute y = b @ a.T for a packed `a`, (a3, a2, n, bytes).
+
+    `block` is scratch of shape (a2, rows, k); see `block_of`.
+    """
     size = block.shape[1]
     for packed, rows, out in zip(a, b, y, strict=True):
         for start in range(0, packed.shape[1], size):
             part = packed[:, start : start + size]
             values = block[:, : part.shape[1]]
             unpack(part, values)
-            # One product at a time, so that BLAS has all the threads to itself.
+            # One product at a time; BLAS uses all threads.
             np.matmul(rows, values.swapaxes(-1, -2), out[..., start : start + size])

@@ -1,6 +1,6 @@
 """NORM, RMS_NORM, L2_NORM, GROUP_NORM in numpy.
 
-A row's sum of squares is its product with itself, which BLAS does in one go.
+The sum of a row's squares is the product of the row with itself, computed by BLAS.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ggrpc.ops.norms import A
 
 @kernel(Op.NORM)
 def norm(node: Node, c: Compiler) -> None:
-    """(x - mean) / sqrt(variance + eps)."""
+    """Compute y = (x - mean) / sqrt(variance + eps)."""
     _rows(_norm, node, c)
 
 
 @kernel(Op.RMS_NORM)
 def rms_norm(node: Node, c: Compiler) -> None:
-    """X / sqrt(mean(x * x) + eps)."""
+    """Compute y = x / sqrt(mean(x * x) + eps)."""
     if node.tensor.nrows > 1:
         _rows(_rms_norm, node, c)
         return
@@ -38,13 +38,13 @@ def rms_norm(node: Node, c: Compiler) -> None:
 
 @kernel(Op.L2_NORM)
 def l2_norm(node: Node, c: Compiler) -> None:
-    """X / max(sqrt(sum(x * x)), eps)."""
+    """Compute y = x / max(sqrt(sum(x * x)), eps)."""
     _rows(_l2_norm, node, c)
 
 
 @kernel(Op.GROUP_NORM)
 def group_norm(node: Node, c: Compiler) -> None:
-    """NORM of the channels of a group together."""
+    """NORM over all channels of a group."""
     x, y = c.f32(node.source(A)), c.result(node.tensor)
     channels = node.params.channels(x.shape[1])
     whole = x.shape[1] // channels * channels
@@ -55,7 +55,7 @@ def group_norm(node: Node, c: Compiler) -> None:
 
 
 def _norm_groups(c: Compiler, eps: float, x: Array, y: Array, groups: int) -> None:
-    """Append the norm of groups of equally many channels."""
+    """Append NORM of groups that have the same number of channels."""
     rows = (x.shape[0], groups, x[0].size // groups)
     source, target = reshaped(x, rows), reshaped(y, rows)
     if source is None or target is None:
@@ -99,7 +99,7 @@ def _sum_of_squares(x: Array, s: Array) -> None:
 
 
 def _rms_norm_row(n: int, eps: float, x: Array, y: Array, s: Array) -> None:
-    """RMS_NORM of one row, as decoding asks for it: fewer calls, for the same sum."""
+    """RMS_NORM of a single row, as in decoding; takes fewer calls than `_rms_norm`."""
     np.dot(x, x, s)
     s[()] = sqrt(s.item() / n + eps)
     np.divide(x, s, y)

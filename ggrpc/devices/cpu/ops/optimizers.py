@@ -1,4 +1,4 @@
-"""OPT_STEP_ADAMW and OPT_STEP_SGD in numpy; they change their sources in place."""
+"""OPT_STEP_ADAMW and OPT_STEP_SGD in numpy; they update their sources in place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ggrpc.ops.optimizers import (
 
 @kernel(Op.OPT_STEP_ADAMW)
 def opt_step_adamw(node: Node, c: Compiler) -> None:
-    """M and v: running means of the gradient and its square, which set the pace.
+    """AdamW; m and v are the running means of the gradient and of its square.
 
     Source: "Decoupled Weight Decay Regularization", arXiv 1711.05101.
     """
@@ -57,7 +57,7 @@ def _adamw(
 
 @kernel(Op.OPT_STEP_SGD)
 def opt_step_sgd(node: Node, c: Compiler) -> None:
-    """W * (1 - alpha * wd) - alpha * grad."""
+    """Compute w = w * (1 - alpha * wd) - alpha * grad."""
     arrays = [c.f32(node.source(at)) for at in (A, GRAD)]
     numbers = c.f32(node.source(SGD_PARAMS))
     c.rows(partial(_sgd, numbers), arrays, [node.tensor.ne[0]])

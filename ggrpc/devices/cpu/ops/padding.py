@@ -13,35 +13,35 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.padding import A
 
-INDICES = 24  # bytes for each element of an axis, while its indices are computed
+INDEX_BYTES = 24  # per element of an axis, to compute its indices
 
 
 @kernel(Op.PAD)
 def pad(node: Node, c: Compiler) -> None:
     x, y = c.view(node.source(A)), c.view(node.tensor)
-    in_front = node.params.lp[::-1]
+    before = node.params.lp[::-1]
     if node.params.circular:
-        c.retain(INDICES * sum(y.shape))
-        gather(c, x, {i: _around(x, y, i, n) for i, n in enumerate(in_front)}, y)
+        c.retain(INDEX_BYTES * sum(y.shape))
+        gather(c, x, {i: _circular(x, y, i, n) for i, n in enumerate(before)}, y)
         return
-    slides = [Slide(x.shape[i], y.shape[i], 1, 1, n) for i, n in enumerate(in_front)]
+    slides = [Slide(x.shape[i], y.shape[i], 1, 1, n) for i, n in enumerate(before)]
     c.step(unfold(slides, x, y[np.newaxis, np.newaxis, np.newaxis, np.newaxis]))
 
 
-def _around(x: Array, y: Array, axis: int, in_front: int) -> Array:
-    """Which element of `x` each of `y` is, if that goes round and round."""
-    indices: Array = (np.arange(y.shape[axis]) - in_front) % x.shape[axis]
+def _circular(x: Array, y: Array, axis: int, before: int) -> Array:
+    """The index in `x` of each element of `y` along an axis, with wrap-around."""
+    indices: Array = (np.arange(y.shape[axis]) - before) % x.shape[axis]
     return indices
 
 
 @kernel(Op.PAD_REFLECT_1D)
 def pad_reflect_1d(node: Node, c: Compiler) -> None:
-    """The border mirrors the row at its first and last element, without those."""
+    """Pad rows by reflection; the first and last element are not repeated."""
     x, y, p = c.view(node.source(A)), c.view(node.tensor), node.params
     row = x.shape[-1]
     c.convert(cast, x, y[..., p.p0 : p.p0 + row])
     if p.p0:
         c.convert(cast, x[..., p.p0 : 0 : -1], y[..., : p.p0])
     if p.p1:
-        behind = x[..., row - 1 - p.p1 : row - 1][..., ::-1]
-        c.convert(cast, behind, y[..., p.p0 + row :])
+        after = x[..., row - 1 - p.p1 : row - 1][..., ::-1]
+        c.convert(cast, after, y[..., p.p0 + row :])

@@ -10,14 +10,14 @@ import numpy as np
 from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
 from ggrpc.devices.cpu.kernel_table import kernel
 from ggrpc.devices.cpu.ops.broadcast import scalar
-from ggrpc.devices.cpu.ops.sliding import Meeting, Slide, fold, meetings
+from ggrpc.devices.cpu.ops.sliding import Slide, Tap, fold, iter_taps
 from ggrpc.formats.codecs import Array, pieces
 from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.pooling import AF, A, PoolOp
 from ggrpc.tensor import Dims
 
-# How elements are brought together, and what ggml has where there are none.
+# The ufunc that reduces a window, and ggml's result for an empty window.
 REDUCERS = {
     PoolOp.MAX: (np.maximum, -float(np.finfo(np.float32).max)),
     PoolOp.AVG: (np.add, 0.0),
@@ -26,7 +26,7 @@ REDUCERS = {
 
 @kernel(Op.POOL_1D)
 def pool_1d(node: Node, c: Compiler) -> None:
-    """The mean is that of the elements that are there; the padding does not count."""
+    """Pool rows; the average ignores the padding."""
     p, y = node.params, c.view(node.tensor)
     slide = Slide(node.source(A).ne[0], y.shape[-1], p.k0, p.s0, p.p0)
     _reduce(c, p.op, slide, c.f32(node.source(A)), y)
@@ -38,7 +38,7 @@ def pool_1d(node: Node, c: Compiler) -> None:
 
 @kernel(Op.POOL_2D)
 def pool_2d(node: Node, c: Compiler) -> None:
-    """One axis after the other. The mean counts the padding, as zeros."""
+    """Pool one axis after the other; the average counts the padding as zeros."""
     p, x, y = node.params, c.f32(node.source(A)), c.view(node.tensor)
     first, second = _plane(node, node.source(A).ne, node.tensor.ne)
     out = y
@@ -61,44 +61,44 @@ def _plane(node: Node, image: Dims, pooled: Dims) -> tuple[Slide, Slide]:
 
 
 def _reduce(c: Compiler, op: int, slide: Slide, x: Array, y: Array) -> None:
-    """Append what brings the windows of the last axis together.
+    """Append the reduction of the windows along the last axis.
 
-    It takes a call for each element of a window or for each window, if those are fewer.
+    There is one call per element of the kernel, or per window if those are fewer.
     """
-    ufunc, nothing = REDUCERS[PoolOp(op)]
+    ufunc, empty = REDUCERS[PoolOp(op)]
     threads = c.workers.threads if x.size >= MIN_PARALLEL else 1
     c.check_parts(threads * min(slide.kernel, slide.windows))
     tasks = []
     for at in pieces((*x.shape[:-1], 1), threads):
         if slide.kernel <= slide.windows:
-            met = meetings([slide])
-            pairs = [(x[at][m.image], y[at][m.windows]) for m in met]
-            tasks.append(partial(_by_element, ufunc, nothing, pairs, y[at]))
+            taps = iter_taps([slide])
+            pairs = [(x[at][tap.image], y[at][tap.windows]) for tap in taps]
+            tasks.append(partial(_by_element, ufunc, empty, pairs, y[at]))
         else:
             spans = enumerate(slide.spans())
             pairs = [(x[at][..., i:j], y[at][..., n]) for n, (i, j) in spans]
-            tasks.append(partial(_by_window, ufunc, nothing, pairs))
+            tasks.append(partial(_by_window, ufunc, empty, pairs))
     c.parallel(tasks)
 
 
 def _by_element(
-    ufunc: np.ufunc, nothing: float, pairs: Iterable[tuple[Array, Array]], y: Array
+    ufunc: np.ufunc, empty: float, pairs: Iterable[tuple[Array, Array]], y: Array
 ) -> None:
-    y.fill(nothing)
+    y.fill(empty)
     for source, target in pairs:
         ufunc(target, source, out=target)
 
 
 def _by_window(
-    ufunc: np.ufunc, nothing: float, pairs: Iterable[tuple[Array, Array]]
+    ufunc: np.ufunc, empty: float, pairs: Iterable[tuple[Array, Array]]
 ) -> None:
     for source, target in pairs:
-        ufunc.reduce(source, axis=-1, out=target, initial=nothing)
+        ufunc.reduce(source, axis=-1, out=target, initial=empty)
 
 
 @kernel(Op.POOL_2D_BACK)
 def pool_2d_back(node: Node, c: Compiler) -> None:
-    """Each window's gradient goes to its elements alike, or to its first largest."""
+    """Distribute each gradient over its window, or add it to the first maximum."""
     p, a = node.params, node.source(A)
     grads, y = c.view(a), c.view(node.tensor)
     slides = _plane(node, node.tensor.ne, a.ne)
@@ -113,29 +113,29 @@ def pool_2d_back(node: Node, c: Compiler) -> None:
     x, best = c.view(node.source(AF)), c.scratch(grads.shape)
     chosen = c.scratch(grads.shape, np.int64)
     mask = c.scratch(grads.shape, np.bool_)
-    met = list(meetings(slides))
-    c.step(_choose, met, x, best, chosen, mask)
-    c.step(_give_back, met, grads, chosen, mask, y)
+    taps = list(iter_taps(slides))
+    c.step(_choose, taps, x, best, chosen, mask)
+    c.step(_scatter, taps, grads, chosen, mask, y)
 
 
 def _choose(
-    met: Sequence[Meeting], x: Array, best: Array, chosen: Array, mask: Array
+    taps: Sequence[Tap], x: Array, best: Array, chosen: Array, mask: Array
 ) -> None:
-    """Find out which element of each window is the first that is the largest."""
+    """Write the index of the first maximum of each window to `chosen`."""
     best.fill(REDUCERS[PoolOp.MAX][1])
     chosen.fill(-1)
-    for number, (_, windows, image) in enumerate(met):
+    for number, (_, windows, image) in enumerate(taps):
         source = x[image]
         np.greater(source, best[windows], mask[windows])
         np.copyto(best[windows], source, where=mask[windows])
         np.copyto(chosen[windows], number, where=mask[windows])
 
 
-def _give_back(
-    met: Sequence[Meeting], grads: Array, chosen: Array, mask: Array, y: Array
+def _scatter(
+    taps: Sequence[Tap], grads: Array, chosen: Array, mask: Array, y: Array
 ) -> None:
     y.fill(0)
-    for number, (_, windows, image) in enumerate(met):
+    for number, (_, windows, image) in enumerate(taps):
         out = y[image]
         np.equal(chosen[windows], number, mask[windows])
         np.add(out, grads[windows], out, where=mask[windows])

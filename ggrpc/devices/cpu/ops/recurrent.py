@@ -49,9 +49,10 @@ def _convolve(x: Array, weights: Array, y: Array, sums: Array, t: Array) -> None
 
 @kernel(Op.SSM_SCAN)
 def ssm_scan(node: Node, c: Compiler) -> None:
-    """State = state * exp(dt A) + dt x B^T; y = state C; dt goes through softplus.
+    """Compute state = state * exp(dt A) + dt x B^T; y = state C.
 
-    Mamba 2 has one A a head, Mamba 1 one for each element of the state.
+    dt is softplus of its source. A has one number per head in Mamba 2, and one per
+    element of the state in Mamba 1.
     """
     node = with_heads(node)
     s, x = node.source(S).ne, node.source(X)
@@ -77,7 +78,7 @@ def ssm_scan(node: Node, c: Compiler) -> None:
 
 
 def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
-    """Dt and the decay, of (tokens, seqs, heads), and its rate: see `Scan`."""
+    """The dt and decay, (tokens, seqs, heads), and the rate of `Scan`."""
     raw = c.f32(node.source(DT))[0].swapaxes(0, 1)
     dt, a = c.scratch(raw.shape), c.f32(node.source(SCAN_A))[0, 0]
     c.elementwise(np.logaddexp, (raw, ZERO), dt)
@@ -90,7 +91,7 @@ def _steps(node: Node, c: Compiler) -> tuple[Array, Array, Array | None]:
 
 
 def _updates(node: Node, dt: Array, c: Compiler) -> tuple[Array, Array]:
-    """What a token adds to the states, as `Scan` has it: dt x, and B."""
+    """The `update_rows` (dt x) and `update_columns` (B) of `Scan`."""
     x, b = (c.f32(node.source(at)).swapaxes(0, 1) for at in (X, SCAN_B))
     *lead, columns = b.shape
     split = *lead, x.shape[2] // b.shape[2], x.shape[3]
@@ -104,7 +105,7 @@ def _updates(node: Node, dt: Array, c: Compiler) -> tuple[Array, Array]:
 
 
 def _gather(node: Node, states: Array, c: Compiler) -> None:
-    """Append what copies the states of the sequences that take part."""
+    """Append a copy of the initial states of the sequences."""
     ids, s = node.src[IDS], node.source(S)
     if ids is None:
         c.convert(cast, c.view(s), states)

@@ -14,13 +14,13 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.reductions import A, B, SortOrder
 
-# Bytes that sorting takes for each number: a copy of it, its place, and room to merge.
-SORTED = 24
+# Memory for sorting per element: a copy, its index, and space for merging.
+SORT_BYTES = 24
 
 
 @kernel(Op.SUM)
 def sum_all(node: Node, c: Compiler) -> None:
-    """Ggml reads a row's elements side by side, wherever nb[0] says that they lie."""
+    """Like ggml, this ignores nb[0] and reads the elements of a row as contiguous."""
     a = node.source(A)
     dense = a._replace(nb=(a.type.type_size, *a.nb[1:]))
     c.step(_sum, c.f32(dense), c.result(node.tensor))
@@ -51,7 +51,7 @@ def count_equal(node: Node, c: Compiler) -> None:
 
 @kernel(Op.REPEAT_BACK)
 def repeat_back(node: Node, c: Compiler) -> None:
-    """The sum of all that REPEAT would make of one element."""
+    """The sum of all copies that REPEAT makes of an element."""
     y, x = repeated(c.result(node.tensor), c.f32(node.source(A)))
     axes = tuple(
         i for i, (n, m) in enumerate(zip(x.shape, y.shape, strict=True)) if n != m
@@ -67,21 +67,21 @@ def argmax(node: Node, c: Compiler) -> None:
 @kernel(Op.ARGSORT)
 def argsort(node: Node, c: Compiler) -> None:
     function = _ascending if node.params.order == SortOrder.ASC else _descending
-    c.reserve(_to_sort(node, c))
+    c.reserve(_sort_memory(node, c))
     c.rows(function, (c.f32(node.source(A)), c.view(node.tensor)))
 
 
 @kernel(Op.TOP_K)
 def top_k(node: Node, c: Compiler) -> None:
-    c.reserve(_to_sort(node, c))
+    c.reserve(_sort_memory(node, c))
     c.rows(_top_k, (c.f32(node.source(A)), c.view(node.tensor)))
 
 
-def _to_sort(node: Node, c: Compiler) -> int:
-    """Bytes that numpy takes to sort what the threads have of rows at once."""
+def _sort_memory(node: Node, c: Compiler) -> int:
+    """The bytes that numpy allocates to sort the rows of all threads at once."""
     row = node.source(A).ne[0]
     at_once = min(node.source(A).nelements, c.workers.threads * max(row, GROUP))
-    return at_once * SORTED
+    return at_once * SORT_BYTES
 
 
 def _sum(x: Array, y: Array) -> None:
@@ -106,7 +106,7 @@ def _sum_rows(x: Array, y: Array) -> None:
 
 
 def _argmax(x: Array, y: Array) -> None:
-    """Of equal values ggml takes the last, numpy the first."""
+    """The last maximum of each row, as in ggml; numpy's argmax finds the first."""
     np.subtract(x.shape[-1] - 1, x[:, ::-1].argmax(axis=-1), out=y, casting="unsafe")
 
 
@@ -119,7 +119,7 @@ def _descending(x: Array, y: Array) -> None:
 
 
 def _top_k(x: Array, y: Array) -> None:
-    """The places of the largest, in ggml's order: the largest comes second."""
+    """The indices of the k largest elements in ggml's order: the largest is second."""
     k = y.shape[-1]
     x = np.negative(x)
     found = x.argpartition(k - 1, axis=-1)[..., :k]

@@ -1,8 +1,8 @@
 """ROPE and ROPE_BACK in numpy.
 
-The cosines and sines depend on the positions only, so all nodes that turn by the same
-positions share one table. A pair of neighbours (NORMAL) is a complex number, which one
-multiplication turns; the other modes pair elements half a row apart.
+Nodes with the same positions and parameters share one table of cosines and sines. In
+the mode NORMAL a pair is two adjacent elements, which are handled as one complex
+number. The other modes (NEOX, MROPE, VISION) pair elements that are half a row apart.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ Made = TypeVar("Made")
 def rope(node: Node, c: Compiler) -> None:
     p: RopeParams = node.params
     x, y = c.f32(node.source(A)), c.result(node.tensor)
-    turned = slice(p.n_offs, p.n_offs + 2 * pairs(p))
-    rotate = _rotate_neighbours if p.mode == RopeMode.NORMAL else _rotate_halves
-    rotate(x[..., turned], y[..., turned], node, c)
+    rotated = slice(p.n_offs, p.n_offs + 2 * pairs(p))
+    rotate = _rotate_normal if p.mode == RopeMode.NORMAL else _rotate_neox
+    rotate(x[..., rotated], y[..., rotated], node, c)
     if not _same_memory(x, y):
-        for rest in slice(turned.start), slice(turned.stop, None):
+        for rest in slice(rotated.start), slice(rotated.stop, None):
             if x[..., rest].size:
                 c.elementwise(np.positive, (x[..., rest],), y[..., rest])
 
@@ -51,20 +51,20 @@ def _same_memory(x: Array, y: Array) -> bool:
     return x.ctypes.data == y.ctypes.data and x.strides == y.strides
 
 
-def _rotate_neighbours(x: Array, y: Array, node: Node, c: Compiler) -> None:
-    table = _shared_table(_neighbours_table, node, c)
+def _rotate_normal(x: Array, y: Array, node: Node, c: Compiler) -> None:
+    table = _shared_table(_normal_table, node, c)
     c.elementwise(np.multiply, (x.view(np.complex64), table), y.view(np.complex64))
 
 
-def _rotate_halves(x: Array, y: Array, node: Node, c: Compiler) -> None:
+def _rotate_neox(x: Array, y: Array, node: Node, c: Compiler) -> None:
     shape = (*x.shape[:-1], 2, x.shape[-1] // 2)
     x, y = x.reshape(shape), y.reshape(shape)
-    cos, sin = _shared_table(_halves_table, node, c)
+    cos, sin = _shared_table(_neox_table, node, c)
     arrays = (x, x[..., ::-1, :], *(np.broadcast_to(t, shape) for t in (cos, sin)), y)
-    c.rows(_turn, arrays, temps=[shape[-1]] * 2)
+    c.rows(_rotate, arrays, temps=[shape[-1]] * 2)
 
 
-def _turn(
+def _rotate(
     x: Array, other: Array, cos: Array, sin: Array, y: Array, t: Array, u: Array
 ) -> None:
     np.multiply(x, cos, t)
@@ -82,16 +82,16 @@ def _shared_table(
     return c.shared(key, tensors, partial(make, node))
 
 
-def _neighbours_table(node: Node, c: Compiler) -> Array:
-    """Cos + i sin, of shape (tokens, 1, pairs)."""
+def _normal_table(node: Node, c: Compiler) -> Array:
+    """The complex numbers cos + i sin, (tokens, 1, pairs)."""
     theta = _angles(node, c)
     table = c.persistent((len(theta), 1, theta.shape[-1]), np.complex64)
     _cos_and_sin(node, theta, table.real[:, 0], table.imag[:, 0], c)
     return table
 
 
-def _halves_table(node: Node, c: Compiler) -> tuple[Array, Array]:
-    """Cos (tokens, 1, 1, pairs), sin with each half's sign (tokens, 1, 2, pairs)."""
+def _neox_table(node: Node, c: Compiler) -> tuple[Array, Array]:
+    """The cosines, (tokens, 1, 1, pairs), and (-sine, sine), (tokens, 1, 2, pairs)."""
     theta = _angles(node, c)
     cos = c.persistent((len(theta), 1, 1, theta.shape[-1]))
     sin = c.persistent((len(theta), 1, 2, theta.shape[-1]))
@@ -112,7 +112,7 @@ def _cos_and_sin(node: Node, theta: Array, cos: Array, sin: Array, c: Compiler) 
 
 
 def _angles(node: Node, c: Compiler) -> Array:
-    """Angles of shape (tokens, pairs), for the steps that follow."""
+    """Append the computation of the angles, (tokens, pairs)."""
     p: RopeParams = node.params
     theta = _raw_angles(p, c.view(node.source(POS)), c)
     factors = node.src[FREQ_FACTORS]
@@ -124,9 +124,10 @@ def _angles(node: Node, c: Compiler) -> Array:
 
 
 def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
-    """Position * theta_scale ** pair, multiplied up pair by pair as ggml does.
+    """The angles position * theta_scale ** pair, before scaling.
 
-    That way the angles of far positions are off by what ggml's are off by.
+    The powers are computed by repeated multiplication, as in ggml, so that rounding
+    errors at large positions are the same.
     """
     tokens = pos.size // p.positions
     base: Array = c.persistent((p.positions, tokens, pairs(p)))
@@ -145,7 +146,7 @@ def _raw_angles(p: RopeParams, pos: Array, c: Compiler) -> Array:
 
 
 def _choose(p: RopeParams, at: Array) -> None:
-    """Where the angle of each token and pair lies among those of the four positions."""
+    """Write the flat index in `angles` of the angle for each token and pair."""
     tokens, count = at.shape
     position, power = np.array(sections(p, count)).T
     np.add(position * tokens, np.arange(tokens)[:, None], at)

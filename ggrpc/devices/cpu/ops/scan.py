@@ -1,15 +1,15 @@
-"""The recurrence that state-space models and linear attention have in common.
+"""The recurrence of state-space models and linear attention.
 
-For each token t, in turn:
+For each token t in order:
 
     state = state * decay[t] + v[t] k[t]^T + (state a[t]) b[t]^T
     y[t] = state r[t]
 
-where `state` in the term with `a`, which not all have, is that before the token. A step
-treats all heads, channels and sequences; only tokens wait for each other. So the work
-is cut into blocks of rows of the state, each of which goes through all the tokens while
-it stays in a processor's cache. Where heads share nothing, `chunks` takes many tokens
-at once, and the steps take the rest.
+The term with `a` is optional; its `state` is that before the token. Only tokens depend
+on each other, so a step computes all heads, channels and sequences of a token. The work
+is divided into blocks of the state that fit a processor's cache; each block is computed
+for all tokens. If heads do not share k and r, `chunks` computes many tokens at once,
+and only the remaining ones are computed step by step.
 """
 
 from __future__ import annotations
@@ -26,28 +26,30 @@ from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.ops import chunks
 from ggrpc.formats.codecs import Array, pieces
 
-# Elements of the state in a block: fewer cost more calls, more leave the cache.
+# Elements of the state in a block. Fewer need more calls; more do not fit the cache.
 BLOCK = 1 << 16
 
 
 class Scan(NamedTuple):
-    """One recurrence over T tokens of n sequences.
+    """A recurrence over T tokens of n sequences.
 
-    Its state is G groups of heads that share k and r, R heads a group, D rows a head, S
-    columns a row. What a token adds is one product of `update_rows` by
-    `update_columns`; BLAS is faster at two pairs of vectors than numpy is at one.
+    The state has G groups of heads that share k and r, R heads per group, D rows per
+    head and S columns per row. The update of a token is one product of `update_rows`
+    and `update_columns`, which have two vectors each: BLAS computes that faster than
+    numpy an outer product.
 
     Attributes:
-        start: (n, G, R, D, S), the states to begin with.
-        slots: (K, n, G, R, D, S); slot s gets the state s tokens before the end.
-        y: (T, n, G, R, D).
+        start: the initial states, (n, G, R, D, S).
+        slots: the final states, (K, n, G, R, D, S); slot s gets the state s tokens
+            before the end.
+        y: the result, (T, n, G, R, D).
         decay: (T, n, G, R, 1, 1) or (T, n, G, R, 1, S).
-        rate: (G, R, 1, S), where the state decays by exp(decay * rate) instead.
-        update_rows: (T, n, G, 2, R, D): v; and room for `state a`, zeros without `a`.
-        update_columns: (T, n, G, 2, S): k and b; zeros for b without `a`.
+        update_rows: v and scratch for `state a`, (T, n, G, 2, R, D); zeros without `a`.
+        update_columns: k and b, (T, n, G, 2, S); zeros instead of b without `a`.
         r: (T, n, G, S).
         a: (T, n, G, S), or None.
-        reads_first: whether y[t] is read from the state before the token.
+        rate: if not None, (G, R, 1, S); the state is multiplied by exp(decay * rate).
+        reads_first: whether y[t] is computed from the state before the token.
     """
 
     start: Array
@@ -62,7 +64,7 @@ class Scan(NamedTuple):
     reads_first: bool = False
 
     def block(self, at: tuple[slice, ...]) -> Scan:
-        """The part that a piece of (n, G, R) has to do with."""
+        """The part for an index of (n, G, R), as `pieces` returns it."""
         seqs, groups, heads = (*at, slice(None), slice(None))[:3]
         shared = slice(None), seqs, groups
         each = (*shared, heads)
@@ -80,16 +82,19 @@ class Scan(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A block made ready: the heads of a group, whose rows are treated alike, merged.
+    """A block with its scratch memory; the heads of a group are merged to R * D rows.
 
     Attributes:
-        state: (n, G, R, D, S); rows: the same as (n, G, R * D, S).
-        added: room for what a token adds, like rows.
-        factor: room for the decay where there is a rate.
-        left: (T, n, G, R * D, 2); right: (T, n, G, 2, S); their product is added.
-        sums: (T, n, G, R * D, 1), the part of left for `state a`.
-        y, r, a: vectors as matrices of one column.
-        chunks: the first tokens, many at once; None where that cannot be.
+        scan: the block.
+        state: (n, G, R, D, S).
+        rows: a view of `state` as (n, G, R * D, S).
+        added: scratch for the update of a token, like `rows`.
+        factor: scratch for the decay if there is a rate.
+        left: (T, n, G, R * D, 2); the update is `left` times `right`.
+        right: (T, n, G, 2, S).
+        sums: the part of `left` for `state a`, (T, n, G, R * D, 1).
+        y, r, a: the vectors as matrices with one column.
+        chunks: computes the first tokens many at a time; None if that is not possible.
     """
 
     scan: Scan
@@ -115,25 +120,31 @@ def run_scan(s: Scan, c: Compiler) -> None:
     blocks = [s.block(at) for at in pieces((*shape[:3], 1), count)]
     threads = min(c.workers.threads, len(blocks))
     size = max(block.slots[0].size for block in blocks)
-    extra = max(map(_size_of_chunks, blocks))
+    extra = max(map(_chunk_scratch_size, blocks))
     tasks = []
     for i in range(threads):
-        room = c.scratch((size,)), c.scratch((size,)), c.scratch((extra,))
-        share = [_work(block, *room) for block in blocks[i::threads]]
+        scratch = c.scratch((size,)), c.scratch((size,)), c.scratch((extra,))
+        share = [_work(block, *scratch) for block in blocks[i::threads]]
         tasks.append(partial(_run, share))
     c.parallel(tasks)
 
 
 def _chunks_of(s: Scan) -> int:
-    """How many chunks of tokens can be taken: those of one state, unless it is read."""
-    free = len(s.y) - (len(s.slots) if len(s.slots) > 1 else 0)
-    alone = s.rate is None and s.slots.shape[3] == 1
-    return max(0, free) // chunks.TOKENS if alone else 0
+    """The number of chunks that `chunks` can compute.
+
+    It needs one head per group and no rate. The states of the last tokens, which go to
+    the slots, must be computed step by step.
+    """
+    tokens = len(s.y) - (len(s.slots) if len(s.slots) > 1 else 0)
+    possible = s.rate is None and s.slots.shape[3] == 1
+    return max(0, tokens) // chunks.TOKENS if possible else 0
 
 
-def _size_of_chunks(s: Scan) -> int:
+def _chunk_scratch_size(s: Scan) -> int:
     count = _chunks_of(s)
-    return chunks.size(_vectors(s), count, s.slots[0, :, :, 0].shape) if count else 0
+    if not count:
+        return 0
+    return chunks.scratch_size(_vectors(s), count, s.slots[0, :, :, 0].shape)
 
 
 def _vectors(s: Scan) -> chunks.Vectors:
@@ -148,7 +159,7 @@ def _vectors(s: Scan) -> chunks.Vectors:
     )
 
 
-def _work(s: Scan, added: Array, factor: Array, room: Array) -> _Work:
+def _work(s: Scan, added: Array, factor: Array, scratch: Array) -> _Work:
     state, count = s.slots[0], _chunks_of(s)
     *lead, heads, rows, columns = state.shape
     merged = *lead, heads * rows
@@ -157,7 +168,7 @@ def _work(s: Scan, added: Array, factor: Array, room: Array) -> _Work:
     many = None
     if count:
         one = state[:, :, 0], added[:, :, 0]
-        many = chunks.Chunks.of(_vectors(s), count, *one, room, s.reads_first)
+        many = chunks.Chunks.of(_vectors(s), count, *one, scratch, s.reads_first)
     return _Work(
         scan=s,
         state=state,
@@ -175,7 +186,7 @@ def _work(s: Scan, added: Array, factor: Array, room: Array) -> _Work:
 
 
 def _like(state: Array, memory: Array) -> Array:
-    """Memory with the state's shape, and its order of rows and columns."""
+    """Memory with the shape and the memory order of the state."""
     *lead, rows, columns = state.shape
     if state.strides[-1] <= state.strides[-2]:
         return memory.reshape(state.shape)
@@ -189,7 +200,7 @@ def _run(blocks: Sequence[_Work]) -> None:
 
 
 def _step(w: _Work, first: int) -> None:
-    """Go through the tokens from the first on, one after the other."""
+    """Compute the tokens from `first` on, one after the other."""
     tokens = zip(w.scan.decay, w.left, w.right, w.r, w.y, strict=True)
     for t, (decay, left, right, r, y) in islice(enumerate(tokens), first, None):
         if w.a is not None:

@@ -1,8 +1,8 @@
-"""Windows that slide over an image: where each of their elements meets it.
+"""Sliding windows over an image, for convolution and pooling.
 
-No image is ever padded. For one element of all windows at once, what lies inside the
-image is a slice of it, and the windows that it belongs to are a slice of them; so one
-copy (or sum) for each element of a window does it all, whatever the padding.
+Images are not padded. For one element of the kernel (a tap), the positions inside the
+image are a strided slice of the image, and belong to a slice of the windows. One copy
+or sum for each tap is therefore enough, whatever the padding.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
 from ggrpc.devices.cpu.workers import Step
 from ggrpc.formats.codecs import Array, cast
 
-BLOCK = 1 << 20  # elements of unfolded windows that a thread works on at once
+BLOCK = 1 << 20  # elements of unfolded windows in a block of a thread
 
-Index = tuple[Any, ...]  # begins with whatever axes there are
+Index = tuple[Any, ...]  # starts with an ellipsis for the leading axes
 Part = TypeVar("Part")
 
 
-class Meeting(NamedTuple):
-    """One element of the windows, and the part of the image that it meets.
+class Tap(NamedTuple):
+    """One element of the kernel, and the part of the image that it covers.
 
     Attributes:
-        element: its place in a window.
-        windows: an index of those whose element it is lies inside the image.
-        image: an index of where in the image it does.
+        element: the index of the element in the kernel.
+        windows: the index of the windows whose element is inside the image.
+        image: the index of the corresponding elements of the image.
     """
 
     element: tuple[int, ...]
@@ -39,20 +39,20 @@ class Meeting(NamedTuple):
 
     @property
     def unfolded(self) -> Index:
-        """Its index where the kernel's axes come before those of the windows."""
+        """The index in an array of shape (..., kernel axes, window axes)."""
         return ..., *self.element, *self.windows[1:]
 
 
 class Slide(NamedTuple):
-    """How windows lie along one dimension.
+    """The windows along one axis.
 
     Attributes:
-        image: its elements.
-        windows: how many windows there are.
-        kernel: elements of a window.
-        stride: from one window to the next.
-        padding: how far the first window starts in front of the image.
-        dilation: from one element of a window to the next.
+        image: the length of the image.
+        windows: the number of windows.
+        kernel: the number of elements in a window.
+        stride: the distance from one window to the next.
+        padding: the distance of the first window's start before the image.
+        dilation: the distance from one element of a window to the next.
     """
 
     image: int
@@ -63,12 +63,12 @@ class Slide(NamedTuple):
     dilation: int = 1
 
     def of(self, windows: slice) -> Slide:
-        """The same for some of the windows."""
+        """The slide for a range of the windows."""
         start = self.padding - windows.start * self.stride
         return self._replace(windows=windows.stop - windows.start, padding=start)
 
-    def meetings(self) -> Iterator[tuple[int, slice, slice]]:
-        """Each element of the windows that meets anything: itself, where, and what."""
+    def taps(self) -> Iterator[tuple[int, slice, slice]]:
+        """The element, windows and image of each tap that touches the image."""
         for at in range(self.kernel):
             start = at * self.dilation - self.padding
             first = max(0, -(start // self.stride))
@@ -79,29 +79,29 @@ class Slide(NamedTuple):
                 yield at, slice(first, last), slice(begin, end, self.stride)
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """Where in the image each window begins and ends; its dilation is 1."""
+        """The start and end of each window inside the image; the dilation must be 1."""
         for window in range(self.windows):
             start = window * self.stride - self.padding
             first = min(max(start, 0), self.image)
             yield first, max(first, min(start + self.kernel, self.image))
 
 
-def meetings(slides: Sequence[Slide]) -> Iterator[Meeting]:
-    """The same over several dimensions, which are the last ones of an array."""
-    for each in product(*(tuple(slide.meetings()) for slide in slides)):
+def iter_taps(slides: Sequence[Slide]) -> Iterator[Tap]:
+    """The taps over several axes, which are the last ones of an array."""
+    for each in product(*(tuple(slide.taps()) for slide in slides)):
         element, windows, image = zip(*each, strict=True)
-        yield Meeting(element, (..., *windows), (..., *image))
+        yield Tap(element, (..., *windows), (..., *image))
 
 
 def unfold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
-    """A step that copies windows out of an image; zeros where they leave it.
+    """A step that copies windows from an image (im2col); outside of it they are 0.
 
     Args:
-        slides: how they lie, in the order of the axes.
+        slides: the windows along each axis of the image.
         image: (..., image axes).
         windows: (..., kernel axes, window axes).
     """
-    pairs = [(windows[met.unfolded], image[met.image]) for met in meetings(slides)]
+    pairs = [(windows[tap.unfolded], image[tap.image]) for tap in iter_taps(slides)]
     inside = sum(x.size for x, _ in pairs) == windows.size
     return partial(_unfold, None if inside else windows, pairs)
 
@@ -114,8 +114,8 @@ def _unfold(with_border: Array | None, pairs: Sequence[tuple[Array, Array]]) -> 
 
 
 def fold(slides: Sequence[Slide], image: Array, windows: Array) -> Step:
-    """A step that sums windows up where they lie in an image; see `unfold`."""
-    pairs = [(image[met.image], windows[met.unfolded]) for met in meetings(slides)]
+    """A step that adds windows to an image (col2im); see `unfold` for the arguments."""
+    pairs = [(image[tap.image], windows[tap.unfolded]) for tap in iter_taps(slides)]
     return partial(_fold, image, pairs)
 
 
@@ -126,16 +126,16 @@ def _fold(image: Array, pairs: Sequence[tuple[Array, Array]]) -> None:
 
 
 def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:
-    """How many windows a thread takes at once.
+    """The number of windows in a block.
 
     Args:
         c: the compiler.
-        windows: how many there are.
-        kernel: elements of a window.
-        taps: parts that the work on each block has.
+        windows: the number of all windows.
+        kernel: the number of elements in a window.
+        taps: the number of calls for each block.
 
     Raises:
-        DeviceError: they would be too many blocks.
+        DeviceError: there would be too many calls; see `Compiler.check_parts`.
     """
     large = windows * kernel >= MIN_PARALLEL
     share = -(-windows // c.workers.threads) if large else windows
@@ -144,19 +144,19 @@ def block_size(c: Compiler, windows: int, kernel: int, taps: int) -> int:
     return size
 
 
-def share_out(
+def distribute(
     c: Compiler,
     parts: Sequence[Part],
     scratch: int,
     make: Callable[[Part, Array], Step],
 ) -> None:
-    """Append the work on some parts, spread over the workers.
+    """Append the work on independent parts, distributed over the workers.
 
     Args:
         c: the compiler.
-        parts: independent of each other.
-        scratch: float32 elements that the work on a part wants.
-        make: the step for a part, given that scratch.
+        parts: the parts.
+        scratch: the number of float32 scratch elements that a part needs.
+        make: returns the step for a part and its scratch.
     """
     threads = min(c.workers.threads, len(parts))
     tasks = []
@@ -167,6 +167,6 @@ def share_out(
 
 
 def run_all(steps: Sequence[Step]) -> None:
-    """One step after the other."""
+    """Run steps one after the other."""
     for step in steps:
         step()

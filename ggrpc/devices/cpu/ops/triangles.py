@@ -16,7 +16,7 @@ from ggrpc.ops.triangles import CLEARED, A, B, Triangle
 
 @kernel(Op.DIAG)
 def diag(node: Node, c: Compiler) -> None:
-    """The row on the diagonal of a matrix of zeros."""
+    """A diagonal matrix for each row."""
     x, y = c.view(node.source(A)), c.view(node.tensor)
     c.step(y.fill, 0)
     c.step(np.copyto, np.einsum("abii->abi", y), x[:, :, 0])
@@ -24,37 +24,37 @@ def diag(node: Node, c: Compiler) -> None:
 
 @kernel(Op.DIAG_MASK_INF, Op.DIAG_MASK_ZERO)
 def diag_mask(node: Node, c: Compiler) -> None:
-    """What lies above the diagonal, n_past further right, becomes -inf or 0."""
+    """Elements above the diagonal, shifted right by n_past, become -inf or 0."""
     value = -np.inf if node.tensor.op == Op.DIAG_MASK_INF else 0.0
     _masked(node, c, node.params.n_past + 1, True, value)
 
 
 @kernel(Op.TRI)
 def tri(node: Node, c: Compiler) -> None:
-    """What lies on the other side of the diagonal becomes 0."""
+    """Elements outside of the triangle become 0."""
     diagonal, above = CLEARED[Triangle(node.params.type)]
     _masked(node, c, diagonal, above, 0.0)
 
 
 def _masked(node: Node, c: Compiler, diagonal: int, above: bool, value: float) -> None:
-    """Append a copy in which one side of a diagonal, with it, is replaced."""
+    """Append a copy in which a diagonal and all elements on one side are replaced."""
     x, y = c.view(node.source(A)), c.view(node.tensor)
     rows, columns = np.ogrid[: y.shape[2], : y.shape[3]]
     offset = columns - rows
-    goes = offset >= diagonal if above else offset <= diagonal
+    replaced = offset >= diagonal if above else offset <= diagonal
     c.convert(cast, x, y)
-    c.step(partial(np.copyto, y, np.float32(value), where=goes))
+    c.step(partial(np.copyto, y, np.float32(value), where=replaced))
 
 
 @kernel(Op.SOLVE_TRI)
 def solve_tri(node: Node, c: Compiler) -> None:
-    """Y such that a y = b, for a with nothing above its diagonal."""
+    """The solution y of a y = b for a lower triangular a."""
     a, b = c.view(node.source(A)), c.view(node.source(B))
     c.step(_solve_tri, a, b, c.view(node.tensor))
 
 
 def _solve_tri(a: Array, b: Array, y: Array) -> None:
-    """Row after row, each from those above it, in all matrices at once."""
+    """Forward substitution, for all matrices at once."""
     for i in range(a.shape[-1]):
         known = a[..., i : i + 1, :i] @ y[..., :i, :]
         np.subtract(b[..., i : i + 1, :], known, known)

@@ -72,13 +72,13 @@ def col2im_1d(node: Node, c: Compiler) -> None:
 
 
 def _overlap(windows: Array, whole: Array, cut: Array, y: Array) -> None:
-    """Sum windows up a stride's length at a time, for those parts lie side by side.
+    """Sum windows in parts of the length of a stride, which do not overlap.
 
     Args:
         windows: (channels, windows, size).
-        whole: (channels, strides, elements of a stride); scratch.
-        cut: the part of it that is wanted, (channels, elements).
-        y: where that goes.
+        whole: scratch for the unpadded result, (channels, strides, stride).
+        cut: a view of `whole` without the padding, (channels, elements).
+        y: the result, (channels, elements).
     """
     count, stride = windows.shape[1], whole.shape[2]
     whole.fill(0)
@@ -98,13 +98,13 @@ def _slides(kernel: Dims, image: Dims, columns: Dims, node: Node) -> Slides:
 
 
 def _image(view: Array, node: Node) -> Array:
-    """(images, channels, height, width), or without the height."""
+    """The image as (images, channels, height, width), or without the height."""
     image: Array = view if node.params.is_2d == 1 else view[0]
     return image
 
 
 def _columns(view: Array, image: Array, slides: Slides) -> Array:
-    """The result of IM2COL as `unfold` wants it; the view's axes only get split.
+    """A view of IM2COL's result in the layout of `unfold`.
 
     Returns:
         (images, channels, kernel axes, window axes).
@@ -123,7 +123,7 @@ def _spread(
     image: Array,
     windows: Array,
 ) -> None:
-    """Append the work on all images and channels, each of which stands for itself."""
+    """Append the work on all images and channels, which are independent."""
     threads = c.workers.threads if windows.size >= MIN_PARALLEL else 1
     parts = pieces((*image.shape[:2], 1), threads)
     c.check_parts(len(parts) * math.prod(slide.kernel for slide in slides))

@@ -1,7 +1,7 @@
-"""UPSCALE in numpy: one axis after the other.
+"""UPSCALE in numpy, one axis after the other.
 
-Whatever the mode, a row of the result is made of few columns of the image (its taps),
-each times a weight. Positions are computed in float32, as ggml does.
+In each mode, an element of the result is the weighted sum of a few elements of the
+source along the axis (its taps). Positions are computed in float32, as in ggml.
 Source: ggml_compute_forward_upscale.
 """
 
@@ -21,21 +21,21 @@ from ggrpc.op import Op
 from ggrpc.ops import Node
 from ggrpc.ops.upscaling import A, ScaleFlag, ScaleMode
 
-# Bytes for each element of an axis, before or after, while its taps are computed: up to
-# four, of 8 bytes, in a few steps.
+# Memory per element of an axis, of the source or the result, to compute its taps: a few
+# arrays of up to four numbers of 8 bytes.
 TAPS_BYTES = 192
 
 ALPHA = -0.75  # of the bicubic weights, as in PyTorch
 
 
 class Axis(NamedTuple):
-    """One dimension, before and after.
+    """One axis of the source and the result.
 
     Attributes:
-        size: its elements before.
-        result: its elements after.
-        scale: how many elements of the result there are for one.
-        offset: where in an element its value is taken to lie.
+        size: the length in the source.
+        result: the length in the result.
+        scale: the length of the result divided by that of the source.
+        offset: the position of the value in its element: 0.5 for the middle.
     """
 
     size: int
@@ -45,7 +45,7 @@ class Axis(NamedTuple):
 
     @classmethod
     def of(cls, size: int, result: int, align_corners: bool, planar: bool) -> Axis:
-        """How a dimension is scaled; corners are aligned in the plane alone."""
+        """An axis; corners are aligned only for the two axes of the plane."""
         scale = np.float32(result) / np.float32(size)
         if align_corners and planar and result > 1 and size > 1:
             scale = np.float32(result - 1) / np.float32(size - 1)
@@ -53,27 +53,27 @@ class Axis(NamedTuple):
 
     @property
     def nearest(self) -> Array:
-        """Which element each of the result is."""
+        """The index in the source of each element of the result."""
         at = np.arange(self.result, dtype=np.float32) / self.scale
         return self.inside(at.astype(np.int64))
 
     @property
     def centres(self) -> Array:
-        """Where each element of the result lies among the elements, plus the offset."""
+        """The position in the source of each element of the result, plus the offset."""
         at: Array = np.arange(self.result, dtype=np.float32) + self.offset
         return np.divide(at, self.scale)
 
     def inside(self, at: Array) -> Array:
-        """Indices moved to the nearest that there is."""
+        """Clamp indices to the source."""
         return np.clip(at, 0, self.size - 1)
 
 
 class Taps(NamedTuple):
-    """What each element of the result is made of.
+    """The taps of each element of the result.
 
     Attributes:
-        elements: (taps, result), which elements.
-        weight: (taps, result), how much of each, float32.
+        elements: the indices in the source, (taps, result).
+        weight: the weights, float32 (taps, result).
     """
 
     elements: Array
@@ -110,7 +110,7 @@ def _outer(x: Array) -> Array:
 
 
 def _antialiased(axis: Axis) -> Taps:
-    """A triangle as wide as an element of the result, but one element at least."""
+    """A triangle filter as wide as an element of the larger of source and result."""
     x, support = axis.centres, np.maximum(np.float32(1), 1 / axis.scale)
     first = np.maximum(x - support + axis.offset, 0).astype(np.int64)
     last = np.minimum((x + support + axis.offset).astype(np.int64), axis.size)
@@ -150,7 +150,7 @@ def upscale(node: Node, c: Compiler) -> None:
 
 
 def _blended(c: Compiler, x: Array, axis: int, taps: Taps) -> Array:
-    """Along an axis, the sum over the taps of weight times element."""
+    """Append the weighted sum of the taps along an axis."""
     out = c.scratch((*x.shape[:axis], taps.weight.shape[1], *x.shape[axis + 1 :]))
     weights = [w if axis == 3 else w[:, np.newaxis] for w in taps.weight]
     pairs = list(zip(taps.elements, weights, strict=True))

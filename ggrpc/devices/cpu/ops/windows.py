@@ -17,7 +17,7 @@ from ggrpc.ops.windows import PH, PW, A
 
 @kernel(Op.WIN_PART)
 def win_part(node: Node, c: Compiler) -> None:
-    """What lies beyond the image is zeros."""
+    """Split an image into windows; outside of the image they are 0."""
     image, windows = c.view(node.source(A))[0], c.view(node.tensor)
     if any(n % node.params.w for n in image.shape[:2]):
         c.step(windows.fill, 0)
@@ -33,7 +33,7 @@ def win_unpart(node: Node, c: Compiler) -> None:
 
 
 def _parts(windows: Array, image: Array, w: int) -> Iterator[tuple[Array, Array]]:
-    """The whole windows, and those that the border cuts, each beside what they show.
+    """Pair windows with their parts of the image; incomplete windows come separately.
 
     Args:
         windows: (windows, w, w, channels).
@@ -41,7 +41,8 @@ def _parts(windows: Array, image: Array, w: int) -> Iterator[tuple[Array, Array]
         w: the size of a window.
 
     Yields:
-        Two views of shape (rows of windows, height, windows in a row, width, channels).
+        Views of windows and image of the same shape, (rows of windows, height, windows
+        in a row, width, channels).
     """
     height, width, channels = image.shape
     across, down = -(-width // w), -(-height // w)
@@ -56,7 +57,7 @@ def _parts(windows: Array, image: Array, w: int) -> Iterator[tuple[Array, Array]
 
 
 def _runs(size: int, w: int) -> Iterator[tuple[slice, int]]:
-    """The whole windows along an axis, and the one that is cut; and their sizes."""
+    """The complete windows along an axis with their size, then the incomplete one."""
     whole, rest = divmod(size, w)
     if whole:
         yield slice(0, whole), w
@@ -66,7 +67,7 @@ def _runs(size: int, w: int) -> Iterator[tuple[slice, int]]:
 
 @kernel(Op.GET_REL_POS)
 def get_rel_pos(node: Node, c: Compiler) -> None:
-    """y[i2, i1] = a[i2 - i1 + n - 1], as bits: ggml takes BF16 for F16."""
+    """y[i2, i1] = a[i2 - i1 + n - 1]; like ggml, copies BF16 as F16 bit by bit."""
     y = c.view(node.tensor)[0].view(np.uint16)
     rows = c.view(node.source(A))[0, 0].view(np.uint16)
     windows = sliding_window_view(rows, len(y), axis=0)

@@ -48,7 +48,7 @@ def define(node: Node, a: Array, b: Array | None = None) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_arithmetic_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_arithmetic_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 

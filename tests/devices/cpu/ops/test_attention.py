@@ -59,7 +59,7 @@ def bias(node: Node, shape: tuple[int, ...], mask: Array | None) -> Array | floa
 
 
 def weights(scores: Array, sinks: Array | None) -> Array:
-    """softmax; rows of nothing but -inf are 0."""
+    """Softmax, but 0 for rows that are all -inf."""
     powers = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e30))
     total = powers.sum(-1, keepdims=True)
     if sinks is not None:
@@ -71,13 +71,13 @@ def weights(scores: Array, sinks: Array | None) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_attention_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_attention_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     with np.errstate(over="ignore"):  # a sink far above what is masked
         right = by_definition(case, define)
     assert_agree(case, run_case(cpu, case), right)
 
 
-def test_flash_attn_of_heads_that_share_keys_and_values_differently(
+def test_flash_attn_with_different_numbers_of_k_and_v_heads(
     cpu: CpuDevice,
 ) -> None:
     case = Case()
@@ -98,7 +98,7 @@ def test_flash_attn_without_keys_is_zero(cpu: CpuDevice, v_heads: int) -> None:
 
 
 @pytest.mark.parametrize("mask", [0.0, -np.inf])
-def test_flash_attn_with_a_sink_of_no_weight_is_as_without(
+def test_flash_attn_with_a_sink_of_no_weight_equals_one_without(
     cpu: CpuDevice, mask: float
 ) -> None:
     case = Case()
@@ -112,7 +112,7 @@ def test_flash_attn_with_a_sink_of_no_weight_is_as_without(
     np.testing.assert_allclose(with_sinks, without)
 
 
-def test_flash_attn_of_long_context_takes_little_memory(
+def test_flash_attn_of_long_context_uses_little_memory(
     cpu: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []

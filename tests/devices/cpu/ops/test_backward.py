@@ -57,7 +57,7 @@ def loss_back(node: Node, grad: Array, logits: Array, labels: Array) -> Array:
 
 
 def attention_back(node: Node, q: Array, k: Array, v: Array, d: Array) -> Array:
-    """Head by head and token by token."""
+    """The definition, computed for one head and token at a time."""
     dq, dk, dv = (np.zeros_like(x) for x in (q, k, v))
     for seq, head, token in np.ndindex(q.shape[:3]):
         at, shared = (seq, head, token), (seq, head % k.shape[1])
@@ -87,14 +87,12 @@ DEFINITIONS = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_backward_op_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_backward_op_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
 @pytest.mark.parametrize("row", [-1, 5, 2**31 - 1])
-def test_get_rows_back_of_a_row_that_is_not_there_is_refused(
-    cpu: CpuDevice, row: int
-) -> None:
+def test_get_rows_back_refuses_invalid_indices(cpu: CpuDevice, row: int) -> None:
     with pytest.raises(GraphError, match=f"there is no row {row} of 5"):
         run_case(cpu, get_rows_back(8, 5, [0, row]))
 
@@ -104,7 +102,7 @@ def test_get_rows_back_of_no_rows_is_zeros(cpu: CpuDevice) -> None:
     assert not y.any()
 
 
-def test_loss_of_no_rows_is_not_a_number(cpu: CpuDevice) -> None:
+def test_loss_of_no_rows_is_nan(cpu: CpuDevice) -> None:
     case = Case()
     sources = [case.leaf((8, 0)), case.leaf((8, 0))]
     case.node(Op.CROSS_ENTROPY_LOSS, sources, (1,), name="loss")

@@ -1,4 +1,4 @@
-"""ggml's repetition as views."""
+"""Repetition as in ggml, by views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device by chunks of tokens, against that by steps."""
+"""The recurrence of the cpu device, by chunks of tokens and by steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def by_steps(cpu: CpuDevice, case: Case, monkeypatch: pytest.MonkeyPatch) -> Arr
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_chunks_give_what_steps_give(
+def test_chunks_equal_steps(
     cpu: CpuDevice, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (y,) = run_case(cpu, case).values()
@@ -52,7 +52,7 @@ def test_chunks_give_what_steps_give(
 
 
 def decaying(op: Op, low: float, high: float) -> Case:
-    """WKV6 or WKV7 whose decays lie between two numbers."""
+    """A WKV6 or WKV7 node whose decays are between two numbers."""
     case, heads, tokens = Case(), 3, 2 * TOKENS
     ne = 64, heads, tokens
     w = case.leaf(case.rng.uniform(low, high, ne[::-1]))
@@ -79,7 +79,7 @@ def test_strong_weak_and_negative_decays_lose_no_precision(
 
 
 @pytest.mark.parametrize("bounds", [(0, 0), (1e-9, 1e-2), (20, 90)])
-def test_decays_that_cannot_be_divided_by_are_left_to_the_steps(
+def test_extreme_decays_are_computed_by_steps(
     cpu: CpuDevice, bounds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = decaying(Op.RWKV_WKV6, *bounds)

@@ -54,12 +54,12 @@ def define_transposed(node: Node, a: Array, b: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_convolution_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_convolution_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
-def test_conv_2d_takes_kernels_in_any_order(cpu: CpuDevice) -> None:
-    """Ggml's cpu refuses them, other devices do not."""
+def test_conv_2d_accepts_permuted_kernels(cpu: CpuDevice) -> None:
+    """Unlike other devices, ggml's cpu backend refuses permuted kernels."""
     case = Case()
     a, b = channels_first(case, (3, 2, 4, 5)), case.leaf((9, 8, 4))
     params = Conv2dParams(1, 1, 0, 0, 1, 1)

@@ -58,7 +58,7 @@ UNDEFINED = ("CPY-Q4_0-Q4_0", "SET_ROWS-before_2025_09")
     "case",
     [pytest.param(case, id=name) for name, case in cases() if name not in UNDEFINED],
 )
-def test_copy_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_copy_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
@@ -75,7 +75,7 @@ def test_set_rows_without_its_target_as_source_writes_the_same(cpu: CpuDevice) -
 
 @pytest.mark.parametrize("wrong", [-1, 12, 2**31 - 1])
 @pytest.mark.parametrize("count", [1, 3])
-def test_get_rows_refuses_rows_that_are_not_there(
+def test_get_rows_refuses_invalid_indices(
     cpu: CpuDevice, wrong: int, count: int
 ) -> None:
     case = get_rows(GGMLType.F32, ids=np.array([0, 1, wrong][-count:]))
@@ -84,7 +84,7 @@ def test_get_rows_refuses_rows_that_are_not_there(
 
 
 @pytest.mark.parametrize("wrong", [-1, 9, 2**40])
-def test_set_rows_refuses_rows_that_are_not_there(cpu: CpuDevice, wrong: int) -> None:
+def test_set_rows_refuses_invalid_indices(cpu: CpuDevice, wrong: int) -> None:
     case = set_rows(GGMLType.F16, ids=np.array([0, 1, wrong]))
     with pytest.raises(GraphError, match=f"SET_ROWS.* no row {wrong} of 9"):
         run_case(cpu, case)
@@ -108,7 +108,7 @@ def test_copy_from_ints_to_quantized_is_not_supported(cpu: CpuDevice) -> None:
     assert not any(cpu.supports(node) for node in case.graph().nodes)
 
 
-def test_blocks_of_a_type_that_nobody_packs_are_moved(cpu: CpuDevice) -> None:
+def test_blocks_of_a_type_without_packing_are_copied(cpu: CpuDevice) -> None:
     case = Case()
     a, b = (case.leaf((256, n), GGMLType.IQ2_XS) for n in (2, 3))
     params = ConcatParams(1)
@@ -119,10 +119,10 @@ def test_blocks_of_a_type_that_nobody_packs_are_moved(cpu: CpuDevice) -> None:
 
 
 @pytest.mark.parametrize("matrices", [1, 3])
-def test_rows_are_got_in_little_memory(
+def test_get_rows_uses_little_memory(
     matrices: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrpc.devices.cpu.ops.copies.TAKEN", 1 << 12)
+    monkeypatch.setattr("ggrpc.devices.cpu.ops.copies.GATHER_SIZE", 1 << 12)
     case, count = Case(), 1 << 12
     rows = case.leaf((64, 8, matrices))
     ids = np.arange(count * matrices, dtype=np.int32).reshape(matrices, count) % 8

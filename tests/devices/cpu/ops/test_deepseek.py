@@ -59,7 +59,7 @@ DEFINITIONS = {
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_deepseek_op_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_deepseek_op_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 

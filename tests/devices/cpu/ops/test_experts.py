@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.cpu.ops.experts import ROWS
+from ggrpc.devices.cpu.ops.experts import MAX_ROWS
 from ggrpc.devices.device import Placed
 from ggrpc.errors import GraphError
 from ggrpc.formats.codecs import Array
@@ -32,13 +32,13 @@ def define(node: Node, a: Array, b: Array, ids: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_experts_are_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_experts_equal_their_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
 @pytest.mark.parametrize("tokens", [1, 5])
 @pytest.mark.parametrize("type", [GGMLType.F16, GGMLType.Q4_K], ids=lambda t: t.name)
-def test_only_the_chosen_experts_are_kept_unpacked(
+def test_only_chosen_experts_are_cached(
     cpu: CpuDevice, type: GGMLType, tokens: int
 ) -> None:
     case = mul_mat_id(type, tokens, n_expert=12)
@@ -68,7 +68,7 @@ def test_only_the_chosen_experts_are_kept_unpacked(
 @pytest.mark.parametrize("op", [Op.MUL_MAT_ID, Op.ADD_ID], ids=lambda op: op.name)
 @pytest.mark.parametrize("tokens", [1, 3])
 @pytest.mark.parametrize("wrong", [4, -1])
-def test_expert_that_is_not_there_is_refused(
+def test_invalid_expert_is_refused(
     cpu: CpuDevice, op: Op, tokens: int, wrong: int
 ) -> None:
     case = Case()
@@ -85,8 +85,8 @@ def test_expert_that_is_not_there_is_refused(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.Q8_0], ids=lambda t: t.name)
-def test_expert_that_many_tokens_choose_is_multiplied_in_parts(
+def test_expert_of_many_tokens_is_multiplied_in_parts(
     cpu: CpuDevice, type: GGMLType
 ) -> None:
-    case = mul_mat_id(type, ROWS + 5, k=256, n=64, n_expert=4)
+    case = mul_mat_id(type, MAX_ROWS + 5, k=256, n=64, n_expert=4)
     assert_agree(case, run_case(cpu, case), by_definition(case, define))

@@ -1,4 +1,4 @@
-"""In which order axes are treated, and how arrays are cut beside one of them.
+"""The order of axes, and the split of arrays along other axes.
 
 What is gathered: see test_cpu_padding and test_cpu_upscaling.
 """
@@ -23,13 +23,13 @@ def compiler() -> Iterator[Compiler]:
     workers.close()
 
 
-def test_what_shrinks_comes_first() -> None:
+def test_axes_that_shrink_come_first() -> None:
     x, y = np.empty((2, 8, 3, 4)), np.empty((4, 2, 3, 400))
     assert shrinking_first(x, y) == [1, 2, 0, 3]
 
 
 @pytest.mark.parametrize("axis", range(4))
-def test_a_large_array_is_cut_beside_an_axis(compiler: Compiler, axis: int) -> None:
+def test_large_array_is_split_along_other_axes(compiler: Compiler, axis: int) -> None:
     shape = (3, 5, 200, 300)
     covered = np.zeros(shape, int)
     parts = across(compiler, shape, axis)

@@ -1,4 +1,4 @@
-"""Every op's cases on the cpu device, with their tensors lying in other ways."""
+"""The cases of every op on the cpu device, with other memory layouts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture(scope="module")
 def usual(device: CpuDevice) -> Run:
-    """Runs a case as it is, once for all tests."""
+    """Run a case in its own layout, once for all tests."""
     return cache(partial(run_case, device))
 
 
@@ -59,7 +59,7 @@ def assert_same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
 
 
 @each_case
-def test_op_at_an_odd_address_is_the_same(
+def test_op_at_an_unaligned_address_has_the_same_result(
     device: CpuDevice, usual: Run, case: Case
 ) -> None:
     assert_same(run_case(device, shifted(case, 1)), usual(case))
@@ -67,7 +67,7 @@ def test_op_at_an_odd_address_is_the_same(
 
 @pytest.mark.parametrize("strides", [with_gaps, transposed])
 @each_case
-def test_op_of_strided_sources_is_the_same_or_refused(
+def test_op_of_strided_sources_has_the_same_result_or_is_refused(
     device: CpuDevice, usual: Run, case: Case, strides: Strides
 ) -> None:
     if strides is transposed and any(t.op == Op.SUM for t in case.tensors):
@@ -82,7 +82,7 @@ def test_op_of_strided_sources_is_the_same_or_refused(
 
 
 @each_case
-def test_op_into_a_strided_result_is_the_same_or_refused(
+def test_op_into_a_strided_result_is_equal_or_refused(
     device: CpuDevice, usual: Run, case: Case
 ) -> None:
     try:
@@ -94,7 +94,7 @@ def test_op_into_a_strided_result_is_the_same_or_refused(
 
 
 @each_case
-def test_op_over_its_source_is_the_same(
+def test_op_that_overwrites_its_source_has_the_same_result(
     device: CpuDevice, usual: Run, case: Case
 ) -> None:
     for over in in_place(case):

@@ -77,7 +77,7 @@ def delta_rule(
 
 
 def rows(y: Array, *states: Array) -> Array:
-    """Y and what is behind it, as one tensor of rows."""
+    """The result and the states after it, as one tensor of rows."""
     flat = np.concatenate([part.ravel() for part in (y, *states)])
     return flat.reshape(1, 1, -1, y.shape[-1] * y.shape[-2])
 
@@ -85,16 +85,16 @@ def rows(y: Array, *states: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_linear_attention_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_linear_attention_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
-def test_wkv7_of_heads_of_any_size_is_as_defined(cpu: CpuDevice) -> None:
+def test_wkv7_with_any_head_size_equals_its_definition(cpu: CpuDevice) -> None:
     case = wkv7(24, 3, 8, 2)
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
-def test_delta_net_leaves_slots_of_no_token_alone(cpu: CpuDevice) -> None:
+def test_delta_net_does_not_write_unused_slots(cpu: CpuDevice) -> None:
     few, many = delta_net(16, 2, 2, 1, k=2), delta_net(16, 2, 2, 1, k=4)
     few_y, many_y = (next(iter(run_case(cpu, case).values())) for case in (few, many))
     written = few_y.shape[2]

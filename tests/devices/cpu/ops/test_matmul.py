@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.compiler import MIN_PARALLEL
-from ggrpc.devices.cpu.ops.matmul import GROUPS
+from ggrpc.devices.cpu.ops.matmul import MIN_GROUPS
 from ggrpc.devices.device import Placed
 from ggrpc.formats.codecs import CODECS, GROUP, Array
 from ggrpc.graph import Graph
@@ -55,7 +55,7 @@ def assert_close(result: Array, right: Array) -> None:
 
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("type", MATRIX_TYPES, ids=lambda type: type.name)
-def test_mul_mat_of_each_type_is_right(
+def test_mul_mat_of_each_type_is_correct(
     device: CpuDevice, type: GGMLType, rows: int
 ) -> None:
     case = Case(seed=type)
@@ -65,7 +65,7 @@ def test_mul_mat_of_each_type_is_right(
 
 @pytest.mark.parametrize("type", [GGMLType.F16, GGMLType.Q8_0, GGMLType.Q4_K])
 @pytest.mark.parametrize("rows", [1, 3, 40])
-def test_mul_mat_of_large_packed_matrix_is_right(
+def test_mul_mat_of_large_packed_matrix_is_correct(
     device: CpuDevice, type: GGMLType, rows: int
 ) -> None:
     case = Case()
@@ -74,11 +74,11 @@ def test_mul_mat_of_large_packed_matrix_is_right(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F16, GGMLType.Q8_0])
-def test_mul_mat_of_packed_matrices_in_several_blocks_is_right(
+def test_mul_mat_of_packed_matrices_in_several_blocks_is_correct(
     device: CpuDevice, type: GGMLType
 ) -> None:
     case = Case()
-    n = GROUP * GROUPS // (512 * 2) + 5  # the last block is a short one
+    n = GROUP * MIN_GROUPS // (512 * 2) + 5  # the last block is a short one
     a, b = case.leaf((512, n, 2), type), case.leaf((512, 1, 4))
     assert_right(device, case, a, b)
 
@@ -114,7 +114,7 @@ def test_mul_mat_repeats_outer_dims(
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.F16, GGMLType.BF16])
 @pytest.mark.parametrize("n_kv", [32, 1024])
 @pytest.mark.parametrize("n_tokens", [1, 4])
-def test_mul_mat_of_permuted_key_cache_is_right(
+def test_mul_mat_of_permuted_key_cache_is_correct(
     device: CpuDevice, type: GGMLType, n_kv: int, n_tokens: int
 ) -> None:
     case = Case()
@@ -125,7 +125,7 @@ def test_mul_mat_of_permuted_key_cache_is_right(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.F16])
-def test_mul_mat_of_transposed_value_cache_is_right(
+def test_mul_mat_of_transposed_value_cache_is_correct(
     device: CpuDevice, type: GGMLType
 ) -> None:
     case = Case()
@@ -139,7 +139,7 @@ def test_mul_mat_of_transposed_value_cache_is_right(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F16, GGMLType.BF16])
-def test_mul_mat_with_packed_second_source_is_right(
+def test_mul_mat_with_packed_second_source_is_correct(
     device: CpuDevice, type: GGMLType
 ) -> None:
     case = Case()
@@ -148,7 +148,9 @@ def test_mul_mat_with_packed_second_source_is_right(
 
 
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.F16])
-def test_mul_mat_of_strided_sources_is_right(device: CpuDevice, type: GGMLType) -> None:
+def test_mul_mat_of_strided_sources_is_correct(
+    device: CpuDevice, type: GGMLType
+) -> None:
     case = Case()
     a = case.leaf((128, 20), type)
     b = case.leaf((128, 20))
@@ -157,13 +159,13 @@ def test_mul_mat_of_strided_sources_is_right(device: CpuDevice, type: GGMLType) 
     assert_right(device, case, every_second, third_rows)
 
 
-def test_mul_mat_of_one_row_repeated_is_right(device: CpuDevice) -> None:
+def test_mul_mat_of_one_row_repeated_is_correct(device: CpuDevice) -> None:
     case = Case()
     a, b = case.leaf((64, 10)), case.leaf((64, 1))
     assert_right(device, case, a, case.view(b, (64, 5), (4, 0)))
 
 
-def test_mul_mat_into_strided_result_is_right(device: CpuDevice) -> None:
+def test_mul_mat_into_strided_result_is_correct(device: CpuDevice) -> None:
     case = Case()
     a, b = case.leaf((64, 10, 2)), case.leaf((64, 3, 4))
     space = case.leaf((4, 3, 10, 4))
@@ -175,7 +177,7 @@ def test_mul_mat_into_strided_result_is_right(device: CpuDevice) -> None:
 
 @pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.Q8_0])
 @pytest.mark.parametrize("ne", [((64, 0), (64, 3)), ((64, 5), (64, 0))])
-def test_mul_mat_of_nothing_is_nothing(
+def test_mul_mat_of_empty_tensors_is_empty(
     device: CpuDevice, type: GGMLType, ne: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
     case = Case()
@@ -201,7 +203,7 @@ def test_mul_mat_keeps_infinity_and_nan(device: CpuDevice) -> None:
 @pytest.mark.parametrize("cache", [1 << 30, 0], ids=["cached", "uncached"])
 @pytest.mark.parametrize("type", [GGMLType.Q8_0, GGMLType.F16])
 @pytest.mark.parametrize("outer", [(1, 1), (2, 3)])
-def test_mul_mat_of_weight_follows_its_bytes(
+def test_mul_mat_follows_changes_of_the_weight(
     cache: int, type: GGMLType, outer: tuple[int, int]
 ) -> None:
     device = CpuDevice(threads=2, weight_cache=cache)

@@ -42,7 +42,7 @@ def group_norm(node: Node, a: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_norm_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_norm_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
@@ -53,9 +53,7 @@ def test_rms_norm_of_one_row_is_one_step(cpu: CpuDevice) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_rms_norm_of_zeros_without_eps_is_not_a_number(
-    cpu: CpuDevice, rows: int
-) -> None:
+def test_rms_norm_of_zeros_without_eps_is_nan(cpu: CpuDevice, rows: int) -> None:
     case = Case()
     x = case.leaf(np.zeros((rows, 8)))
     case.node(Op.RMS_NORM, [x], x.ne, params=NormParams(0), name="y")

@@ -15,13 +15,13 @@ LIMIT = 1e-11
 
 
 def leaves(case: Case) -> list[Array]:
-    """The values of all tensors of data, in the order in which they were made."""
+    """The values of all leaves, in the order in which they were added."""
     image = case.image
     return [values(t, image).astype(np.float64) for t in case.tensors if not t.op]
 
 
 @pytest.mark.parametrize("ne", SHAPES.values(), ids=SHAPES)
-def test_adamw_step_is_as_defined(cpu: CpuDevice, ne: tuple[int, ...]) -> None:
+def test_adamw_step_equals_its_definition(cpu: CpuDevice, ne: tuple[int, ...]) -> None:
     case = adamw(ne)
     alpha, beta1, beta2, eps, wd, beta1h, beta2h = ADAMW
     w, grad, m, v, _ = leaves(case)
@@ -34,7 +34,7 @@ def test_adamw_step_is_as_defined(cpu: CpuDevice, ne: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("ne", SHAPES.values(), ids=SHAPES)
-def test_sgd_step_is_as_defined(cpu: CpuDevice, ne: tuple[int, ...]) -> None:
+def test_sgd_step_equals_its_definition(cpu: CpuDevice, ne: tuple[int, ...]) -> None:
     case = sgd(ne)
     alpha, wd = SGD
     w, grad, _ = leaves(case)

@@ -29,12 +29,12 @@ def define(node: Node, x: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_padding_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_padding_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
-def test_pad_without_numbers_puts_zeros_behind(cpu: CpuDevice) -> None:
-    """As clients before 2025-09 send it."""
+def test_pad_without_parameters_appends_zeros(cpu: CpuDevice) -> None:
+    """PAD as clients before 2025-09 send it."""
     case = Case()
     x = case.leaf(np.ones((1, 1, 2, 3)))
     case.node(Op.PAD, [x], (4, 3), params=PadParams(*[0] * 9), name="y")

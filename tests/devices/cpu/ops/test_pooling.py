@@ -54,5 +54,5 @@ def define_back(node: Node, grads: Array, image: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_pooling_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_pooling_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))

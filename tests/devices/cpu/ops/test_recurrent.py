@@ -47,11 +47,11 @@ def states(
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_recurrent_op_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_recurrent_op_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
-def test_ssm_scan_leaves_slots_of_no_token_alone(cpu: CpuDevice) -> None:
+def test_ssm_scan_does_not_write_unused_slots(cpu: CpuDevice) -> None:
     few, many = scan(16, 8, 4, tokens=2, k=2), scan(16, 8, 4, tokens=2, k=5)
     few_y, many_y = (next(iter(run_case(cpu, case).values())) for case in (few, many))
     written = few_y.size
@@ -70,7 +70,7 @@ def states_without_heads(node: Node, *sources: Array) -> Array:
 @pytest.mark.parametrize(
     ("d_inner", "tokens", "seqs"), [(96, 7, 3), (200, 1, 1), (9, 4, 1)]
 )
-def test_ssm_scan_of_a_client_that_knows_no_heads_is_as_defined(
+def test_ssm_scan_of_a_client_without_heads_equals_its_definition(
     cpu: CpuDevice, d_inner: int, tokens: int, seqs: int
 ) -> None:
     case = scan_without_heads(16, d_inner, tokens, seqs)
@@ -92,9 +92,7 @@ def test_ssm_scan_without_a_state_gives_zeros(cpu: CpuDevice) -> None:
 
 
 @pytest.mark.parametrize("state", [-1, 3, 2**31 - 1])
-def test_ssm_scan_of_a_state_that_is_not_there_is_refused(
-    cpu: CpuDevice, state: int
-) -> None:
+def test_ssm_scan_refuses_an_invalid_state_index(cpu: CpuDevice, state: int) -> None:
     case = Case()
     s, x = case.leaf((4, 2, 3, 3)), case.leaf((2, 3, 1, 2))
     dt, a = case.leaf((3, 1, 2)), case.leaf((1, 3))

@@ -52,7 +52,7 @@ def repeat_back(a: Array, shape: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_reduction_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_reduction_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))
 
 
@@ -62,7 +62,7 @@ def test_sum_of_empty_rows_is_zero(cpu: CpuDevice) -> None:
     assert not run_case(cpu, case)["sums"].any()
 
 
-def test_sum_reads_transposed_rows_side_by_side_as_ggml(cpu: CpuDevice) -> None:
+def test_sum_ignores_nb0_as_ggml_does(cpu: CpuDevice) -> None:
     case = Case()
     x = case.permute(case.leaf(np.arange(12.0).reshape(4, 3)), 1, 0, 2, 3)
     case.node(Op.SUM, [x], (1,), name="sum")  # of 0 to 3, 1 to 4 and 2 to 5

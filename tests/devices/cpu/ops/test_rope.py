@@ -40,7 +40,7 @@ def define(node: Node, x: Array, pos: Array, factors: Array | None = None) -> Ar
 
 
 def pairs_of(p: RopeParams, n: int) -> tuple[Array, Array]:
-    """Where the elements of each pair are."""
+    """The indices of the elements of each pair."""
     if p.mode == RopeMode.NORMAL:
         return p.n_offs + np.arange(0, n, 2), p.n_offs + np.arange(1, n, 2)
     return p.n_offs + np.arange(n // 2), p.n_offs + np.arange(n // 2, n)
@@ -85,14 +85,14 @@ def yarn(p: RopeParams, theta: Array) -> tuple[Array, float]:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_rope_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_rope_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     actual, right = run_case(cpu, case), by_definition(case, define)
     for name, expected in right.items():
         assert nmse(actual[name], expected) < LIMIT, name
 
 
 @pytest.mark.parametrize("mode", RopeMode)
-def test_rope_makes_its_table_once(cpu: CpuDevice, mode: RopeMode) -> None:
+def test_rope_computes_its_table_once(cpu: CpuDevice, mode: RopeMode) -> None:
     p = params(mode)
 
     def steps(nodes: int) -> int:
@@ -116,7 +116,7 @@ def test_rope_makes_its_table_once(cpu: CpuDevice, mode: RopeMode) -> None:
         {"beta_fast": 0.0, "ext_factor": 1.0, "n_ctx_orig": 0},
     ],
 )
-def test_rope_takes_strange_parameters_without_failing(
+def test_rope_accepts_unusual_parameters(
     cpu: CpuDevice, strange: dict[str, float]
 ) -> None:
     case = Case()

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device: in blocks, cut along any axis, it is the same."""
+"""The recurrence of the cpu device has the same result in blocks along any axis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = {
 
 @pytest.mark.parametrize("block", [1, 1 << 9, 1 << 11])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_scan_in_blocks_is_the_same(
+def test_scan_in_blocks_has_the_same_result(
     cpu: CpuDevice, case: Case, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,) = run_case(cpu, case).values()

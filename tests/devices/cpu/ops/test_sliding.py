@@ -1,4 +1,4 @@
-"""Where windows meet an image, and how work on them is cut into boxes."""
+"""The taps of windows over an image, and the division into boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLIDES = st.builds(
 
 
 @given(SLIDES)
-def test_unfold_takes_what_lies_inside_the_image(slide: Slide) -> None:
+def test_unfold_copies_the_elements_inside_the_image(slide: Slide) -> None:
     image = np.arange(1, slide.image + 1, dtype=np.float32)
     windows = np.full((slide.kernel, slide.windows), np.nan, np.float32)
     unfold([slide], image, windows)()
@@ -45,7 +45,7 @@ def test_fold_is_the_transpose_of_unfold(slide: Slide, seed: int) -> None:
 
 
 @given(SLIDES, st.data())
-def test_some_of_the_windows_meet_what_they_did(
+def test_slide_of_some_windows_has_the_same_taps(
     slide: Slide, data: st.DataObject
 ) -> None:
     first = data.draw(st.integers(0, slide.windows - 1))
@@ -59,7 +59,7 @@ def test_some_of_the_windows_meet_what_they_did(
 
 
 @given(SLIDES)
-def test_spans_hold_what_windows_meet(slide: Slide) -> None:
+def test_spans_cover_the_taps_of_each_window(slide: Slide) -> None:
     slide = slide._replace(dilation=1)
     for window, (first, last) in enumerate(slide.spans()):
         start = window * slide.stride - slide.padding

@@ -62,5 +62,5 @@ def define_col2im(node: Node, columns: Array) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_unfolding_is_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_unfolding_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))

@@ -1,4 +1,4 @@
-"""UPSCALE on the cpu device: what must hold whatever the numbers are.
+"""Properties of UPSCALE on the cpu device.
 
 What each mode computes is ggml's own choice: see test_cpu_against_ggml.
 """
@@ -25,7 +25,9 @@ def upscaled(cpu: CpuDevice, mode: int, x: Array, ne: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
-def test_upscale_gives_the_same_on_any_threads(cpu: CpuDevice, case: Case) -> None:
+def test_upscale_has_the_same_result_with_any_threads(
+    cpu: CpuDevice, case: Case
+) -> None:
     alone = CpuDevice(threads=1)
     (ours,), (theirs,) = (run_case(d, case).values() for d in (cpu, alone))
     alone.close()
@@ -33,7 +35,7 @@ def test_upscale_gives_the_same_on_any_threads(cpu: CpuDevice, case: Case) -> No
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-def test_upscale_keeps_a_plain_image_plain(cpu: CpuDevice, mode: int) -> None:
+def test_upscale_of_a_constant_image_is_constant(cpu: CpuDevice, mode: int) -> None:
     y = upscaled(cpu, mode, np.full((3, 4, 5), 2.5), (13, 2, 3))
     np.testing.assert_allclose(y, 2.5, rtol=1e-6)
 
@@ -51,7 +53,7 @@ def test_upscale_keeps_aligned_corners(cpu: CpuDevice, mode: int) -> None:
     np.testing.assert_allclose(y[:: len(y) - 1, ::9], x[::2, ::3], atol=1e-5)
 
 
-def test_upscale_half_with_antialias_sees_all_pixels(cpu: CpuDevice) -> None:
+def test_upscale_half_with_antialias_averages_all_pixels(cpu: CpuDevice) -> None:
     x = np.zeros((1, 8))
     x[0, 2] = 1
     mode = ScaleMode.BILINEAR | ScaleFlag.ANTIALIAS

@@ -1,4 +1,4 @@
-"""Tensors of many GiB of which little is touched: the rest takes no memory."""
+"""Tensors of many GiB; only the touched pages take memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def device() -> Iterator[CpuDevice]:
 
 
 def run_sparsely(device: CpuDevice, case: Case) -> Array:
-    """The last tensor of a case, in a buffer whose untouched parts take no memory."""
+    """Run a case in a buffer whose untouched pages take no memory; its last tensor."""
     buffer = device.allocate(case.size)
     graph = case.graph()
     graph.validate({HANDLE: Region(BASE, case.size)})
@@ -43,7 +43,7 @@ def run_sparsely(device: CpuDevice, case: Case) -> Array:
 
 
 def far_apart(case: Case) -> Case:
-    """The case with every row STRIDE behind the one before."""
+    """The case with a distance of STRIDE bytes between rows."""
 
     def moved(tensor: Tensor) -> Tensor:
         nb1, nb2 = STRIDE, STRIDE * tensor.ne[1]
@@ -71,7 +71,7 @@ def test_rows_over_4_gib_apart_add_and_multiply(device: CpuDevice, op: Op) -> No
     np.testing.assert_array_equal(far, near)
 
 
-def test_the_last_of_two_thousand_million_rows_is_set_and_got(
+def test_last_of_two_billion_rows_is_set_and_got(
     device: CpuDevice,
 ) -> None:
     case = Case()

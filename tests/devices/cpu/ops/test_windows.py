@@ -55,7 +55,7 @@ DEFINITIONS = {
 
 
 def defined_cases() -> list[object]:
-    """All but that of BF16, whose bits ggml takes for F16."""
+    """All cases except BF16, which ggml treats as F16."""
     return [
         pytest.param(case, id=name)
         for name, case in cases()
@@ -64,5 +64,5 @@ def defined_cases() -> list[object]:
 
 
 @pytest.mark.parametrize("case", defined_cases())
-def test_windows_are_as_defined(cpu: CpuDevice, case: Case) -> None:
+def test_windows_equal_their_definition(cpu: CpuDevice, case: Case) -> None:
     assert_agree(case, run_case(cpu, case), by_definition(case, define))

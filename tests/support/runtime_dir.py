@@ -1,4 +1,4 @@
-"""A meeting place of the test's own for sessions and those who ask them."""
+"""A runtime directory for one test, for the sockets of shared sessions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 
 @pytest.fixture
-def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder with a short name, as sockets need."""
+def xdg_runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder; its path is short, because those of sockets are limited."""
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         yield Path(folder)
