@@ -12,7 +12,9 @@ import pyopencl as cl
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
-from ggrpc.devices.opencl.program import Compiler, OpenClProgram
+from ggrpc.devices.opencl.compiler import Compiler, Target
+from ggrpc.devices.opencl.fusions import FUSIONS
+from ggrpc.devices.opencl.program import OpenClProgram
 from ggrpc.devices.opencl.runtime.block_hash import OpenClChunks, ProcessorHash
 from ggrpc.devices.opencl.runtime.buffer import (
     READ_WRITE,
@@ -97,7 +99,17 @@ class OpenClDevice(Device):
         return self.cpu.supports(node)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        return Compiler(self, buffers).program(graph)
+        # Made anew each time, because tuning replaces the traits.
+        target = Target(
+            self.name,
+            self.traits,
+            self.queue,
+            self.builder,
+            FUSIONS,
+            self.program_memory,
+            self.cpu.compiler,
+        )
+        return Compiler(target, buffers).program(graph)
 
     def close(self) -> None:
         """Give threads and memory back; no program may run any more."""
@@ -132,7 +144,7 @@ class OpenClDevice(Device):
             self._handed_out += size
         return made
 
-    def room(self, buffers: int) -> ProgramMemory:
+    def program_memory(self, buffers: int) -> ProgramMemory:
         """Memory for a program that works on buffers of so many bytes."""
         shared = self.traits.shares_memory
         hand_out = self.cpu.hand_out if shared else self._hand_out

@@ -23,7 +23,7 @@ class ProgramMemory:
         buffers: bytes of the session's buffers, to which the room is in proportion.
 
     Attributes:
-        kept: what else lives as long: OpenCL keeps no arguments of kernels.
+        retained: what else lives as long: OpenCL keeps no arguments of kernels.
     """
 
     def __init__(self, take: Take, give: Give, buffers: int) -> None:
@@ -31,7 +31,7 @@ class ProgramMemory:
         self._give = give
         self._buffers = buffers
         self._size = 0
-        self.kept: list[cl.Buffer] = []
+        self.retained: list[cl.Buffer] = []
 
     def take(self, size: int) -> cl.Buffer:
         """Memory of `size` bytes; contents undefined.
@@ -43,5 +43,5 @@ class ProgramMemory:
         buffer = self._take(size)
         weakref.finalize(self, self._give, size)
         self._size += size
-        self.kept.append(buffer)
+        self.retained.append(buffer)
         return buffer
