@@ -195,7 +195,7 @@ def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> N
 def test_few_kernels_are_kept_and_got_while_others_are_built(
     opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MAX_KEPT", 2)
+    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MAX_PROGRAMS", 2)
     builder = Builder(opencl.queue.context)
     spare = builder.kernel("proof", "twice", NUMBER=0)
     builder.give_back([spare])

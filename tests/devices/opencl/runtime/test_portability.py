@@ -101,7 +101,7 @@ OF_NONE: dict[str, dict[str, object]] = {
     "quantize_rows": {"TILE": 8},
     "experts_quantize": {"TILE": 8},
     "norms_quantize": {"SUM": 1},
-    "fnv1a": {"SIZE": 512, "PROCESSOR": 1},
+    "fnv1a": {"SIZE": 512, "CPU": 1},
 }
 
 # What drivers may build for on processors that have more: PoCL falls back to these.
