@@ -117,7 +117,12 @@ def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
             is_normalized = any(
                 node.tensor.op is Op.RMS_NORM for node in nodes[at + 1 : at + 2]
             )
-            fits = not is_normalized and _adds_bias(add) and c.can_hoist(others, add)
+            fits = (
+                not is_normalized
+                and _adds_bias(add)
+                and disjoint(add.tensor, product.source(A))
+                and c.can_hoist(others, add)
+            )
             return add if fits else None
     return None
 
