@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ggrpc.building.stub import stub
 from ggrpc.devices.cpu.kernel_table import is_supported as cpu_computes
-from ggrpc.devices.opencl import program as opencl
+from ggrpc.devices.opencl.kernel_table import CPU, KERNELS
+from ggrpc.devices.opencl.kernel_table import is_supported as opencl_computes
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import DIALECTS, Dialect
 from ggrpc.engine.wire.forks import FORKS
@@ -77,13 +78,13 @@ def _row(contract: Contract) -> str:
 
 def _own_kernels(contract: Contract) -> str:
     """The types of the first source for which there is an OpenCL kernel."""
-    if contract.op not in opencl.KERNELS:
+    if (contract.op, CPU) not in KERNELS:
         return "none" if contract.computes else "all"
     first = contract.sources[0]
     types = set()
     for name, node in _nodes(contract):
         source, type = name.rsplit(" ", 1)
-        if source == first.name and opencl.is_supported(node):
+        if source == first.name and opencl_computes(node, CPU):
             types.add(GGMLType[type])
     return "all" if types == first.types else _types(frozenset(types)) or "some"
 

@@ -7,7 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl.program import KERNELS, is_supported
+from ggrpc.devices.opencl.kernel_table import CPU, KERNELS, is_supported
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.errors import ConnectionLost
 from ggrpc.formats.nmse import nmse
@@ -57,7 +57,7 @@ def native():  # type: ignore[no-untyped-def]
 
 def has_kernel(case: Case) -> bool:
     nodes = case.graph().nodes
-    return any(n.tensor.op in KERNELS and is_supported(n) for n in nodes)
+    return any((n.tensor.op, CPU) in KERNELS and is_supported(n, CPU) for n in nodes)
 
 
 CASES = [pytest.param(name, case, id=name) for name, case in cases.every()]

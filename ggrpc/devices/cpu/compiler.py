@@ -22,7 +22,7 @@ from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, place_of
-from ggrpc.devices.sharing import Shared, overlap
+from ggrpc.devices.sharing import Shared, disjoint
 from ggrpc.errors import DeviceError, UnsupportedOp
 from ggrpc.formats.codecs import CODECS, GROUP, Array, Convert, Pieces, pieces, view_of
 from ggrpc.graph import Graph
@@ -304,7 +304,7 @@ class Compiler:
     def _reserve_copy(self, source: Tensor, result: Tensor) -> None:
         """Count the copy that numpy makes of a source that overlaps the result."""
         in_place = (source.data, source.nb) == (result.data, result.nb)
-        if not in_place and overlap(source, result):
+        if not in_place and not disjoint(source, result):
             self.reserve(source.packed_bytes)
 
 

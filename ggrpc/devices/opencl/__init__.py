@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ggrpc.devices.opencl.device import OpenClDevice
-from ggrpc.devices.opencl.fusions import attention_row, projections  # noqa: F401
 from ggrpc.devices.opencl.ops import (  # noqa: F401
     activations,
     arithmetic,
     attention,
     copies,
     experts,
+    gpu_attention,
+    gpu_matmul,
     linear_attention,
     matmul,
     norms,

@@ -1,4 +1,4 @@
-"""An OpenCL device: programs out of kernels, over the process's or its own memory."""
+"""An OpenCL device: it owns the context and the queue, and accounts for memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pyopencl as cl
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
-from ggrpc.devices.opencl.program import Compiler, OpenClProgram
-from ggrpc.devices.opencl.runtime.block_hash import OpenClChunks, ProcessorHash
+from ggrpc.devices.opencl.compiler import Compiler, Target
+from ggrpc.devices.opencl.fusions import FUSIONS
+from ggrpc.devices.opencl.program import OpenClProgram
+from ggrpc.devices.opencl.runtime.block_hash import CpuHash, OpenClChunks
 from ggrpc.devices.opencl.runtime.buffer import (
     READ_WRITE,
     DeviceBuffer,
@@ -34,22 +36,23 @@ PROFILING = cl.command_queue_properties.PROFILING_ENABLE
 
 
 class OpenClDevice(Device):
-    """A device that a driver offers.
+    """A device of an OpenCL driver.
 
     Args:
-        found: which.
-        cpu: computes what has no OpenCL kernel, and accounts for the machine's memory;
-            closed with this device.
-        traits: what it is like; None for what it says itself.
-        keeps_time: whether programs are run with a profile.
+        found: the device.
+        cpu: computes nodes without an OpenCL kernel, and accounts for the host's
+            memory. It is closed with this device.
+        traits: the properties of the device; None to ask the driver.
+        keeps_time: whether programs run with a profile.
 
     Attributes:
-        traits: the same.
-        queue: where its kernels wait, in order.
-        builder: its kernels' programs.
+        cpu: the cpu device.
+        traits: the properties of the device.
+        queue: the in-order queue of all programs.
+        builder: builds the kernels.
 
     Raises:
-        DeviceError: the driver refuses.
+        DeviceError: the driver cannot create a context or a queue.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class OpenClDevice(Device):
         self.traits = traits or traits_of(found.device)
         self._total = found.total
         self._handed_out = 0
-        # Rooms are given back by whoever collects garbage, in the middle of anything.
+        # Reentrant, because a finalizer that returns memory may run at any time.
         self._handing_out = RLock()
         with failures_named(self.name):
             self._context = cl.Context([found.device])
@@ -90,17 +93,27 @@ class OpenClDevice(Device):
         return self._allocate_own(size)
 
     def block_hash(self) -> BlockHash:
-        hashes = ProcessorHash if self.traits.is_cpu else OpenClChunks
+        hashes = CpuHash if self.traits.is_cpu else OpenClChunks
         return hashes(self._context, self.builder, self.name)
 
     def supports(self, node: Node) -> bool:
         return self.cpu.supports(node)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        return Compiler(self, buffers).program(graph)
+        # Made anew each time, because tuning replaces the traits.
+        target = Target(
+            self.name,
+            self.traits,
+            self.queue,
+            self.builder,
+            FUSIONS,
+            self.program_memory,
+            self.cpu.compiler,
+        )
+        return Compiler(target, buffers).program(graph)
 
     def close(self) -> None:
-        """Give threads and memory back; no program may run any more."""
+        """Release the threads and the memory of the cpu device: see `Device.close`."""
         self.cpu.close()
 
     def _allocate_shared(self, size: int) -> OpenClBuffer:
@@ -120,7 +133,11 @@ class OpenClDevice(Device):
         )
 
     def _hand_out(self, size: int, make: Callable[[], Made]) -> Made:
-        """Make something that takes so many bytes of the device's own memory."""
+        """Call a function that allocates this many bytes of the device's own memory.
+
+        Raises:
+            OutOfMemory: they are not free, or the driver cannot allocate them.
+        """
         with self._handing_out:
             free = self.memory().free
             if size > free:
@@ -132,8 +149,12 @@ class OpenClDevice(Device):
             self._handed_out += size
         return made
 
-    def room(self, buffers: int) -> ProgramMemory:
-        """Memory for a program that works on buffers of so many bytes."""
+    def program_memory(self, buffers: int) -> ProgramMemory:
+        """Memory for one program.
+
+        Args:
+            buffers: the size of the session's buffers, which limits the memory.
+        """
         shared = self.traits.shares_memory
         hand_out = self.cpu.hand_out if shared else self._hand_out
 

@@ -1,4 +1,4 @@
-"""Measures which shapes of work-groups are best on a device: a few candidates each."""
+"""Finds the fastest launch sizes on a device by trying a few candidates for each."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl.device import OpenClDevice
 from ggrpc.devices.opencl.program import OpenClProgram
-from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, keep
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, store
 from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType
 
 BASE, HANDLE = 1 << 40, 1
-ROUNDS = 7  # each candidate's turns; its fastest counts
-GAIN = 1.03  # how much faster than the usual shapes others must be: less is noise
+ROUNDS = 7  # runs of each candidate; the fastest one counts
+GAIN = 1.03  # the least speedup over the default; a smaller one may be noise
 
-# A weight of a larger model: more than a processor's caches hold.
+# The weight of a large model, which exceeds the caches of a processor.
 COLUMNS, ROWS = 4096, 16384
 TYPE = GGMLType.Q4_0
 
@@ -28,12 +28,12 @@ Values = tuple[int, ...]
 
 
 class Trial(NamedTuple):
-    """Some fields of `LaunchConfig`, and what to try for them.
+    """Fields of `LaunchConfig`, and the values to try for them.
 
     Attributes:
-        fields: which.
-        candidates: their values.
-        tokens: rows that a matrix is multiplied with to find out.
+        fields: the names of the fields.
+        candidates: the values to try.
+        tokens: the number of rows that a matrix is multiplied with.
     """
 
     fields: tuple[str, ...]
@@ -42,12 +42,14 @@ class Trial(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a trial found.
+    """The result of a trial.
 
     Attributes:
-        fields: of `LaunchConfig`.
-        usual, chosen: their values without the trial, and by it.
-        usual_ms, chosen_ms: how long a product takes with them.
+        fields: the names of the fields of `LaunchConfig`.
+        usual: the default values.
+        chosen: the fastest values.
+        usual_ms: the time of a product with the default values, in milliseconds.
+        chosen_ms: the time of a product with the fastest values, in milliseconds.
     """
 
     fields: tuple[str, ...]
@@ -57,11 +59,11 @@ class Choice(NamedTuple):
     chosen_ms: float
 
 
-FOR_PROCESSORS = (
+CPU_TRIALS = (
     Trial(("bands",), ((2,), (4,), (8,), (16,), (32,)), 1),
     Trial(("tile",), ((4,), (8,), (16,)), 64),
 )
-FOR_GPUS = (
+GPU_TRIALS = (
     Trial(("items",), ((32,), (64,), (128,), (256,)), 1),
     Trial(("rows",), ((1,), (2,), (4,)), 1),
     Trial(
@@ -74,45 +76,49 @@ FOR_GPUS = (
 
 
 def trials_of(device: OpenClDevice) -> Sequence[Trial]:
-    """Those that concern a device's kernels."""
-    return FOR_PROCESSORS if device.traits.is_cpu else FOR_GPUS
+    """The trials for the kernels that a device uses."""
+    return CPU_TRIALS if device.traits.is_cpu else GPU_TRIALS
 
 
 def tune(device: OpenClDevice) -> Iterator[Choice]:
-    """Try one thing after the other, each with what was found best before.
+    """Run one trial after another, each with the results of the trials before.
 
-    In the end the device has the best shapes, and they are kept for later starts.
+    At the end the device uses the fastest sizes, and they are stored for later starts.
 
     Args:
-        device: free of other work.
+        device: a device that nothing else uses meanwhile.
+
+    Yields:
+        The result of each trial.
 
     Raises:
-        DeviceError: it fails with its usual shapes, or they cannot be kept.
+        DeviceError: the device fails with the default sizes, or the sizes cannot be
+            stored.
     """
-    shapes = LaunchConfig()
+    config = LaunchConfig()
     for trial in trials_of(device):
-        choice = _choice(device, shapes, trial)
-        shapes = _with(shapes, trial.fields, choice.chosen)
+        choice = _choice(device, config, trial)
+        config = _with(config, trial.fields, choice.chosen)
         yield choice
-    device.traits = device.traits._replace(launch_config=shapes)
+    device.traits = device.traits._replace(launch_config=config)
     try:
-        keep(device.queue.device, shapes)
+        store(device.queue.device, config)
     except OSError as error:
         raise DeviceError(
-            f"{device.name}: what was measured cannot be kept: {error}"
+            f"{device.name}: the measured launch sizes cannot be stored: {error}"
         ) from error
 
 
-def _choice(device: OpenClDevice, shapes: LaunchConfig, trial: Trial) -> Choice:
+def _choice(device: OpenClDevice, config: LaunchConfig, trial: Trial) -> Choice:
     usual = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
-    with _product(device, trial.tokens) as compiled:
-        programs = {usual: compiled(shapes)}
+    with _product(device, trial.tokens) as compile_with:
+        programs = {usual: compile_with(config)}
         for values in trial.candidates:
             if values != usual:
                 try:
-                    programs[values] = compiled(_with(shapes, trial.fields, values))
+                    programs[values] = compile_with(_with(config, trial.fields, values))
                     programs[values].run()
-                except DeviceError:  # more than a work-group may have here
+                except DeviceError:  # the work-group is too large for the device
                     programs.pop(values, None)
         best = _fastest(programs)
     chosen = min(best, key=best.__getitem__)
@@ -122,15 +128,15 @@ def _choice(device: OpenClDevice, shapes: LaunchConfig, trial: Trial) -> Choice:
 
 
 def _with(
-    shapes: LaunchConfig, fields: Sequence[str], values: Sequence[int]
+    config: LaunchConfig, fields: Sequence[str], values: Sequence[int]
 ) -> LaunchConfig:
-    return shapes._replace(**dict(zip(fields, values, strict=True)))
+    return config._replace(**dict(zip(fields, values, strict=True)))
 
 
 def _fastest(
     programs: dict[tuple[int, ...], OpenClProgram],
 ) -> dict[tuple[int, ...], float]:
-    """Milliseconds of each program, all of them in turn."""
+    """The fastest time of each program in milliseconds; the programs take turns."""
     best = dict.fromkeys(programs, float("inf"))
     for _ in range(ROUNDS):
         for values, program in programs.items():
@@ -144,24 +150,24 @@ def _fastest(
 def _product(
     device: OpenClDevice, tokens: int
 ) -> Iterator[Callable[[LaunchConfig], OpenClProgram]]:
-    """Compiles the same product for any shapes."""
+    """A function that compiles the same product with any launch sizes."""
     graph, size = _graph(tokens)
     buffer = device.allocate(size)
     traits = device.traits
 
-    def compiled(shapes: LaunchConfig) -> OpenClProgram:
-        device.traits = traits._replace(launch_config=shapes)
+    def compile_with(config: LaunchConfig) -> OpenClProgram:
+        device.traits = traits._replace(launch_config=config)
         return device.compile(graph, {HANDLE: Placed(BASE, buffer)})
 
     try:
-        yield compiled
+        yield compile_with
     finally:
         device.traits = traits
         buffer.free()
 
 
 def _graph(tokens: int) -> tuple[Graph, int]:
-    """A product, and bytes of the buffer that its tensors lie in."""
+    """A product, and the size in bytes of the buffer for its tensors."""
     g = GraphBuilder()
     g.mul_mat(g.tensor(TYPE, COLUMNS, ROWS), g.tensor(GGMLType.F32, COLUMNS, tokens))
     placed, at = [], 0

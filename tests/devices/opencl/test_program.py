@@ -84,7 +84,7 @@ def test_weights_unpacked_by_the_cpu_follow_what_the_host_writes(
 
 
 def labels(program: OpenClProgram) -> list[str]:
-    return [label for label in program._labels if label not in (WAIT, MOVE)]
+    return [label for label in program.labels if label not in (WAIT, MOVE)]
 
 
 @pytest.mark.parametrize("field", ["data", "nb"])
@@ -113,7 +113,7 @@ def test_aligned_numbers_are_not(opencl: OpenClDevice) -> None:
     case.tensors[-1] = y._replace(nb=(4, 3, 2, 1))  # of axes of one element
     buffer = opencl.allocate(case.size)
     program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
-    assert labels(program) == ["SQR each"]
+    assert labels(program) == ["SQR elementwise"]
     buffer.free()
 
 
@@ -146,10 +146,10 @@ def test_memory_of_a_program_counts_until_it_is_gone(
     )  # count, do not measure
     gc.collect()
     before = opencl.memory().free
-    room = opencl.room(1 << 30)
-    room.take(64 << 20)
+    memory = opencl.program_memory(1 << 30)
+    memory.take(64 << 20)
     assert opencl.memory().free <= before - (64 << 20)
-    del room
+    del memory
     gc.collect()
     assert opencl.memory().free == before
 
@@ -197,7 +197,7 @@ def test_numbers_at_odd_addresses_are_left_to_the_cpu(opencl: OpenClDevice) -> N
 def test_few_kernels_are_kept_and_got_while_others_are_built(
     opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MAX_KEPT", 2)
+    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MAX_PROGRAMS", 2)
     builder = Builder(opencl.queue.context)
     spare = builder.kernel("proof", "twice", NUMBER=0)
     builder.give_back([spare])

@@ -21,7 +21,7 @@ def device(
 ) -> Iterator[OpenClDevice]:
     monkeypatch.setattr(tuning, "COLUMNS", 64)
     monkeypatch.setattr(tuning, "ROWS", 96)
-    for trials in ("FOR_PROCESSORS", "FOR_GPUS"):
+    for trials in ("CPU_TRIALS", "GPU_TRIALS"):
         few = [
             trial._replace(candidates=trial.candidates[:2])
             for trial in getattr(tuning, trials)
@@ -86,5 +86,5 @@ def test_choice_that_cannot_be_kept_is_a_device_error(
 ) -> None:
     monkeypatch.setattr(tuning, "trials_of", lambda device: [])
     launch_config.path_of(device.queue.device).mkdir()
-    with pytest.raises(DeviceError, match=r"^opencl:0: .* cannot be kept: "):
+    with pytest.raises(DeviceError, match=r"^opencl:0: .* cannot be stored: "):
         list(tune(device))

@@ -1,7 +1,7 @@
-"""Attention of one token that comes as MUL_MAT, SOFT_MAX and MUL_MAT, in one launch.
+"""Attention of one token as MUL_MAT, SOFT_MAX and MUL_MAT, in one launch.
 
-Where CONT puts the heads side by side it is part of that, and so is the rounding of
-what it gives for the product that follows.
+If a CONT that joins the heads follows, it is fused too, and so is the quantization of
+its result for the next product.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ggrpc.devices.opencl.fusions import projections
+from ggrpc.devices.opencl.compiler import Argument, Compiler
+from ggrpc.devices.opencl.fusions.row_products import quantized_for_next
 from ggrpc.devices.opencl.ops import quantized
 from ggrpc.devices.opencl.ops.attention import (
     accepts_soft_max,
     alibi_slopes_buffer,
-    extras_of,
+    optional_defines,
 )
-from ggrpc.devices.opencl.ops.predicates import dense_f32, disjoint, same_memory
-from ggrpc.devices.opencl.program import Argument, Compiler, fuser
+from ggrpc.devices.opencl.predicates import dense_f32, same_memory
 from ggrpc.devices.opencl.runtime.build import Define
+from ggrpc.devices.sharing import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.attention import SOFT_MAX_MASK, SOFT_MAX_SINKS
 from ggrpc.ops.matmul import A, B
@@ -26,8 +27,15 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS
 
 
-class _Steps(NamedTuple):
-    """The nodes, of which the last may be missing."""
+class _Pattern(NamedTuple):
+    """The nodes of the attention.
+
+    Attributes:
+        scores: MUL_MAT of keys and queries.
+        weights: SOFT_MAX of the scores.
+        sums: MUL_MAT of values and weights.
+        joined: CONT of the sums, None if it is missing or cannot be fused.
+    """
 
     scores: Node
     weights: Node
@@ -35,54 +43,62 @@ class _Steps(NamedTuple):
     joined: Node | None
 
 
-@fuser(Op.MUL_MAT)
 def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
-    """MUL_MAT of keys and queries, SOFT_MAX, MUL_MAT of values, and CONT."""
-    steps = _steps_of(nodes) if c.traits.is_cpu else None
-    if steps is None:
+    """MUL_MAT of keys and queries, SOFT_MAX, MUL_MAT of values, and perhaps CONT."""
+    pattern = _match(nodes) if c.traits.is_cpu else None
+    if pattern is None:
         return 0
-    count = len(steps) - steps.count(None)
-    scores, weights, sums, joined = steps
+    scores, weights, sums, joined = pattern
     k, q, v, y = scores.source(A), scores.source(B), sums.source(A), scores.tensor
-    heads = _heads_at_once(y.ne[2], k.ne[2], c.traits.units)
+    heads = _heads_per_group(y.ne[2], k.ne[2], c.traits.units)
     if not heads:
         return 0
     mask, sinks = weights.src[SOFT_MAX_MASK], weights.src[SOFT_MAX_SINKS]
-    defines: dict[str, Define] = {**quantized.type_of(c, k), **extras_of(mask, sinks)}
+    defines: dict[str, Define] = {
+        **quantized.cpu_defines(c, k),
+        **optional_defines(mask, sinks),
+        "HEADS": heads,
+    }
     mask = mask or q
-    given: list[Argument] = [k, k.ne, k.nb, q, q.nb, mask, mask.ne, mask.nb, sinks or q]
-    given += [v, v.ne, v.nb, y, weights.tensor, sums.tensor]
+    arguments: list[Argument] = [k, k.ne, k.nb, q, q.nb, mask, mask.ne, mask.nb]
+    arguments += [sinks or q, v, v.ne, v.nb, y, weights.tensor, sums.tensor]
     params = weights.params
-    given += [alibi_slopes_buffer(y.ne[2], params.max_bias, c), params.scale]
+    slopes = alibi_slopes_buffer(y.ne[2], params.max_bias, c)
+    arguments += [slopes, params.scale]
     if joined:
         defines["JOINED"] = 1
-        given.append(joined.tensor)
-        whole = v.ne[1] % quantized.BLOCK == 0
-        rest = nodes[count:] if whole else ()
-        rounded = projections.quantized_for_next(rest, joined.tensor, c)
-        if rounded:
-            defines["ROUNDED"] = 1
-            given += [rounded.padded, *rounded.outputs]
-    name = c.kernel("attention_row", "attention_row", **defines, HEADS=heads)
-    c.launch(name, (y.ne[2] // heads,), *given, local=1)
-    return count
+        arguments.append(joined.tensor)
+        # A head's part of the row is quantized by itself, so it must be whole blocks.
+        has_whole_blocks = v.ne[1] % quantized.BLOCK == 0
+        rest = nodes[4:] if has_whole_blocks else ()
+        next_x = quantized_for_next(rest, joined.tensor, c)
+        if next_x:
+            defines["QUANTIZE"] = 1
+            arguments += [next_x.padded, *next_x.outputs]
+    kernel = c.kernel("attention_row", "attention_row", **defines)
+    c.launch(kernel, (y.ne[2] // heads,), *arguments, local=1)
+    return 4 if joined else 3
 
 
-def _heads_at_once(heads: int, matrices: int, units: int) -> int:
-    """How many heads, of the same keys, a work-group has; 0: some would have none."""
-    of_same, most = heads // matrices, heads // units
-    return max((n for n in (1, 2, 4, 8) if of_same % n == 0 and n <= most), default=0)
+def _heads_per_group(heads: int, kv_heads: int, units: int) -> int:
+    """The number of heads, with the same keys and values, that a work-group computes.
+
+    Returns:
+        0 if there are fewer heads than compute units, because some would be idle.
+    """
+    shared, most = heads // kv_heads, heads // units
+    return max((n for n in (1, 2, 4, 8) if shared % n == 0 and n <= most), default=0)
 
 
-def _steps_of(nodes: Sequence[Node]) -> _Steps | None:
-    """The first of some nodes, where they are all that and may be done head by head."""
-    if len(nodes) < 3 or not _follow(*nodes[:3]):
+def _match(nodes: Sequence[Node]) -> _Pattern | None:
+    """The pattern at the start of some nodes, if heads can be computed one by one."""
+    if len(nodes) < 3 or not _is_attention(*nodes[:3]):
         return None
     scores, weights, sums = nodes[:3]
     s, w, y = scores.tensor, weights.tensor, sums.tensor
-    # A head must not write where others still read.
-    read = [*scores.src, *weights.src[SOFT_MAX_MASK:], sums.source(A)]
-    inputs = [tensor for tensor in read if tensor is not None]
+    sources = [*scores.src, *weights.src[SOFT_MAX_MASK:], sums.source(A)]
+    inputs = [tensor for tensor in sources if tensor is not None]
+    # No head may write what other heads still read.
     fits = (
         all(disjoint(x, result) for x in inputs for result in (s, w, y))
         and (same_memory(s, w) or disjoint(s, w))
@@ -90,13 +106,14 @@ def _steps_of(nodes: Sequence[Node]) -> _Steps | None:
     )
     if not fits:
         return None
-    joined = nodes[3] if len(nodes) > 3 and _joins(nodes[3], y) else None
+    joined = nodes[3] if len(nodes) > 3 and _joins_heads(nodes[3], y) else None
     if joined and not all(disjoint(x, joined.tensor) for x in (*inputs, s, w, y)):
         joined = None
-    return _Steps(scores, weights, sums, joined)
+    return _Pattern(scores, weights, sums, joined)
 
 
-def _follow(scores: Node, weights: Node, sums: Node) -> bool:
+def _is_attention(scores: Node, weights: Node, sums: Node) -> bool:
+    """Whether three nodes are attention of one token over caches of floats."""
     if weights.tensor.op is not Op.SOFT_MAX or sums.tensor.op is not Op.MUL_MAT:
         return False
     k, q, v = scores.source(A), scores.source(B), sums.source(A)
@@ -115,8 +132,8 @@ def _follow(scores: Node, weights: Node, sums: Node) -> bool:
     )
 
 
-def _joins(node: Node, sums: Tensor) -> bool:
-    """Whether it copies what all heads have, one behind the other."""
+def _joins_heads(node: Node, sums: Tensor) -> bool:
+    """Whether a node copies the results of all heads to one contiguous row."""
     if node.tensor.op is not Op.CONT:
         return False
     x, y = node.source(A), node.tensor

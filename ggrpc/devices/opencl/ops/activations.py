@@ -1,13 +1,15 @@
-"""UNARY and GLU: a function of each element, and of one half times the other."""
+"""UNARY and GLU: a function of each element, or a gate times the other half."""
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, rows_of
-from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.devices.opencl.compiler import Compiler
+from ggrpc.devices.opencl.kernel_table import kernel
+from ggrpc.devices.opencl.predicates import all_dense_f32
 from ggrpc.op import GluOp, UnaryOp
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import A, B, clamps
 
+# The define GATED of kernels that compute a GLU.
 GATED = {
     GluOp.SWIGLU: "SWIGLU",
     GluOp.GEGLU: "GEGLU",
@@ -25,20 +27,23 @@ def _accepts_unary(node: Node) -> bool:
 
 @kernel(Op.UNARY, accepts=_accepts_unary)
 def unary(node: Node, c: Compiler) -> None:
-    """Append y = f(x)."""
+    """Append y = f(x), one work-group per row."""
     x, y = node.source(A), node.tensor
-    name = c.kernel("activations", "unary", FUNCTION=UnaryOp(node.params.op).name)
-    c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb)
+    kernel = c.kernel("activations", "unary", FUNCTION=UnaryOp(node.params.op).name)
+    c.launch(kernel, (y.nrows,), x, y, y.ne, x.nb, y.nb)
 
 
 @kernel(Op.GLU, accepts=all_dense_f32)
 def glu(node: Node, c: Compiler) -> None:
-    """Append y = f(gate) up; both are halves of a row where there is one source."""
+    """Append y = f(gate) up, one work-group per row.
+
+    With one source, gate and up are the two halves of each of its rows.
+    """
     a, y = node.source(A), node.tensor
     b = node.src[B] or a
     gate_at = up_at = 0
     if node.src[B] is None:
         gate_at, up_at = (y.ne[0], 0) if node.params.swapped else (0, y.ne[0])
-    name = c.kernel("activations", "glu", GATED=GATED[node.params.op])
-    halves = y.ne, a.nb, b.nb, y.nb, gate_at, up_at
-    c.launch(name, (rows_of(y),), a, b, y, *halves, *clamps(node.params))
+    kernel = c.kernel("activations", "glu", GATED=GATED[node.params.op])
+    layouts = y.ne, a.nb, b.nb, y.nb, gate_at, up_at
+    c.launch(kernel, (y.nrows,), a, b, y, *layouts, *clamps(node.params))

@@ -1,13 +1,13 @@
-"""FLASH_ATTN_EXT, over caches of floats and in blocks of 32, and SOFT_MAX."""
+"""FLASH_ATTN_EXT over caches of floats or of blocks of 32 elements, and SOFT_MAX."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyopencl as cl
 
-from ggrpc.devices.opencl.ops import gpu_attention
-from ggrpc.devices.opencl.ops.predicates import CACHES, dense_f32, rows_of
-from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.devices.opencl.compiler import Compiler
+from ggrpc.devices.opencl.kernel_table import CPU, kernel
+from ggrpc.devices.opencl.predicates import CACHE_TYPES, dense_f32
 from ggrpc.devices.opencl.runtime.build import Define
 from ggrpc.ops import Node, Op
 from ggrpc.ops.attention import (
@@ -23,10 +23,11 @@ from ggrpc.ops.attention import (
 )
 from ggrpc.tensor import Tensor
 
-MAX_WIDTH = 576  # what a work-item keeps of a row
+MAX_WIDTH = 576  # the longest row that a work-item can keep in private memory
 
 
-def _accepts_attention(node: Node) -> bool:
+def accepts(node: Node) -> bool:
+    """Whether the kernels for CPUs and for GPUs can compute a FLASH_ATTN_EXT."""
     q, k, v, mask = (node.src[at] for at in (Q, K, V, MASK))
     assert q and k and v
     return (
@@ -41,36 +42,30 @@ def _accepts_attention(node: Node) -> bool:
 
 def _is_cache(tensor: Tensor) -> bool:
     return (
-        tensor.type in CACHES
+        tensor.type in CACHE_TYPES
         and tensor.nb[0] == tensor.type.type_size
         and 0 < tensor.ne[0] <= MAX_WIDTH
     )
 
 
-@kernel(
-    Op.FLASH_ATTN_EXT, accepts=_accepts_attention, gpu_accepts=gpu_attention.accepts
-)
+@kernel(Op.FLASH_ATTN_EXT, accepts=accepts, on=CPU)
 def flash_attn(node: Node, c: Compiler) -> None:
-    """Append the attention; on a processor a work-item has one query and head."""
+    """Append the attention, one work-item per query and head."""
     q, k, v, y = node.source(Q), node.source(K), node.source(V), node.tensor
     mask, sinks = node.src[MASK] or q, node.src[SINKS] or q
-    extras = extras_of(node.src[MASK], node.src[SINKS])
     slopes = alibi_slopes_buffer(q.ne[2], node.params.max_bias, c)
-    if not c.traits.is_cpu:
-        gpu_attention.flash_attn(node, c, slopes, extras)
-        return
-    attend = c.kernel(
+    kernel = c.kernel(
         "attention",
         "attend",
         WIDTH_K=k.ne[0],
         WIDTH_V=v.ne[0],
         KEYS=k.type.name,
         VALUES=v.type.name,
-        **extras,
+        **optional_defines(node.src[MASK], node.src[SINKS]),
     )
     c.launch(
-        attend,
-        (rows_of(q),),
+        kernel,
+        (q.nrows,),
         *(q, k, v, mask, sinks, y, q.ne, q.nb, k.ne, k.nb, v.ne, v.nb),
         *(mask.ne, mask.nb, y.nb, slopes),
         *(node.params.scale, node.params.logit_softcap),
@@ -79,7 +74,7 @@ def flash_attn(node: Node, c: Compiler) -> None:
 
 
 def accepts_soft_max(node: Node) -> bool:
-    """Whether there is a kernel for a SOFT_MAX."""
+    """Whether the kernel can compute a SOFT_MAX."""
     mask = node.src[SOFT_MAX_MASK]
     return (
         dense_f32(node.source(A))
@@ -90,21 +85,21 @@ def accepts_soft_max(node: Node) -> bool:
 
 @kernel(Op.SOFT_MAX, accepts=accepts_soft_max)
 def soft_max(node: Node, c: Compiler) -> None:
-    """Append the weights, a work-group a row."""
+    """Append the softmax, one work-group per row."""
     x, y = node.source(A), node.tensor
     mask, sinks = node.src[SOFT_MAX_MASK], node.src[SOFT_MAX_SINKS]
-    name = c.kernel("soft_max", "soft_max", **extras_of(mask, sinks))
+    kernel = c.kernel("soft_max", "soft_max", **optional_defines(mask, sinks))
     mask = mask or x
     c.launch(
-        name,
-        (rows_of(y),),
+        kernel,
+        (y.nrows,),
         *(x, mask, sinks or x, y, y.ne, x.nb, mask.ne, mask.nb, y.nb),
         *(alibi_slopes_buffer(x.ne[2], node.params.max_bias, c), node.params.scale),
     )
 
 
-def extras_of(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
-    """What a kernel is specialised by: the type of the mask, and whether there are."""
+def optional_defines(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
+    """The defines MASK (its type) and SINKS, for those of the two that are present."""
     defines: dict[str, Define] = {}
     if mask is not None:
         defines["MASK"] = mask.type.name
@@ -114,7 +109,7 @@ def extras_of(mask: Tensor | None, sinks: Tensor | None) -> dict[str, Define]:
 
 
 def alibi_slopes_buffer(heads: int, max_bias: float, c: Compiler) -> cl.Buffer:
-    """What each head multiplies the mask by: float32 (heads,)."""
+    """The factor of the mask for each head: float32 (heads,), all 1 without ALiBi."""
 
     def make() -> cl.Buffer:
         if max_bias <= 0:

@@ -1,15 +1,14 @@
 """CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS.
 
-They copy between float types, and between F32 and the types with blocks of 32, which
-clients use for KV caches.
+The kernels convert between float types, and between F32 and types with blocks of 32
+elements, which clients use for KV caches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ggrpc.devices.opencl.ops.predicates import CACHES, PACKED, rows_of
-from ggrpc.devices.opencl.program import Argument, Compiler, fuser, kernel
+from ggrpc.devices.opencl.compiler import Argument, Compiler
+from ggrpc.devices.opencl.kernel_table import kernel
+from ggrpc.devices.opencl.predicates import CACHE_TYPES, PACKED_TYPES
 from ggrpc.devices.opencl.runtime.build import Define
 from ggrpc.ops import Node, Op
 from ggrpc.ops.copies import ROW_IDS, ROWS, A, B
@@ -17,23 +16,18 @@ from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import FLOATS, GGMLType
 
 
-def _accepts_copy(node: Node) -> bool:
-    alike = _alike(node.source(A), node.tensor)
-    return alike is not None and _converts(*alike)
-
-
-def _converts(x: Tensor, y: Tensor) -> bool:
-    """Whether there is a kernel that makes rows of y out of rows of x."""
+def _can_convert(x: Tensor, y: Tensor) -> bool:
+    """Whether the kernels can convert rows of x to rows of y."""
     if x.type in FLOATS and y.type in FLOATS:
         return True
-    packs = x.type is GGMLType.F32 and y.type in PACKED
-    unpacks = x.type in CACHES and y.type is GGMLType.F32
+    packs = x.type is GGMLType.F32 and y.type in PACKED_TYPES
+    unpacks = x.type in CACHE_TYPES and y.type is GGMLType.F32
     dense = all(t.nb[0] == t.type.type_size for t in (x, y))
     return (packs or unpacks) and dense and x.ne[0] % 32 == 0
 
 
-def _types(x: Tensor, y: Tensor) -> dict[str, Define]:
-    """What the kernels of copies.cl are told."""
+def _type_defines(x: Tensor, y: Tensor) -> dict[str, Define]:
+    """The defines of copies.cl for a conversion of x to y."""
     defines: dict[str, Define] = {"FROM": x.type.name, "TO": y.type.name}
     if y.type.is_quantized:
         defines["PACKS"] = 1
@@ -42,12 +36,12 @@ def _types(x: Tensor, y: Tensor) -> dict[str, Define]:
     return defines
 
 
-def _are_floats(node: Node) -> bool:
+def _all_floats(node: Node) -> bool:
     return all(t.type in FLOATS for t in (*node.src, node.tensor) if t is not None)
 
 
-def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The same elements with the same ne; None where their strides forbid that."""
+def _with_equal_ne(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Reshape x or y to the ne of the other; None if neither is contiguous."""
     if x.ne == y.ne:
         return x, y
     if y.is_contiguous:
@@ -57,23 +51,28 @@ def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
     return None
 
 
+def _accepts_copy(node: Node) -> bool:
+    reshaped = _with_equal_ne(node.source(A), node.tensor)
+    return reshaped is not None and _can_convert(*reshaped)
+
+
 @kernel(Op.CPY, Op.CONT, Op.DUP, accepts=_accepts_copy)
 def copy(node: Node, c: Compiler) -> None:
     """Append y = x, with any strides."""
-    alike = _alike(node.source(A), node.tensor)
-    assert alike is not None
-    _copy(*alike, c)
+    reshaped = _with_equal_ne(node.source(A), node.tensor)
+    assert reshaped is not None
+    _copy(*reshaped, c)
 
 
 def _copy(x: Tensor, y: Tensor, c: Compiler) -> None:
-    """A work-group a row."""
-    name = c.kernel("copies", "copy", **_types(x, y))
-    c.launch(name, (rows_of(y),), x, y, y.ne, x.nb, y.nb)
+    """Append y = x for tensors of equal ne, one work-group per row."""
+    kernel = c.kernel("copies", "copy", **_type_defines(x, y))
+    c.launch(kernel, (y.nrows,), x, y, y.ne, x.nb, y.nb)
 
 
-@kernel(Op.CONCAT, accepts=_are_floats)
+@kernel(Op.CONCAT, accepts=_all_floats)
 def concat(node: Node, c: Compiler) -> None:
-    """Append y = a, and b behind it along one dimension."""
+    """Append y = a followed by b along one dimension, with one copy for each."""
     y, at = node.tensor, 0
     for x in (node.source(A), node.source(B)):
         if x.nelements:
@@ -81,68 +80,54 @@ def concat(node: Node, c: Compiler) -> None:
         at += x.ne[node.params.dim]
 
 
-@kernel(Op.REPEAT, accepts=_are_floats)
+@kernel(Op.REPEAT, accepts=_all_floats)
 def repeat(node: Node, c: Compiler) -> None:
-    """Append y[i] = x[i % ne]."""
+    """Append y[i] = x[i % ne], one work-group per row of y."""
     x, y = node.source(A), node.tensor
-    name = c.kernel("copies", "repeat", **_types(x, y))
-    c.launch(name, (rows_of(y),), x, y, y.ne, x.ne, x.nb, y.nb)
+    kernel = c.kernel("copies", "repeat", **_type_defines(x, y))
+    c.launch(kernel, (y.nrows,), x, y, y.ne, x.ne, x.nb, y.nb)
 
 
 def _accepts_get_rows(node: Node) -> bool:
-    return _converts(node.source(A), node.tensor)
+    return _can_convert(node.source(A), node.tensor)
 
 
 @kernel(Op.GET_ROWS, accepts=_accepts_get_rows)
 def get_rows(node: Node, c: Compiler) -> None:
-    """Append y = x[rows], a work-group a row of y."""
-    x, rows, y = node.source(A), node.source(B), node.tensor
-    name = c.kernel("copies", "get_rows", **_types(x, y))
-    c.launch(name, (rows_of(y),), x, rows, y, y.ne, x.ne, x.nb, rows.nb, y.nb, *c.fault)
+    """Append y = x[ids], one work-group per row of y."""
+    x, ids, y = node.source(A), node.source(B), node.tensor
+    kernel = c.kernel("copies", "get_rows", **_type_defines(x, y))
+    layouts = y.ne, x.ne, x.nb, ids.nb, y.nb
+    c.launch(kernel, (y.nrows,), x, ids, y, *layouts, *c.fault)
 
 
-def _accepts_rows(node: Node) -> bool:
-    return _converts(node.source(ROWS), node.tensor)
+def _accepts_set_rows(node: Node) -> bool:
+    return _can_convert(node.source(ROWS), node.tensor)
 
 
-@kernel(Op.SET_ROWS, accepts=_accepts_rows)
+@kernel(Op.SET_ROWS, accepts=_accepts_set_rows)
 def set_rows(node: Node, c: Compiler) -> None:
-    """Append y[rows] = x, a work-group a row of x."""
-    name = c.kernel("copies", "set_rows", **types_set(node))
-    c.launch(name, (rows_of(node.source(ROWS)),), *what_is_set(node), *c.fault)
+    """Append y[ids] = x, one work-group per row of x."""
+    kernel = c.kernel("copies", "set_rows", **set_rows_defines(node))
+    rows = node.source(ROWS).nrows
+    c.launch(kernel, (rows,), *set_rows_arguments(node), *c.fault)
 
 
-@fuser(Op.SET_ROWS)
-def set_two(nodes: Sequence[Node], c: Compiler) -> int:
-    """SET_ROWS of keys, and of the values that follow."""
-    if len(nodes) < 2 or not sets_alike(*nodes[:2]):
-        return 0
-    first, second = nodes[:2]
-    if not c.can_hoist([first], second):
-        return 0
-    rows = rows_of(first.source(ROWS)) + rows_of(second.source(ROWS))
-    name = c.kernel("copies", "set_rows_two", **types_set(first))
-    faults = *c.fault, c.number_of(1)
-    c.launch(name, (rows,), *what_is_set(first), *what_is_set(second), *faults)
-    return 2
+def share_set_rows(first: Node, second: Node) -> bool:
+    """Whether both nodes are SET_ROWS, computed by a kernel with the same defines."""
+    return all(
+        node.tensor.op is Op.SET_ROWS and _accepts_set_rows(node)
+        for node in (first, second)
+    ) and set_rows_defines(first) == set_rows_defines(second)
 
 
-def sets_alike(first: Node, second: Node) -> bool:
-    """Whether two nodes are SET_ROWS of the same types, for which there is a kernel."""
-    if any(
-        n.tensor.op is not Op.SET_ROWS or not _accepts_rows(n) for n in (first, second)
-    ):
-        return False
-    return types_set(first) == types_set(second)
-
-
-def types_set(node: Node) -> dict[str, Define]:
-    """What a kernel that sets the rows of a node is told."""
-    types = _types(node.source(ROWS), node.tensor)
+def set_rows_defines(node: Node) -> dict[str, Define]:
+    """The defines of a kernel that includes set_row.h, for the types of a node."""
+    types = _type_defines(node.source(ROWS), node.tensor)
     return types | {"INDEX": node.source(ROW_IDS).type.name}
 
 
-def what_is_set(node: Node) -> tuple[Argument, ...]:
-    """What such a kernel is given: see SET of set_row.h."""
-    x, rows, y = node.source(ROWS), node.source(ROW_IDS), node.tensor
-    return x, rows, y, x.ne, x.nb, rows.ne, rows.nb, y.ne, y.nb
+def set_rows_arguments(node: Node) -> tuple[Argument, ...]:
+    """The arguments that the macro SET of set_row.h declares."""
+    x, ids, y = node.source(ROWS), node.source(ROW_IDS), node.tensor
+    return x, ids, y, x.ne, x.nb, ids.ne, ids.nb, y.ne, y.nb

@@ -1,4 +1,4 @@
-"""MUL_MAT: of quantized matrices see quantized.py, of plain ones here, in float32."""
+"""MUL_MAT on CPUs: in float32 here, of quantized matrices in quantized.py."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from collections.abc import Iterator
 
 import pyopencl as cl
 
-from ggrpc.devices.opencl.ops import gpu_matmul, quantized
-from ggrpc.devices.opencl.ops.predicates import dense_f32
-from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.devices.opencl.compiler import Compiler
+from ggrpc.devices.opencl.kernel_table import CPU, kernel
+from ggrpc.devices.opencl.ops import quantized
+from ggrpc.devices.opencl.predicates import dense_f32
 from ggrpc.ops import Node, Op
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS
 
-MAX_MATRICES = 64  # of quantized ones, each is a launch
+MAX_MATRICES = 64  # quantized matrices of a node, because each takes a launch
 
-ROWS = 4  # of the matrix, read side by side
-FEW, LONG = 8, 128  # rows of b, and columns, for which a panel is not worth it
-PANEL = 32  # rows of the matrix that a work-group of matmat_float.cl has,
-CHUNK = 1024
+ROWS = 4  # rows of the matrix that are read side by side
+# Up to FEW rows of b, and from LONG columns on, it takes less time to unpack elements
+# again for each use than to write them to a panel.
+FEW, LONG = 8, 128
+PANEL = 32  # rows of the matrix in a work-group of matmat_float.cl ...
+CHUNK = 1024  # ... and columns that it unpacks at a time
 
 
-def _accepts(node: Node) -> bool:
+def accepts(node: Node) -> bool:
+    """Whether the kernels for CPUs and for GPUs can compute a MUL_MAT."""
     a, b, y = node.source(A), node.source(B), node.tensor
     if not dense_f32(b):
         return False
@@ -32,67 +36,62 @@ def _accepts(node: Node) -> bool:
     return a.type in FLOATS and dense_f32(y) and a.nb[0] == a.type.type_size
 
 
-@kernel(Op.MUL_MAT, accepts=_accepts)
+@kernel(Op.MUL_MAT, accepts=accepts, on=CPU)
 def mul_mat(node: Node, c: Compiler) -> None:
     """Append y[i3, i2, i1, i0] = sum_k a[i3 / r3, i2 / r2, i0, k] b[i3, i2, i1, k]."""
     a, b, y = node.source(A), node.source(B), node.tensor
-    if not c.traits.is_cpu:
-        gpu_matmul.mul_mat(c, a, b, y)
-        return
     rows = b.nrows // (a.ne[2] * a.ne[3])
     if a.type in quantized.TYPES:
         for matrix in _matrices(a, b, y):
             quantized.multiply(c, *matrix)
     elif rows == 1:
-        _times_row(c, a, b, y)
+        _matvec(c, a, b, y)
     elif rows <= FEW and a.ne[0] >= LONG:
-        _times_few(c, a, b, y, 1 << (rows - 1).bit_length())
+        _matmat_few(c, a, b, y, 1 << (rows - 1).bit_length())
     else:
-        _times_rows(c, a, b, y, tile_of(c, a, rows))
+        _matmat(c, a, b, y, tile_of(c, a, rows))
 
 
 def tile_of(c: Compiler, a: Tensor, rows: int) -> int:
-    """How many rows are multiplied with a matrix at once.
+    """The number of rows of b that are multiplied at once.
 
-    The sums of six fit 16 registers, and hide how long a multiplication takes; they are
-    a sixth faster than those of four.
+    With AVX2, the sums of six rows fit the 16 registers and hide the latency of a
+    multiplication; that is a sixth faster than with four rows.
     """
     if a.type in FLOATS and c.traits.int8_dot == "AVX2" and rows > 4:
         return 6
     return quantized.tile_of(c, rows)
 
 
-def _times_row(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
+def _matvec(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
     band = quantized.band_of(c, a.ne[1], ROWS)
     groups = -(-a.ne[1] // band), a.ne[2] * a.ne[3]
-    name = c.kernel(
-        "matvec_float", "matvec_float", **quantized.type_of(c, a), ROWS=ROWS
-    )
-    c.launch(name, groups, a, a.ne, a.nb, b, b.nb, y, y.nb, band, local=1)
+    defines = quantized.cpu_defines(c, a) | {"ROWS": ROWS}
+    kernel = c.kernel("matvec_float", "matvec_float", **defines)
+    c.launch(kernel, groups, a, a.ne, a.nb, b, b.nb, y, y.nb, band, local=1)
 
 
-def _times_few(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
+def _matmat_few(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
     matrices = a.ne[2] * a.ne[3]
     band = -(-a.ne[1] * matrices // (c.traits.units * c.traits.launch_config.bands))
     groups = -(-a.ne[1] // band), matrices
-    name = c.kernel(
-        "matfew_float", "matfew_float", **quantized.type_of(c, a), TILE=tile
-    )
-    c.launch(name, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, band, local=1)
+    defines = quantized.cpu_defines(c, a) | {"TILE": tile}
+    kernel = c.kernel("matfew_float", "matfew_float", **defines)
+    c.launch(kernel, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, band, local=1)
 
 
-def _times_rows(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
-    defines = quantized.type_of(c, a) | {"TILE": tile, "CHUNK": CHUNK}
-    name = c.kernel("matmat_float", "matmat_float", **defines)
+def _matmat(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
+    defines = quantized.cpu_defines(c, a) | {"TILE": tile, "CHUNK": CHUNK}
+    kernel = c.kernel("matmat_float", "matmat_float", **defines)
     groups = -(-a.ne[1] // PANEL), a.ne[2] * a.ne[3]
     panel = cl.LocalMemory(4 * PANEL * CHUNK)
-    c.launch(name, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, panel, local=1)
+    c.launch(kernel, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, panel, local=1)
 
 
 def _matrices(
     a: Tensor, b: Tensor, y: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Each matrix, all that is multiplied with it, and where the product goes."""
+    """Each matrix of a, the matrices of b that it is multiplied with, and of y."""
     r2, r3 = b.ne[2] // a.ne[2], b.ne[3] // a.ne[3]
     for i3 in range(a.ne[3]):
         for i2 in range(a.ne[2]):

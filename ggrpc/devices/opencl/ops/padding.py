@@ -1,9 +1,11 @@
-"""PAD, with zeros."""
+"""PAD with zeros."""
 
 from __future__ import annotations
 
-from ggrpc.devices.opencl.ops.predicates import all_dense_f32, disjoint, rows_of
-from ggrpc.devices.opencl.program import Compiler, kernel
+from ggrpc.devices.opencl.compiler import Compiler
+from ggrpc.devices.opencl.kernel_table import kernel
+from ggrpc.devices.opencl.predicates import all_dense_f32
+from ggrpc.devices.sharing import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.padding import A
 
@@ -15,7 +17,7 @@ def _accepts(node: Node) -> bool:
 
 @kernel(Op.PAD, accepts=_accepts)
 def pad(node: Node, c: Compiler) -> None:
-    """Append y, a work-group a row."""
+    """Append the padded tensor, one work-group per row."""
     x, y = node.source(A), node.tensor
-    name = c.kernel("padding", "pad")
-    c.launch(name, (rows_of(y),), x, y, y.ne, x.ne, x.nb, y.nb, node.params.lp)
+    kernel = c.kernel("padding", "pad")
+    c.launch(kernel, (y.nrows,), x, y, y.ne, x.ne, x.nb, y.nb, node.params.lp)

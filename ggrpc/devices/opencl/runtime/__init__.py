@@ -1,1 +1,1 @@
-"""What kernels need of a driver: discovery, builds, memory and launch sizes."""
+"""The driver: discovery of devices, building of kernels, memory, launch sizes."""

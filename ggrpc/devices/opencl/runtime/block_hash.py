@@ -1,4 +1,4 @@
-"""Hashes bytes with OpenCL kernels."""
+"""FNV-1a hashes of long data, computed by OpenCL kernels."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from ggrpc.devices.block_hash import (
 from ggrpc.devices.opencl.runtime.build import Builder, failures_named
 
 READ, WRITE = cl.mem_flags.READ_ONLY, cl.mem_flags.WRITE_ONLY
-GROUP = 32  # chunks that a work-item of hashing.cl has
+GROUP = 32  # chunks that a work-item of fnv1a.cl hashes
 SECTION = 128  # bytes of a chunk that it sums at once
+# The factor of a hash for each section that follows.
 LIFT = np.uint64(pow(PRIME, SECTION, MODULUS))
 
 
-class ProcessorHash(BlockHash):
-    """One work-item that goes through all bytes, on a processor.
+class CpuHash(BlockHash):
+    """A hasher for CPUs: one work-item reads all bytes.
 
     Args:
-        context: of the device.
-        builder: its kernels' programs.
-        name: the device's.
+        context: the context of the device.
+        builder: builds the kernels.
+        name: the name of the device, for error messages.
 
     Raises:
-        DeviceError: the driver refuses; `update` raises the same.
+        DeviceError: the driver failed; `update` raises it too.
     """
 
-    size = 512  # bytes of a chunk: a group of them stays in the nearest cache
+    size = 512  # bytes of a chunk, so that a group fits the L1 cache
     least = 1 << 17
 
     def __init__(self, context: cl.Context, builder: Builder, name: str) -> None:
         self._context = context
         self._name = name
         with failures_named(name):
-            program = builder.program("fnv1a", SIZE=self.size, PROCESSOR=1)
+            program = builder.program("fnv1a", SIZE=self.size, CPU=1)
             self._kernel = cl.Kernel(program, "hash")
             self._queue, self._powers = _queue_and_powers(context)
             sizes = self.size * GROUP, GROUP, 4 * GROUP, 8 * GROUP
-            self._room = [cl.Buffer(context, 0, size) for size in sizes]
+            self._scratch = [cl.Buffer(context, 0, size) for size in sizes]
             self._value = cl.Buffer(context, 0, 8)
 
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
@@ -57,22 +58,24 @@ class ProcessorHash(BlockHash):
         with failures_named(self._name):
             source = cl.Buffer(self._context, flags, hostbuf=data)
             cl.enqueue_copy(self._queue, self._value, after, is_blocking=False)
-            given = source, np.uint64(groups), self._powers, LIFT, power
-            self._kernel(self._queue, (1,), (1,), *given, *self._room, self._value)
+            arguments = source, np.uint64(groups), self._powers, LIFT, power
+            self._kernel(
+                self._queue, (1,), (1,), *arguments, *self._scratch, self._value
+            )
             cl.enqueue_copy(self._queue, after, self._value)
         return int(after[0]), groups * GROUP * self.size
 
 
 class OpenClChunks(Chunks):
-    """Blocks of 16 MiB, for which launches and waits cost little, on other devices.
+    """A hasher for GPUs, in blocks of 16 MiB: smaller blocks wait for launches.
 
     Args:
-        context: of the device.
-        builder: its kernels' programs.
-        name: the device's.
+        context: the context of the device.
+        builder: builds the kernels.
+        name: the name of the device, for error messages.
 
     Raises:
-        DeviceError: the driver refuses; all other methods raise the same.
+        DeviceError: the driver failed; all methods raise it too.
     """
 
     size = 512
@@ -85,7 +88,7 @@ class OpenClChunks(Chunks):
         self._context = context
         self._name = name
         with failures_named(name):
-            program = builder.program("fnv1a", SIZE=self.size, PROCESSOR=0)
+            program = builder.program("fnv1a", SIZE=self.size, CPU=0)
             self._turn = cl.Kernel(program, "columns")
             self._run_lows = cl.Kernel(program, "lows")
             self._run_hashes = cl.Kernel(program, "hashes")
@@ -125,19 +128,19 @@ class OpenClChunks(Chunks):
 
 
 def _queue_and_powers(context: cl.Context) -> tuple[cl.CommandQueue, cl.Buffer]:
-    """A new queue, and the buffer that the kernels take as `powers`.
+    """A new queue, and the buffer for the kernels' argument `powers`.
 
-    The queue is not shared, so that hashing does not wait for computations.
+    Hashing has its own queue, so that it does not wait for programs.
     """
     flags = READ | cl.mem_flags.COPY_HOST_PTR
     return cl.CommandQueue(context), cl.Buffer(context, flags, hostbuf=_powers())
 
 
 def _powers() -> NDArray[np.int16]:
-    """The powers of PRIME that a section's bytes are worth, in four signed digits.
+    """The powers of PRIME for the bytes of a section, as four signed 16-bit digits.
 
     Returns:
-        int16 of shape (SECTION / 2, 4, 2): the digits of two bytes side by side.
+        int16 (SECTION / 2, 4, 2); the digits of two bytes are adjacent.
     """
     powers = np.empty((SECTION // 2, 4, 2), np.int16)
     for place in range(SECTION):

@@ -1,4 +1,4 @@
-"""Buffers of an OpenCL device: of the process's own memory, or of the device's."""
+"""Buffers of an OpenCL device, in the memory of the host or of the device."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from ggrpc.devices.device import Buffer
 from ggrpc.devices.opencl.runtime.build import failures_named
 
 READ_WRITE = cl.mem_flags.READ_WRITE
-PIECE = 16 << 20  # bytes that are copied at a time, while no other thread runs
+PIECE = 16 << 20  # bytes that are copied at a time, while the GIL is held
 
 
 class OpenClBuffer(Buffer):
-    """What kernels know as `memory`, and the cpu device's kernels as `host`."""
+    """A buffer that OpenCL kernels and the cpu device's kernels can both use.
+
+    Attributes:
+        memory: the OpenCL buffer.
+    """
 
     memory: cl.Buffer
 
     @property
     @abstractmethod
     def host(self) -> CpuBuffer:
-        """The same bytes, or a shadow of them that the steps of the cpu work on."""
+        """The same memory on the host, or else a shadow for the cpu device's steps."""
 
 
 class SharedBuffer(OpenClBuffer):
-    """The process's own memory, on which kernels work in place.
+    """Memory of the host, which kernels use in place.
 
     Args:
         host: the memory.
-        context: of a device that is this machine's processor.
+        context: the context of a device that shares the host's memory.
     """
 
     def __init__(self, host: CpuBuffer, context: cl.Context) -> None:
         self.size = host.size
         self._host = host
-        whole = host.memory if host.size else bytearray(1)
+        memory = host.memory if host.size else bytearray(1)
         self.memory = cl.Buffer(
-            context, READ_WRITE | cl.mem_flags.USE_HOST_PTR, hostbuf=whole
+            context, READ_WRITE | cl.mem_flags.USE_HOST_PTR, hostbuf=memory
         )
 
     @property
@@ -70,14 +74,15 @@ class SharedBuffer(OpenClBuffer):
 
 
 class DeviceBuffer(OpenClBuffer):
-    """The device's own memory; the driver moves what the host reads and writes.
+    """Memory of the device; the driver copies what the host reads and writes.
 
     Args:
-        size: bytes.
-        name: of the device.
-        queue: orders what the host does with what kernels do.
-        shadow: makes the cpu's copy, of pages that are taken when they are touched.
-        freed: called when it is.
+        size: in bytes.
+        name: the name of the device, for error messages.
+        queue: the queue of the device's programs.
+        shadow: allocates the shadow on the host, given its size. The system takes its
+            pages only when they are touched.
+        freed: called with the size when the buffer is freed.
     """
 
     def __init__(
@@ -122,14 +127,15 @@ class DeviceBuffer(OpenClBuffer):
                 self._queue.finish()
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
-        if size and self._is_beside(source):
+        if size and self._is_on_same_device(source):
             self._copy_on_device(offset, source, source_offset, size)
             return
-        room = memoryview(bytearray(min(size, PIECE)))
+        staging = memoryview(bytearray(min(size, PIECE)))
         starts = range(0, size, PIECE)
-        # From the end on where it would else overwrite what it has yet to read.
+        # Backwards if the ranges may overlap and a forward copy would overwrite bytes
+        # that it has yet to read.
         for at in reversed(starts) if source_offset < offset else starts:
-            piece = room[: size - at]
+            piece = staging[: size - at]
             source.get(source_offset + at, piece)
             self.put(offset + at, piece)
 
@@ -139,7 +145,7 @@ class DeviceBuffer(OpenClBuffer):
             self._host.free()
         self._freed(self.size)
 
-    def _is_beside(self, source: Buffer) -> TypeGuard[DeviceBuffer]:
+    def _is_on_same_device(self, source: Buffer) -> TypeGuard[DeviceBuffer]:
         """Whether it is another buffer of the same device."""
         return (
             isinstance(source, DeviceBuffer)
@@ -171,7 +177,7 @@ class DeviceBuffer(OpenClBuffer):
             yield view
 
     def _outdate(self, offset: int, size: int) -> None:
-        """Drop what the cpu's copy has made of bytes that change."""
+        """Drop what the cpu device has unpacked from bytes that change."""
         if self._host is not None:
             self._host.write(offset, size)
 

@@ -1,6 +1,6 @@
 """Builds the sources under `kernels/`, once for each set of defines and device.
 
-What was built is kept on disk, by device, driver, sources and options.
+Binaries are stored on disk, by device, driver, sources and options.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ggrpc.devices.opencl.runtime import disk_cache
 from ggrpc.errors import DeviceError
 
 KERNELS = Path(__file__).parents[1] / "kernels"
-# A file name is used in one of these folders only.
+# Folders of the sources. Each file name occurs in only one of them.
 FOLDERS = ("common", "cpu", "gpu")
-# Compilers of drivers remark upon much, some of them on stderr: -w is for silence.
+# -w suppresses warnings, which some drivers print to stderr.
 OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
-# Programs of a device, of some MiB each. Models take a dozen or two; a client may ask
-# for attention of thousands of widths.
-MAX_KEPT = 256
+# Built programs of a device, of some MiB each. Models need a dozen or two, but a client
+# may ask for attention with thousands of different widths.
+MAX_PROGRAMS = 256
 
 Define = str | int | float
 Key = tuple[str, tuple[tuple[str, Define], ...]]
 
 
 class Owned(NamedTuple):
-    """A kernel object that nothing else uses.
+    """A kernel object with one owner.
 
     Attributes:
-        kernel: the object.
-        key: what it was made from.
+        kernel: the kernel object.
+        key: the program and the name that it was created from.
     """
 
     kernel: cl.Kernel
@@ -47,11 +47,11 @@ class Owned(NamedTuple):
 
 
 class Builder:
-    """Programs of one context, each built when it is first asked for.
+    """Builds programs for one device when they are first needed.
 
     Args:
-        context: of one device.
-        name: what an operator calls it.
+        context: the context of the device.
+        name: the name of the device, for error messages.
     """
 
     def __init__(self, context: cl.Context, name: str = "") -> None:
@@ -63,29 +63,32 @@ class Builder:
         self._lock = Lock()
 
     def program(self, family: str, **defines: Define) -> cl.Program:
-        """The program of `kernels/<family>.cl` with these defines.
+        """The program of `kernels/*/<family>.cl` with these defines.
 
         Raises:
-            DeviceError: the driver cannot build it; the message is the driver's.
+            DeviceError: the driver cannot build it; the message quotes the driver.
         """
         key = family, tuple(sorted(defines.items()))
-        # Without the lock, as others build for seconds.
+        # Without the lock, because another thread may hold it for seconds to build.
         return self._built.get(key) or self._build_once(key)
 
     def _build_once(self, key: Key) -> cl.Program:
         with self._lock:
             if key not in self._built:
                 built = self._build(*key)
-                if len(self._built) >= MAX_KEPT:
+                if len(self._built) >= MAX_PROGRAMS:
                     self._drop(next(iter(self._built)))
                 self._built[key] = built
             return self._built[key]
 
     def kernel(self, family: str, name: str, **defines: Define) -> Owned:
-        """A kernel object for one launch alone, as long as its arguments are needed.
+        """A kernel object that the caller owns until it calls `give_back`.
 
-        pyopencl takes as long to make one as it does to set it up and launch it, so
-        those that are given back are used again.
+        Kernel objects are reused: pyopencl takes as long to create one as to set its
+        arguments and launch it.
+
+        Raises:
+            DeviceError: the driver cannot build the program.
         """
         key = (family, tuple(sorted(defines.items()))), name
         try:
@@ -94,15 +97,15 @@ class Builder:
             return Owned(cl.Kernel(self.program(family, **defines), name), key)
 
     def give_back(self, kernels: Iterable[Owned]) -> None:
-        """Nothing will launch these any more as they are."""
+        """Take kernel objects that no program will launch again, for reuse."""
         for kernel, key in kernels:
             if key[0] in self._built:
                 self._spare[key].append(kernel)
 
     def _drop(self, key: Key) -> None:
-        """Forget a program, and the kernel objects that came of it."""
+        """Forget a program and its unused kernel objects."""
         del self._built[key]
-        for spare in list(self._spare):  # a copy: others may give some back meanwhile
+        for spare in list(self._spare):  # a copy: other threads may give some back
             if spare[0] == key:
                 self._spare.pop(spare, None)
 
@@ -114,17 +117,17 @@ class Builder:
         for folder in FOLDERS:
             options += ["-I", str(KERNELS / folder)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the compiler has to remark
+            warnings.simplefilter("ignore")  # pyopencl warns about compiler output
             try:
-                return self._kept(name) or self._compiled(family, options, name)
+                return self._stored(name) or self._compiled(family, options, name)
             except cl.Error as error:
                 raise DeviceError(
                     f"{self._name}: its driver cannot build {family}.cl: "
-                    f"{_complaint(error)}"
+                    f"{_compiler_error(error)}"
                 ) from error
 
-    def _kept(self, name: str) -> cl.Program | None:
-        """A program out of the cache; None where there is none that still builds."""
+    def _stored(self, name: str) -> cl.Program | None:
+        """A program from the disk; None if there is none that the driver accepts."""
         binary = disk_cache.load(name)
         if binary is None:
             return None
@@ -141,7 +144,7 @@ class Builder:
         return program
 
     def _built_of(self, program: cl.Program, options: Sequence[str] = ()) -> cl.Program:
-        # False, which pyopencl takes for no cache of its own, is missing in its types.
+        # False disables pyopencl's own cache; its type hints do not allow it.
         program.build([*options], cache_dir=False)  # type: ignore[arg-type]
         return program
 
@@ -152,7 +155,7 @@ class Builder:
 
 @contextmanager
 def failures_named(name: str) -> Iterator[None]:
-    """Raise what a driver refuses as a DeviceError that names its device."""
+    """Turn errors of the driver into DeviceErrors that name the device."""
     try:
         yield
     except cl.Error as error:
@@ -160,15 +163,15 @@ def failures_named(name: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What a driver says, without the log of its compiler."""
+    """The first line of an error of the driver, without the compiler's log."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
-def _complaint(error: Exception) -> str:
-    """The same, and the first error in the log of its compiler."""
-    told = [line.strip() for line in str(error).splitlines() if "error:" in line]
-    return ": ".join([first_line(error), *told[:1]])
+def _compiler_error(error: Exception) -> str:
+    """The first line of an error, and the first error in the compiler's log."""
+    errors = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return ": ".join([first_line(error), *errors[:1]])
 
 
 def source_path(name: str) -> Path:
@@ -177,7 +180,7 @@ def source_path(name: str) -> Path:
 
 
 def _source(name: str) -> str:
-    """A file's text, followed by the text of every file that it includes."""
+    """The text of a file and of all files that it includes."""
     text = source_path(name).read_text()
     included = re.findall(r'^ *#include "(.+)"', text, re.MULTILINE)
     return "\0".join([text, *map(_source, included)])

@@ -1,4 +1,4 @@
-"""Finds the OpenCL devices that this machine's drivers offer, and proves each one."""
+"""Finds the OpenCL devices of this machine, and tests whether they work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Found(NamedTuple):
     """An OpenCL device.
 
     Attributes:
-        name: `opencl:N`, counted over all drivers.
-        description: what the driver calls the device, and itself.
-        total: bytes of its memory.
-        largest: bytes of the largest buffer.
-        is_cpu: whether it is the processor that runs this process.
-        device: pyopencl's own object.
+        name: `opencl:N`, where N counts the devices of all drivers.
+        description: the name of the device and, in brackets, of the driver.
+        total: the size of its memory in bytes.
+        largest: the size of the largest buffer in bytes.
+        is_cpu: whether its type is CL_DEVICE_TYPE_CPU: the processor of this machine.
+        device: the object of pyopencl.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Found(NamedTuple):
 
 
 def discover() -> list[Found]:
-    """Every device of every driver; none where no driver is installed.
+    """All devices of all drivers; an empty list if no driver is installed.
 
     Raises:
-        DeviceError: a driver is broken.
+        DeviceError: a driver failed.
     """
     try:
         return [
@@ -56,9 +56,9 @@ def discover() -> list[Found]:
 
 
 def why_not(found: Found) -> str | None:
-    """Build a small kernel and run it; why that failed, None where it did not.
+    """Why a device cannot be used, None if it builds and runs a small kernel.
 
-    Drivers are met that list a processor and cannot build for it.
+    Some drivers list processors that they cannot build for.
     """
     try:
         context = cl.Context([found.device])
@@ -89,4 +89,4 @@ def _devices() -> list[cl.Device]:
 
 def _description(device: cl.Device) -> str:
     text = f"{device.name} ({device.platform.name})"
-    return " ".join(text.split())  # some drivers pad names with blanks
+    return " ".join(text.split())  # some drivers pad names with spaces

@@ -1,7 +1,7 @@
-"""What a later start finds again: files in the user's cache, whole or not at all.
+"""Built programs and tuned launch sizes on disk, in the user's cache folder.
 
-Several servers may write at once: a file is put in place complete, the last one wins.
-What cannot be written is made anew each time, and so is what cannot be read.
+Several servers may write at the same time: each file is replaced atomically, and the
+last writer wins. A file that cannot be read or written is treated as missing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DIGEST = 32  # bytes of a checksum
 
 
 def folder() -> Path:
-    """Where they lie; it need not be there.
+    """The folder of the files, which may not exist yet.
 
     Raises:
-        FileNotFoundError: nobody knows where a user without a home keeps anything.
+        FileNotFoundError: the user has no home directory.
     """
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -32,14 +32,14 @@ def folder() -> Path:
 
 
 def identity(device: cl.Device) -> str:
-    """What kernels are compiled and measured for: a device and its driver's version."""
+    """A text that identifies a device, its driver and the driver's version."""
     platform = device.platform
     parts = device.name, device.version, device.driver_version, platform.version
     return "\n".join(parts)
 
 
 def load(name: str) -> bytes | None:
-    """What was stored under a name; None where nothing was, or it is damaged."""
+    """The bytes stored under a name; None if there are none or they are damaged."""
     try:
         data = (folder() / name).read_bytes()
     except OSError:
@@ -49,16 +49,16 @@ def load(name: str) -> bytes | None:
 
 
 def store(name: str, contents: bytes) -> None:
-    """Keep bytes under a name, where that is possible."""
+    """Store bytes under a name, if the folder is writable."""
     with suppress(OSError):
         replace(folder() / name, sha256(contents).digest() + contents)
 
 
 def replace(path: Path, contents: bytes) -> None:
-    """Write a file that others see as it was, or complete.
+    """Replace a file atomically, and create its folder.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

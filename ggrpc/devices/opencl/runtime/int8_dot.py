@@ -1,6 +1,7 @@
-"""Finds out which of a processor's exact dot products of bytes kernels may use.
+"""Finds out which dot product instructions for int8 the kernels may use on a CPU.
 
-A driver such as PoCL compiles for a family of processors, which need not all have them.
+The driver cannot be asked: PoCL, for example, compiles for a family of processors, of
+which not all have the instructions.
 """
 
 from __future__ import annotations
@@ -15,40 +16,41 @@ from ggrpc.errors import DeviceError
 
 CPUINFO = Path("/proc/cpuinfo")
 
-# What a processor must say that it has: the best first. See kernels/simd.h.
+# The flags that a processor must have for each define of kernels/cpu/simd.h, fastest
+# first.
 NEEDED = {
     "VNNI": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
     "AVX2": {"avx2", "f16c", "fma"},
 }
 
-# Dots of four bytes, the first ones unsigned: what no pair of products can exceed, and
-# nothing special.
+# Operands to test with: extreme values, whose pairs of products just fit int16, and
+# ordinary values.
 UNSIGNED = np.tile(np.array([127, 127, 127, 127, 1, 2, 3, 100], np.uint8), 8)
 SIGNED = np.tile(np.array([-128, -128, -128, -128, 5, -6, 7, -8], np.int8), 8)
 
 
 def int8_dot(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
-    """The best that the processor has, and the driver can build and gets right.
+    """The fastest dot product that the processor has and the driver computes correctly.
 
     Args:
-        device: a processor.
-        cpuinfo: what the processor says; without it, the answer is none. An instruction
-            that the processor lacks would end this process.
+        device: a CPU.
+        cpuinfo: the file with the processor's flags. Without it no instruction is used,
+            because one that the processor lacks would kill this process.
 
     Returns:
-        What kernels are to define: a key of `NEEDED`, or "" for portable code.
+        A key of `NEEDED` for kernels to define, or "" for portable code.
     """
     try:
         lines = [set(line.split()) for line in cpuinfo.read_text().splitlines()]
         for name, flags in NEEDED.items():
-            if any(flags <= line for line in lines) and _is_right(device, name):
+            if any(flags <= line for line in lines) and _is_correct(device, name):
                 return name
     except OSError:
         pass
     return ""
 
 
-def _is_right(device: cl.Device, name: str) -> bool:
+def _is_correct(device: cl.Device, name: str) -> bool:
     try:
         context = cl.Context([device])
         queue = cl.CommandQueue(context)
@@ -61,5 +63,5 @@ def _is_right(device: cl.Device, name: str) -> bool:
         cl.enqueue_copy(queue, dots, result)
     except (cl.Error, DeviceError):
         return False
-    right = (UNSIGNED.astype(np.int32) * SIGNED).reshape(16, 4).sum(-1)
-    return np.array_equal(dots, right)
+    expected = (UNSIGNED.astype(np.int32) * SIGNED).reshape(16, 4).sum(-1)
+    return np.array_equal(dots, expected)

@@ -1,4 +1,4 @@
-"""How kernels share their work out: what is measured, not known, to be good."""
+"""The sizes of launches, as measured on a device by `ggrpc devices --tune`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime import disk_cache
 
-VERSION = 1  # of the file; another one is for other kernels
-MAX = 1024  # of anything: far more than is good
+VERSION = 1  # of the file format; raise it when the kernels change
+MAX = 1024  # the largest valid value, far more than is fast
 
 log = logging.getLogger(__name__)
 
 
 class LaunchConfig(NamedTuple):
-    """Of the products of matrices; powers of two all of them.
+    """The sizes of matrix products; all are powers of two.
 
     Attributes:
-        bands: work-groups of a processor's matrix-vector product for each unit, so that
-            none waits for the other long.
-        tile: rows of b that a processor multiplies at once at most: so many sums fit
-            its registers beside the rest.
-        items: work-items of a GPU's matrix-vector product,
-        rows: and rows of the matrix that they read side by side.
-        tile_rows: rows of the matrix in a tile of a GPU's product of matrices,
-        tile_tokens: rows of b,
-        depth: and columns, in sixteens.
+        bands: on CPUs, the work-groups of a matrix-vector product per compute unit;
+            several of them balance the load.
+        tile: on CPUs, the most rows of b that are multiplied at once, limited by the
+            registers for their sums.
+        items: on GPUs, the work-items of a work-group of a matrix-vector product.
+        rows: on GPUs, the rows of the matrix that these read side by side.
+        tile_rows: on GPUs, the rows of the matrix in a tile of a matrix product.
+        tile_tokens: on GPUs, the rows of b in a tile.
+        depth: on GPUs, the columns in a tile, divided by 16.
     """
 
     bands: int = 8
@@ -43,7 +43,7 @@ class LaunchConfig(NamedTuple):
 
 
 def launch_config_of(device: cl.Device) -> LaunchConfig:
-    """Those that were measured for a device and its driver, else the usual ones."""
+    """The sizes measured for a device and its driver, or else the defaults."""
     try:
         path = path_of(device)
     except FileNotFoundError:
@@ -59,40 +59,43 @@ def launch_config_of(device: cl.Device) -> LaunchConfig:
         return LaunchConfig()
 
 
-def keep(device: cl.Device, shapes: LaunchConfig) -> Path:
-    """Write what was measured to where `launch_config_of` finds it.
+def store(device: cl.Device, config: LaunchConfig) -> Path:
+    """Write the sizes for a device to the file that `launch_config_of` reads.
+
+    Returns:
+        The path of the file.
 
     Raises:
         OSError: it cannot be written.
     """
     path = path_of(device)
-    contents = {"version": VERSION, "device": device.name, "shapes": shapes._asdict()}
+    contents = {"version": VERSION, "device": device.name, "shapes": config._asdict()}
     disk_cache.replace(path, json.dumps(contents, indent=2).encode() + b"\n")
     return path
 
 
 def path_of(device: cl.Device) -> Path:
-    """The file of a device and its driver."""
+    """The path of the file for a device and its driver."""
     number = sha256(disk_cache.identity(device).encode()).hexdigest()[:16]
     return disk_cache.folder() / f"shapes-{number}.json"
 
 
 def _parsed(text: str) -> LaunchConfig:
-    """LaunchConfig out of a file.
+    """Parse the contents of a file.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: they are invalid; the message says why.
     """
     contents = json.loads(text)
     if not isinstance(contents, dict) or contents.get("version") != VERSION:
         raise ValueError(f"it is not of version {VERSION}")
     shapes = contents.get("shapes")
     if not isinstance(shapes, dict) or shapes.keys() != LaunchConfig()._asdict().keys():
-        raise ValueError("its shapes are others")
+        raise ValueError("its shapes have other names")
     for name, value in shapes.items():
         if type(value) is not int or not 0 < value <= MAX or value & (value - 1):
-            raise ValueError(f"its '{name}' is no power of two up to {MAX}")
-    made = LaunchConfig(**shapes)
-    if min(made.tile_rows, made.tile_tokens // 2) < 8:
+            raise ValueError(f"its '{name}' is not a power of two up to {MAX}")
+    config = LaunchConfig(**shapes)
+    if min(config.tile_rows, config.tile_tokens // 2) < 8:
         raise ValueError("its tiles are too small")
-    return made
+    return config

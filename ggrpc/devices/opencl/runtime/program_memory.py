@@ -1,4 +1,4 @@
-"""The memory that a program has to itself, counted until the program is gone."""
+"""The memory of one program, counted until the program is gone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import pyopencl as cl
 
 from ggrpc.devices.scratch_limit import check_scratch_size
 
-# Makes a buffer of so many bytes, and counts them, or raises OutOfMemory.
+# Allocates and counts this many bytes, or raises OutOfMemory.
 Take = Callable[[int], cl.Buffer]
+# Subtracts this many bytes.
 Give = Callable[[int], None]
 
 
 class ProgramMemory:
-    """Buffers that live as long as this does.
+    """Buffers that live as long as this object.
 
     Args:
-        take: gives memory.
-        give: is told, at the end, how many bytes of it are free again.
-        buffers: bytes of the session's buffers, to which the room is in proportion.
+        take: allocates memory.
+        give: called for each allocation when this object is gone.
+        buffers: the size of the session's buffers in bytes, which limits the memory.
 
     Attributes:
-        kept: what else lives as long: OpenCL keeps no arguments of kernels.
+        retained: other buffers to keep alive, because kernel objects do not retain
+            their arguments.
     """
 
     def __init__(self, take: Take, give: Give, buffers: int) -> None:
@@ -31,17 +33,21 @@ class ProgramMemory:
         self._give = give
         self._buffers = buffers
         self._size = 0
-        self.kept: list[cl.Buffer] = []
+        self.retained: list[cl.Buffer] = []
 
     def take(self, size: int) -> cl.Buffer:
-        """Memory of `size` bytes; contents undefined.
+        """Allocate memory; contents undefined.
+
+        Args:
+            size: in bytes.
 
         Raises:
-            OutOfMemory: there is not that much, or it is out of proportion.
+            OutOfMemory: the device does not have it, or the program has too much
+                compared with the session's buffers.
         """
         check_scratch_size(self._size + size, self._buffers)
         buffer = self._take(size)
         weakref.finalize(self, self._give, size)
         self._size += size
-        self.kept.append(buffer)
+        self.retained.append(buffer)
         return buffer

@@ -1,4 +1,4 @@
-"""What an OpenCL device is like, as far as kernels and their launches depend on it."""
+"""The properties of a device that kernels and launches depend on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_conf
 
 
 class Traits(NamedTuple):
-    """Facts of a device.
+    """The properties of a device.
 
     Attributes:
-        is_cpu: whether its kernels are those written for processors, by the
-            extensions of their compilers; all others get plain OpenCL C.
-        shares_memory: whether its kernels work on this process's own memory.
-        units: how many work-groups run at once.
-        local_size: work-items of a group that share the work on a row: one where a
-            work-item is a thread of a processor, which has wide vectors instead.
-        int8_dot: what a processor has for dot products of bytes, as kernels know it;
-            "" where they must do without.
-        launch_config: how kernels share out their work.
+        is_cpu: whether it gets the kernels for CPUs, which use extensions of clang; all
+            other devices get plain OpenCL C.
+        shares_memory: whether kernels use the memory of this process in place.
+        units: the number of compute units, each of which runs one work-group at a time.
+        local_size: the work-items of a work-group that share a row; 1 on CPUs, whose
+            work-items use wide vectors instead.
+        int8_dot: the define for a CPU's dot product of int8; "" for portable code.
+        launch_config: the tuned sizes of launches.
     """
 
     is_cpu: bool
@@ -33,12 +32,12 @@ class Traits(NamedTuple):
     launch_config: LaunchConfig = LaunchConfig()
 
     def groups(self, tasks: int) -> int:
-        """Work-groups to share so many tasks: enough of them to even out."""
+        """The number of work-groups for some tasks: enough to balance the load."""
         return max(1, min(-(-tasks // self.local_size), 16 * self.units))
 
 
 def traits_of(device: cl.Device) -> Traits:
-    """What a device says about itself."""
+    """The properties of a device, from its driver and from the tuning."""
     is_cpu = bool(device.type & cl.device_type.CPU)
     return Traits(
         is_cpu,

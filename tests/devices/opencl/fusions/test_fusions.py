@@ -16,8 +16,17 @@ from ggrpc.ops.arithmetic import ScaleParams
 from ggrpc.ops.attention import SoftMaxParams
 from ggrpc.ops.norms import NormParams
 from ggrpc.ops.rope import RopeMode
-from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
+from tests.devices.opencl.fusions.patterns import (
+    attention_of_one,
+    biased,
+    caches,
+    gated,
+    gated_experts,
+    product,
+    ropes_and_caches,
+    sum_of_experts,
+)
 from tests.support.case import BASE, HANDLE, Case, run_case
 from tests.support.cases.experts import chosen
 from tests.support.cases.rope import params
@@ -41,10 +50,6 @@ def check(device: OpenClDevice, case: Case, launches: int) -> None:
     expected = run_case(CpuDevice(threads=1), case)
     for name, values in run_case(device, case).items():
         assert nmse(values, expected[name]) < LIMIT, name
-
-
-def product(case: Case, x: Tensor, n: int, type: GGMLType = Q8_0) -> Tensor:
-    return case.node(Op.MUL_MAT, [case.leaf((x.ne[0], n), type), x], (n, *x.ne[1:]))
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
@@ -94,10 +99,7 @@ def test_glu_is_rounded_for_the_product_that_follows(
     opencl: OpenClDevice, n: int
 ) -> None:
     case = Case()
-    x = case.leaf((256, 1))
-    gate, up = product(case, x, n, Q4_0), product(case, x, n, Q4_0)
-    glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
-    y = case.node(Op.GLU, [gate, up], gate.ne, params=glu)
+    y = gated(case, n, Q4_0)
     # Rows of quantized matrices have whole blocks.
     product(case, case.view(y, (n // 32 * 32, 1)) if n % 32 else y, 19)
     check(opencl, case, 3 + (n % 32 > 0))
@@ -106,10 +108,7 @@ def test_glu_is_rounded_for_the_product_that_follows(
 def test_glu_that_is_rounded_over_what_is_read_waits(opencl: OpenClDevice) -> None:
     """Rounded rows of the same length lie in the same memory."""
     case = Case()
-    x = case.leaf((256, 1))
-    gate, up = product(case, x, 256), product(case, x, 256)
-    glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
-    product(case, case.node(Op.GLU, [gate, up], gate.ne, params=glu), 19)
+    product(case, gated(case, 256), 19)
     check(opencl, case, 4)
 
 
@@ -123,11 +122,6 @@ def test_queries_keys_and_values_take_one_launch(opencl: OpenClDevice) -> None:
     k = product(case, x, 35)
     case.node(Op.SCALE, [k], k.ne, params=ScaleParams(2, 0))
     check(opencl, case, 4)
-
-
-def biased(case: Case, y: Tensor, inplace: bool = False) -> Tensor:
-    over = y if inplace else None
-    return case.node(Op.ADD, [y, case.leaf(y.ne)], y.ne, inplace_over=over)
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -159,6 +153,16 @@ def test_bias_whose_sum_takes_the_place_of_what_is_still_read_waits(
     case.node(Op.SQR, [used], used.ne)
     case.node(Op.ADD, [y, case.leaf(y.ne)], y.ne, inplace_over=used)
     check(opencl, case, 4)
+
+
+def test_bias_whose_sum_overwrites_the_weights_waits(opencl: OpenClDevice) -> None:
+    """Other work-groups may still need the weights."""
+    case = Case()
+    weights, x = case.leaf((128, 64), Q8_0), case.leaf((128, 1))
+    y = case.node(Op.MUL_MAT, [weights, x], (64, 1))
+    z = biased(case, y)
+    case.tensors[-1] = z._replace(data=weights.data + 8192)
+    check(opencl, case, 3)
 
 
 def test_products_of_other_rows_or_types_are_left_alone(opencl: OpenClDevice) -> None:
@@ -243,24 +247,6 @@ def test_queries_and_keys_are_turned_in_one_launch(
     check(opencl, case, 3)
 
 
-def ropes_and_caches(
-    case: Case, type: GGMLType, mode: RopeMode, tokens: int, wrong: int = -1
-) -> None:
-    """Queries and keys turned, and keys and values put into caches of 9 rows."""
-    pos = case.leaf(np.arange(tokens) + 3, GGMLType.I32)
-    q, k, p = case.leaf((64, 6, tokens)), case.leaf((64, 2, tokens)), params(mode)
-    values = case.leaf((128, tokens))
-    case.node(Op.ROPE, [q, pos], q.ne, params=p)
-    keys = case.node(Op.ROPE, [k, pos], k.ne, params=p)
-    for i, rows in enumerate([case.view(keys, (128, tokens)), values]):
-        ids = np.array([7, 0, 4, 2, 5][:tokens])
-        at = case.leaf(ids + 9 * (i == wrong), GGMLType.I64)
-        cache = case.leaf(np.zeros((9, 128)), type)
-        ne, name = cache.ne, f"cache {i}"
-        sources = [rows, at, cache]
-        case.node(Op.SET_ROWS, sources, ne, type, inplace_over=cache, name=name)
-
-
 @pytest.mark.parametrize("mode", [RopeMode.NORMAL, RopeMode.NEOX])
 @pytest.mark.parametrize("tokens", [1, 5])
 @pytest.mark.parametrize("type", [GGMLType.F16, Q8_0], ids=lambda type: type.name)
@@ -314,10 +300,7 @@ def test_keys_and_values_are_set_in_one_launch(
     opencl: OpenClDevice, type: GGMLType
 ) -> None:
     case = Case()
-    for ids in ([4, 0, 7], [1, 2, 3]):
-        rows, cache = case.leaf((64, 3)), case.leaf(np.zeros((9, 64)), type)
-        at = case.leaf(np.array(ids), GGMLType.I64)
-        case.node(Op.SET_ROWS, [rows, at, cache], cache.ne, type, inplace_over=cache)
+    caches(case, type)
     check(opencl, case, 1)
 
 
@@ -352,15 +335,7 @@ def test_what_experts_gave_is_summed_in_one_launch(
     opencl: OpenClDevice, tokens: int
 ) -> None:
     case = Case()
-    experts = case.leaf((83, 5, tokens))
-    terms = [
-        case.view(experts, (83, tokens), (4, experts.nb[2]), i * experts.nb[1])
-        for i in range(5)
-    ]
-    x = case.node(Op.ADD, terms[:2], terms[0].ne)
-    for term in terms[2:]:
-        x = case.node(Op.ADD, [x, term], x.ne, inplace_over=x)
-    case.node(Op.SQR, [x], x.ne)
+    sum_of_experts(case, tokens)
     check(opencl, case, 2)
 
 
@@ -379,14 +354,7 @@ def test_gate_up_and_glu_of_experts_take_one_launch(
     opencl: OpenClDevice, swapped: bool, tokens: int
 ) -> None:
     case = Case()
-    gate, up = (case.leaf((64, 45, 6), Q4_0) for _ in range(2))
-    x = case.leaf((64, 1, tokens))
-    ids = chosen(case, 6, 3, tokens)
-    ne = (45, 3, tokens)
-    halves = [case.node(Op.MUL_MAT_ID, [a, x, ids], ne) for a in (gate, up)]
-    if swapped:
-        halves.reverse()
-    case.node(Op.GLU, halves, ne, params=GluParams(GluOp.GEGLU, 0, 0, 0))
+    gated_experts(case, tokens, swapped)
     check(opencl, case, 2)
 
 
@@ -408,26 +376,6 @@ def test_glu_over_the_row_that_it_came_from_is_right(opencl: OpenClDevice) -> No
     glu = GluParams(GluOp.SWIGLU, 0, 0, 0)
     case.node(Op.GLU, [gate, up], x.ne, params=glu, inplace_over=x)
     check(opencl, case, 2)
-
-
-def attention_of_one(
-    case: Case, n_kv: int, *, heads: int = 8, joined: bool = True, inplace: bool = True
-) -> Tensor:
-    """Attention of heads of which half share keys and values of 32 numbers."""
-    q, mask = case.leaf((32, 1, heads)), case.leaf((n_kv, 1))
-    k, v = (case.leaf(ne, GGMLType.F16) for ne in ((32, n_kv, 2), (n_kv, 32, 2)))
-    scores = case.node(Op.MUL_MAT, [k, q], (n_kv, 1, heads))
-    over = scores if inplace else None
-    weights = case.node(
-        Op.SOFT_MAX,
-        [scores, mask],
-        scores.ne,
-        params=SoftMaxParams(0.25, 0),
-        inplace_over=over,
-    )
-    sums = case.node(Op.MUL_MAT, [v, weights], q.ne)
-    rows = case.view(sums, (32, heads), sums.nb[::2])
-    return case.node(Op.CONT, [rows], (32 * heads,)) if joined else sums
 
 
 @pytest.mark.parametrize("inplace", [False, True])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.opencl import OpenClDevice
+from ggrpc.devices.opencl.kernel_table import CPU, is_supported
 from ggrpc.devices.opencl.ops import matmul
 from ggrpc.devices.opencl.ops.experts import MANY
 from ggrpc.devices.opencl.ops.quantized import CHUNK, TYPES
-from ggrpc.devices.opencl.program import is_supported
 from ggrpc.errors import GraphError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.nmse import nmse
@@ -37,7 +37,7 @@ def check(device: OpenClDevice, case: Case) -> None:
     results, right = run_case(device, case), by_definition(case, define)
     for node in case.graph().nodes:
         if node.tensor.op is Op.MUL_MAT_ID:
-            assert is_supported(node)
+            assert is_supported(node, CPU)
             limit = LIMIT if node.source(0).type.is_quantized else FLOAT_LIMIT
             name = str(node.tensor.id)
             assert nmse(results[name], right[name]) < limit
@@ -54,7 +54,7 @@ def test_experts_of_each_type_are_right(
 def test_experts_of_other_layouts_are_right(opencl: OpenClDevice) -> None:
     for _, case in cases():
         node = case.graph().nodes[-1]
-        if node.tensor.op is Op.MUL_MAT_ID and is_supported(node):
+        if node.tensor.op is Op.MUL_MAT_ID and is_supported(node, CPU):
             check(opencl, case)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from ggrpc.devices.opencl.runtime.launch_config import (
     LaunchConfig,
-    keep,
     launch_config_of,
     path_of,
+    store,
 )
 from tests.support.drivers import usable_device
 
@@ -27,7 +27,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cl.Device:
 def test_kept_shapes_are_found_again(device: cl.Device) -> None:
     assert launch_config_of(device) == LaunchConfig()
     measured = LaunchConfig(bands=4, tile_rows=128)
-    assert keep(device, measured) == path_of(device)
+    assert store(device, measured) == path_of(device)
     assert launch_config_of(device) == measured
 
 
@@ -38,18 +38,18 @@ def test_kept_shapes_are_found_again(device: cl.Device) -> None:
         (lambda file: b"\xff", "can't decode"),
         (lambda file: b"[1]", "not of version 1"),
         (lambda file: file | {"version": 2}, "not of version 1"),
-        (lambda file: file | {"shapes": {"bands": 4}}, "its shapes are others"),
-        (lambda file: _with(file, "bands", 0), "'bands' is no power of two"),
-        (lambda file: _with(file, "bands", 3), "'bands' is no power of two"),
-        (lambda file: _with(file, "tile", True), "'tile' is no power of two"),
-        (lambda file: _with(file, "items", 1 << 20), "'items' is no power of two"),
+        (lambda file: file | {"shapes": {"bands": 4}}, "its shapes have other names"),
+        (lambda file: _with(file, "bands", 0), "'bands' is not a power of two"),
+        (lambda file: _with(file, "bands", 3), "'bands' is not a power of two"),
+        (lambda file: _with(file, "tile", True), "'tile' is not a power of two"),
+        (lambda file: _with(file, "items", 1 << 20), "'items' is not a power of two"),
         (lambda file: _with(file, "tile_rows", 4), "its tiles are too small"),
     ],
 )
 def test_bad_file_is_ignored_with_one_line(  # type: ignore[no-untyped-def]
     device: cl.Device, caplog: pytest.LogCaptureFixture, change, reason: str
 ) -> None:
-    path = keep(device, LaunchConfig(bands=4))
+    path = store(device, LaunchConfig(bands=4))
     changed = change(json.loads(path.read_text()))
     path.write_bytes(
         changed if isinstance(changed, bytes) else json.dumps(changed).encode()

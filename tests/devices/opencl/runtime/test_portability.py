@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.devices.opencl.ops.predicates import CACHES, PACKED
 from ggrpc.devices.opencl.ops.quantized import TYPES
+from ggrpc.devices.opencl.predicates import CACHE_TYPES, PACKED_TYPES
 from ggrpc.devices.opencl.runtime.build import FOLDERS, KERNELS, source_path
 from ggrpc.types import FLOATS, GGMLType
 
@@ -59,9 +59,9 @@ def programs() -> Iterator[tuple[str, dict[str, object]]]:
                 yield family, {"TYPE": int(type), **OF_EACH_TYPE[family]}
         elif not _is_for_processors(path.name):
             yield family, DEFINES.get(family, {})
-    for type in sorted(PACKED):
+    for type in sorted(PACKED_TYPES):
         yield "copies", {"FROM": "F32", "TO": type.name, "PACKS": 1, "INDEX": "I64"}
-    for type in sorted(CACHES - FLOATS):
+    for type in sorted(CACHE_TYPES - FLOATS):
         yield "copies", {"FROM": type.name, "TO": "F32", "UNPACKS": 1}
 
 
@@ -81,7 +81,7 @@ def _includes_vectors(name: str) -> bool:
 # Programs with dot products of bytes or a processor's own vectors, by what they take.
 OF_QUANTIZED: dict[str, dict[str, object]] = {
     "matvec": {"ROWS": 2},
-    "matvec_several": {"ROWS": 2, "GATED": "SWIGLU", "ROUNDED": 1, "BIASED": 1},
+    "matvec_several": {"ROWS": 2, "GATED": "SWIGLU", "QUANTIZE": 1, "BIASED": 1},
     "matmat": {"TILE": 8, "CHUNK": 4096},
     "experts_matvec": {"ROWS": 2},
     "experts_gated": {"ROWS": 2, "GATED": "SWIGLU"},
@@ -93,7 +93,7 @@ OF_PLAIN: dict[str, dict[str, object]] = {
     "matmat_float": {"TILE": 4, "CHUNK": 1024},
     "experts_matvec_float": {"ROWS": 4},
     "experts_matmat_float": {"TILE": 4, "CHUNK": 1024},
-    "attention_row": {"HEADS": 8, "JOINED": 1, "ROUNDED": 1, "MASK": "F16"},
+    "attention_row": {"HEADS": 8, "JOINED": 1, "QUANTIZE": 1, "MASK": "F16"},
 }
 # Those without a type are the same on all processors but for the proof of the dots.
 OF_NONE: dict[str, dict[str, object]] = {
@@ -101,7 +101,7 @@ OF_NONE: dict[str, dict[str, object]] = {
     "quantize_rows": {"TILE": 8},
     "experts_quantize": {"TILE": 8},
     "norms_quantize": {"SUM": 1},
-    "fnv1a": {"SIZE": 512, "PROCESSOR": 1},
+    "fnv1a": {"SIZE": 512, "CPU": 1},
 }
 
 # What drivers may build for on processors that have more: PoCL falls back to these.

@@ -26,7 +26,7 @@ BINARY(mul, *)
 BINARY(div, /)
 
 // The sum of `count` tensors, `step` bytes from one to the next, in their order.
-kernel void total(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+kernel void sum_tensors(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                   long4 y_nb, long count, long step) {
     long4 at = row_number(ne);
     Bytes x = row_of(x_, x_at, x_nb, at);
@@ -55,7 +55,7 @@ kernel void total(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_
 #define COS(x, p, q) cos(x)
 
 #ifdef FUNCTION
-kernel void each(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+kernel void elementwise(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                  long4 y_nb, float p, float q) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);

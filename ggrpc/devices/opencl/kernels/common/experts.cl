@@ -18,7 +18,7 @@ kernel void add_id(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes ids, ulong 
 // The places in ids, counted through, by the expert that they name: those of one are
 // places[starts[expert]], ... up to `ends`. Each begins at a multiple of `tile`, and -1
 // fills what is left of its last one; starts[experts] is where all end. For one group.
-kernel void grouped(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long experts, long tile,
+kernel void group_by_expert(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long experts, long tile,
                     long room, global int *starts, global int *ends, global int *places,
                     global int *fault, int number) {
 #define ID(i) *(global const int *)(ids + (i) % ne.x * nb.x + (i) / ne.x * nb.y)

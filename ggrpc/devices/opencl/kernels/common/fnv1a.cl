@@ -1,5 +1,5 @@
 // Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item: one
-// of each group, or on a PROCESSOR one that goes through all groups, with what it has of
+// of each group, or on a CPU one that goes through all groups, with what it has of
 // them in the nearest cache.
 
 #include "simd.h"
@@ -19,7 +19,7 @@ typedef ushort8 loose_ushort8 __attribute__((aligned(1)));
     SHUFFLE(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31)
 
 // x[0] * y[0] + x[1] * y[1], and so on.
-#if PROCESSOR && defined(__AVX2__)
+#if CPU && defined(__AVX2__)
 #define DOT_PAIRS(x, y) __builtin_ia32_pmaddwd256(x, y)
 #else
 #define DOT_PAIRS(x, y) dot_pairs(x, y)
@@ -118,7 +118,7 @@ INLINE void to_hashes(const global ushort16 *columns, uchar16 starts, constant u
     hashes[1] = hi;
 }
 
-#if PROCESSOR
+#if CPU
 // Settles three bits of each chunk's start: those to which the chunk before leads. The
 // highest of them was not tried: it is the same in the end as in the start.
 INLINE void settle(uint value, int bit, const global uchar *ends, global uchar *starts) {

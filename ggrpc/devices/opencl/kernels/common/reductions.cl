@@ -78,7 +78,7 @@ static inline int rank_of(Floats x, long i, long n) {
 }
 
 // Where the first k elements of the order are.
-kernel void order(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+kernel void argsort(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                   long4 y_nb, long k) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at);

@@ -52,5 +52,5 @@ kernel void angles(Bytes pos_, ulong pos_at, Bytes factors_, ulong factors_at,
             ROPE(turn, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)                   \
         }                                                                            \
     }
-KERNELS(neighbours, turn_neighbours)
-KERNELS(halves, turn_halves)
+KERNELS(normal, rotate_normal)
+KERNELS(neox, rotate_neox)

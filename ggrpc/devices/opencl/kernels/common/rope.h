@@ -5,7 +5,7 @@ static void copy(Floats x, Floats y, long first, long end) {
 }
 
 // Each pair is an element and the next.
-static void turn_neighbours(Floats x, Floats y, global const float *cosines,
+static void rotate_normal(Floats x, Floats y, global const float *cosines,
                             global const float *sines, long pairs) {
     for (long i = 8 * get_local_id(0); i + 8 <= pairs; i += 8 * get_local_size(0)) {
         float16 v = vload16(0, x + 2 * i), turned;
@@ -22,7 +22,7 @@ static void turn_neighbours(Floats x, Floats y, global const float *cosines,
 }
 
 // Each pair is an element and the one `pairs` further on.
-static void turn_halves(Floats x, Floats y, global const float *cosines,
+static void rotate_neox(Floats x, Floats y, global const float *cosines,
                         global const float *sines, long pairs) {
     for EACH_16(i, pairs) {
         float16 a = vload16(0, x + i), b = vload16(0, x + i + pairs);

@@ -27,5 +27,5 @@
             SET_ROW(values, row_at(group - keyed, values_ne), fault, value_node);        \
         }                                                                                \
     }
-KERNEL(neighbours, turn_neighbours)
-KERNEL(halves, turn_halves)
+KERNEL(normal, rotate_normal)
+KERNEL(neox, rotate_neox)

@@ -4,7 +4,7 @@
 
 // `value` where column - row is at least `diagonal`, or, if what goes is not ABOVE it, at
 // most that.
-kernel void masked(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
+kernel void mask(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                    long4 y_nb, long diagonal, long above, float value) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);

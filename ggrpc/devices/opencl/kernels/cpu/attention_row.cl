@@ -1,7 +1,7 @@
 // What attention of one token consists of without FLASH_ATTN_EXT, on a processor: MUL_MAT
 // of the keys and a query, SOFT_MAX, and MUL_MAT of the values. A work-group has HEADS
 // heads, of the same keys and values. With JOINED also CONT, which puts the heads side by
-// side, and with ROUNDED what it gives as quantize_row.h has it.
+// side, and with QUANTIZE what it gives as quantize_row.h has it.
 
 #define TILE HEADS
 #include "gemm_small.h"
@@ -25,7 +25,7 @@ kernel void attention_row(Packed k, ulong k_at, long4 k_ne, long4 k_nb, Packed q
                           long4 mask_nb, Bytes sinks, ulong sinks_at, Packed v, ulong v_at,
                           long4 v_ne, long4 v_nb, Bytes scores, ulong scores_at,
                           Bytes weights, ulong weights_at, Bytes sums, ulong sums_at,
-                          global const float *slopes, float scale JOIN ROUND) {
+                          global const float *slopes, float scale JOIN QUANTIZED_OUTPUTS) {
     long head = get_group_id(0) * HEADS, heads = get_num_groups(0) * HEADS;
     long matrix = head / (heads / k_ne.z), n_kv = k_ne.y, width = v_ne.y;
     Packed queries[HEADS], parts[HEADS];
@@ -49,7 +49,7 @@ kernel void attention_row(Packed k, ulong k_at, long4 k_ne, long4 k_nb, Packed q
     Floats row = (Floats)(joined + joined_at);
     for (long i = 0; i < HEADS * width; i++) row[head * width + i] = y[0][i];
 #endif
-#ifdef ROUNDED
+#ifdef QUANTIZE
     long end = head + HEADS < heads ? (head + HEADS) * width / 32 : padded / 32;
     round_blocks((Packed)row, heads * width, 0, padded, bytes, byte_scales, sums32, sums16,
                  head * width / 32, end);

@@ -2,7 +2,7 @@
 
 #include "quantize_row.h"
 
-kernel void experts_rounded(Packed b, ulong b_at, long4 ne, long4 nb,
+kernel void experts_quantize(Packed b, ulong b_at, long4 ne, long4 nb,
                             const global int *starts, const global int *places,
                             long experts, long used, long padded, global int *q,
                             global float *scales, global float *sums32,

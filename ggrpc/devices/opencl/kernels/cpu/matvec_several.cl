@@ -62,7 +62,7 @@ static void gated_band(Packed gate, Packed up, long gate_step, long up_step,
     }
 }
 
-// With ROUNDED also what they give as quantize_row.h has it: bands are of its blocks then.
+// With QUANTIZE also what they give as quantize_row.h has it: bands are of its blocks then.
 #define TILE 1
 #include "quantize_row.h"
 
@@ -70,12 +70,12 @@ kernel void matvec_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, lon
                          long up_step, const global char *x, const global float *scales,
                          const global float *sums, long k, long n, Bytes g, ulong g_at,
                          Bytes u, ulong u_at, Bytes y, ulong y_at, long band, float slope,
-                         float limit, float shift ROUND) {
+                         float limit, float shift QUANTIZED_OUTPUTS) {
     long first = get_group_id(0) * band, end = min(first + band, n);
     gated_band(gate + gate_at, up + up_at, gate_step, up_step, x, scales, sums, k,
                (global float *)(g + g_at), (global float *)(u + u_at),
                (global float *)(y + y_at), first, end, slope, limit, shift);
-#ifdef ROUNDED
+#ifdef QUANTIZE
     round_blocks((Packed)(y + y_at), n, 0, padded, bytes, byte_scales, sums32, sums16,
                  first / 32, end < n ? end / 32 : padded / 32);
 #endif

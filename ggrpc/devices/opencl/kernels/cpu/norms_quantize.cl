@@ -6,7 +6,7 @@
 #include "rows.h"
 #include "norms.h"
 
-kernel void norms_rounded(Bytes a, ulong a_at, Bytes b, ulong b_at, Bytes x_, ulong x_at,
+kernel void norms_quantize(Bytes a, ulong a_at, Bytes b, ulong b_at, Bytes x_, ulong x_at,
                           Bytes y, ulong y_at, Bytes w, ulong w_at, Bytes z, ulong z_at,
                           long n, float eps, long padded, global int *q,
                           global float *scales, global float *sums32,

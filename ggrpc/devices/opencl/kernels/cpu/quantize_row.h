@@ -9,12 +9,12 @@
 #include "simd.h"
 
 // What a kernel is given where it rounds beside what else it does.
-#ifdef ROUNDED
-#define ROUND                                                                           \
+#ifdef QUANTIZE
+#define QUANTIZED_OUTPUTS                                                                           \
     , long padded, global int *bytes, global float *byte_scales, global float *sums32,  \
         global float *sums16
 #else
-#define ROUND
+#define QUANTIZED_OUTPUTS
 #endif
 
 #define TO_INTEGER 12582912.0f // 1.5 * 2^23: adding it rounds to nearest even

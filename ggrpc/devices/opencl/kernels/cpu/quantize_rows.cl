@@ -2,7 +2,7 @@
 
 #include "quantize_row.h"
 
-kernel void rounded(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
+kernel void quantize_rows(Packed x, ulong x_at, long4 ne, long4 nb, long padded, global int *q,
                     global float *scales, global float *sums32, global float *sums16) {
     long row = get_group_id(0);
     Packed from = x + x_at + row % ne.y * nb.y + row / ne.y % ne.z * nb.z +
