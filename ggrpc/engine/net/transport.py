@@ -105,6 +105,13 @@ class Stream:
         for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
             self._socket.setsockopt(socket.SOL_SOCKET, option, timeout)
 
+    @property
+    def has_input(self) -> bool:
+        """Whether there are bytes to receive already."""
+        with suppress(OSError):  # `receive` reports it
+            return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+        return False
+
     def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, but poll for SPIN_SECONDS before blocking.
 
@@ -256,10 +263,16 @@ def _timed_out(endpoint: Endpoint, limit: TimeLimit, doing: str) -> TransportTim
     return TransportTimeout(message, endpoint=str(endpoint))
 
 
-def listen(endpoint: Endpoint) -> list[socket.socket]:
+def listen(
+    endpoint: Endpoint,
+    advice: str = "choose another address with --host or another port with --port",
+) -> list[socket.socket]:
     """Listen on every address of a host name that this machine has.
 
-    Port 0 picks a free port, the same for all addresses.
+    Args:
+        endpoint: the host and the port; port 0 picks a free one, the same for all
+            addresses.
+        advice: what to do if the address is not available, for the error.
 
     Raises:
         BindError: a port is in use, or no address is available; no socket stays open.
@@ -271,8 +284,7 @@ def listen(endpoint: Endpoint) -> list[socket.socket]:
         for sock in sockets:
             sock.close()
         raise BindError(
-            f"cannot listen on {endpoint}: {error.strerror or error}; "
-            "choose another address with --host or another port with --port",
+            f"cannot listen on {endpoint}: {error.strerror or error}; {advice}",
             endpoint=str(endpoint),
         ) from error
     return sockets
