@@ -199,29 +199,27 @@ class ConnectionHandler:
         self.phase = phase
 
     @property
-    def _rejected(self) -> bool:
-        """Whether the client closed right after the answer to HELLO."""
-        return (
-            self.phase is Phase.GREETED
-            and self._connection.is_empty
-            and not self._stream.was_shut
-        )
+    def _is_unused(self) -> bool:
+        """Whether the client closed without a byte after HELLO."""
+        return self._connection.is_empty and not self._stream.was_shut
 
     def _end(self) -> None:
-        rejected = self._rejected
+        phase = self.phase
         self._enter(Phase.ENDED)
         self._quota.messages.resize(0)
         try:
-            self._close_session(rejected)
+            self._close_session(phase)
         except Exception:
             log.exception("%s: not all memory was freed", self._stream.endpoint)
 
-    def _close_session(self, rejected: bool) -> None:
+    def _close_session(self, phase: Phase) -> None:
         if self._session is None or self._dialect is None:
             return
-        if rejected:
-            host = self._stream.endpoint.host
-            self._settings.negotiator.rejected(host, self._dialect)
+        negotiator, host = self._settings.negotiator, self._stream.endpoint.host
+        if phase is Phase.SERVING:
+            negotiator.ended(host, self._dialect)
+        elif self._is_unused:
+            negotiator.left(host, self._dialect)
         left = format_size(self._session.close())
         # llama.cpp opens several connections that only query; INFO would drown in them.
         level = logging.INFO if self._session.used else logging.DEBUG

@@ -3,7 +3,9 @@
 A client does not send its own version. Versions 1.x to 3.x send an empty HELLO, later
 ones 24 bytes. A client that rejects the offered version closes the connection without
 another byte. So the next offer to the same host is another version, and a version that
-a client accepted is remembered.
+a client accepted is remembered. A client that uses the offered version may do the same:
+llama.cpp opens connections that it closes unused. So it is no rejection while the host
+uses that version, or shortly after.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import json
 import logging
 import os
 import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +48,9 @@ FALLBACK_ORDER = (
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
 MAX_HOSTS = 1000  # to remember
+# Seconds after a session of a host in which a connection that it closes unused is no
+# rejection.
+RECENT_SECONDS = 2.0
 
 
 class Negotiator(Protocol):
@@ -63,7 +70,10 @@ class Negotiator(Protocol):
     def accepted(self, host: str, dialect: Dialect) -> None:
         """Record that a client sent a request after this offer."""
 
-    def rejected(self, host: str, dialect: Dialect) -> None:
+    def ended(self, host: str, dialect: Dialect) -> None:
+        """Record that the session of a client that accepted this offer has ended."""
+
+    def left(self, host: str, dialect: Dialect) -> None:
         """Record that a client closed the connection right after this offer."""
 
 
@@ -87,6 +97,13 @@ class FixedNegotiator:
     def accepted(self, host: str, dialect: Dialect) -> None:
         """Do nothing."""
 
+    def ended(self, host: str, dialect: Dialect) -> None:
+        """Do nothing."""
+
+    def left(self, host: str, dialect: Dialect) -> None:
+        """Take it for a rejection."""
+        self.rejected(host, dialect)
+
     def rejected(self, host: str, dialect: Dialect) -> None:
         """Log the rejection."""
         log.info(
@@ -103,10 +120,13 @@ class AdaptiveNegotiator:
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards those below, but for the file
         # By host, the most recently accepted first.
         self._accepted: dict[str, list[Dialect]] = _read(state) if state else {}
         self._rejected: dict[str, set[Dialect]] = {}  # since the last acceptance
+        self._open: Counter[tuple[str, Dialect]] = Counter()  # sessions
+        self._ended: dict[tuple[str, Dialect], float] = {}  # when the last one did
+        self._left: set[tuple[str, Dialect]] = set()  # since the last acceptance
         # Guards the file. Separate, so that no HELLO waits for a slow disk.
         self._writing = threading.Lock()
 
@@ -129,6 +149,8 @@ class AdaptiveNegotiator:
     def accepted(self, host: str, dialect: Dialect) -> None:
         """Remember the dialect for the host, and write the state file."""
         with self._lock:
+            self._open[host, dialect] += 1
+            self._left.discard((host, dialect))
             self._rejected.pop(host, None)
             known = self._accepted.get(host, [])
             best = _first_of([*known, *FALLBACK_ORDER], dialect.hello_size)
@@ -142,6 +164,35 @@ class AdaptiveNegotiator:
         if self._state:
             with self._writing:
                 _write(self._state, self._snapshot())
+
+    def ended(self, host: str, dialect: Dialect) -> None:
+        """Note when, for clients that open another connection and close it unused."""
+        use = host, dialect
+        with self._lock:
+            self._open[use] -= 1
+            if self._open[use] <= 0:
+                del self._open[use]
+                self._left.discard(use)
+            self._ended.pop(use, None)  # so that the dict is in the order of time
+            self._ended[use] = time.monotonic()
+            if len(self._ended) > MAX_HOSTS:
+                del self._ended[next(iter(self._ended))]
+
+    def left(self, host: str, dialect: Dialect) -> None:
+        """Take it for a rejection, unless the host uses the version.
+
+        A client of another version may start on a host with open sessions, so the
+        second connection in a row that is closed unused is a rejection there.
+        """
+        use = host, dialect
+        with self._lock:
+            ended = self._ended.get(use)
+            if ended is not None and time.monotonic() - ended < RECENT_SECONDS:
+                return
+            if self._open[use] and use not in self._left:
+                self._left.add(use)
+                return
+        self.rejected(host, dialect)
 
     def rejected(self, host: str, dialect: Dialect) -> None:
         """Offer another dialect to the host next time."""

@@ -25,6 +25,9 @@ class Witness(FixedNegotiator):
     def accepted(self, host: str, dialect: Dialect) -> None:
         self.events.append(("accepted", host))
 
+    def ended(self, host: str, dialect: Dialect) -> None:
+        self.events.append(("ended", host))
+
     def rejected(self, host: str, dialect: Dialect) -> None:
         self.events.append(("rejected", host))
 
@@ -59,7 +62,7 @@ def test_client_that_closes_after_hello_has_rejected_the_version() -> None:
 
 def test_second_request_accepts_the_version_once() -> None:
     negotiator, tape = served(HELLO + COUNT * 3)
-    assert negotiator.events == [("accepted", PEER.host)]
+    assert negotiator.events == [("accepted", PEER.host), ("ended", PEER.host)]
     assert len(tape.sent) == 8 + 28 + 3 * (8 + 4)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ggrpc.engine.server import negotiation
 from ggrpc.engine.server.negotiation import (
     FALLBACK_ORDER,
     MAX_HOSTS,
@@ -96,6 +97,51 @@ def test_host_that_rejects_all_is_offered_all_again() -> None:
             if dialect.hello_size:
                 assert negotiator.offer(HOST, 24) is dialect
                 negotiator.rejected(HOST, dialect)
+
+
+def test_unused_connections_shortly_after_a_session_are_no_rejection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(negotiation.time, "monotonic", lambda: now)
+    negotiator = AdaptiveNegotiator()
+    negotiator.accepted(HOST, V8_0_0)
+    negotiator.ended(HOST, V8_0_0)
+    for _ in range(8):
+        negotiator.left(HOST, V8_0_0)
+        assert negotiator.offer(HOST, 24) is V8_0_0
+    now += negotiation.RECENT_SECONDS
+    negotiator.left(HOST, V8_0_0)
+    assert negotiator.offer(HOST, 24) is V7_0_0
+
+
+def test_second_unused_connection_beside_a_session_is_a_rejection() -> None:
+    negotiator = AdaptiveNegotiator()
+    negotiator.accepted(HOST, V8_0_0)
+    negotiator.left(HOST, V8_0_0)
+    assert negotiator.offer(HOST, 24) is V8_0_0
+    negotiator.accepted(HOST, V8_0_0)
+    negotiator.left(HOST, V8_0_0)
+    assert negotiator.offer(HOST, 24) is V8_0_0
+    negotiator.left(HOST, V8_0_0)
+    assert negotiator.offer(HOST, 24) is V7_0_0
+
+
+def test_unused_connection_of_another_host_is_a_rejection() -> None:
+    negotiator = AdaptiveNegotiator()
+    negotiator.accepted("10.0.0.6", V8_0_0)
+    negotiator.left(HOST, V8_0_0)
+    assert negotiator.offer(HOST, 24) is V7_0_0
+    assert negotiator.offer("10.0.0.6", 24) is V8_0_0
+
+
+def test_ended_sessions_of_many_hosts_are_bounded() -> None:
+    negotiator = AdaptiveNegotiator()
+    for i in range(MAX_HOSTS + 5):
+        negotiator.accepted(f"host{i}", V8_0_0)
+        negotiator.ended(f"host{i}", V8_0_0)
+    assert not negotiator._open
+    assert len(negotiator._ended) == MAX_HOSTS
 
 
 def test_rejection_does_not_affect_other_hosts() -> None:
