@@ -28,6 +28,8 @@ MEET_SECONDS = 10.0
 MIN_BF16 = 32768
 # Elements that are converted and sent at once.
 CHUNK = 1 << 18
+# What a connection over TLS begins with: a handshake record.
+TLS_HELLO = b"\x16\x03\x01"
 
 
 class Link:
@@ -68,7 +70,8 @@ class Link:
             TransportError: the connection broke, or the other server is silent.
             RemoteProtocolError: it sent more elements.
         """
-        with buffer.update(at, 4 * count) as view:
+        # A NaN, or an infinite sum, is the client's own affair.
+        with buffer.update(at, 4 * count) as view, np.errstate(all="ignore"):
             ours = np.frombuffer(view, np.float32)
             if self.rank == 0:
                 self._send(ours)
@@ -151,6 +154,11 @@ def _greet(stream: Stream, rank: int, deadline: Deadline) -> None:
     theirs = memoryview(bytearray(CAPS_BYTES))
     if rank == 0:
         stream.receive_exactly(theirs, deadline)
+        if theirs[: len(TLS_HELLO)] == TLS_HELLO:
+            raise RemoteProtocolError(
+                f"{stream.endpoint} speaks TLS: serve with --tls-cert and "
+                "--tls-client-ca here too, or there without them"
+            )
     stream.send([bytes(CAPS_BYTES)], deadline)
     if rank == 1:
         stream.receive_exactly(theirs, deadline)
