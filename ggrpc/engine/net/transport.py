@@ -108,6 +108,7 @@ class Stream:
     @property
     def has_input(self) -> bool:
         """Whether there are bytes to receive already."""
+        self._set_timeout(None)  # with one, Python would wait for a byte
         with suppress(OSError):  # `receive` reports it
             return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return False
@@ -200,12 +201,14 @@ class Stream:
             # SSLSocket.shutdown would drop TLS state that another thread is using.
             socket.socket.shutdown(self._socket, how)
 
+    def _set_timeout(self, timeout: float | None) -> None:
+        if timeout != self._timeout:  # each change costs a system call
+            self._socket.settimeout(timeout)
+            self._timeout = timeout
+
     def _call(self, call: Callable[[T], int], argument: T, limit: TimeLimit) -> int:
         try:
-            timeout = limit.timeout() or self._call_timeout
-            if timeout != self._timeout:  # each change costs a system call
-                self._socket.settimeout(timeout)
-                self._timeout = timeout
+            self._set_timeout(limit.timeout() or self._call_timeout)
             count = call(argument)
         except (TimeoutError, BlockingIOError, TransportTimeout):
             raise _timed_out(self.endpoint, limit, "waiting for") from None
