@@ -4,7 +4,7 @@
 
 llama.cpp's client of 8.0.0 splits each tensor over two servers on this machine, which
 add their parts between themselves; one round each in turn. Each server has `--threads`
-threads. Without a model it is a 1.1B llama with random weights. Prints each round, the
+threads, PoCL's included. Without a model it is a 1.1B llama with random weights. Prints each round, the
 medians, and the ratio with its spread. Needs the peer: .ci/install-peer 2026.10.11549
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def rates(
 def servers(args: argparse.Namespace) -> Iterator[list[tuple[Endpoint, Endpoint]]]:
     """Two native servers, and two of ours."""
     threads = str(args.threads)
+    os.environ["POCL_MAX_PTHREAD_COUNT"] = threads
     flags = ("--threads", threads, "--device", args.device)
     with ExitStack() as stack:
         native = [

@@ -80,7 +80,9 @@ def test_ggrpc_and_native_servers_generate_in_either_rank(model: Model) -> None:
 def test_client_adds_by_itself_where_no_link_is_allowed(model: Model) -> None:
     with serving() as one, serving("--no-comm") as other:
         model.check(one.endpoint, other.endpoint)
-        other.wait_for_line("has no link: --no-comm is set; llama.cpp adds by itself")
+        other.wait_for_line(
+            "has no link, so llama.cpp adds by itself: --no-comm is set"
+        )
         assert not is_linked(one)
 
 

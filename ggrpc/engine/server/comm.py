@@ -48,7 +48,7 @@ class Links:
         try:
             link = make_link(self._settings, request, self._client.host, self._stopped)
         except GgrpcError as error:
-            what = f"{device.name} has no link: {error}; llama.cpp adds by itself"
+            what = f"{device.name} has no link, so llama.cpp adds by itself: {error}"
             self._log(logging.WARNING, what)
             return False
         self._links[device] = link
