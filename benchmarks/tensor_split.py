@@ -4,8 +4,9 @@
 
 llama.cpp's client of 8.0.0 splits each tensor over two servers on this machine, which
 add their parts between themselves; one round each in turn. Each server has `--threads`
-threads, PoCL's included. Without a model it is a 1.1B llama with random weights. Prints each round, the
-medians, and the ratio with its spread. Needs the peer: .ci/install-peer 2026.10.11549
+threads, PoCL's included. Without a model it is a 1.1B llama with random weights. Prints
+each round, the medians, and the ratio with its spread. Needs the peer:
+.ci/install-peer 2026.10.11549
 """
 
 from __future__ import annotations
