@@ -70,6 +70,7 @@ def _first_admitted(
     stop: Event | None,
 ) -> Stream:
     make = server_streams(tls)
+    advice = "does a firewall let it reach that port?"
     with selectors.DefaultSelector() as selector:
         for listener in listeners:
             selector.register(listener, selectors.EVENT_READ)
@@ -82,9 +83,10 @@ def _first_admitted(
                 if admits(stream.endpoint.host):
                     return stream
                 stream.close()
+                advice = f"--comm-peers can allow {stream.endpoint.host}, which tried"
     raise TransportTimeout(
         f"no other server connected to {endpoint} within {deadline.seconds:g} s; "
-        "does a firewall let it reach that port?",
+        f"{advice}",
         endpoint=str(endpoint),
     )
 

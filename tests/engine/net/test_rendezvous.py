@@ -129,6 +129,17 @@ def test_listener_gives_up_and_says_why(here: Endpoint) -> None:
     listen(here)[0].close()
 
 
+def test_address_that_was_turned_away_is_named(
+    here: Endpoint, threads: ThreadPoolExecutor
+) -> None:
+    waiting = threads.submit(await_peer, here, lambda host: False, within(1))
+    opened_from("127.0.0.2", here).close()
+    with pytest.raises(
+        TransportTimeout, match=r"--comm-peers can allow 127\.0\.0\.2, "
+    ):
+        waiting.result(20)
+
+
 def test_port_in_use_is_an_error_with_advice(here: Endpoint) -> None:
     (taken,) = listen(here)
     with closing(taken), pytest.raises(BindError, match=r"in use; free that port"):
