@@ -63,6 +63,9 @@ def serve(
     tls_cert: flags.TlsCert = None,
     tls_key: flags.TlsKey = None,
     tls_client_ca: flags.TlsClientCa = None,
+    no_comm: flags.NoComm = False,
+    comm_peers: flags.CommPeers = None,
+    comm_timeout: flags.CommTimeout = 120,
 ) -> None:
     """Serve this machine's devices to llama.cpp.
 
@@ -72,6 +75,10 @@ def serve(
     The protocol has no passwords and no encryption: listen on trusted networks only, or
     use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
     'ggrpc tunnel'.
+
+    For 'llama-server -sm tensor' two servers link with each other: the first server of
+    --rpc listens for the second on its port + 1000, only while it waits for it. The
+    second one connects only to addresses in --comm-peers or --allow.
     """
     with logging_to(environment_of(context), log_level, log_format):
         clients = state_file()
@@ -106,6 +113,9 @@ def serve(
             tls_certificate=tls_cert,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
+            comm=not no_comm,
+            comm_peers=tuple(comm_peers or ()),
+            comm_timeout=comm_timeout,
             profile=profile,
             grace=grace,
         )

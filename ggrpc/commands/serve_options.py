@@ -231,3 +231,28 @@ TlsClientCa = Annotated[
         help="Accept only clients with a certificate from one of these CAs (PEM).",
     ),
 ]
+NoComm = Annotated[
+    bool,
+    typer.Option(
+        "--no-comm",
+        help="Never link with another server; llama.cpp's -sm tensor then adds what "
+        "the servers compute by itself, which is slower.",
+    ),
+]
+CommPeers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CIDR",
+        show_default="those of --allow",
+        help="Address or network of servers to link with for -sm tensor. Can be "
+        "repeated.",
+    ),
+]
+CommTimeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=SHORTEST,
+        help="How long a linked server may take to send its part of a tensor.",
+    ),
+]

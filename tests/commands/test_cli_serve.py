@@ -191,6 +191,8 @@ def test_port_in_use_exits_3(served: Served) -> None:
         (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 leaves open"),
         (["--op-table", "today"], 2, "'today' names no op table"),
         (["--weight-cache", "lots"], 2, "'lots' is not a valid size"),
+        (["--allow", "lan"], 2, "--allow: 'lan' does not appear to be"),
+        (["--comm-peers", "lan"], 2, "--comm-peers: 'lan' does not appear to be"),
         (["-H", "a..b"], 2, "'a..b:50052' is not a valid endpoint"),
         (["-H", "192.0.2.1"], 3, "cannot listen on 192.0.2.1:50052"),
     ],

@@ -11,6 +11,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.server.allowlist import Allowlist
+from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import FixedNegotiator, Negotiator
 from ggrpc.engine.server.server import Server
@@ -18,6 +19,7 @@ from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
 
 NO_LIMITS = Limits()
+COMM = CommSettings()
 
 
 @contextlib.contextmanager
@@ -29,6 +31,7 @@ def running(
     grace: float = 5,
     tls: SSLContext | None = None,
     allow: Sequence[str] = (),
+    comm: CommSettings = COMM,
     profile: bool = False,
     negotiator: Negotiator | None = None,
 ) -> Iterator[Endpoint]:
@@ -41,6 +44,7 @@ def running(
         limits=limits,
         allowlist=Allowlist(allow),
         tls=tls,
+        comm=comm,
         profile=profile,
         grace=grace,
     )

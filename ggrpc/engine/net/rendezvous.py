@@ -1,20 +1,33 @@
-"""Two servers find each other: one waits for a connection, the other one makes it."""
+"""Two servers find each other: one waits for a connection, the other one makes it.
+
+Every wait ends at a deadline, or when another thread sets an event.
+"""
 
 from __future__ import annotations
 
 import selectors
 import socket
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from ssl import SSLContext
+from threading import Event, Thread
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.tls import TlsStream, server_streams
 from ggrpc.engine.net.transport import Stream, accept, dial, listen
-from ggrpc.errors import ConnectError, RefusedError
+from ggrpc.errors import (
+    Cancelled,
+    ConnectError,
+    RefusedError,
+    TransportError,
+    TransportTimeout,
+)
 
-RETRY_SECONDS = 0.05
+# Seconds between two tries, and between two looks at whether to stop.
+POLL_SECONDS = 0.05
+# Seconds of one try to connect: TCP repeats its first packet after a second.
+DIAL_SECONDS = 1.0
 
 
 def await_peer(
@@ -22,6 +35,7 @@ def await_peer(
     admits: Callable[[str], bool],
     deadline: Deadline,
     tls: SSLContext | None = None,
+    stop: Event | None = None,
 ) -> Stream:
     """Listen for one connection; the port is closed again as soon as it is there.
 
@@ -30,43 +44,51 @@ def await_peer(
         admits: whether an address may connect; others are turned away.
         deadline: of the wait, and of the TLS handshake.
         tls: the context of a TLS server, or None.
+        stop: ends the wait when another thread sets it.
 
     Raises:
-        BindError: the address cannot be had.
+        BindError: the address is not available.
         TransportTimeout: nothing connected in time.
         ConnectionLost: the TLS handshake failed.
+        Cancelled: `stop` was set.
     """
-    listeners = listen(endpoint)
+    listeners = listen(endpoint, "free that port, or serve on another --port")
     try:
-        stream = _first_admitted(listeners, admits, deadline, tls)
+        stream = _first_admitted(listeners, endpoint, admits, deadline, tls, stop)
     finally:
         for listener in listeners:
             listener.close()
-    try:
-        stream.handshake(deadline)
-    except BaseException:
-        stream.close()
-        raise
-    return stream
+    return _secured(stream, deadline)
 
 
 def _first_admitted(
     listeners: list[socket.socket],
+    endpoint: Endpoint,
     admits: Callable[[str], bool],
     deadline: Deadline,
     tls: SSLContext | None,
+    stop: Event | None,
 ) -> Stream:
+    make = server_streams(tls)
+    advice = "does a firewall let it reach that port?"
     with selectors.DefaultSelector() as selector:
         for listener in listeners:
             selector.register(listener, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select(deadline.timeout()):
-                stream = accept(key.fileobj, server_streams(tls))  # type: ignore[arg-type]
+        while not deadline.is_over:
+            _pause(stop, 0)
+            for key, _ in selector.select(POLL_SECONDS):
+                stream = accept(key.fileobj, make)  # type: ignore[arg-type]
                 if stream is None:
                     continue
                 if admits(stream.endpoint.host):
                     return stream
                 stream.close()
+                advice = f"--comm-peers can allow {stream.endpoint.host}, which tried"
+    raise TransportTimeout(
+        f"no other server connected to {endpoint} within {deadline.seconds:g} s; "
+        f"{advice}",
+        endpoint=str(endpoint),
+    )
 
 
 def meet_peer(
@@ -74,6 +96,7 @@ def meet_peer(
     admits: Callable[[str], bool],
     deadline: Deadline,
     tls: SSLContext | None = None,
+    stop: Event | None = None,
 ) -> Stream:
     """Connect to a server that may not listen yet.
 
@@ -81,25 +104,96 @@ def meet_peer(
         endpoint: where it will listen.
         admits: whether an address may be connected to; it is asked for the very address
             that is then used, whatever the host's name stands for.
-        deadline: of all tries.
+        deadline: of all tries, and of the TLS handshake.
         tls: the context of a TLS client, or None. The certificate must be for the host
             as `endpoint` names it.
+        stop: ends the tries when another thread sets it.
 
     Raises:
         RefusedError: the host has no address that is admitted.
-        ConnectError: the host has no address, or the TLS handshake failed.
+        ConnectError: the host has no address.
+        ConnectionLost: the TLS handshake failed.
         TransportTimeout: it did not listen in time.
+        Cancelled: `stop` was set.
     """
-    address = _admitted_address(endpoint, admits)
-    while True:
+    found = _resolved(endpoint, deadline)
+    addresses = [Endpoint(host, endpoint.port) for host in found if admits(host)]
+    if not addresses:
+        raise RefusedError(
+            f"this server may not connect to {endpoint}; allow it with --comm-peers"
+        )
+    sock = _dialled(endpoint, addresses, deadline, stop)
+    try:
+        if tls is None:
+            return Stream(sock, endpoint)
+        stream = TlsStream(sock, endpoint, tls, server_side=False)
+    except (OSError, ValueError) as error:  # it has closed, or TLS rejects the name
+        sock.close()
+        raise ConnectError(
+            f"no connection with {endpoint}: {error}", endpoint=str(endpoint)
+        ) from error
+    return _secured(stream, deadline)
+
+
+def _dialled(
+    endpoint: Endpoint,
+    addresses: list[Endpoint],
+    deadline: Deadline,
+    stop: Event | None,
+) -> socket.socket:
+    """A connection to the first address that accepts one."""
+    reason: TransportError | None = None
+    while not deadline.is_over:
+        for address in addresses:
+            try:
+                sock = dial(address, Deadline(DIAL_SECONDS, None))
+            except TransportError as error:
+                reason = error
+                continue
+            if not _is_its_own_peer(sock):
+                return sock
+            sock.close()
+        _pause(stop, POLL_SECONDS)
+    raise TransportTimeout(
+        f"no link within {deadline.seconds:g} s: {reason}", endpoint=str(endpoint)
+    )
+
+
+def _is_its_own_peer(sock: socket.socket) -> bool:
+    """Whether a socket is connected with itself.
+
+    It may be where nothing listens: the system can choose the very port as its own.
+    """
+    with suppress(OSError):  # if the peer has closed already
+        return bool(sock.getsockname() == sock.getpeername())
+    return False
+
+
+def _resolved(endpoint: Endpoint, deadline: Deadline) -> list[str]:
+    """The addresses of a host, from a thread, because the resolver has no deadline."""
+    found: list[str] = []
+    reasons: list[Exception] = []
+
+    def resolve() -> None:
         try:
-            sock = dial(address, deadline)
-            break
-        except ConnectError:
-            time.sleep(min(RETRY_SECONDS, deadline.timeout() or RETRY_SECONDS))
-    if tls is None:
-        return Stream(sock, endpoint)
-    stream = TlsStream(sock, endpoint, tls, server_side=False)
+            for *_, address in socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM):
+                found.append(str(address[0]))
+        except (OSError, UnicodeError) as error:
+            reasons.append(error)
+
+    thread = Thread(target=resolve, name=f"resolve {endpoint}", daemon=True)
+    thread.start()
+    thread.join(deadline.timeout())
+    if reasons or not found:
+        reason = reasons[0] if reasons else "the resolver does not answer"
+        raise ConnectError(
+            f"cannot find {endpoint}: {getattr(reason, 'strerror', None) or reason}",
+            endpoint=str(endpoint),
+        )
+    return found
+
+
+def _secured(stream: Stream, deadline: Deadline) -> Stream:
     try:
         stream.handshake(deadline)
     except BaseException:
@@ -108,15 +202,7 @@ def meet_peer(
     return stream
 
 
-def _admitted_address(endpoint: Endpoint, admits: Callable[[str], bool]) -> Endpoint:
-    """An address of the host that is admitted, with the port."""
-    try:
-        found = socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConnectError(
-            f"cannot find {endpoint}: {error.strerror or error}", endpoint=str(endpoint)
-        ) from None
-    for *_, address in found:
-        if admits(str(address[0])):
-            return Endpoint(str(address[0]), endpoint.port)
-    raise RefusedError(f"{endpoint} is not an address that this server may connect to")
+def _pause(stop: Event | None, seconds: float) -> None:
+    """Wait, unless it is time to stop."""
+    if (stop or Event()).wait(seconds):
+        raise Cancelled("this server stops")

@@ -82,6 +82,11 @@ class TlsStream(Stream):
 
         self._call(do_handshake, None, limit)
 
+    @property
+    def has_input(self) -> bool:
+        """Whether there are decrypted bytes to receive already."""
+        return bool(self._secure.pending())
+
     def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, because a TLS socket has no MSG_DONTWAIT."""
         return self.receive(view, limit)

@@ -108,6 +108,14 @@ class Stream:
         for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
             self._socket.setsockopt(socket.SOL_SOCKET, option, timeout)
 
+    @property
+    def has_input(self) -> bool:
+        """Whether there are bytes to receive already."""
+        self._set_timeout(None)  # with one, Python would wait for a byte
+        with suppress(OSError):  # `receive` reports it
+            return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+        return False
+
     def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, but poll for SPIN_SECONDS before blocking.
 
@@ -219,12 +227,14 @@ class Stream:
             # SSLSocket.shutdown would drop TLS state that another thread is using.
             socket.socket.shutdown(self._socket, how)
 
+    def _set_timeout(self, timeout: float | None) -> None:
+        if timeout != self._timeout:  # each change costs a system call
+            self._socket.settimeout(timeout)
+            self._timeout = timeout
+
     def _call(self, call: Callable[[T], int], argument: T, limit: TimeLimit) -> int:
         try:
-            timeout = limit.timeout() or self._call_timeout
-            if timeout != self._timeout:  # each change costs a system call
-                self._socket.settimeout(timeout)
-                self._timeout = timeout
+            self._set_timeout(limit.timeout() or self._call_timeout)
             count = call(argument)
         except (TimeoutError, BlockingIOError, TransportTimeout):
             raise _timed_out(self.endpoint, limit, "waiting for") from None
@@ -283,10 +293,16 @@ def _timed_out(endpoint: Endpoint, limit: TimeLimit, doing: str) -> TransportTim
     return TransportTimeout(message, endpoint=str(endpoint))
 
 
-def listen(endpoint: Endpoint) -> list[socket.socket]:
+def listen(
+    endpoint: Endpoint,
+    advice: str = "choose another address with --host or another port with --port",
+) -> list[socket.socket]:
     """Listen on every address of a host name that this machine has.
 
-    Port 0 picks a free port, the same for all addresses.
+    Args:
+        endpoint: the host and the port; port 0 picks a free one, the same for all
+            addresses.
+        advice: what to do if the address is not available, for the error.
 
     Raises:
         BindError: a port is in use, or no address is available; no socket stays open.
@@ -298,8 +314,7 @@ def listen(endpoint: Endpoint) -> list[socket.socket]:
         for sock in sockets:
             sock.close()
         raise BindError(
-            f"cannot listen on {endpoint}: {error.strerror or error}; "
-            "choose another address with --host or another port with --port",
+            f"cannot listen on {endpoint}: {error.strerror or error}; {advice}",
             endpoint=str(endpoint),
         ) from error
     return sockets

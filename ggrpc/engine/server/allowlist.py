@@ -1,9 +1,9 @@
-"""The addresses that may connect to a server."""
+"""Lists of networks: the addresses that may connect to a server, or link with it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from ggrpc.errors import ConfigError
 
@@ -14,17 +14,18 @@ class Allowlist:
     Args:
         networks: addresses and networks, such as `10.0.0.0/8` or `fd00::/8`. An empty
             list allows every address.
+        flag: the command-line flag that sets the list, for messages.
 
     Raises:
         ConfigError: an entry is not a network.
     """
 
-    def __init__(self, networks: Sequence[str] = ()) -> None:
+    def __init__(self, networks: Sequence[str] = (), flag: str = "--allow") -> None:
         try:
             self._networks = [ip_network(text.strip()) for text in networks]
         except ValueError as error:
             raise ConfigError(
-                f"--allow: {error}; write an address, or a network such as 10.0.0.0/8"
+                f"{flag}: {error}; write an address, or a network such as 10.0.0.0/8"
             ) from None
 
     @property
@@ -34,7 +35,17 @@ class Allowlist:
 
     def allows(self, host: str) -> bool:
         """Whether an address is allowed; an IPv4 address may be IPv4-mapped."""
-        address = ip_address(host.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return self.allows_all or any(address in network for network in self._networks)
+        return self.allows_all or self.names(host)
+
+    def names(self, host: str) -> bool:
+        """Whether one of the networks has an address."""
+        address = plain_address(host)
+        return any(address in network for network in self._networks)
+
+
+def plain_address(host: str) -> IPv4Address | IPv6Address:
+    """An address without its scope; IPv4 if it is IPv4-mapped."""
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address

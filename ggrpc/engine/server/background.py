@@ -58,6 +58,8 @@ def start_server(
     devices: str | Sequence[Device] = "cpu",
     n_threads: int | None = None,
     cache_dir: str | Path | None = None,
+    comm: bool = True,
+    comm_peers: Sequence[str] = (),
 ) -> BackgroundServer:
     """Serve devices of this machine, as `ggrpc serve` does.
 
@@ -67,6 +69,9 @@ def start_server(
         devices: names of devices separated by commas, or open devices.
         n_threads: the number of threads of the cpu device, None for one per processor.
         cache_dir: a folder that caches large tensors, None for no cache.
+        comm: whether a client may link the devices with those of another server.
+        comm_peers: addresses and networks of servers to link with. Clients of this
+            machine can always link servers of this machine.
 
     Raises:
         ConfigError: an argument is invalid.
@@ -80,5 +85,7 @@ def start_server(
             threads=n_threads,
             cache=cache_dir is not None,
             cache_dir=None if cache_dir is None else Path(cache_dir),
+            comm=comm,
+            comm_peers=comm_peers,
         )
     )

@@ -15,9 +15,10 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.models import Indexer, files_of
 from ggrpc.engine.cache.store import TensorCache
-from ggrpc.engine.net.tls import server_context
+from ggrpc.engine.net.tls import client_context, server_context
 from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.client_memory import ClientMemory
+from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import (
     AdaptiveNegotiator,
@@ -58,6 +59,9 @@ class ServerOptions:
         tls_certificate: a PEM file with the certificate, None for no TLS.
         tls_key: a PEM file with the private key, None if the certificate's file has it.
         tls_client_ca: a PEM file with the CAs of clients, None to accept all clients.
+        comm: whether devices may be linked with those of other servers.
+        comm_peers: addresses and networks of servers to link with, empty for `allow`.
+        comm_timeout: how many seconds a linked server may be silent in a reduction.
         profile: whether to log a time profile for each session.
         grace: how many seconds a stop waits for running requests.
     """
@@ -78,6 +82,9 @@ class ServerOptions:
     tls_certificate: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    comm: bool = True
+    comm_peers: Sequence[str] = ()
+    comm_timeout: float = CommSettings.seconds
     profile: bool = False
     grace: float = 30.0
 
@@ -94,6 +101,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
     negotiator = _negotiator(options)
     op_table = op_table_named(options.op_table) if options.op_table else None
     allowlist, tls = Allowlist(options.allow), _tls(options)
+    comm = _comm(options, allowlist, tls)
     with ExitStack() as resources:
         devices = resources.enter_context(_devices(options))
         cache = resources.enter_context(_opened_cache(options, devices))
@@ -106,6 +114,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
             allowlist,
             tls,
             cache,
+            comm,
             profile=options.profile,
             grace=options.grace,
         )
@@ -139,6 +148,25 @@ def _tls(options: ServerOptions) -> SSLContext | None:
     if key or client_ca:
         raise ConfigError("--tls-key and --tls-client-ca need --tls-cert")
     return None
+
+
+def _comm(
+    options: ServerOptions, allowlist: Allowlist, tls: SSLContext | None
+) -> CommSettings:
+    certificate, client_ca = options.tls_certificate, options.tls_client_ca
+    client_tls = None
+    if certificate and client_ca:
+        client_tls = client_context(client_ca, certificate, options.tls_key)
+    peers = Allowlist(options.comm_peers, "--comm-peers")
+    return CommSettings(
+        options.comm,
+        options.endpoint.host,
+        allowlist,
+        None if peers.allows_all else peers,
+        tls,
+        client_tls,
+        options.comm_timeout,
+    )
 
 
 @contextmanager

@@ -75,6 +75,7 @@ class ConnectionHandler:
         self._settings = settings
         self._quota = quota
         self._timed_stream = TimedStream(stream, settings.limits)
+        self._links = Links(settings.comm, stream.endpoint, quota.memory)
         offer = partial(settings.negotiator.offer, stream.endpoint.host)
         self._connection = ServerConnection(offer, settings.limits.message)
         self._session: Session | None = None
@@ -109,6 +110,16 @@ class ConnectionHandler:
             )
         finally:
             self._end()
+
+    def finish(self) -> None:
+        """Let the request that runs be the last one. Any thread may call this."""
+        self._stream.end_input()
+        self._links.stop()
+
+    def cut_off(self) -> None:
+        """End all connections of the session. Any thread may call this."""
+        self._stream.shut()
+        self._links.shut()
 
     def receive_data(self, view: memoryview) -> None:
         """Fill `view` with the data that follows the request."""
@@ -201,7 +212,7 @@ class ConnectionHandler:
             self._quota,
             loader,
             self._profile,
-            Links(self._settings.comm, self._stream.endpoint.host),
+            self._links,
         )
         self._timed_stream.greeted()
         return m.Welcome(

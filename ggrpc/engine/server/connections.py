@@ -109,7 +109,7 @@ class ConnectionTable:
         idlest = min(candidates, key=lambda c: c.handler.last_request_at)
         idlest.evicted = True
         self._uncount(idlest)
-        idlest.stream.shut()
+        idlest.handler.cut_off()
         return idlest
 
     def _uncount(self, connection: OpenConnection) -> None:

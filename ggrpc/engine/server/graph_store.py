@@ -23,11 +23,13 @@ from ggrpc.engine.server.quotas import Reservation
 from ggrpc.engine.wire.graphs import MAX_GRAPHS, buffers_of
 from ggrpc.errors import OutOfMemory
 
-# A model has a graph for each batch size and each step of the cache's length, and a
-# client alternates between a handful of them for each part of a split.
-MAX_PROGRAMS = 64
-# Bytes of the graphs whose programs are kept; a large model's graph has 2 MiB.
-MAX_COMPILED = 32 << 20
+# A model has a graph for each batch size and each step of the cache's length. A client
+# alternates between a handful of them, and cuts each into hundreds where it splits
+# every tensor over two servers.
+MAX_PROGRAMS = 1024
+# Bytes of the graphs whose programs are kept. A large model's graph has 2 MiB, and its
+# parts over 100 MiB together, because each names all tensors that it depends on.
+MAX_COMPILED = 256 << 20
 # Bytes of a device's compressed graphs that stay in memory; the rest goes to a file.
 MAX_PACKED = 32 << 20
 
@@ -39,6 +41,7 @@ class StoredGraph:
     """One graph.
 
     Attributes:
+        key: finds it among the compiled graphs; see `_key`.
         shelf: the device's graphs, to which it belongs.
         payload: the encoded graph; None while it is compressed.
         buffers: the handles of the buffers that it names.
@@ -49,6 +52,7 @@ class StoredGraph:
         counted: its bytes that count against the quota.
     """
 
+    key: tuple[Device, int, int]
     shelf: Shelf
     payload: bytes | None
     buffers: frozenset[int] = frozenset()
@@ -59,10 +63,9 @@ class StoredGraph:
     counted: int = 0
 
     @property
-    def key(self) -> tuple[Device, bytes]:
-        """What finds it among the compiled graphs."""
-        assert self.payload is not None, "a compressed graph has no program"
-        return self.shelf.device, self.payload
+    def size(self) -> int:
+        """The bytes of the payload, compressed or not."""
+        return self.key[2]
 
 
 @dataclass(eq=False)
@@ -152,7 +155,9 @@ class GraphStore:
         self._compile = compile
         self._reservation = reservation
         # The graphs that have a program, the least recently used first.
-        self._compiled: OrderedDict[tuple[Device, bytes], StoredGraph] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Device, int, int], StoredGraph] = (
+            OrderedDict()
+        )
         self._compiled_bytes = 0
         self._shelves: dict[Device, Shelf] = {}
         self._counted = 0
@@ -169,7 +174,9 @@ class GraphStore:
         Raises:
             GgrpcError: the graph is not valid, or takes more than the client may have.
         """
-        graph = self._compiled.get((device, payload)) or self._add(device, payload)
+        graph = self._compiled.get(_key(device, payload))
+        if graph is None or graph.payload != payload:
+            graph = self._add(device, payload)
         self._compiled.move_to_end(graph.key)
         if uid != 0:
             self._name(uid, graph)
@@ -206,31 +213,29 @@ class GraphStore:
 
     def _add(self, device: Device, payload: bytes) -> StoredGraph:
         shelf = self._shelves.setdefault(device, Shelf(device))
-        graph = StoredGraph(shelf, payload)
-        self._compile_into(graph)
+        graph = StoredGraph(_key(device, payload), shelf, payload)
+        self._compile_into(graph, payload)
         graph.buffers = buffers_of(payload)
         return graph
 
     def _revive(self, graph: StoredGraph) -> None:
         """Compile a compressed graph once more."""
-        graph.shelf.unpack(graph)
-        twin = self._compiled.get(graph.key)
-        if twin is not None:  # the same graph, which came once more under another uid
-            self._evict(twin)
-        self._compile_into(graph)
+        self._compile_into(graph, graph.shelf.unpack(graph))
         if graph.counted:
-            self._count(graph, len(graph.key[1]))
+            self._count(graph, graph.size)
 
-    def _compile_into(self, graph: StoredGraph) -> None:
-        device, payload = graph.key
+    def _compile_into(self, graph: StoredGraph, payload: bytes) -> None:
+        twin = self._compiled.get(graph.key)
+        if twin is not None:  # it came under another uid, or has the same checksum
+            self._evict(twin)
         while self._compiled and (
             len(self._compiled) >= MAX_PROGRAMS
-            or self._compiled_bytes + len(payload) > MAX_COMPILED
+            or self._compiled_bytes + graph.size > MAX_COMPILED
         ):
             self._evict(next(iter(self._compiled.values())))
-        graph.program = self._compile(device, payload)
+        graph.program = self._compile(graph.shelf.device, payload)
         self._compiled[graph.key] = graph
-        self._compiled_bytes += len(payload)
+        self._compiled_bytes += graph.size
 
     def _evict(self, graph: StoredGraph) -> None:
         """Drop a program; the graph stays if the client may ask for it."""
@@ -242,7 +247,7 @@ class GraphStore:
 
     def _remove(self, graph: StoredGraph) -> None:
         del self._compiled[graph.key]
-        self._compiled_bytes -= len(graph.key[1])
+        self._compiled_bytes -= graph.size
 
     def _name(self, uid: int | None, graph: StoredGraph) -> None:
         kept = graph.shelf.graphs
@@ -258,7 +263,7 @@ class GraphStore:
         if uid is None:
             return  # one graph a device, which counted never
         try:
-            self._count(graph, len(graph.key[1]))
+            self._count(graph, graph.size)
         except OutOfMemory as error:
             raise OutOfMemory(
                 f"the graph with uid {uid} is one too many, after {len(kept) - 1} that "
@@ -275,3 +280,11 @@ class GraphStore:
         self._reservation.resize(self._counted + size - graph.counted)
         self._counted += size - graph.counted
         graph.counted = size
+
+
+def _key(device: Device, payload: bytes) -> tuple[Device, int, int]:
+    """What finds a graph, by a checksum that takes a fortieth of the time of `hash`.
+
+    Two graphs can have the same key, so what it finds must be compared.
+    """
+    return device, zlib_ng.crc32(payload), len(payload)

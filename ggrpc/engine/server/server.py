@@ -125,13 +125,13 @@ class Server:
         self._closed = True
         self._listener.close()
         for connection in self._connections.all():
-            connection.stream.end_input()
+            connection.handler.finish()
         self._wait(self.settings.grace)
         if self.unfinished:
             log.warning("%d sessions are cut off (--grace)", self.unfinished)
             self._quotas.stop()
             for connection in self._connections.all():
-                connection.stream.shut()
+                connection.handler.cut_off()
             self._wait(CUT_OFF_SECONDS)
 
     def _wait(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server.allowlist import Allowlist
-from ggrpc.engine.server.comm import CommSettings
+from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator, Negotiator
 from ggrpc.engine.wire.op_tables import OpTable

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_silent_peer_runs_into_the_deadline(pair) -> None:  # type: ignore[no-un
     stream, _ = pair
     with pytest.raises(TransportTimeout, match=r"longer than 0\.05 s.*--timeout"):
         stream.receive(memoryview(bytearray(3)), Deadline(0.05))
+
+
+def test_input_is_seen_without_a_wait(pair) -> None:  # type: ignore[no-untyped-def]
+    stream, peer = pair
+    peer.sendall(b"xy")
+    stream.receive_exactly(memoryview(bytearray(1)), Deadline(60))
+    assert stream.has_input
+    assert stream.has_input
+    stream.receive_exactly(memoryview(bytearray(1)), Deadline(60))
+    start = time.monotonic()
+    assert not stream.has_input
+    assert time.monotonic() - start < 30
+    peer.close()
+    assert not stream.has_input
 
 
 def test_shut_wakes_a_receiver(pair) -> None:  # type: ignore[no-untyped-def]

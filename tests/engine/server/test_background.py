@@ -46,6 +46,13 @@ def test_cache_is_in_its_folder_and_closed_with_the_server(tmp_path: Path) -> No
                 start_server(server.endpoint, cache_dir=tmp_path)
 
 
+def test_links_can_be_forbidden_and_their_peers_named() -> None:
+    with start_server("127.0.0.1:0", n_threads=1, comm=False) as server:
+        assert not server._server.settings.comm.enabled
+    with start_server("127.0.0.1:0", n_threads=1, comm_peers=["10.0.0.9"]) as server:
+        assert server._server.settings.comm.may_connect("10.0.0.9", "127.0.0.1")
+
+
 def test_invalid_arguments_raise() -> None:
     with pytest.raises(ConfigError, match="there is no device 'gpu'"):
         start_server("127.0.0.1:0", devices="gpu")

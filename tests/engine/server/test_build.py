@@ -13,6 +13,7 @@ from ggrpc.engine.server.build import ServerOptions, build_server
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.wire.dialects import NEWEST
 from ggrpc.errors import BindError, ConfigError, ConnectError
+from tests.support.certificates import make_certificates
 
 HERE = Endpoint("127.0.0.1", 0)
 
@@ -40,6 +41,35 @@ def test_plain_options_become_open_settings(tmp_path: Path) -> None:
     assert not settings.allowlist.allows("11.0.0.1")
     assert (settings.tls, settings.cache) == (None, None)
     assert (settings.profile, settings.grace) == (True, 1.5)
+
+
+def test_links_follow_the_options(tmp_path: Path) -> None:
+    with build_server(options()) as server:
+        comm = server.settings.comm
+    assert (comm.enabled, comm.host, comm.peers) == (True, HERE.host, None)
+    assert comm.allowlist is server.settings.allowlist
+    assert (comm.server_tls, comm.client_tls) == (None, None)
+    files = make_certificates(tmp_path)
+    chosen = options(
+        comm=False,
+        comm_peers=["10.0.0.0/8"],
+        comm_timeout=7,
+        tls_certificate=files.server,
+        tls_client_ca=files.ca,
+    )
+    with build_server(chosen) as server:
+        comm = server.settings.comm
+    assert (comm.enabled, comm.seconds) == (False, 7)
+    assert comm.peers is not None
+    assert comm.peers.names("10.1.2.3")
+    assert comm.server_tls is server.settings.tls
+    assert comm.client_tls is not None
+
+
+def test_server_with_tls_links_only_with_a_ca(tmp_path: Path) -> None:
+    chosen = options(tls_certificate=make_certificates(tmp_path).server)
+    with build_server(chosen) as server:
+        assert server.settings.comm.client_tls is None
 
 
 def test_versions_are_detected_by_default(tmp_path: Path) -> None:
@@ -83,6 +113,7 @@ def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
         ({"protocol": "9"}, "protocol '9'"),
         ({"op_table": "today"}, "'today'"),
         ({"allow": ["lan"]}, "--allow"),
+        ({"comm_peers": ["lan"]}, "--comm-peers: 'lan'"),
         ({"tls_key": "x"}, "need --tls-cert"),
         ({"tls_client_ca": "x"}, "need --tls-cert"),
         ({"tls_certificate": "/no/such"}, "/no/such"),

@@ -69,6 +69,28 @@ def test_least_recently_used_programs_are_dropped() -> None:
     assert len(one.compiled) == MAX_PROGRAMS + 2
 
 
+def test_parts_of_a_tensor_split_are_compiled_once() -> None:
+    one, parts = Store(), 300
+    for _ in range(3):
+        for i in range(parts):
+            one.keep(0, payload(i))
+    assert len(one.compiled) == parts
+
+
+def test_graphs_with_the_same_checksum_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(graph_store.zlib_ng, "crc32", lambda data: 0)
+    one = Store()
+    for uid in (1, 2, 1, 2):
+        one.keep(uid, payload(uid))
+        assert one.compiled[-1] == payload(uid)
+    one.keep(2, payload(2))
+    assert len(one.compiled) == 4
+    assert one.recall(1)
+    assert one.compiled[-1] == payload(1)
+
+
 def test_large_graphs_displace_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     size = len(payload(0))
     monkeypatch.setattr(graph_store, "MAX_COMPILED", 2 * size)
@@ -81,7 +103,10 @@ def test_large_graphs_displace_each_other(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(one.compiled) == 5
 
 
-def test_every_kept_graph_is_there_however_many_there_are() -> None:
+def test_every_kept_graph_is_there_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(graph_store, "MAX_PROGRAMS", 64)
     one = Store()
     for uid in range(1, MAX_GRAPHS + 1):
         one.keep(uid, payload(uid))

@@ -1,0 +1,181 @@
+"""The connection of a device with that of another server, and the reduction over it.
+
+It carries no messages, only elements, whose number both ends know. They travel as
+float32, or as BF16 where they are many.
+"""
+
+from __future__ import annotations
+
+from threading import Event
+
+import numpy as np
+
+from ggrpc.devices.device import Buffer
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.net.deadline import Deadline, MinimumRate
+from ggrpc.engine.net.rendezvous import await_peer, meet_peer
+from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.server.comm_settings import CommSettings
+from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.layouts import CAPS_BYTES
+from ggrpc.errors import RemoteProtocolError
+from ggrpc.formats.codecs import pack_bf16, unpack_bf16
+
+# Seconds for the other server to come; it has had the same request at the same time.
+MEET_SECONDS = 10.0
+# Elements from which on they travel as BF16, as in ggml-rpc.cpp.
+MIN_BF16 = 32768
+# Elements that are converted and sent at once.
+CHUNK = 1 << 18
+# What a connection over TLS begins with: a handshake record.
+TLS_HELLO = b"\x16\x03\x01"
+
+
+class Link:
+    """The connection of one device.
+
+    Args:
+        stream: the connection.
+        rank: 0 sends first, 1 receives first.
+        seconds: how long the other server may be silent while a reduction is due.
+
+    Attributes:
+        stream: the connection.
+        rank: 0 or 1.
+    """
+
+    def __init__(self, stream: Stream, rank: int, seconds: float) -> None:
+        stream.set_call_timeout(seconds)
+        self.stream = stream
+        self.rank = rank
+        self._seconds = seconds
+
+    def room(self, count: int) -> int:
+        """The bytes that it takes to reduce as many elements."""
+        return count * _wire_type(count).itemsize if self.rank == 1 else 0
+
+    def reduce(self, buffer: Buffer, at: int, count: int) -> None:
+        """Exchange F32 elements with the other server, and add what comes, in place.
+
+        The own elements are added as they are, and the other server's as they
+        travelled.
+
+        Args:
+            buffer: where they are.
+            at: the offset of the first one, in bytes.
+            count: the number of elements, which the other server has as well.
+
+        Raises:
+            TransportError: the connection broke, or the other server is silent.
+            RemoteProtocolError: it sent more elements.
+        """
+        # A NaN, or an infinite sum, is the client's own affair.
+        with buffer.update(at, 4 * count) as view, np.errstate(all="ignore"):
+            ours = np.frombuffer(view, np.float32)
+            if self.rank == 0:
+                self._send(ours)
+                for first in range(0, count, CHUNK):
+                    part = ours[first : first + CHUNK]
+                    _add(part, self._received(len(part), count))
+            else:
+                theirs = self._received(count, count)
+                self._send(ours)
+                _add(ours, theirs)
+
+    def _send(self, ours: np.ndarray) -> None:
+        if self.stream.has_input:  # the other server waits for these elements now
+            raise RemoteProtocolError(
+                f"{self.stream.endpoint} sent more than the {len(ours)} elements of "
+                "this tensor"
+            )
+        rate, wire = self._rate(), _wire_type(len(ours))
+        for first in range(0, len(ours), CHUNK):
+            part = ours[first : first + CHUNK]
+            if wire == np.uint16:
+                rounded = np.empty(len(part), wire)
+                pack_bf16(part, rounded)
+                part = rounded
+            self.stream.send([part.data.cast("B")], rate)
+
+    def _received(self, elements: int, count: int) -> np.ndarray:
+        """Receive elements as they travel, where `count` travel in all."""
+        theirs = np.empty(elements, _wire_type(count))
+        self.stream.receive_exactly(theirs.data.cast("B"), self._rate())
+        return theirs
+
+    def _rate(self) -> MinimumRate:
+        return MinimumRate(self._seconds, "--comm-timeout", MIN_BYTES_PER_SECOND)
+
+
+def make_link(
+    settings: CommSettings, request: m.CommInit, client: str, stop: Event
+) -> Link:
+    """Connect with the server that a client names.
+
+    Args:
+        settings: what the server allows.
+        request: what the client asks for.
+        client: the client's address.
+        stop: ends the wait when another thread sets it.
+
+    Raises:
+        RefusedError: the server does not allow it.
+        TransportError: the other server did not come.
+    """
+    settings.check(request, client)
+    deadline = Deadline(MEET_SECONDS, None)
+    if request.rank == 0:
+        stream = await_peer(
+            Endpoint(settings.host, request.port),
+            settings.admits,
+            deadline,
+            settings.server_tls,
+            stop,
+        )
+    else:
+        stream = meet_peer(
+            Endpoint(request.host_name, request.port),
+            lambda host: settings.may_connect(host, client),
+            deadline,
+            settings.client_tls,
+            stop,
+        )
+    try:
+        _greet(stream, request.rank, deadline)
+    except BaseException:
+        stream.close()
+        raise
+    return Link(stream, request.rank, settings.seconds)
+
+
+def _greet(stream: Stream, rank: int, deadline: Deadline) -> None:
+    """Exchange capabilities, all zero for TCP; rank 1 begins."""
+    theirs = memoryview(bytearray(CAPS_BYTES))
+    if rank == 0:
+        stream.receive_exactly(theirs, deadline)
+        if theirs[: len(TLS_HELLO)] == TLS_HELLO:
+            raise RemoteProtocolError(
+                f"{stream.endpoint} speaks TLS: serve with --tls-cert and "
+                "--tls-client-ca here too, or there without them"
+            )
+    stream.send([bytes(CAPS_BYTES)], deadline)
+    if rank == 1:
+        stream.receive_exactly(theirs, deadline)
+
+
+def _wire_type(count: int) -> np.dtype:
+    """The type of elements on the link, where `count` travel; BF16 is a uint16."""
+    return np.dtype(np.uint16 if count >= MIN_BF16 else np.float32)
+
+
+def _add(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Add elements as they travelled to the own ones, a chunk at a time."""
+    if theirs.dtype == np.float32:
+        np.add(ours, theirs, out=ours)
+        return
+    for first in range(0, len(ours), CHUNK):
+        part = theirs[first : first + CHUNK]
+        widened = np.empty(len(part), np.float32)
+        unpack_bf16(part, widened)
+        ours[first : first + CHUNK] += widened
