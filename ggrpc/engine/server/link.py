@@ -6,6 +6,8 @@ float32, or as BF16 where they are many.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from threading import Event
 
 import numpy as np
@@ -26,7 +28,8 @@ from ggrpc.formats.codecs import pack_bf16, unpack_bf16
 MEET_SECONDS = 10.0
 # Elements from which on they travel as BF16, as in ggml-rpc.cpp.
 MIN_BF16 = 32768
-# Elements that are converted and sent at once.
+# Elements that are converted and sent at once: they stay in the processor's cache, and
+# the other server receives them while the next ones are converted.
 CHUNK = 1 << 18
 # What a connection over TLS begins with: a handshake record.
 TLS_HELLO = b"\x16\x03\x01"
@@ -72,37 +75,40 @@ class Link:
         """
         # A NaN, or an infinite sum, is the client's own affair.
         with buffer.update(at, 4 * count) as view, np.errstate(all="ignore"):
-            ours = np.frombuffer(view, np.float32)
+            ours, wire = np.frombuffer(view, np.float32), _wire_type(count)
+            outgoing = (_rounded(part, wire) for part in _chunks(ours))
             if self.rank == 0:
-                self._send(ours)
-                for first in range(0, count, CHUNK):
-                    part = ours[first : first + CHUNK]
-                    _add(part, self._received(len(part), count))
+                self._begin_sending(count)
+                for elements in outgoing:
+                    self._send(elements)
+                for part in _chunks(ours):
+                    _add(part, self._received(len(part), wire))
             else:
-                theirs = self._received(count, count)
-                self._send(ours)
-                _add(ours, theirs)
+                first = next(outgoing)  # while the other server does the same
+                theirs = self._received(count, wire)
+                self._begin_sending(count)
+                for elements in chain([first], outgoing):
+                    self._send(elements)
+                for part, their_part in zip(
+                    _chunks(ours), _chunks(theirs), strict=True
+                ):
+                    _add(part, their_part)
 
-    def _send(self, ours: np.ndarray) -> None:
-        if self.stream.has_input:  # the other server waits for these elements now
+    def _begin_sending(self, count: int) -> None:
+        """Check that the other server waits, and has sent no more than it should."""
+        if self.stream.has_input:
             raise RemoteProtocolError(
-                f"{self.stream.endpoint} sent more than the {len(ours)} elements of "
-                "this tensor"
+                f"{self.stream.endpoint} sent more than the {count} elements of this "
+                "tensor"
             )
-        rate, wire = self._rate(), _wire_type(len(ours))
-        for first in range(0, len(ours), CHUNK):
-            part = ours[first : first + CHUNK]
-            if wire == np.uint16:
-                rounded = np.empty(len(part), wire)
-                pack_bf16(part, rounded)
-                part = rounded
-            self.stream.send([part.data.cast("B")], rate)
 
-    def _received(self, elements: int, count: int) -> np.ndarray:
-        """Receive elements as they travel, where `count` travel in all."""
-        theirs = np.empty(elements, _wire_type(count))
-        self.stream.receive_exactly(theirs.data.cast("B"), self._rate())
-        return theirs
+    def _send(self, elements: np.ndarray) -> None:
+        self.stream.send([elements.data.cast("B")], self._rate())
+
+    def _received(self, count: int, wire: np.dtype) -> np.ndarray:
+        elements = np.empty(count, wire)
+        self.stream.receive_exactly(elements.data.cast("B"), self._rate())
+        return elements
 
     def _rate(self) -> MinimumRate:
         return MinimumRate(self._seconds, "--comm-timeout", MIN_BYTES_PER_SECOND)
@@ -169,13 +175,25 @@ def _wire_type(count: int) -> np.dtype:
     return np.dtype(np.uint16 if count >= MIN_BF16 else np.float32)
 
 
+def _chunks(elements: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(elements), CHUNK):
+        yield elements[first : first + CHUNK]
+
+
+def _rounded(elements: np.ndarray, wire: np.dtype) -> np.ndarray:
+    """Elements as they travel; those that are float32 are not copied."""
+    if wire == np.float32:
+        return elements
+    rounded = np.empty(len(elements), wire)
+    pack_bf16(elements, rounded)
+    return rounded
+
+
 def _add(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Add elements as they travelled to the own ones, a chunk at a time."""
+    """Add elements as they travelled to the own ones."""
     if theirs.dtype == np.float32:
         np.add(ours, theirs, out=ours)
         return
-    for first in range(0, len(ours), CHUNK):
-        part = theirs[first : first + CHUNK]
-        widened = np.empty(len(part), np.float32)
-        unpack_bf16(part, widened)
-        ours[first : first + CHUNK] += widened
+    widened = np.empty(len(theirs), np.float32)
+    unpack_bf16(theirs, widened)
+    np.add(ours, widened, out=ours)
