@@ -1,4 +1,4 @@
-// FUNCTION of each element of dense F32 rows, and of one half times the other.
+// UNARY and GLU of F32 rows with contiguous elements.
 
 #include "functions.h"
 #include "rows.h"

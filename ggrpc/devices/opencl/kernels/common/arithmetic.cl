@@ -1,4 +1,5 @@
-// a op b, where b repeats into a, and a FUNCTION of each x; all of dense F32 rows.
+// Binary ops with broadcasting, sums, and a FUNCTION of each element, of F32 rows with
+// contiguous elements.
 
 #include "rows.h"
 
@@ -25,9 +26,9 @@ BINARY(sub, -)
 BINARY(mul, *)
 BINARY(div, /)
 
-// The sum of `count` tensors, `step` bytes from one to the next, in their order.
-kernel void sum_tensors(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                  long4 y_nb, long count, long step) {
+// The sum, in order, of `count` tensors that are `step` bytes apart.
+kernel void sum_tensors(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne,
+                        long4 x_nb, long4 y_nb, long count, long step) {
     long4 at = row_number(ne);
     Bytes x = row_of(x_, x_at, x_nb, at);
     Floats y = floats_of(y_, y_at, y_nb, at);
@@ -43,7 +44,7 @@ kernel void sum_tensors(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, lo
     }
 }
 
-// Each is written for a float and for sixteen, with two parameters that some have.
+// For x of type float or float16, with up to two parameters.
 #define SCALE(x, scale, bias) ((x) * scale + bias)
 #define CLAMP(x, low, high) fmax(fmin((x), high), low)
 #define FILL(x, c, none) fmin(fmax((x), c), c)
@@ -55,8 +56,8 @@ kernel void sum_tensors(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, lo
 #define COS(x, p, q) cos(x)
 
 #ifdef FUNCTION
-kernel void elementwise(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                 long4 y_nb, float p, float q) {
+kernel void elementwise(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne,
+                        long4 x_nb, long4 y_nb, float p, float q) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);
     for EACH_16(i, ne.x) {

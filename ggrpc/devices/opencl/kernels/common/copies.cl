@@ -1,4 +1,4 @@
-// Copies of rows FROM one type TO another, all of them or those that are named.
+// CPY, REPEAT, GET_ROWS and SET_ROWS: copies of rows FROM one type TO another.
 
 #include "rows.h"
 #include "copy_row.h"
@@ -10,7 +10,7 @@ kernel void copy(Bytes x, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_nb,
              y_nb.x);
 }
 
-// y = x, as often as it goes into y.
+// Repeats x in all dimensions until y is full.
 kernel void repeat(Bytes x, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_ne,
                    long4 x_nb, long4 y_nb) {
     long4 at = row_number(ne);
@@ -37,7 +37,7 @@ kernel void set_rows(SET(x), global int *fault, int number) {
     SET_ROW(x, row_number(x_ne), fault, number);
 }
 
-// The same twice: the groups of the first one come first.
+// Two SET_ROWS. The work-groups for x come first.
 kernel void set_rows_two(SET(x), SET(v), global int *fault, int number, int other) {
     long group = get_group_id(0), rows = x_ne.y * x_ne.z * x_ne.w;
     if (group < rows)

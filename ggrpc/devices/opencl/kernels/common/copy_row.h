@@ -1,11 +1,11 @@
-// A row FROM one type TO another.
+// Copies a row FROM one type TO another.
 
 #include "kv_cache.h"
 
 #ifdef PACKS
 #include "packing.h"
 
-// Blocks of 32.
+// x is F32, y has blocks of 32 elements.
 static void copy_row(Bytes x, Bytes y, long n, long x_step, long y_step) {
     for EACH(i, n / 32) OF(pack, TO)((Floats)x + 32 * i, y + i * y_step);
 }

@@ -1,8 +1,8 @@
-// What experts are chosen for: which rows each has, and a row of its own added to each.
+// ADD_ID, and the grouping of choices by expert.
 
 #include "rows.h"
 
-// y[t, j] = a[t, j] + b[ids[t, j]], of dense F32 rows.
+// y[t, j] = a[t, j] + b[ids[t, j]], of F32 rows with contiguous elements.
 kernel void add_id(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes ids, ulong ids_at,
                    Bytes y_, ulong y_at, long4 ne, long4 a_nb, long4 b_ne, long4 b_nb,
                    long4 ids_nb, long4 y_nb, global int *fault, int number) {
@@ -15,17 +15,18 @@ kernel void add_id(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes ids, ulong 
     for EACH_LAST(i, ne.x) y[i] = a[i] + b[i];
 }
 
-// The places in ids, counted through, by the expert that they name: those of one are
-// places[starts[expert]], ... up to `ends`. Each begins at a multiple of `tile`, and -1
-// fills what is left of its last one; starts[experts] is where all end. For one group.
-kernel void group_by_expert(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long experts, long tile,
-                    long room, global int *starts, global int *ends, global int *places,
-                    global int *fault, int number) {
+// Groups the elements of ids by their value, an expert. Those of an expert are
+// choices[starts[expert]] to choices[ends[expert] - 1], as positions in ids. Each group
+// starts at a multiple of `tile`; positions of padding are -1. starts[experts] is the end
+// of the last group. One work-group runs this.
+kernel void group_by_expert(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long experts,
+                            long tile, long size, global int *starts, global int *ends,
+                            global int *choices, global int *fault, int number) {
 #define ID(i) *(global const int *)(ids + (i) % ne.x * nb.x + (i) / ne.x * nb.y)
     Bytes ids = ids_ + ids_at;
     long n = ne.x * ne.y;
     for EACH(i, experts) ends[i] = 0;
-    for EACH(i, room) places[i] = -1;
+    for EACH(i, size) choices[i] = -1;
     barrier(CLK_GLOBAL_MEM_FENCE);
     for EACH(i, n)
         if (is_index(ID(i), experts, fault, number)) atomic_inc(ends + ID(i));
@@ -41,5 +42,5 @@ kernel void group_by_expert(Bytes ids_, ulong ids_at, long4 ne, long4 nb, long e
     }
     barrier(CLK_GLOBAL_MEM_FENCE);
     for EACH(i, n)
-        if (ID(i) >= 0 && ID(i) < experts) places[atomic_inc(ends + ID(i))] = i;
+        if (ID(i) >= 0 && ID(i) < experts) choices[atomic_inc(ends + ID(i))] = i;
 }

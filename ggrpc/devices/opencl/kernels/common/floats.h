@@ -1,4 +1,4 @@
-// One float, and sixteen in a row, of a float type: LOAD(F16, p), STORE16(F32, v, p).
+// Loads and stores one or 16 elements of a float type: LOAD(F16, p), STORE16(F32, v, p).
 
 #define SIZE_F32 4
 #define SIZE_F16 2
@@ -25,7 +25,7 @@
 #define STORE(type, v, p) OF(STORE, type)(v, p)
 #define STORE16(type, v, p) OF(STORE16, type)(v, p)
 
-// The upper half of a float, rounded to nearest even; NaN becomes a quiet one.
+// The upper half of a float, rounded to nearest even. NaN becomes a quiet NaN.
 static inline ushort bf16_of(float v) {
     uint bits = as_uint(v);
     uint rounded = isnan(v) ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);

@@ -1,18 +1,18 @@
-// Chunks of SIZE bytes hashed by FNV-1a, GROUP of them side by side in each work-item: one
-// of each group, or on a CPU one that goes through all groups, with what it has of
-// them in the nearest cache.
+// FNV-1a hashes of chunks of SIZE bytes. Each work-item hashes GROUP chunks side by side.
+// On a CPU, one work-item processes all groups, so that its memory stays in the L1 cache.
+// ggrpc/devices/block_hash.py explains the method.
 
 #include "simd.h"
 
 #define GROUP 32
-#define SECTION 128  // bytes that sums of 32 bits have room for
+#define SECTION 128  // bytes whose sums fit 32 bits
 #define PAIRS (SECTION / 2)
 #define LOW_PRIME ((ushort)0xB3)
 #define BYTE ((ushort)0xFF)
 
 typedef ushort8 loose_ushort8 __attribute__((aligned(1)));
 
-// The numbers of two vectors in turn, in each half of them.
+// Interleave the elements of two vectors, within each half of them.
 #define FIRST(a, b) \
     SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27)
 #define SECOND(a, b) \
@@ -29,7 +29,7 @@ INLINE int8 dot_pairs(short16 x, short16 y) {
 }
 #endif
 
-// One of the three rounds in which eight numbers of each of 16 chunks change sides.
+// One of the three rounds that transpose 8 elements of each of 16 chunks.
 INLINE void turn(ushort16 *v) {
     ushort16 w[8];
 #pragma unroll
@@ -41,7 +41,7 @@ INLINE void turn(ushort16 *v) {
     for (int i = 0; i < 8; i++) v[i] = w[i];
 }
 
-// Two bytes of each chunk of a group side by side, then the next two, and so on.
+// Transposes a group: the first two bytes of each chunk, then the next two, and so on.
 INLINE void to_columns(Packed data, global ushort16 *columns) {
     for (int at = 0; at < SIZE; at += sizeof(ushort8))
         for (int side = 0; side < 2; side++) {
@@ -60,8 +60,8 @@ INLINE void to_columns(Packed data, global ushort16 *columns) {
         }
 }
 
-// The low bytes to which `starts` lead, with each value of the two bits from `bit` on.
-// What is in the upper half of a number never gets into the lower one.
+// The low bytes of the hashes that start with `starts`, for each value of the two bits
+// from `bit` on. The upper half of a ushort never affects the lower half.
 INLINE void to_lows(const global ushort32 *columns, uchar32 starts, int bit,
                     global uchar32 *ends, size_t pitch) {
     ushort32 low[4];
@@ -77,16 +77,16 @@ INLINE void to_lows(const global ushort32 *columns, uchar32 starts, int bit,
     for (int k = 0; k < 4; k++) ends[k * pitch] = CONVERT(uchar32, low[k]);
 }
 
-// What the digits of sums are worth together.
+// Adds up the sums of four 16-bit digits.
 INLINE void add_digits(ulong8 *whole, const int8 *sums) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
         *whole += AS(ulong8, CONVERT(long8, sums[k])) << (ulong)(16 * k);
 }
 
-// The hash of each chunk of half a group: h = lift * h + the sum of power * change over a
-// section, where a change is what a byte does to the low byte, and `powers` has four
-// digits of 16 bits, signed, for each of its bytes, two bytes together.
+// The hash of each chunk in half a group: h = lift * h + sum(power * change) for each
+// section, where `change` is how a byte changes the low byte of the hash. `powers` has four
+// signed 16-bit digits for each byte of a section; those of two bytes are adjacent.
 INLINE void to_hashes(const global ushort16 *columns, uchar16 starts, constant uint *powers,
                       ulong lift, global ulong8 *hashes) {
     ushort16 low = CONVERT(ushort16, starts);
@@ -119,8 +119,8 @@ INLINE void to_hashes(const global ushort16 *columns, uchar16 starts, constant u
 }
 
 #if CPU
-// Settles three bits of each chunk's start: those to which the chunk before leads. The
-// highest of them was not tried: it is the same in the end as in the start.
+// Sets three bits of each start from the end of the chunk before. The highest of them was
+// not tried, because it just flips the same bit of the end.
 INLINE void settle(uint value, int bit, const global uchar *ends, global uchar *starts) {
     for (int i = 0; i < GROUP; i++) {
         uint three = value >> bit & 7;
@@ -129,8 +129,8 @@ INLINE void settle(uint value, int bit, const global uchar *ends, global uchar *
     }
 }
 
-// The hash of all groups after `value`. The rest is room for one group; `power` is what a
-// chunk multiplies what was there before it by.
+// The hash of all groups, which starts with `value`. The other buffers are scratch memory
+// for one group. `power` is the factor of a hash for each chunk that follows.
 kernel void hash(Packed data, ulong groups, constant uint *powers, ulong lift, ulong power,
                  global ushort32 *columns, global uchar32 *starts, global uchar32 *ends,
                  global ulong8 *hashes, global ulong *value) {

@@ -1,6 +1,6 @@
-// Functions of an element, and what a gate's makes of another, of float32.
+// Activation functions and gated units of float32.
 
-// Each is written for a float and for sixteen.
+// For x of type float or float16.
 #define SWISH(x, slope) ((x) / (1 + exp(-(slope) * (x))))
 #define SILU(x) ((x) / (1 + exp(-(x))))
 #define GELU_QUICK(x) SWISH(x, 1.702f)
@@ -23,15 +23,15 @@
 #define TRUNC(x) trunc(x)
 #define SOFTPLUS(x) (fmax((x), 0.0f) + log1p(exp(-fabs(x))))
 
-// max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|, erfc by Abramowitz and Stegun, 7.1.26: see the
-// cpu's.
+// max(x, 0) - |x erfc(|x| / sqrt(2)) / 2|. erfc is Abramowitz and Stegun 7.1.26, as in the
+// cpu device's kernel.
 #define ERFC(t, x)                                                                    \
     (((((1.061405429f * (t) - 1.453152027f) * (t) + 1.421413741f) * (t) - 0.284496736f) \
       * (t) + 0.254829592f) * (t) * exp(-0.5f * (x) * (x)))
 #define GELU_ERF(x) \
     (fmax((x), 0.0f) - 0.5f * fabs((x) * ERFC(1 / (1 + 0.23164189f * fabs(x)), x)))
 
-// CLAMPED takes `slope`, `limit` and `shift` from where it stands.
+// CLAMPED uses the variables `slope`, `limit` and `shift`.
 #define SWIGLU(gate, up) SILU(gate) * (up)
 #define GEGLU(gate, up) GELU(gate) * (up)
 #define GEGLU_QUICK(gate, up) GELU_QUICK(gate) * (up)

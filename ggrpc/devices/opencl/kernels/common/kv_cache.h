@@ -1,5 +1,5 @@
-// Sixteen values of a row, of any type that keys and values are kept in: SIXTEEN(type,
-// row, i) gives those from 16 i on. A quantized one comes in blocks of 32: two sixteens.
+// Reads rows of KV caches: SIXTEEN(type, row, i) are the elements 16 i to 16 i + 15. A
+// block of a quantized type has 32 elements.
 
 #include "floats.h"
 
@@ -18,13 +18,13 @@ static inline float16 q8_0(Bytes b, int second) {
     return convert_float16(vload16(second, b + 2)) * LOAD_F16(b);
 }
 
-// The low nibbles of 16 bytes, or the high ones.
+// The low nibbles of 16 bytes, or the high nibbles.
 static inline uchar16 nibbles(Bytes b, int second) {
     uchar16 bytes = vload16(0, (global uchar *)b);
     return second ? bytes >> (uchar)4 : bytes & (uchar)15;
 }
 
-// Sixteen of the bits at `b`, as 16 or 0.
+// 16 for each of 16 bits at `b` that is set, else 0.
 static inline int16 fifth_bits(Bytes b, int second) {
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int16 bits = ((global ushort *)b)[second];

@@ -1,13 +1,13 @@
-// RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN and GATED_DELTA_NET, of heads of SIZE elements.
+// RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN and GATED_DELTA_NET, for heads of SIZE elements.
 //
-// The result is what the heads give for each token, and behind it the states.
+// The result holds the outputs of all tokens, followed by the states.
 
 #include "rows.h"
 
 #define WIDE (SIZE / 16)
 #define VECTOR(x) (Floats)(x##_ + x##_at + offset_of(x##_nb, at))
 
-// In a tensor of one vector for each head and token.
+// The offset of a head's vector for one token.
 static inline long offset_of(long4 nb, long4 at) {
     return at.y * nb.y + at.z * nb.z + at.w * nb.w;
 }
@@ -26,8 +26,8 @@ static inline void store(const float16 *state, Floats to) {
     for (int n = 0; n < WIDE; n++) vstore16(state[n], n, to);
 }
 
-// state = state * w + v k^T + (state a) b^T; y = state r; each row for itself.
-// `ne` is that of k, with the tokens of one sequence and the sequences apart.
+// state = state * w + v k^T + (state a) b^T; y = state r. Rows of a state are independent.
+// `ne` is that of k with the tokens split by sequence.
 kernel void wkv7(Bytes r_, ulong r_at, Bytes w_, ulong w_at, Bytes k_, ulong k_at,
                  Bytes v_, ulong v_at, Bytes a_, ulong a_at, Bytes b_, ulong b_at,
                  Bytes s_, ulong s_at, Bytes y_, ulong y_at, long4 ne, long4 r_nb,
@@ -52,8 +52,8 @@ kernel void wkv7(Bytes r_, ulong r_at, Bytes w_, ulong w_at, Bytes k_, ulong k_a
     }
 }
 
-// state = S + beta (v - S k) k^T, where S = state exp(g); y = state q scale; each row for
-// itself. Several heads of v may have one of q and k, and so may several sequences.
+// state = S + beta (v - S k) k^T, where S = state exp(g); y = state q scale. Rows of a
+// state are independent. Heads of v may share a head of q and k, and so may sequences.
 kernel void delta_net(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v_at,
                       Bytes g_, ulong g_at, Bytes beta_, ulong beta_at, Bytes s_,
                       ulong s_at, Bytes y_, ulong y_at, long4 ne, long4 q_ne,
@@ -86,9 +86,9 @@ kernel void delta_net(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulon
     }
 }
 
-// state = state * w + k v^T; the keys are its rows, so 16 columns are treated together.
-// y = r state, of the state before the token, to which its own k v^T is added u times;
-// or, where nothing READS_FIRST, of the one after it, times `scale`.
+// state = state * w + k v^T. The keys are the rows of a state, so a work-item computes 16
+// columns. If READS_FIRST, y = r (state + u * k v^T) with the state before the token, else
+// y = r state * scale with the state after it.
 kernel void by_columns(Bytes k_, ulong k_at, Bytes v_, ulong v_at, Bytes r_, ulong r_at,
                        Bytes u_, ulong u_at, Bytes w_, ulong w_at, Bytes s_, ulong s_at,
                        Bytes y_, ulong y_at, long4 ne, long4 k_nb, long4 v_nb,

@@ -1,10 +1,10 @@
-// RMS_NORM, NORM and L2_NORM of dense F32 rows.
+// RMS_NORM, NORM and L2_NORM of F32 rows with contiguous elements.
 
 #include "rows.h"
 #include "norms.h"
 
 #define ROW                                       \
-    local float each[MOST_WORK_ITEMS];            \
+    local float each[MAX_WORK_ITEMS];            \
     long4 at = row_number(ne);                    \
     Floats x = floats_of(x_, x_at, x_nb, at);     \
     Floats y = floats_of(y_, y_at, y_nb, at);
@@ -13,7 +13,7 @@ kernel void rms_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4
                      long4 y_nb, float eps) {
     ROW
     float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
-    scaled(x, y, 0, 1 / sqrt(mean + eps), ne.x);
+    scale_row(x, y, 0, 1 / sqrt(mean + eps), ne.x);
 }
 
 kernel void norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
@@ -21,27 +21,27 @@ kernel void norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_n
     ROW
     float mean = row_sum(x, ne.x, each) / ne.x;
     float variance = sum_of_squares(x, mean, ne.x, each) / ne.x;
-    scaled(x, y, mean, 1 / sqrt(variance + eps), ne.x);
+    scale_row(x, y, mean, 1 / sqrt(variance + eps), ne.x);
 }
 
 kernel void l2_norm(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                     long4 y_nb, float eps) {
     ROW
     float length = sqrt(sum_of_squares(x, 0, ne.x, each));
-    scaled(x, y, 0, 1 / fmax(length, eps), ne.x);
+    scale_row(x, y, 0, 1 / fmax(length, eps), ne.x);
 }
 
-// RMS_NORM, and its result times a weight that repeats along the rows.
+// RMS_NORM, and MUL of its result with one row.
 kernel void rms_norm_mul(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes w_,
                          ulong w_at, Bytes z_, ulong z_at, long4 ne, long4 x_nb,
                          long4 y_nb, long4 z_nb, float eps) {
     ROW
     Floats w = (Floats)(w_ + w_at), z = floats_of(z_, z_at, z_nb, at);
     float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
-    normalised(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
+    normalize_and_weight(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
 }
 
-// The same of x = a + b.
+// x = a + b, then rms_norm_mul of x.
 kernel void add_rms_norm_mul(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes x_,
                              ulong x_at, Bytes y_, ulong y_at, Bytes w_, ulong w_at,
                              Bytes z_, ulong z_at, long4 ne, long4 a_nb, long4 b_nb,
@@ -49,7 +49,7 @@ kernel void add_rms_norm_mul(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes x
     ROW
     Floats a = floats_of(a_, a_at, a_nb, at), b = floats_of(b_, b_at, b_nb, at);
     Floats w = (Floats)(w_ + w_at), z = floats_of(z_, z_at, z_nb, at);
-    added(a, b, x, ne.x);
+    add_rows(a, b, x, ne.x);
     float mean = sum_of_squares(x, 0, ne.x, each) / ne.x;
-    normalised(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
+    normalize_and_weight(x, y, w, z, 1 / sqrt(mean + eps), ne.x);
 }

@@ -1,11 +1,11 @@
-// Packs 32 floats into a block of a quantized type, TO, as ggml does it.
+// Packs 32 floats into a block of the quantized type TO, exactly as ggml does.
 
-// The scales are rounded to F16 only where they are stored.
+// Elements are divided by the float32 scale; only the stored scale is rounded to F16.
 static inline float inverse(float d) {
     return d != 0 ? 1 / d : 0;
 }
 
-// The first of those that are furthest from 0.
+// The first element with the largest absolute value.
 static inline float furthest(Floats x) {
     float most = 0, found = 0;
     for (int i = 0; i < 32; i++)
@@ -26,7 +26,7 @@ static inline void put_fifth_bits(const int *q, Bytes y) {
     vstore4(as_char4(bits), 0, y);
 }
 
-// Numbers from 0 to `last`, of which the middle stands for 0.
+// Quantizes to 0 ... `last` with a scale; the middle stands for 0.
 static inline void centred(Floats x, int last, Bytes y, int *q) {
     int middle = (last + 1) / 2;
     float d = furthest(x) / -middle, by = inverse(d);
@@ -34,7 +34,7 @@ static inline void centred(Floats x, int last, Bytes y, int *q) {
     for (int i = 0; i < 32; i++) q[i] = min(last, (int)(x[i] * by + (middle + 0.5f)));
 }
 
-// Numbers from 0 to `last`, from the least to the largest.
+// Quantizes to 0 ... `last` with a scale and a minimum.
 static inline void between(Floats x, int last, Bytes y, int *q) {
     float16 a = vload16(0, x), b = vload16(1, x);
     float least = -max_of_16(fmax(-a, -b)), d = (max_of_16(fmax(a, b)) - least) / last;

@@ -1,8 +1,8 @@
-// Dense F32 rows with zeros around them.
+// PAD with zeros, of F32 rows with contiguous elements.
 
 #include "rows.h"
 
-// `first` is where in y the elements of x begin.
+// `first` is the index in y of the first element of x.
 kernel void pad(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_ne,
                 long4 x_nb, long4 y_nb, long4 first) {
     long4 at = row_number(ne), from = at - first;

@@ -1,4 +1,4 @@
-// Proves that a driver can build and run anything at all.
+// Tests whether a driver can build and run a kernel.
 
 kernel void twice(global int *numbers) {
     numbers[get_global_id(0)] *= 2;

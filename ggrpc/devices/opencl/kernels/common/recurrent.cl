@@ -1,4 +1,4 @@
-// SSM_CONV and SSM_SCAN: what the Mamba layers do along the tokens of a sequence.
+// SSM_CONV and SSM_SCAN, of Mamba layers.
 
 #include "rows.h"
 
@@ -20,7 +20,7 @@ kernel void ssm_conv(Bytes x_, ulong x_at, Bytes w_, ulong w_at, Bytes y_, ulong
 }
 #endif
 
-// For each head and token softplus(dt), and how that lets the state decay.
+// For each head and token: the step size softplus(dt), and the decay of the state.
 kernel void ssm_steps(Bytes dt, ulong dt_at, Bytes a, ulong a_at, global float2 *steps,
                       long4 ne, long4 dt_nb, long4 a_nb) {
     for EACH_SHARED(i, ne.x * ne.y * ne.z) {
@@ -34,7 +34,7 @@ kernel void ssm_steps(Bytes dt, ulong dt_at, Bytes a, ulong a_at, global float2 
 }
 
 #ifdef STATE
-// Each row of a state for itself, along all tokens; of the dimensions `ne` of x.
+// The scan over all tokens. Rows of a state are independent. `ne` is that of x.
 kernel void ssm_scan(Bytes s, ulong s_at, Bytes x, ulong x_at,
                      global const float2 *steps, Bytes a, ulong a_at, Bytes b,
                      ulong b_at, Bytes c, ulong c_at, Bytes ids, ulong ids_at, Bytes y_,

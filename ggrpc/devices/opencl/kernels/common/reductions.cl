@@ -1,16 +1,16 @@
-// Sums, means and largest elements of dense F32 rows, and the order of their elements.
+// SUM_ROWS, MEAN, CUMSUM, ARGMAX and ARGSORT of F32 rows with contiguous elements.
 
 #include "rows.h"
 
 kernel void sum_rows(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                      long4 y_nb, float scale) {
-    local float each[MOST_WORK_ITEMS];
+    local float each[MAX_WORK_ITEMS];
     long4 at = row_number(ne);
     float sum = row_sum(floats_of(x_, x_at, x_nb, at), ne.x, each);
     if (get_local_id(0) == 0) *floats_of(y_, y_at, y_nb, at) = sum * scale;
 }
 
-// Running sums, in the order of the elements.
+// Sequential, so that it adds in the same order as ggml.
 kernel void cumsum(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                    long4 y_nb) {
     long4 at = row_number(ne);
@@ -20,10 +20,10 @@ kernel void cumsum(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x
         for (long i = 0; i < ne.x; i++) y[i] = sum += x[i];
 }
 
-// Of equal ones the last.
+// The index of the largest element; of equal ones, the last.
 kernel void argmax(Bytes x_, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_nb,
                    long4 y_nb) {
-    local float each[MOST_WORK_ITEMS];
+    local float each[MAX_WORK_ITEMS];
     local int found;
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at);
@@ -41,13 +41,13 @@ kernel void argmax(Bytes x_, ulong x_at, Bytes y, ulong y_at, long4 ne, long4 x_
 }
 
 #ifdef DESCENDING
-// An int for each float, in the same order; NaN comes last.
+// Maps floats to ints with the same order. NaN is the largest.
 #define KEY(x) key_of(DESCENDING ? -(x) : (x))
 
 static inline int key_of(float x) {
     int bits = as_int(x);
     if (isnan(x)) return INT_MAX;
-    return bits < 0 ? -(bits & INT_MAX) : bits;  // -0 is 0
+    return bits < 0 ? -(bits & INT_MAX) : bits;  // -0 equals 0
 }
 
 static inline int16 keys_of(float16 x) {
@@ -56,8 +56,8 @@ static inline int16 keys_of(float16 x) {
     return select(keys, (int16)INT_MAX, isnan(x));
 }
 
-// How many of the n elements come before the one at i: those that are less, and those
-// before it that are equal.
+// The number of elements that are sorted before element i: the smaller ones, and equal
+// ones with a smaller index.
 static inline int rank_of(Floats x, long i, long n) {
     const int16 lane = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int key = KEY(x[i]);
@@ -77,9 +77,9 @@ static inline int rank_of(Floats x, long i, long n) {
     return rank;
 }
 
-// Where the first k elements of the order are.
+// The indices of the first k elements in sorted order.
 kernel void argsort(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                  long4 y_nb, long k) {
+                    long4 y_nb, long k) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at);
     global int *y = (global int *)row_of(y_, y_at, y_nb, at);

@@ -1,10 +1,10 @@
-// ROPE of dense F32 rows.
+// ROPE of F32 rows with contiguous elements.
 
 #include "rows.h"
 #include "rope.h"
 
-// The cosines and sines of one token, a work-item a token. Angles are multiplied up pair
-// by pair as ggml does it, so that those of far positions are off by what its are.
+// The cosines and sines of one token per work-item. Angles are multiplied up pair by pair,
+// as in ggml, so that the rounding errors at large positions are the same.
 kernel void angles(Bytes pos_, ulong pos_at, Bytes factors_, ulong factors_at,
                    long has_factors, global float *table, global const int2 *where,
                    global const float *scales, long pairs, long tokens, float step,
@@ -30,13 +30,13 @@ kernel void angles(Bytes pos_, ulong pos_at, Bytes factors_, ulong factors_at,
     }
 }
 
-// One tensor, and two: the groups of the first one come first.
-#define KERNELS(name, turn)                                                          \
+// ROPE of one tensor, and of two. The work-groups for the first tensor come first.
+#define KERNELS(name, rotation)                                                      \
     kernel void name(Bytes x_, ulong x_at, Bytes y_, ulong y_at,                     \
                      global const float *table, long4 ne, long4 x_nb, long4 y_nb,    \
                      long pairs, long first) {                                       \
         long4 at = row_number(ne);                                                   \
-        ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                         \
+        ROPE(rotation, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                     \
     }                                                                                \
     kernel void name##_two(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes v_,     \
                            ulong v_at, Bytes w_, ulong w_at,                         \
@@ -46,10 +46,10 @@ kernel void angles(Bytes pos_, ulong pos_at, Bytes factors_, ulong factors_at,
         long group = get_group_id(0), rows = ne.y * ne.z * ne.w;                     \
         if (group < rows) {                                                          \
             long4 at = row_at(group, ne);                                            \
-            ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                     \
+            ROPE(rotation, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                 \
         } else {                                                                     \
             long4 at = row_at(group - rows, v_ne);                                   \
-            ROPE(turn, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)                   \
+            ROPE(rotation, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)               \
         }                                                                            \
     }
 KERNELS(normal, rotate_normal)

@@ -1,18 +1,18 @@
-// What ROPE makes of a dense F32 row.
+// ROPE of one row.
 
 static void copy(Floats x, Floats y, long first, long end) {
     for (long i = first + get_local_id(0); i < end; i += get_local_size(0)) y[i] = x[i];
 }
 
-// Each pair is an element and the next.
+// A pair is two adjacent elements.
 static void rotate_normal(Floats x, Floats y, global const float *cosines,
                             global const float *sines, long pairs) {
     for (long i = 8 * get_local_id(0); i + 8 <= pairs; i += 8 * get_local_size(0)) {
-        float16 v = vload16(0, x + 2 * i), turned;
+        float16 v = vload16(0, x + 2 * i), rotated;
         float8 c = vload8(0, cosines + i), s = vload8(0, sines + i);
-        turned.even = v.even * c - v.odd * s;
-        turned.odd = v.even * s + v.odd * c;
-        vstore16(turned, 0, y + 2 * i);
+        rotated.even = v.even * c - v.odd * s;
+        rotated.odd = v.even * s + v.odd * c;
+        vstore16(rotated, 0, y + 2 * i);
     }
     for (long i = (pairs & ~7L) + get_local_id(0); i < pairs; i += get_local_size(0)) {
         float a = x[2 * i], b = x[2 * i + 1];
@@ -21,7 +21,7 @@ static void rotate_normal(Floats x, Floats y, global const float *cosines,
     }
 }
 
-// Each pair is an element and the one `pairs` further on.
+// A pair is two elements that are `pairs` apart.
 static void rotate_neox(Floats x, Floats y, global const float *cosines,
                         global const float *sines, long pairs) {
     for EACH_16(i, pairs) {
@@ -37,8 +37,8 @@ static void rotate_neox(Floats x, Floats y, global const float *cosines,
     }
 }
 
-// The row of a tensor that has a place; `first` elements come before the pairs.
-#define ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, n)                  \
+// Rotates one row. The `first` elements are before the pairs, and are copied.
+#define ROPE(rotation, x_, x_at, x_nb, y_, y_at, y_nb, at, n)              \
     {                                                                      \
         Floats x = floats_of(x_, x_at, x_nb, at);                          \
         Floats y = floats_of(y_, y_at, y_nb, at);                          \
@@ -47,5 +47,5 @@ static void rotate_neox(Floats x, Floats y, global const float *cosines,
             copy(x, y, 0, first);                                          \
             copy(x, y, first + 2 * pairs, n);                              \
         }                                                                  \
-        turn(x + first, y + first, cosines, cosines + pairs, pairs);       \
+        rotation(x + first, y + first, cosines, cosines + pairs, pairs);   \
     }

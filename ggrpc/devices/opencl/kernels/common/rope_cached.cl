@@ -1,13 +1,13 @@
-// ROPE of queries, and of keys whose rows then go into a cache, as those of the values do.
+// ROPE of queries and keys, and SET_ROWS of the rotated keys and of values to the caches.
 
 #include "rows.h"
 #include "rope.h"
 #include "copy_row.h"
 #include "set_row.h"
 
-// The groups of the queries come first, then those of the keys. What is set of the keys
-// has a row for each token of each head, where ROPE has one for each head of each token.
-#define KERNEL(name, turn)                                                               \
+// The work-groups for queries come first, then those for keys, then those for values.
+// ROPE has a row for each head of each token, SET_ROWS for each token of each head.
+#define KERNEL(name, rotation)                                                           \
     kernel void name(Bytes x_, ulong x_at, Bytes y_, ulong y_at, Bytes v_, ulong v_at,   \
                      Bytes w_, ulong w_at, global const float *table, long4 ne,          \
                      long4 x_nb, long4 y_nb, long4 v_ne, long4 v_nb, long4 w_nb,         \
@@ -17,10 +17,10 @@
         long keyed = queries + keys_ne.y * keys_ne.z;                                    \
         if (group < queries) {                                                           \
             long4 at = row_at(group, ne);                                                \
-            ROPE(turn, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                         \
+            ROPE(rotation, x_, x_at, x_nb, y_, y_at, y_nb, at, ne.x)                     \
         } else if (group < keyed) {                                                      \
             long4 to = row_at(group - queries, keys_ne), at = to.xzyw;                   \
-            ROPE(turn, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)                       \
+            ROPE(rotation, v_, v_at, v_nb, w_, w_at, w_nb, at, v_ne.x)                   \
             barrier(CLK_GLOBAL_MEM_FENCE);                                               \
             SET_ROW(keys, to, fault, key_node);                                          \
         } else {                                                                         \

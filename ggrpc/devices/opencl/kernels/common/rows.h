@@ -1,10 +1,10 @@
-// Rows of tensors, a work-group for each. `ne` and `nb` are ggml's, in a long4.
+// Rows of tensors, one work-group per row. `ne` and `nb` are those of ggml.
 
 typedef global char *Bytes;
 typedef global float *Floats;
 
-// The work-items of a group share the elements of a row; WIDE ones 16 at a time, the
-// last ones of a row, fewer than that, one by one.
+// The work-items of a work-group share the elements of a row: 16 at a time, and the last
+// n % 16 elements one by one.
 #define EACH(i, n) (long i = get_local_id(0); i < (n); i += get_local_size(0))
 #define EACH_16(i, n) (long i = 16 * get_local_id(0); i + 16 <= (n); \
                        i += 16 * get_local_size(0))
@@ -14,13 +14,13 @@ typedef global float *Floats;
 // All work-items of a launch share n tasks: see `Traits.groups`.
 #define EACH_SHARED(i, n) (long i = get_global_id(0); i < (n); i += get_global_size(0))
 
-// The i1, i2, i3 of a row of a tensor of these dimensions.
+// The indices i1, i2 and i3 of a row of a tensor with these dimensions.
 static inline long4 row_at(long number, long4 ne) {
     long rest = number / ne.y;
     return (long4)(0, number % ne.y, rest % ne.z, rest / ne.z);
 }
 
-// Those of the row that the group has.
+// The indices of the row of the current work-group.
 static inline long4 row_number(long4 ne) {
     return row_at(get_group_id(0), ne);
 }
@@ -33,7 +33,8 @@ static inline Floats floats_of(Bytes base, ulong at, long4 nb, long4 i) {
     return (Floats)row_of(base, at, nb, i);
 }
 
-// Whether an index names one of n. The first that does not is kept: see `OpenClProgram`.
+// Whether an index is in range. The first one that is not is recorded: see
+// `OpenClProgram`.
 static inline bool is_index(long index, long n, global int *fault, int number) {
     if (index >= 0 && index < n) return true;
     if (atomic_cmpxchg(fault, 0, number) == 0) fault[1] = index;
@@ -52,7 +53,7 @@ static inline float max_of_16(float16 x) {
     return fmax(fmax(b.x, b.z), fmax(b.y, b.w));
 }
 
-// The sum (or what `op` makes) of what each work-item of the group has.
+// Reduces one value of each work-item of a work-group.
 #define GROUP_REDUCE(name, op)                                   \
     static inline float name(float x, local float *each) {       \
         int n = get_local_size(0), me = get_local_id(0);         \
@@ -68,9 +69,9 @@ static inline float max_of_16(float16 x) {
 GROUP_REDUCE(group_sum, PLUS)
 GROUP_REDUCE(group_max, fmax)
 
-#define MOST_WORK_ITEMS 256
+#define MAX_WORK_ITEMS 256
 
-// The sum of a row; `each` is room for a float of each work-item.
+// The sum of a row. `each` has one float for each work-item.
 static inline float row_sum(Floats x, long n, local float *each) {
     float16 wide = 0;
     float one = 0;

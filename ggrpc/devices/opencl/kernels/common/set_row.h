@@ -1,13 +1,13 @@
-// A row to where its INDEX, a type, says.
+// Copies one row of SET_ROWS. INDEX is the type of the ids.
 
 #define I32 int
 #define I64 long
 
-// A row of x to where its index says.
+// Copies the row of x with the indices `at` to the row of y that its id names.
 static void set_row(Bytes x, Bytes rows, Bytes y, long4 at, long n, long4 x_nb,
                     long4 rows_ne, long4 rows_nb, long4 y_ne, long4 y_nb,
                     global int *fault, int number) {
-    // Rows repeat along the two outer dimensions of x: see ggml_set_rows.
+    // The ids repeat along the two outer dimensions of x: see ggml_set_rows.
     long4 of = (long4)(0, at.y, at.z % rows_ne.y, at.w % rows_ne.z);
     long row = *(global const INDEX *)(rows + of.y * rows_nb.x + of.z * rows_nb.y
                                        + of.w * rows_nb.z);
@@ -16,7 +16,7 @@ static void set_row(Bytes x, Bytes rows, Bytes y, long4 at, long n, long4 x_nb,
              x_nb.x, y_nb.x);
 }
 
-// What SET_ROWS is given, and a row of it.
+// Declares the arguments of one SET_ROWS, and copies one of its rows.
 #define SET(a)                                                                          \
     Bytes a, ulong a##_at, Bytes a##_ids, ulong a##_ids_at, Bytes a##_to,               \
         ulong a##_to_at, long4 a##_ne, long4 a##_nb, long4 a##_ids_ne, long4 a##_ids_nb,\

@@ -1,4 +1,4 @@
-// SOFT_MAX of dense F32 rows.
+// SOFT_MAX of F32 rows with contiguous elements.
 
 #include "rows.h"
 #include "soft_max.h"
@@ -7,7 +7,7 @@ kernel void soft_max(Bytes x_, ulong x_at, Bytes mask_, ulong mask_at, Bytes sin
                      ulong sinks_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                      long4 mask_ne, long4 mask_nb, long4 y_nb,
                      global const float *slopes, float scale) {
-    local float each[MOST_WORK_ITEMS];
+    local float each[MAX_WORK_ITEMS];
     long4 at = row_number(ne);
     Bytes mask = row_of(mask_, mask_at, mask_nb,
                         (long4)(0, at.y, at.z % mask_ne.z, at.w % mask_ne.w));

@@ -1,4 +1,4 @@
-// A row of SOFT_MAX: exp(x * scale + slope * mask), as parts of their sum.
+// SOFT_MAX of one row: exp(x * scale + slope * mask), divided by the sum.
 
 #include "floats.h"
 
@@ -10,7 +10,7 @@
 #define BIAS(i)
 #endif
 
-// `mask` is there with MASK, `sink` with SINKS: a score of which there is no value.
+// `mask` is used if MASK is defined, `sink` if SINKS is: a score that only adds to the sum.
 static void soft_max_row(Floats x, Floats y, long n, float scale, Bytes mask, float slope,
                          Floats sink, local float *each) {
     float16 widest = -INFINITY, wide = 0;

@@ -1,21 +1,21 @@
-// Matrices of dense F32 rows, by where their elements lie to the diagonal.
+// Ops on the triangles of F32 matrices with contiguous rows.
 
 #include "rows.h"
 
-// `value` where column - row is at least `diagonal`, or, if what goes is not ABOVE it, at
-// most that.
+// Sets elements to `value`: those with column - row >= `diagonal`, or <= `diagonal` if not
+// `above`. Copies all others.
 kernel void mask(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
-                   long4 y_nb, long diagonal, long above, float value) {
+                 long4 y_nb, long diagonal, long above, float value) {
     long4 at = row_number(ne);
     Floats x = floats_of(x_, x_at, x_nb, at), y = floats_of(y_, y_at, y_nb, at);
     for EACH(i, ne.x) {
         long offset = i - at.y;
-        bool goes = above ? offset >= diagonal : offset <= diagonal;
-        y[i] = goes ? value : x[i];
+        bool is_masked = above ? offset >= diagonal : offset <= diagonal;
+        y[i] = is_masked ? value : x[i];
     }
 }
 
-// A row on the diagonal, and zeros.
+// Row i has x[i] on the diagonal, and zeros.
 kernel void diag(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_nb,
                  long4 y_nb) {
     long4 at = row_number(ne);
@@ -24,7 +24,7 @@ kernel void diag(Bytes x_, ulong x_at, Bytes y_, ulong y_at, long4 ne, long4 x_n
     for EACH(i, ne.x) y[i] = i == at.y ? x[i] : 0;
 }
 
-// y such that a y = b, for a with nothing above its diagonal: a work-item has columns.
+// Solves a y = b for a lower triangular a, one work-item per column.
 kernel void solve_tri(Bytes a_, ulong a_at, Bytes b_, ulong b_at, Bytes y_, ulong y_at,
                       long4 ne, long4 a_nb, long4 b_nb, long4 y_nb) {
     for EACH_SHARED(task, ne.x * ne.z * ne.w) {

@@ -1,4 +1,4 @@
-// The numbers of ggml_type.
+// The values of ggml_type.
 
 #define F32 0
 #define F16 1

@@ -1,8 +1,8 @@
-// FLASH_ATTN_EXT: weights of a query over the keys, and the sum of the values they weigh.
+// FLASH_ATTN_EXT on CPUs.
 //
-// A work-item has one query of one head. It goes through 16 keys at a time and keeps the
-// largest score so far, what all sum up to, and the weighted values, which it scales
-// down when a larger score turns up.
+// A work-item computes one query of one head. It processes 16 keys at a time, and keeps the
+// largest score so far, the sum of the weights and the weighted sum of the values. These
+// are scaled down when a larger score is found.
 
 #include "rows.h"
 #include "kv_cache.h"
@@ -11,7 +11,7 @@
 #define PARTS_V ((WIDTH_V + 15) / 16)
 #define AT(j) min(first + (j), n_kv - 1)
 
-// Sixteen values of a row; of the last ones, those that are there, and zeros.
+// Loads 16 elements of a row; elements past its end are 0.
 #define PART(name, type, width)                                                    \
     static inline float16 name(Bytes row, int i) {                                 \
         if (i < width / 16) return SIXTEEN(type, row, i);                          \

@@ -1,14 +1,14 @@
-// What attention of one token consists of without FLASH_ATTN_EXT, on a processor: MUL_MAT
-// of the keys and a query, SOFT_MAX, and MUL_MAT of the values. A work-group has HEADS
-// heads, of the same keys and values. With JOINED also CONT, which puts the heads side by
-// side, and with QUANTIZE what it gives as quantize_row.h has it.
+// Attention of one token without FLASH_ATTN_EXT, on CPUs: MUL_MAT of keys and query,
+// SOFT_MAX, and MUL_MAT of values. A work-group computes HEADS heads with the same keys and
+// values. JOINED adds CONT, which joins the heads; QUANTIZE adds the quantization of its
+// result: see quantize_row.h.
 
 #define TILE HEADS
 #include "gemm_small.h"
 #undef TILE
 #define TILE 1
 #include "quantize_row.h"
-#undef F32 // numbers of types until here, names from now on
+#undef F32 // values of ggml_type above; names for floats.h below
 #undef F16
 #undef BF16
 #include "rows.h"
@@ -51,7 +51,7 @@ kernel void attention_row(Packed k, ulong k_at, long4 k_ne, long4 k_nb, Packed q
 #endif
 #ifdef QUANTIZE
     long end = head + HEADS < heads ? (head + HEADS) * width / 32 : padded / 32;
-    round_blocks((Packed)row, heads * width, 0, padded, bytes, byte_scales, sums32, sums16,
-                 head * width / 32, end);
+    quantize_blocks((Packed)row, heads * width, 0, padded, bytes, byte_scales, sums32,
+                    sums16, head * width / 32, end);
 #endif
 }

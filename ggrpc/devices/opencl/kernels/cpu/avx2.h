@@ -1,5 +1,5 @@
-// Processors with AVX2, FMA and F16C. Products of bytes are added in pairs, as shorts, so
-// that numbers above 128 would not fit.
+// For CPUs with AVX2, FMA and F16C. Products of bytes are added in pairs, as shorts, which
+// would overflow for unsigned bytes above 128.
 
 #define TARGET target("avx2,fma,f16c")
 #define OUTER static __attribute__((noinline, TARGET))
@@ -22,7 +22,7 @@ INLINE int16 WHOLE(Dots dots) {
     return EACH_HALF(int16, __builtin_ia32_pmaddwd256, dots, ones);
 }
 
-// The processor multiplies unsigned bytes with signed ones: signs change sides.
+// The instruction multiplies unsigned with signed bytes, so the signs of w move to x.
 #define FLOAT_SUMS 6
 #define SIGNED_OFFSET 0
 INLINE Dots SIGNED_DOT(Dots acc, uchar64 w, char64 x) {

@@ -1,10 +1,10 @@
-// A quantized type, TYPE (a ggml_type), as steps of 128 or 256 values of a row.
+// Rows of a quantized type TYPE (a ggml_type), in steps of 128 or 256 elements.
 
 #include "type_numbers.h"
 #include "simd.h"
 
-// In which order numbers come: as they are; the first halves of all blocks of 32, then
-// the others; or those of every second block of 32, then the others.
+// The order of unpacked elements: as in the row; the first halves of all blocks of 32,
+// then the second halves; or the even blocks of 32, then the odd blocks.
 #define NATURAL 0
 #define HALVED 1
 #define ALTERNATE 2
@@ -18,7 +18,7 @@
 
 #define SUBS (STEP / SUB)
 
-// Copies what a row has beyond its last whole step in front of zeros: a step of its own.
+// Copies the elements past the last whole step and pads them with zeros to a step.
 INLINE Packed last_step(Packed row, long k, uchar *copy) {
     int bytes = STEP_BYTES / (STEP / 32) * (k % STEP / 32);
     Packed from = row + k / STEP * STEP_BYTES;

@@ -1,6 +1,6 @@
-// The types in blocks of 256 values, a block a step.
+// Types with blocks of 256 elements; a step is one block.
 //
-// What each defines: see blocks32.h. SUB values share a scale.
+// They define the same as in blocks32.h. SUB elements share a scale.
 
 #define STEP 256
 #define REGISTERS 4
@@ -48,7 +48,7 @@
 #include "numbers.h"
 
 #if TYPE == Q2_K || TYPE == Q3_K
-// Two bits of each byte of 32: those at `shift`, then those two further.
+// Two bits of each of 32 bytes: those at `shift`, then those two bits higher.
 INLINE uchar64 bit_pairs(uchar64 bytes, int shift) {
     ushort32 shifts = words(shift, shift + 2);
     return AS(uchar64, AS(ushort32, bytes) >> shifts) &
@@ -72,7 +72,7 @@ INLINE void unpack(Packed p, uchar64 *w) {
     }
 }
 #elif TYPE == Q3_K
-// Sixteen scales of six bits: the low four as nibbles of 8 bytes, the others in 4.
+// 16 6-bit scales: 8 bytes hold the low 4 bits, and 4 bytes the high bits.
 INLINE float16 scales(Packed p) {
     ulong low = LOOSE(ulong, p + 96), high = LOOSE(uint, p + 104);
     const ulong nibbles = 0x0f0f0f0f0f0f0f0f, pairs = 0x0303030303030303;
@@ -91,8 +91,8 @@ INLINE void unpack(Packed p, uchar64 *w) {
     }
 }
 #elif TYPE == Q4_K || TYPE == Q5_K
-// Eight scales and eight minima of six bits: four of each in the low bits of 8 bytes, the
-// others split over the nibbles of 4 more and the top bits of those 8.
+// 8 scales and 8 minima of 6 bits. 8 bytes hold four of each in their low 6 bits. The
+// others are split: low bits in the nibbles of 4 bytes, high bits at the top of those 8.
 INLINE uint4 six_bits(Packed p) {
     ulong first = LOOSE(ulong, p + 4), rest = LOOSE(uint, p + 12);
     ulong last = ((rest | rest >> 4 << 32) & 0x0f0f0f0f0f0f0f0f) |

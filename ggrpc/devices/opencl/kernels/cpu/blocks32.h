@@ -1,9 +1,9 @@
-// The types in blocks of 32 values, four blocks a step.
+// Types with blocks of 32 elements; a step is four blocks.
 //
-// A type defines the BYTES of a block; OFFSET: a value is scale * (number - OFFSET), less
-// a minimum where HAS_MINIMA; the LARGEST number; where its NIBBLES and the fifth bits of
-// them lie. `unpack` gives the numbers of a step in the ORDER that costs least. Formats:
-// ggml's structs.
+// A type defines the BYTES of a block; OFFSET, as an element is scale * (value - OFFSET),
+// plus a minimum if HAS_MINIMA is defined; the LARGEST value; the positions of its NIBBLES
+// and fifth bits. `unpack` returns the values of a step in the fastest ORDER. For the
+// formats see ggml's structs.
 
 #define STEP 128
 #define SUB 32
@@ -57,7 +57,7 @@
 
 #include "numbers.h"
 
-// The half floats at a place in each of four blocks; the other lanes are copies.
+// The half floats at an offset in each of four blocks, repeated to fill all lanes.
 INLINE float16 halves_of(Packed p) {
     ulong bits = LOOSE(ushort, p) | (ulong)LOOSE(ushort, p + BYTES) << 16 |
                  (ulong)LOOSE(ushort, p + 2 * BYTES) << 32 |
@@ -67,7 +67,7 @@ INLINE float16 halves_of(Packed p) {
 }
 
 #if TYPE == MXFP4
-// 2 ** (e - 128): the table of numbers is of doubled values.
+// 2^(e - 128), because the values in the table are doubled.
 INLINE float16 scales(Packed p) {
     uint4 e = (uint4)(p[0], p[BYTES], p[2 * BYTES], p[3 * BYTES]);
     uint4 few = AS(uint4, e < 2u);

@@ -1,10 +1,9 @@
-// Rows of the gates of experts and of what those gate times rows of bytes, of which each
-// chose its expert, and the GLU of both.
+// MUL_MAT_ID for gate and up of few tokens, and the GLU of both, on CPUs.
 
 #include "matvec_several.cl"
 #include "rows.h"
 
-// Group 0 has some rows of two matrices, group 1 is a place in ids.
+// Work-groups: bands of rows of both matrices; positions in ids.
 kernel void experts_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, long4 w_ne,
                           long4 gate_nb, long4 up_nb, const global char *x,
                           const global float *scales, const global float *sums,

@@ -1,15 +1,15 @@
-// Quantized matrices times the rows of bytes that chose each (see experts_quantize.cl).
+// MUL_MAT_ID of quantized matrices with grouped choices, on CPUs: see experts_quantize.cl.
 
 #include "matmat.cl"
 #include "rows.h"
 
-// Group 0 has 16 rows of a matrix, group 1 is the expert. A tile of the product lies
-// together until its rows go to where they belong.
+// Work-groups: panels of 16 rows of a matrix; experts. A tile of the product is contiguous
+// until its rows are copied to their places in y.
 kernel void experts_matmat(Packed w, ulong w_at, long4 w_ne, long4 w_nb,
                            const global int *x, const global float *scales,
                            const global float *sums, long padded,
                            const global int *starts, const global int *ends,
-                           const global int *places, long used, Bytes y, ulong y_at,
+                           const global int *choices, long used, Bytes y, ulong y_at,
                            long4 y_nb, local int16 *numbers, local float16 *scale,
                            local float16 *minimum) {
     long first = get_group_id(0) * 16, expert = get_group_id(1);
@@ -28,7 +28,7 @@ kernel void experts_matmat(Packed w, ulong w_at, long4 w_ne, long4 w_nb,
             int tokens = min((long)TILE, end - t);
             Floats out[TILE];
             for (int j = 0; j < tokens; j++) {
-                long4 at = (long4)(0, places[t + j] % used, places[t + j] / used, 0);
+                long4 at = (long4)(0, choices[t + j] % used, choices[t + j] / used, 0);
                 out[j] = floats_of(y, y_at, y_nb, at) + first;
                 if (p.more)
                     for (int i = 0; i < p.count; i++) tile[16 * j + i] = out[j][i];

@@ -1,9 +1,9 @@
-// Rows of quantized matrices times rows of bytes, of which each chose its matrix.
+// MUL_MAT_ID of quantized matrices for few tokens, on CPUs.
 
 #include "matvec.cl"
 #include "rows.h"
 
-// Group 0 has some rows of a matrix, group 1 is a place in ids.
+// Work-groups: bands of rows of a matrix; positions in ids.
 kernel void experts_matvec(Packed w, ulong w_at, long4 w_ne, long4 w_nb,
                            const global char *x, const global float *scales,
                            const global float *sums, long padded, long rows, Bytes ids,

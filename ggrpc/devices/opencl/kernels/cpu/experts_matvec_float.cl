@@ -1,9 +1,9 @@
-// Rows of plain matrices times rows of float32, of which each chose its matrix.
+// MUL_MAT_ID of float matrices for few tokens, on CPUs.
 
 #include "matvec_float.cl"
 #include "rows.h"
 
-// Group 0 has some rows of a matrix, group 1 is a place in ids.
+// Work-groups: bands of rows of a matrix; positions in ids.
 kernel void experts_matvec_float(Packed w, ulong w_at, long4 w_ne, long4 w_nb, Packed b,
                                  ulong b_at, long4 b_ne, long4 b_nb, Bytes ids,
                                  ulong ids_at, long4 ids_ne, long4 ids_nb, Bytes y,

@@ -1,10 +1,10 @@
-// Rows of a plain matrix times a few rows of float32, TILE at most.
+// Products of a float matrix with up to TILE rows of float32.
 
 #include "load_float.h"
 
 #define AT_ONCE (TILE <= FLOAT_SUMS ? TILE : 4)
 
-// What is left of a row of float32, and zeros.
+// Loads the last `count` elements of a row; the rest is 0.
 INLINE float16 last_of(Packed x, int count) {
     union {
         float16 all;
@@ -14,7 +14,7 @@ INLINE float16 last_of(Packed x, int count) {
     return v.all;
 }
 
-// A row of the matrix times each.
+// Multiplies one row of the matrix with each row of x.
 INLINE void times_each(Packed w, const Packed *x, long k, float *sums) {
 #pragma unroll
     for (int first = 0; first < TILE; first += AT_ONCE) {
@@ -37,8 +37,8 @@ INLINE void times_each(Packed w, const Packed *x, long k, float *sums) {
     }
 }
 
-// Rows from `first` on, up to `end`; of the others `count` are there. With `more` what
-// they come to is added.
+// Multiplies the rows `first` to `end` - 1 with `count` rows of x. If `more`, the products
+// are added to y.
 OUTER void rows_times_each(Packed w, long stride, long first, long end, const Packed *x,
                            int count, long k, global float **y, bool more) {
     long bytes = BYTES * k, ahead = max(1L, AHEAD / max(1L, bytes)) * stride;

@@ -1,4 +1,4 @@
-// Proves that a driver can build and run a processor's dot products of bytes.
+// Tests whether a driver can build and run the dot products of int8.
 
 #include "simd.h"
 

@@ -1,4 +1,4 @@
-// A plain type, TYPE (a ggml_type), sixteen numbers at a time, as float.
+// Loads 16 elements of a float type TYPE (a ggml_type) as float.
 
 #include "type_numbers.h"
 #include "simd.h"
@@ -23,7 +23,7 @@ INLINE float16 load16(Packed p) {
 }
 #endif
 
-// The `count` first ones, and zeros.
+// Loads the first `count` elements; the rest is 0.
 INLINE float16 up_to_sixteen(Packed p, int count) {
     uchar copy[16 * BYTES] = {0};
     for (int i = 0; i < count * BYTES; i++) copy[i] = p[i];

@@ -1,12 +1,12 @@
-// Plain matrices times a few rows of float32 each, TILE at most, on a processor: so few
-// that a panel of the matrix, as matmat_float.cl has it, would cost more than it gains.
+// MUL_MAT of float matrices with up to TILE rows of b, on CPUs. For so few rows, filling a
+// panel as in matmat_float.cl would take longer than it saves.
 
 #include "gemm_small.h"
 #include "rows_of_b.h"
 
-#define CHUNK 2048 // columns; of so many the rows of b stay in the L2 cache
+#define CHUNK 2048 // columns, so that the rows of b fit the L2 cache
 
-// Group 0 has some rows of a matrix of a, group 1 is the matrix's number.
+// Work-groups: bands of rows of a matrix; matrices of a.
 kernel void matfew_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b, ulong b_at,
                          long4 b_ne, long4 b_nb, global char *y, ulong y_at, long4 y_nb,
                          long band) {

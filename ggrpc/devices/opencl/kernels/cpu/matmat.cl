@@ -1,14 +1,14 @@
-// A quantized matrix times many rows of bytes (see quantize_row.h), on a processor.
+// MUL_MAT of a quantized matrix with many rows, on CPUs: see quantize_row.h.
 //
-// A work-group unpacks a panel: 16 rows of the matrix, CHUNK columns, four numbers of the
-// first row beside four of the second, ... It multiplies all rows of bytes with it, a tile
-// at a time. The panel is an argument: local memory that is declared in a kernel is lost to
-// functions that are not inlined, by the optimizer of PoCL.
+// A work-group unpacks a panel of 16 rows of the matrix and CHUNK columns; four elements of
+// the first row are followed by four of the second, and so on. It multiplies the panel with
+// all rows of b, a tile at a time. The panel is an argument, because PoCL's optimizer loses
+// local memory that a kernel declares in functions that are not inlined.
 
 #include "blocks.h"
 #include "transpose.h"
 
-// Where in a step the four numbers stand that `unpack` puts into a lane.
+// The position in a step of the four elements that `unpack` stores to a lane.
 INLINE int place(int i, int lane) {
 #if ORDER == HALVED
     return (4 * (i / 2) + lane / 4) * 8 + i % 2 * 4 + lane % 4;
@@ -19,7 +19,7 @@ INLINE int place(int i, int lane) {
 #endif
 }
 
-// A step of sixteen rows, which start at w[0], ...
+// Unpacks a step of 16 rows, which start at w[0] and so on.
 INLINE void unpack_step(const Packed *w, long at, local int16 *numbers,
                         local float16 *scale, local float16 *minimum) {
     uchar64 u[16][REGISTERS];
@@ -70,14 +70,14 @@ OUTER void fill_panel(Packed w, long stride, int count, long k, local int16 *num
     }
 }
 
-// What a tile of rows is multiplied with, and where the product goes.
+// A panel, and where its products are stored.
 typedef struct {
     const local int16 *numbers;
     const local float16 *scale, *minimum;
-    long subs; // of SUB columns each
-    int count; // of the rows of the matrix
-    long pitch; // floats from one row of y to the next
-    bool more; // whether y holds what the columns before came to
+    long subs; // groups of SUB columns
+    int count; // rows of the matrix
+    long pitch; // distance between rows of y, in floats
+    bool more; // whether the products are added to y
 } Panel;
 
 INLINE void load_or_zero(const Panel *p, const global float *y, int tokens, float16 *acc) {

@@ -1,14 +1,14 @@
-// Plain matrices times rows of float32, on a processor.
+// MUL_MAT of float matrices with many rows, on CPUs.
 //
-// A work-group converts a panel: 32 rows of a matrix, CHUNK columns, turned so that 16
-// rows lie side by side. It multiplies all rows of b that want this matrix with it, TILE
-// at a time.
+// A work-group converts a panel of 32 rows of a matrix and CHUNK columns, transposed, so
+// that the elements of 16 rows are adjacent. It multiplies the panel with all rows of b for
+// this matrix, TILE at a time.
 
 #include "load_float.h"
 #include "rows_of_b.h"
 #include "transpose.h"
 
-// Sixteen rows; of them `count` are there.
+// Fills 16 rows of a panel, of which the matrix has `count`.
 INLINE void fill_side(Packed w, long stride, int count, long k, local float16 *panel) {
     Packed row[16];
     for (int r = 0; r < 16; r++) row[r] = w + clamp(r, 0, count - 1) * stride;
@@ -31,16 +31,17 @@ OUTER void fill_panel(Packed w, long stride, int count, long k, local float16 *p
     if (count > 16) fill_side(w + 16 * stride, stride, count - 16, k, panel + 1);
 }
 
-// So many sides of a panel, and rows of b, are multiplied at once.
+// The halves of a panel, and the rows of b, that are multiplied at once.
 #define SIDES_AT_ONCE (2 * TILE <= FLOAT_SUMS ? 2 : 1)
-#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS) // TILE, or a divisor of it
+#define ROWS_AT_ONCE (TILE < FLOAT_SUMS ? TILE : FLOAT_SUMS) // divides TILE
 
-// Adds less than sixteen sums, or puts them there.
+// Stores fewer than 16 sums, or adds them if `more`.
 OUTER void put_some(global float *to, const float *sums, int rows, bool more) {
     for (int r = 0; r < rows; r++) to[r] = more ? to[r] + sums[r] : sums[r];
 }
 
-// Adds to the rows of y, or begins them. Of the rows of the panel `count` are there.
+// Multiplies some rows of b, and stores the sums to y or adds them if `more`. The panel has
+// `count` rows.
 INLINE void multiply_some(const local float16 *panel, const Packed *x, long k, int count,
                           global float **y, int first, int tokens, bool more) {
     float16 acc[SIDES_AT_ONCE][ROWS_AT_ONCE] = {};
@@ -74,7 +75,7 @@ OUTER void multiply(const local float16 *panel, const Packed *x, long k, int cou
                           tokens - t, more);
 }
 
-// Group 0 has 32 rows of a matrix of a, group 1 is the matrix's number.
+// Work-groups: panels of 32 rows of a matrix; matrices of a.
 kernel void matmat_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b, ulong b_at,
                          long4 b_ne, long4 b_nb, global char *y, ulong y_at, long4 y_nb,
                          local float16 *panel) {

@@ -1,8 +1,8 @@
-// Rows of a quantized matrix times one row of bytes (see quantize_row.h), on a processor.
+// Products of a quantized matrix with one row, on CPUs: see quantize_row.h.
 
 #include "blocks.h"
 
-// The bytes of a step, in the order of the matrix's numbers.
+// The int8 of a step, in the ORDER of the unpacked elements.
 INLINE void ordered(const global char *x, char64 *v) {
 #pragma unroll
     for (int i = 0; i < REGISTERS; i += 2) {
@@ -26,11 +26,11 @@ INLINE void ordered(const global char *x, char64 *v) {
             i + 3, i + 3, i + 3, i + 3)
 #define EIGHTS(s, i, j) SHUFFLE(s, s, i, i, i, i, i, i, i, i, j, j, j, j, j, j, j, j)
 
-// A factor for each SUB values of a step to those of each lane, of four numbers.
+// Copies the factor of each SUB elements of a step to the lanes that hold their products.
 INLINE void to_lanes(float16 s, float16 *lanes) {
 #if ORDER == HALVED
 #if SUBS == 4
-    // Each four lanes have all four: processors need not look further.
+    // Each four lanes hold all four factors: no value crosses between lanes of 128 bits.
     lanes[0] = lanes[1] =
         SHUFFLE(s, s, 0, 0, 0, 0, 5, 5, 5, 5, 10, 10, 10, 10, 15, 15, 15, 15);
 #else
@@ -53,7 +53,7 @@ INLINE void to_lanes(float16 s, float16 *lanes) {
 #endif
 }
 
-// The scales of the bytes, one for each SUB.
+// The scales of the int8, one for each SUB elements.
 INLINE float16 scales_of(const global float *scales) {
 #if STEP == 128
     float4 s = LOOSE(float4, scales);
@@ -68,8 +68,8 @@ INLINE float16 scales_of(const global float *scales) {
 #endif
 }
 
-// Takes from a sum what each SUB numbers of a step are worth that all are too large by:
-// `factors` times the sum of the bytes.
+// Corrects a sum for values that are too large by an offset or minimum: subtracts `factors`
+// times the sums of SUB int8.
 INLINE void take(float16 factors, const global float *sums, float16 *acc) {
 #if SUBS == 16
     *acc = *acc - factors * LOOSE(float16, sums);
@@ -80,14 +80,14 @@ INLINE void take(float16 factors, const global float *sums, float16 *acc) {
 #endif
 }
 
-// Adds a step of ROWS rows, which start at w[0], ..., to their sums.
+// Adds a step of ROWS rows, which start at w[0] and so on, to their sums.
 INLINE void add_step(const Packed *w, long at, const global char *x,
                      const global float *scale, const global float *sums, float16 *acc) {
     char64 v[REGISTERS];
     Dots start[REGISTERS] = {};
     ordered(x, v);
 #if defined IS_SIGNED && OFFSET
-    // Exactly what processors get that multiply signed numbers as they are.
+    // The same numbers that CPUs compute whose instruction takes signed values.
 #pragma unroll
     for (int i = 0; i < REGISTERS; i++)
         start[i] = -DOT(start[i], (uchar64)(OFFSET), v[i]);
@@ -127,7 +127,7 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
     }
 }
 
-// ROWS rows; of the last ones, `count` are there.
+// Multiplies up to ROWS rows; `count` of them exist.
 INLINE void some_rows(Packed w, long stride, int count, const global char *x,
                       const global float *scales, const global float *sums, long k,
                       global float *y) {
@@ -157,7 +157,7 @@ INLINE void some_rows(Packed w, long stride, int count, const global char *x,
         if (r < count) y[r] = total(acc[r]);
 }
 
-// Rows from `first` on, up to `end`.
+// Multiplies the rows `first` to `end` - 1.
 OUTER void rows_times(Packed w, long stride, long first, long end, const global char *x,
                       const global float *scales, const global float *sums, long k,
                       global float *y) {

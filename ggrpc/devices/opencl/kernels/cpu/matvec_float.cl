@@ -1,8 +1,8 @@
-// Rows of a plain matrix times one row of float32, on a processor.
+// Products of a float matrix with one row of float32, on CPUs.
 
 #include "load_float.h"
 
-// ROWS rows; of the last ones, `count` are there.
+// Multiplies up to ROWS rows; `count` of them exist.
 INLINE void some_rows(Packed w, long stride, int count, Packed x, long k,
                       global float *y) {
     Packed row[ROWS];
@@ -30,14 +30,14 @@ INLINE void some_rows(Packed w, long stride, int count, Packed x, long k,
         if (r < count) y[r] = total(acc[r]);
 }
 
-// Rows from `first` on, up to `end`.
+// Multiplies the rows `first` to `end` - 1.
 OUTER void rows_times(Packed w, long stride, long first, long end, Packed x, long k,
                       global float *y) {
     for (long i = first; i < end; i += ROWS)
         some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, k, y + i);
 }
 
-// Group 0 has some rows of a matrix, group 1 is its number.
+// Work-groups: bands of rows of a matrix; matrices of a.
 kernel void matvec_float(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Packed b, ulong b_at,
                          long4 b_nb, global char *y, ulong y_at, long4 y_nb, long band) {
     long first = get_group_id(0) * band, end = min(first + band, a_ne.y);

@@ -1,12 +1,12 @@
-// Rows of up to three quantized matrices, of one type, times the same row of bytes; or of
-// two, of which one is the gate of the other.
+// Products of one row with up to three quantized matrices of one type, or with gate and up
+// and the GLU of both, on CPUs.
 
 #include "functions.h"
 #include "matvec.cl"
 
 typedef global char *Bytes;
 
-// With BIASED also the sums of a product and a bias, each in a place of its own.
+// BIASED adds the sum of each product and a bias, which is a result of its own.
 #ifdef BIASED
 #define BIASES                                                                         \
     , Bytes b0, ulong b0_at, Bytes b1, ulong b1_at, Bytes b2, ulong b2_at, Bytes z0,   \
@@ -22,7 +22,7 @@ static void add_bias(const global float *y, const global float *bias, global flo
     for (; first < end; first++) z[first] = y[first] + bias[first];
 }
 
-// The groups of the first matrix come first; `n` has the rows of each.
+// The work-groups for the first matrix come first. `n` has the number of rows of each.
 #define PICK(a, b, c) (is_first ? (a) : is_second ? (b) : (c))
 #define FLOATS_AT(x) ((global float *)PICK(x##0 + x##0_at, x##1 + x##1_at, x##2 + x##2_at))
 kernel void matvec_several(Packed w0, ulong w0_at, Packed w1, ulong w1_at, Packed w2,
@@ -44,7 +44,7 @@ kernel void matvec_several(Packed w0, ulong w0_at, Packed w1, ulong w1_at, Packe
 }
 
 #ifdef GATED
-// The same of a gate and of what it gates, and the GLU of both.
+// Multiplies a band of rows of gate and up, and computes the GLU of both.
 static void gated_band(Packed gate, Packed up, long gate_step, long up_step,
                        const global char *x, const global float *scales,
                        const global float *sums, long k, global float *g, global float *u,
@@ -62,7 +62,8 @@ static void gated_band(Packed gate, Packed up, long gate_step, long up_step,
     }
 }
 
-// With QUANTIZE also what they give as quantize_row.h has it: bands are of its blocks then.
+// QUANTIZE adds the quantization of the GLU: see quantize_row.h. A band is then a multiple
+// of a block.
 #define TILE 1
 #include "quantize_row.h"
 
@@ -76,8 +77,8 @@ kernel void matvec_gated(Packed gate, ulong gate_at, Packed up, ulong up_at, lon
                (global float *)(g + g_at), (global float *)(u + u_at),
                (global float *)(y + y_at), first, end, slope, limit, shift);
 #ifdef QUANTIZE
-    round_blocks((Packed)(y + y_at), n, 0, padded, bytes, byte_scales, sums32, sums16,
-                 first / 32, end < n ? end / 32 : padded / 32);
+    quantize_blocks((Packed)(y + y_at), n, 0, padded, bytes, byte_scales, sums32, sums16,
+                    first / 32, end < n ? end / 32 : padded / 32);
 #endif
 }
 #endif

@@ -1,5 +1,5 @@
-// RMS_NORM of one row, its result times a weight, and that rounded (see quantize_row.h), on a
-// processor; with SUM of a row that is a sum.
+// RMS_NORM of one row, MUL with a weight, and quantization of the result, on CPUs: see
+// quantize_row.h. SUM adds the ADD before them.
 
 #define TILE 1
 #include "quantize_row.h"
@@ -7,16 +7,16 @@
 #include "norms.h"
 
 kernel void norms_quantize(Bytes a, ulong a_at, Bytes b, ulong b_at, Bytes x_, ulong x_at,
-                          Bytes y, ulong y_at, Bytes w, ulong w_at, Bytes z, ulong z_at,
-                          long n, float eps, long padded, global int *q,
-                          global float *scales, global float *sums32,
-                          global float *sums16) {
+                           Bytes y, ulong y_at, Bytes w, ulong w_at, Bytes z, ulong z_at,
+                           long n, float eps, long padded, global int *q,
+                           global float *scales, global float *sums32,
+                           global float *sums16) {
     Floats x = (Floats)(x_ + x_at);
 #ifdef SUM
-    added((Floats)(a + a_at), (Floats)(b + b_at), x, n);
+    add_rows((Floats)(a + a_at), (Floats)(b + b_at), x, n);
 #endif
     float mean = sum_of_squares(x, 0, n, 0) / n;
-    normalised(x, (Floats)(y + y_at), (Floats)(w + w_at), (Floats)(z + z_at),
-               1 / sqrt(mean + eps), n);
-    round_row((Packed)(z + z_at), n, 0, padded, q, scales, sums32, sums16);
+    normalize_and_weight(x, (Floats)(y + y_at), (Floats)(w + w_at), (Floats)(z + z_at),
+                         1 / sqrt(mean + eps), n);
+    quantize_row((Packed)(z + z_at), n, 0, padded, q, scales, sums32, sums16);
 }

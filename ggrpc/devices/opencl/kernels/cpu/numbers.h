@@ -1,4 +1,4 @@
-// How the numbers of a type are multiplied with bytes.
+// How the unpacked values of a type are multiplied with int8.
 
 #ifdef IS_SIGNED
 #define OFFSET SIGNED_OFFSET
@@ -8,7 +8,7 @@
 #define PRODUCTS DOT
 #endif
 
-// How many of them Dots have room for, each of two products, of those that share a scale.
+// The number of products, of two lanes each, with the same scale that Dots can hold.
 #if 8 * 2 * 127 * LARGEST <= DOTS_HOLD && SUB == 32
 #define AT_ONCE 8
 #elif 4 * 2 * 127 * LARGEST <= DOTS_HOLD
@@ -19,7 +19,7 @@
 #define AT_ONCE 1
 #endif
 
-// What nibbles stand for, where that is no plain number.
+// The values of nibbles, for types with a table.
 #define IN_TABLE(n) ((uchar)((n) + OFFSET))
 #if TYPE == IQ4_NL || TYPE == IQ4_XS
 constant uchar table[16] __attribute__((aligned(16))) = {

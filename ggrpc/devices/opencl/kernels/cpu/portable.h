@@ -1,4 +1,4 @@
-// Any processor.
+// For all other CPUs.
 
 #define OUTER static __attribute__((noinline, min_vector_width(512)))
 #define INLINE static inline __attribute__((always_inline))
@@ -16,7 +16,7 @@ INLINE Dots DOT(Dots acc, uchar64 w, char64 x) {
     return acc + sums.even + sums.odd;
 }
 
-// Infinities and NaN too.
+// Converts infinities and NaN too.
 INLINE float16 HALVES(short16 h) {
     int16 bits = CONVERT(int16, h);
     int16 magnitude = bits << 13 & 0x0fffe000;

@@ -1,26 +1,25 @@
-// Rows of float32 as blocks of 32 bytes with a scale, as products of quantized matrices
-// take them.
+// Quantizes rows of float32 to int8 with a scale for each block of 32 elements.
 //
-// TILE rows lie side by side: four bytes of the first, of the second, ...; then the next
-// four of each. So what a step of a product needs of them is contiguous. Likewise the
-// scales, and the sums of the bytes for each 32 and each 16. `padded` elements a row: what
-// the tensor lacks is 0, and so are rows that only fill the last tile.
+// TILE rows are interleaved: four int8 of the first row, four of the second, and so on,
+// then the next four of each. So a step of a product reads contiguous memory. The scales,
+// and the sums of each 32 and each 16 int8, are interleaved too. A row has `padded`
+// elements; the padding is 0, and so are rows that fill the last tile.
 
 #include "simd.h"
 
-// What a kernel is given where it rounds beside what else it does.
+// The arguments of kernels that can also quantize their result.
 #ifdef QUANTIZE
-#define QUANTIZED_OUTPUTS                                                                           \
-    , long padded, global int *bytes, global float *byte_scales, global float *sums32,  \
+#define QUANTIZED_OUTPUTS                                                              \
+    , long padded, global int *bytes, global float *byte_scales, global float *sums32, \
         global float *sums16
 #else
 #define QUANTIZED_OUTPUTS
 #endif
 
-#define TO_INTEGER 12582912.0f // 1.5 * 2^23: adding it rounds to nearest even
+#define TO_INTEGER 12582912.0f // 1.5 * 2^23; adding it rounds to nearest even
 
-// What is furthest from 0. Of positive numbers the bits are in the same order, and no
-// function is called whose vectors another processor passes otherwise.
+// The largest absolute value. Positive floats compare like their bits. No function is
+// called for this, because CPUs differ in how vectors are passed.
 INLINE float largest(float16 a, float16 b) {
     int16 x = AS(int16, a) & 0x7fffffff, y = AS(int16, b) & 0x7fffffff;
     int16 m = x > y ? x : y;
@@ -42,10 +41,10 @@ INLINE float16 padded_sixteen(Packed row, long at, long k) {
     return at < k ? LOOSE(float16, row + 4 * at) : (float16)(0);
 }
 
-// Some blocks of 32 of row number `row` of what is rounded: k floats.
-OUTER void round_blocks(Packed from, long k, long row, long padded, global int *q,
-                        global float *scales, global float *sums32, global float *sums16,
-                        long begin, long end) {
+// Quantizes the blocks `begin` to `end` - 1 of row number `row`, which has k floats.
+OUTER void quantize_blocks(Packed from, long k, long row, long padded, global int *q,
+                           global float *scales, global float *sums32,
+                           global float *sums16, long begin, long end) {
     long lane = row % TILE, first = row - lane;
     q += first * (padded / 4) + lane;
     scales += first * (padded / 32) + lane;
@@ -67,8 +66,9 @@ OUTER void round_blocks(Packed from, long k, long row, long padded, global int *
     }
 }
 
-// All of them.
-static void round_row(Packed from, long k, long row, long padded, global int *q,
-                      global float *scales, global float *sums32, global float *sums16) {
-    round_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
+// Quantizes a whole row.
+static void quantize_row(Packed from, long k, long row, long padded, global int *q,
+                         global float *scales, global float *sums32,
+                         global float *sums16) {
+    quantize_blocks(from, k, row, padded, q, scales, sums32, sums16, 0, padded / 32);
 }

@@ -1,7 +1,8 @@
-// The rows of b that want the same matrix of a: b has r2 and r3 times as many as a.
+// The rows of b that are multiplied with one matrix of a: b has r2 and r3 times as many
+// matrices in its outer dimensions.
 
-// Where TILE of them begin, from number `first` on, and where their products go. What is
-// lacking at the end is the last one again.
+// The addresses of TILE rows of b, from number `first` on, and of their products. Rows past
+// the end repeat the last one.
 static void rows_from(long first, long count, long r2, Packed b, long4 b_ne, long4 b_nb,
                       Packed *x, global char *y, long4 y_nb, global float **out) {
     for (int t = 0; t < TILE; t++) {

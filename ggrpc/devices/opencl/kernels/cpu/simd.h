@@ -1,9 +1,9 @@
-// Vectors of 512 bits for processors, and the exact dot product of bytes that products
-// of quantized matrices are made of.
+// Vectors of 512 bits on CPUs, and the exact dot product of int8 for products of quantized
+// matrices.
 //
-// With VNNI or AVX2, OUTER functions, and what is inlined into them, are compiled for
-// processors that have those instructions; kernels themselves are not, and must not get
-// them. Without, the same code computes the same numbers on any processor.
+// With VNNI or AVX2, OUTER functions, and the functions inlined into them, are compiled for
+// CPUs with these instructions. Kernels are not, so these functions must not be inlined
+// into kernels. Otherwise the same code computes the same numbers on any CPU.
 
 #pragma once
 
@@ -14,7 +14,7 @@ typedef short short64 __attribute__((ext_vector_type(64)));
 typedef ushort ushort32 __attribute__((ext_vector_type(32)));
 typedef int int32 __attribute__((ext_vector_type(32)));
 
-// The same where they are not aligned.
+// The same types without alignment.
 typedef uchar16 loose_uchar16 __attribute__((aligned(1)));
 typedef uchar32 loose_uchar32 __attribute__((aligned(1)));
 typedef uchar64 loose_uchar64 __attribute__((aligned(1)));
@@ -33,13 +33,13 @@ typedef const global uchar *Packed;
 #define CONVERT(type, v) __builtin_convertvector(v, type)
 #define SHUFFLE __builtin_shufflevector
 
-// Dots: sixteen sums of four products each, maybe in parts, of no more than DOTS_HOLD.
+// Dots: 16 sums of four products each, perhaps in parts, which hold up to DOTS_HOLD.
 // DOT(acc, w, x): acc[i] + the sum over j < 4 of w[4i + j] x[4i + j].
-// WHOLE(dots): the sums as integers.
-// SIGNED_DOT(acc, w, x): the same where w is of signed numbers, plus SIGNED_OFFSET.
-// FLOAT_SUMS: float16 sums that fit the registers, beside what is added to them.
-// HALVES(h): half floats as floats.
-// look_up(table, nibbles): each one's number in a table of sixteen.
+// WHOLE(dots): the sums as int.
+// SIGNED_DOT(acc, w, x): the same for signed w, to which SIGNED_OFFSET was added.
+// FLOAT_SUMS: the number of float16 sums that fit the registers during a product.
+// HALVES(h): converts half floats to float.
+// look_up(table, nibbles): the value of each nibble in a table of 16.
 #if defined(VNNI)
 #include "vnni.h"
 #elif defined(AVX2)
@@ -48,11 +48,11 @@ typedef const global uchar *Packed;
 #include "portable.h"
 #endif
 
-// Bytes. Processors fetch ahead by themselves, but not past a page, and less than memory
-// gives: with this they read a sixth more.
+// In bytes. Hardware prefetching stops at page boundaries and does not use all of the
+// memory bandwidth; with this, a sixth more is read.
 #define AHEAD 4096
 
-// Has bytes brought into the cache; there may be nothing.
+// Prefetches bytes into the cache. The address may be invalid.
 INLINE void fetch(Packed p, long count) {
     for (long i = 0; i < count; i += 64) __builtin_prefetch((const void *)(ulong)(p + i));
 }
@@ -66,7 +66,7 @@ INLINE uchar64 twice(Packed p) {
     return join(bytes, bytes);
 }
 
-// Four pieces of 16 bytes, `stride` bytes apart.
+// Loads 16 bytes from each of four addresses, `stride` bytes apart.
 INLINE uchar64 quarters(Packed p, int stride) {
     ulong2 a = AS(ulong2, LOOSE(uchar16, p));
     ulong2 b = AS(ulong2, LOOSE(uchar16, p + stride));
@@ -83,12 +83,12 @@ INLINE uchar64 high_nibbles(uchar64 bytes) {
     return AS(uchar64, AS(ushort32, bytes) >> (ushort32)(4)) & (uchar64)(15);
 }
 
-// `value` where a byte is not 0, else 0.
+// `value` for each byte that is not 0, else 0.
 INLINE uchar64 flagged(uchar64 bytes, uchar value) {
     return AS(uchar64, bytes != (uchar64)(0)) & (uchar64)(value);
 }
 
-// `value` for each bit that is set.
+// `value` for each bit that is set, else 0.
 INLINE uchar64 of_bits(ulong bits, uchar value) {
     const uchar8 powers = (uchar8)(1, 2, 4, 8, 16, 32, 64, 128);
     const ulong8 each = AS(ulong, powers);
@@ -100,13 +100,13 @@ INLINE uchar64 of_bits(ulong bits, uchar value) {
     return flagged(bytes & AS(uchar64, each), value);
 }
 
-// A word for each half.
+// Fills the first half with a and the second half with b.
 INLINE ushort32 words(ushort a, ushort b) {
     const ushort16 low = a, high = b;
     return AS(ushort32, join(AS(uchar32, low), AS(uchar32, high)));
 }
 
-// A half float, in all lanes.
+// A half float as float, in all lanes.
 INLINE float16 half_at(Packed p) {
     return HALVES((short16)((short)LOOSE(ushort, p)));
 }

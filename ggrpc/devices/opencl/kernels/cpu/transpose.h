@@ -1,4 +1,4 @@
-// Sixteen vectors of sixteen numbers: v[i][j] to v[j][i], in four rounds of exchanges.
+// Transposes 16 vectors of 16 elements, v[i][j] to v[j][i], in four rounds of exchanges.
 
 INLINE void transpose(int16 *v) {
 #pragma unroll

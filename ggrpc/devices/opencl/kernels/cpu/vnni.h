@@ -1,4 +1,4 @@
-// Processors with AVX-512 VNNI: dot products of four bytes in one instruction.
+// For CPUs with AVX-512 VNNI: dot products of four bytes in one instruction.
 
 #define TARGET target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")
 #define OUTER static __attribute__((noinline, min_vector_width(512), TARGET))

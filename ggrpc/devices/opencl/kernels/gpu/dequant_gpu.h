@@ -1,9 +1,9 @@
-// A matrix's type, TYPE (a ggml_type), sixteen values at a time, as float: for GPUs, in
-// plain OpenCL C 1.2.
+// Unpacks 16 elements of a matrix of type TYPE (a ggml_type) to float, on GPUs, in plain
+// OpenCL C 1.2.
 //
-// A piece is eight values from `place` on, and the eight that stand GAP further on, which
-// most types keep in the same bytes. A block has BLOCK values in BYTES. Formats: ggml's
-// structs.
+// A piece is 8 elements from `place` on, and the 8 elements that are GAP further on, which
+// most types store in the same bytes. A block has BLOCK elements in BYTES bytes. For the
+// formats see ggml's structs.
 
 #include "type_numbers.h"
 
@@ -82,7 +82,7 @@ typedef const global uchar *Packed;
 
 #define PIECES (BLOCK / 16)
 
-// Where in its block a piece begins.
+// The index in its block of the first element of a piece.
 static inline int place(int piece) {
     return piece / (GAP / 8) * 2 * GAP + piece % (GAP / 8) * 8;
 }
@@ -91,7 +91,7 @@ static inline float half_at(Packed p) {
     return vload_half(0, (global const half *)p);
 }
 
-// Eight bytes; all blocks but one type's begin at even addresses.
+// Loads 8 bytes. The blocks of all types but MXFP4 start at even addresses.
 static inline uchar8 load8(Packed p) {
 #if TYPE == MXFP4
     return vload8(0, p);
@@ -101,13 +101,13 @@ static inline uchar8 load8(Packed p) {
 }
 
 #ifdef HIGH_BITS
-// 16 for each of eight bits that is set, else 0.
+// 16 for each of 8 bits that is set, else 0.
 static inline uchar8 sixteens(uint bits) {
     uint8 each = (uint8)(bits) >> (uint8)(0, 1, 2, 3, 4, 5, 6, 7);
     return convert_uchar8((each & 1) << 4);
 }
 #elif TYPE == Q4_K || TYPE == Q5_K
-// A scale and a minimum of six bits, of eight each: see ggml's get_scale_min_k4.
+// A 6-bit scale and minimum, of 8 each: see ggml's get_scale_min_k4.
 static inline int2 six_bits(Packed s, int i) {
     if (i < 4) return (int2)(s[i] & 63, s[i + 4] & 63);
     return (int2)((s[i + 4] & 15) | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4);
@@ -115,7 +115,7 @@ static inline int2 six_bits(Packed s, int i) {
 #endif
 
 #if TYPE == IQ4_NL || TYPE == IQ4_XS
-// The sixteen numbers that a nibble means, a byte each.
+// The table of values for nibbles, one byte each.
 #define FIRST_EIGHT 0xf6eaddcfbfad9881ul
 #define LAST_EIGHT 0x7159453526190d01ul
 #elif TYPE == MXFP4
@@ -132,7 +132,7 @@ static inline float8 meant(uchar8 nibbles) {
 #endif
 
 #ifdef PLAIN
-// The first `count` of a piece's values, up to 16, and zeros.
+// Loads the first `count` elements of a piece of a float type, up to 16; the rest is 0.
 static inline void unpack_some(Packed block, int count, float8 *a, float8 *b) {
     float v[16];
     for (int i = 0; i < 16; i++) {
@@ -185,7 +185,7 @@ static inline void unpack(Packed block, int piece, float8 *a, float8 *b) {
          - minimum * (other >> 4);
 }
 #elif TYPE == Q3_K
-// Sixteen scales of six bits: the low four as nibbles of 8 bytes, the others in 4.
+// The i-th of 16 6-bit scales: 8 bytes hold the low 4 bits, and 4 bytes the high bits.
 static inline float scale_of(Packed block, int i) {
     int low = block[96 + i % 8] >> i / 8 * 4 & 15;
     int high = block[104 + i % 4] >> i / 4 * 2 & 3;
@@ -202,7 +202,7 @@ static inline void unpack(Packed block, int piece, float8 *a, float8 *b) {
     *b = scale_of(block, first + 2) * (convert_float8(other) - 4);
 }
 #else
-// The types in nibbles: the low ones of a piece's bytes, and the high ones.
+// Types of nibbles: 8 elements in the low nibbles of a piece's bytes, 8 in the high ones.
 static inline void unpack(Packed block, int piece, float8 *a, float8 *b) {
     uchar8 bytes = load8(block + NIBBLES + 8 * piece);
     uchar8 low = bytes & (uchar)15, high = bytes >> (uchar)4;
@@ -232,7 +232,7 @@ static inline void unpack(Packed block, int piece, float8 *a, float8 *b) {
     *a = scale * meant(low);
     *b = scale * meant(high);
 #elif TYPE == MXFP4
-    // 2 ** (e - 128): the table is of doubled numbers.
+    // 2^(e - 128), because the values in the table are doubled.
     uint e = block[0];
     float scale = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
     *a = scale * meant(low);
@@ -267,7 +267,7 @@ static inline void unpack(Packed block, int piece, float8 *a, float8 *b) {
 }
 #endif
 
-// What of a row of k values piece `number` of it holds.
+// Unpacks piece `number` of a row of k elements.
 static inline void unpack_at(Packed row, long number, long k, float8 *a, float8 *b) {
     Packed block = row + number / PIECES * BYTES;
 #ifdef PLAIN
@@ -279,7 +279,7 @@ static inline void unpack_at(Packed row, long number, long k, float8 *a, float8 
     unpack(block, (int)(number % PIECES), a, b);
 }
 
-// The floats of a row that they are multiplied with.
+// Loads the elements of b that are multiplied with a piece.
 static inline void take_at(global const float *x, long number, long k, float8 *a,
                            float8 *b) {
 #ifdef PLAIN

@@ -1,11 +1,11 @@
-// FLASH_ATTN_EXT on a GPU: weights of queries over the keys, and the values they weigh.
+// FLASH_ATTN_EXT on GPUs.
 //
-// A work-group has QUERIES that share their keys: of several tokens, and of the heads that
-// have one key head. It goes through some of the keys, LOCAL at a time: first each
-// work-item has a key, then some columns of the values, STAGED rows of which are unpacked
-// into local memory at a time. What it leaves for each query is the largest score, what all
-// sum up to, and the weighted values; `merge` puts together what the groups found that had
-// other keys. Widths are multiples of 16.
+// A work-group computes QUERIES queries with the same keys: of several tokens, and of the
+// heads that share a head of k. It processes a range of the keys, LOCAL at a time. First
+// each work-item computes the scores of one key. Then it computes some columns of the
+// weighted sum; STAGED rows of values at a time are unpacked into local memory. The results
+// for each query are the largest score, the sum of the weights, and the weighted sum.
+// `merge` combines the results for all ranges of keys. Rows have a multiple of 16 elements.
 
 #include "rows.h"
 #include "kv_cache.h"
@@ -14,12 +14,12 @@
 #define STAGED (WIDTH_V <= 128 ? 16 : WIDTH_V <= 256 ? 8 : 2)
 #define PART (WIDTH_V + 2)
 
-// Which query of those that share keys: its head, its token.
+// The indices of one of the queries that share keys: its token and its head.
 static inline long4 query_at(long n, long shared, long kv_head, long stream) {
     return (long4)(0, n / shared, kv_head * shared + n % shared, stream);
 }
 
-// Groups: of queries; key heads and streams; of keys, `span` each.
+// Work-groups: groups of queries; heads of k and streams; ranges of `span` keys.
 kernel void attend(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v_at,
                    Bytes mask_, ulong mask_at, Floats parts, long4 q_ne, long4 q_nb,
                    long4 k_ne, long4 k_nb, long4 v_ne, long4 v_nb, long4 mask_ne,
@@ -112,7 +112,7 @@ kernel void attend(Bytes q_, ulong q_at, Bytes k_, ulong k_at, Bytes v_, ulong v
     }
 }
 
-// A work-group a query, of `count` parts.
+// Merges `count` parts, one work-group per query.
 kernel void merge(global const float *parts, long count, Bytes sinks, ulong sinks_at,
                   Bytes y_, ulong y_at, long4 q_ne, long4 y_nb) {
     long number = get_group_id(0), head = number % q_ne.z;

@@ -1,7 +1,8 @@
-// Which rows each expert has to multiply, by one work-group: see gpu_matmat.cl.
+// Sorts the choices of experts by expert, in one work-group, for gpu_matmat.cl.
 //
-// `pairs` becomes the numbers of all rows, those of each expert side by side; `tiles` up
-// to TOKENS of them each: expert, first of `pairs`, how many, 0. Unused tiles have none.
+// `pairs` becomes the positions of all choices in ids, sorted by expert. `tiles` becomes
+// their tiles, of up to TOKENS choices of one expert: (expert, index of the first in
+// `pairs`, count, 0). The count of unused tiles is 0.
 
 #include "rows.h"
 

@@ -1,8 +1,8 @@
-// A matrix times many rows of float32, on a GPU.
+// MUL_MAT and MUL_MAT_ID with many rows of b, on GPUs.
 //
-// A work-group has a tile of the product: ROWS rows of the matrix by TOKENS rows of b. It
-// unpacks DEPTH pieces of each into local memory, then each of its LOCAL work-items
-// multiplies eight rows by eight.
+// A work-group computes a tile of the product: ROWS rows of the matrix by TOKENS rows of b.
+// It unpacks DEPTH pieces of each row into local memory, and each of its LOCAL work-items
+// multiplies 8 by 8 rows.
 
 #include "dequant_gpu.h"
 #include "rows.h"
@@ -12,7 +12,7 @@
 #define W_PITCH (ROWS + 1)
 #define X_PITCH (TOKENS + 1)
 
-// Puts a piece into a column: sixteen values, `pitch` apart.
+// Stores a piece to a column, whose elements are `pitch` apart.
 static inline void put(float8 a, float8 b, local float *to, int pitch) {
     float v[16];
     vstore8(a, 0, v);
@@ -42,7 +42,7 @@ static inline void fill_x(Bytes x, const local ulong *at, int tokens, long from,
     }
 }
 
-// y[t] = w x[t], for rows of x and y that begin at so many bytes.
+// y[t] = w x[t], for rows of x and y at the given offsets in bytes.
 static inline void multiply(Packed w, long stride, int rows, long k, Bytes x,
                             const local ulong *x_at, Bytes y, const local ulong *y_at,
                             int tokens, local float *w_tile, local float *x_tile) {
@@ -72,7 +72,7 @@ static inline void multiply(Packed w, long stride, int rows, long k, Bytes x,
     local float x_tile[COLUMNS * X_PITCH];   \
     local ulong x_at[TOKENS], y_at[TOKENS];
 
-// Groups: of rows of a matrix; of the rows of b that want it; matrices.
+// Work-groups: tiles of rows of a matrix; tiles of rows of b; matrices.
 kernel void matmat(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong b_at,
                    long4 b_ne, long4 b_nb, Bytes y, ulong to, long4 y_nb) {
     TILES
@@ -92,8 +92,8 @@ kernel void matmat(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong 
     multiply(w, a_nb.y, rows, a_ne.x, b, x_at, y, y_at, tokens, w_tile, x_tile);
 }
 
-// y[t, j] = a[ids[t, j]] b[t, j % b_ne.y], by the tiles of gpu_experts.cl. Groups: of rows
-// of a matrix; tiles.
+// y[t, j] = a[ids[t, j]] b[t, j % b_ne.y], by the tiles of gpu_experts.cl. Work-groups:
+// tiles of rows of a matrix; tiles of choices.
 kernel void matmat_id(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong b_at,
                       long4 b_ne, long4 b_nb, Bytes y, ulong to, long4 y_nb, long used,
                       global const int4 *tiles, global const int *pairs) {

@@ -1,14 +1,14 @@
-// Rows of a matrix times few rows of float32, on a GPU.
+// MUL_MAT and MUL_MAT_ID with few rows of b, on GPUs.
 //
-// A work-group has ROWS rows of the matrix and up to TOKENS rows of b. Its LOCAL
-// work-items share the pieces of a row, neighbours reading what lies side by side.
+// A work-group multiplies ROWS rows of the matrix with up to TOKENS rows of b. Its LOCAL
+// work-items share the pieces of a row; adjacent work-items read adjacent pieces.
 
 #include "dequant_gpu.h"
 #include "rows.h"
 
 #define SUMS (ROWS * TOKENS)
 
-// Adds up, for each sum, what the work-items have; those of item 0 are then whole.
+// Adds up the sums of all work-items into those of work-item 0.
 static inline void reduce(local float *sums) {
     int me = get_local_id(0);
     for (int n = LOCAL / 2; n > 0; n /= 2) {
@@ -19,7 +19,8 @@ static inline void reduce(local float *sums) {
     barrier(CLK_LOCAL_MEM_FENCE);
 }
 
-// sums[(row * TOKENS + token) * LOCAL] = row . token; what is not there is the last one.
+// sums[(row * TOKENS + token) * LOCAL] = row . token. Rows and tokens past the end repeat
+// the last one.
 static inline void multiply(Packed w, long stride, int rows, const Floats *x, long k,
                             local float *sums) {
     float sum[SUMS];
@@ -42,7 +43,7 @@ static inline void multiply(Packed w, long stride, int rows, const Floats *x, lo
     reduce(sums);
 }
 
-// Groups: of rows of a matrix; of the rows of b that want it; matrices.
+// Work-groups: groups of rows of a matrix; groups of rows of b; matrices.
 kernel void matvec(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong b_at,
                    long4 b_ne, long4 b_nb, Bytes y, ulong y_at, long4 y_nb) {
     local float sums[SUMS * LOCAL];
@@ -66,7 +67,8 @@ kernel void matvec(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong 
 }
 
 #if TOKENS == 1
-// y[t, j] = a[ids[t, j]] b[t, j % b_ne.y]. Groups: of rows of a matrix; rows of y.
+// y[t, j] = a[ids[t, j]] b[t, j % b_ne.y]. Work-groups: groups of rows of a matrix; rows
+// of y.
 kernel void matvec_id(Packed a, ulong a_at, long4 a_ne, long4 a_nb, Bytes b, ulong b_at,
                       long4 b_ne, long4 b_nb, Bytes ids, ulong ids_at, long4 ids_ne,
                       long4 ids_nb, Bytes y, ulong y_at, long4 y_nb, global int *fault,
