@@ -23,6 +23,11 @@ from tests.support.paths import SHARED, peer_environment, peer_python, shared
 START_SECONDS = 30
 GENERATE_SECONDS = 120
 # The client for models that encode; the peer brings the one for all others.
+# Python ignores SIGPIPE; llama.cpp's own program dies of it.
+AS_A_PROGRAM = (
+    "import runpy, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
@@ -110,7 +115,7 @@ def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
     endpoint = Endpoint("127.0.0.1", free_port())
     script = shared("peer/native_server.py")
     process = subprocess.Popen(
-        [peer_python(version), script, str(endpoint), *arguments],
+        [peer_python(version), "-c", AS_A_PROGRAM, script, str(endpoint), *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=peer_environment(version),
