@@ -6,6 +6,7 @@ import ast
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -184,10 +185,12 @@ def generate(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to clients."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_until_open(endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:
