@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,9 +54,9 @@ def save(
         ConfigError: the file exists and `force` is False.
         FileError: the file cannot be written.
     """
-    if path.exists() and not force:
-        raise ConfigError(f"{path} already exists: use --force to replace it")
     try:
+        if os.path.lexists(path) and not force:
+            raise ConfigError(f"{path} already exists: use --force to replace it")
         with replacing(path, SHARED) as file:
             if path.suffix != ".npy":
                 file.writelines(pieces)

@@ -12,6 +12,7 @@ from ggrpc.engine.files.arrays import save
 from ggrpc.engine.files.tensors import FileTensor, read_tensors
 from ggrpc.engine.sharing.session_sharing import tensor_row
 from ggrpc.errors import ConfigError, DeviceError
+from ggrpc.untrusted import printable
 
 
 class UploadedTensors:
@@ -39,10 +40,11 @@ class UploadedTensors:
             DeviceError: the bytes that were read differ from those that were written.
         """
         for loaded in read_tensors(path):
-            if loaded.name in self._stored:
-                raise ConfigError(f"{path}: the tensor '{loaded.name}' already exists")
+            name = printable(loaded.name)  # so that an operator can type it
+            if name in self._stored:
+                raise ConfigError(f"{path}: the tensor '{name}' already exists")
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
-            self._stored[loaded.name] = tensor
+            self._stored[name] = tensor
             tensor.set_bytes(loaded.data)
             self._compare(tensor, loaded, on_progress)
 
