@@ -17,7 +17,7 @@ from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer, operations_of
-from ggrpc.errors import GgrpcError, TransportError, UnsupportedOp
+from ggrpc.errors import GgrpcError, ProtocolError, TransportError, UnsupportedOp
 
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
 
@@ -165,7 +165,9 @@ class Checker(Closable):
 
     def _drop_session(self, error: GgrpcError) -> None:
         """Close the session if the error ended it."""
-        if self._server is not None and isinstance(error, TransportError):
+        if self._server is not None and isinstance(
+            error, (ProtocolError, TransportError)
+        ):
             with suppress(GgrpcError):
                 self._server.close()
             self._server = None

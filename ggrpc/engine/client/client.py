@@ -67,6 +67,7 @@ class Client(Closable):
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
+        timeout: the seconds that an answer may take; None for no limit.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Client(Closable):
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
         self._stream = stream
-        self._timeout = timeout
+        self.timeout = timeout
         self._connection = ClientConnection(dialect)
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
@@ -397,6 +398,7 @@ class Client(Closable):
             try:
                 self._stream.send(pieces, limit)
                 yield limit
+                self._connection.check_silence()
             except ConnectionLost as error:
                 self._stream.reset()
                 if self._cancelled:
@@ -423,7 +425,7 @@ class Client(Closable):
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
         bulk = isinstance(request, BULK)
-        return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
+        return IdleTimeout(self.timeout) if bulk else Deadline(self.timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:
