@@ -296,7 +296,7 @@ def _numbers(text: str) -> object:
     """Numbers or nested lists of numbers, else the path of a file."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return Path(text)
     return values if isinstance(values, (int, float, list)) else Path(text)
 

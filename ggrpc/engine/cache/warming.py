@@ -18,7 +18,7 @@ from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.reading import OnProgress
 from ggrpc.engine.cache.store import PENDING_TIMEOUT
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.files.gguf import map_file
+from ggrpc.engine.files.ranges import FileRange
 from ggrpc.errors import Cancelled, ConfigError, RefusedError, RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
@@ -179,8 +179,8 @@ def _as_rows(weight: ModelTensor, buffer: int, base: int) -> Tensor:
 
 
 def _send(client: Client, tensor: Tensor, weight: ModelTensor) -> None:
-    data = map_file(weight.path)[weight.offset : weight.offset + weight.size]
-    client.set_tensor(tensor, data, keep=True)
+    data = FileRange(Path(weight.path), weight.offset, weight.size)
+    client.set_tensor_in_pieces(tensor, weight.size, data.pieces(), keep=True)
 
 
 def _check_stored(client: Client, tensor: Tensor, value: int) -> None:

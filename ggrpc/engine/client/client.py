@@ -7,7 +7,7 @@ client; they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from ssl import SSLContext
@@ -209,6 +209,26 @@ class Client(Closable):
                 data=view,
             )
         )
+
+    def set_tensor_in_pieces(
+        self, tensor: Tensor, size: int, pieces: Iterable[m.Bytes], keep: bool = False
+    ) -> None:
+        """Write all bytes of a tensor with one request.
+
+        Args:
+            tensor: the tensor.
+            size: the number of bytes.
+            pieces: the bytes; an error that it raises ends the session.
+            keep: as for `set_tensor`.
+        """
+        request = m.SetTensor(tensor=tensor, cache=int(keep), offset=0, size=size)
+        with self._turn(request) as limit:
+            for piece in pieces:
+                self._stream.send([piece], limit)
+            if self.dialect.replies[request.command] is None:
+                self._told = request.command
+            else:
+                self._receive(m.Done, request, limit)
 
     def set_tensor_hash(self, tensor: Tensor, value: int, offset: int = 0) -> bool:
         """Write what the server's cache has under a hash; False: it has nothing."""

@@ -45,7 +45,10 @@ class UploadedTensors:
                 raise ConfigError(f"{path}: the tensor '{name}' already exists")
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
             self._stored[name] = tensor
-            tensor.set_bytes(loaded.data)
+            at = 0
+            for piece in loaded.pieces():
+                tensor.buffer.put(at, piece)
+                at += len(piece)
             self._compare(tensor, loaded, on_progress)
 
     def _compare(
@@ -54,14 +57,13 @@ class UploadedTensors:
         loaded: FileTensor,
         on_progress: Callable[[int], None],
     ) -> None:
-        at = 0
-        for piece in tensor.pieces():
-            if piece != loaded.data[at : at + len(piece)]:
+        # Both are read in pieces of the same size.
+        for piece, expected in zip(tensor.pieces(), loaded.pieces(), strict=True):
+            if piece != expected:
                 raise DeviceError(
                     f"{self._device.name}: the bytes of {loaded.name} that were read "
                     "differ from those that were written; check the server's memory"
                 )
-            at += len(piece)
             on_progress(len(piece))
 
     def listing(self) -> list[dict[str, Any]]:

@@ -202,6 +202,8 @@ class ClientConnection(_Side):
     def request(self, request: m.Request) -> list[m.Bytes]:
         """Encode a request as a list of buffers; data is not copied.
 
+        If SET_TENSOR has no data, the owner of the socket sends `size` bytes after it.
+
         Raises:
             LocalProtocolError: the dialect has no such command, or a value does not
                 fit its field.
@@ -287,6 +289,8 @@ def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:
     if layout.tail is None:
         return [REPLY_HEAD.pack(len(fields)) + fields]
     tail = getattr(message, layout.tail)
+    if tail is None and isinstance(message, m.SetTensor):
+        return [REPLY_HEAD.pack(len(fields) + message.size) + fields]
     if tail is None:
         raise LocalProtocolError(f"{type(message).__name__} has no {layout.tail}")
     return [REPLY_HEAD.pack(len(fields) + len(tail)) + fields, tail]
