@@ -54,7 +54,8 @@ def test_inspect(  # type: ignore[no-untyped-def]
     piped, typed, tmp_path: Path, recording: str, in_terminal: bool, json: tuple[str]
 ) -> None:
     run = typed if in_terminal else piped
-    model = gguf(tmp_path / "x.gguf", *(Entry(name) for name in EVIL))
+    entries = (Entry(name, offset=128 * at) for at, name in enumerate(EVIL))
+    model = gguf(tmp_path / "x.gguf", *entries)
     outcomes = [
         run("inspect", str(model), *json),
         run("inspect", recording, "--by", "node", *json),

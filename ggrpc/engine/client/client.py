@@ -418,7 +418,7 @@ class Client(Closable):
             try:
                 self._stream.send(pieces, limit)
                 yield limit
-                self._connection.check_silence()
+                self._connection.check_silence(request)
             except ConnectionLost as error:
                 self._stream.reset()
                 if self._cancelled:

@@ -251,16 +251,19 @@ class ClientConnection(_Side):
         self._awaited.popleft()
         return reply
 
-    def check_silence(self) -> None:
+    def check_silence(self, request: m.Request) -> None:
         """Check that the server sent nothing after the last reply that is due.
+
+        Args:
+            request: the last request.
 
         Raises:
             RemoteProtocolError: it did, so a later reply would be misunderstood.
         """
         if not self._awaited and not self.is_empty:
             raise RemoteProtocolError(
-                f"{len(self._inbox)} bytes follow a reply, and no request asked for "
-                "them; is it a ggml RPC server?"
+                f"{len(self._inbox)} bytes came after {request.command.name} that no "
+                "request asked for; is it a ggml RPC server?"
             )
 
 
