@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from ggrpc.errors import GgrpcError
+from ggrpc.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,11 +113,13 @@ class Environment:
             text: replaces the message of the error.
         """
         if self.debug:
-            traceback.print_exception(error, file=self.stderr)
+            trace = "".join(traceback.format_exception(error))
+            print("\n".join(map(printable, trace.split("\n"))), file=self.stderr)
         self._say("error", text or str(error))
 
     def _say(self, kind: str, text: str) -> None:
-        print(f"ggrpc: {kind}: {' '.join(text.split())}", file=self.stderr, flush=True)
+        line = printable(" ".join(text.split()))
+        print(f"ggrpc: {kind}: {line}", file=self.stderr, flush=True)
 
 
 def _usable(stream: TextIO | None) -> TextIO:

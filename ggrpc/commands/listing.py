@@ -1,18 +1,19 @@
 """Output of rows: a table in a terminal, plain columns in a pipe, or JSON.
 
 More than `MAX` rows are printed as plain columns in a terminal too. A row is a flat
-mapping whose keys name the units. Cells are plain text, never markup.
+mapping whose keys name the units. Cells are plain text, never markup,
+and control characters in them are escaped.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ggrpc.commands.environment import Environment
+from ggrpc.untrusted import printable, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +51,7 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str:
         """A row's text in this column."""
         value = row.get(self.key)
-        return "-" if value is None else self.text(value)
+        return "-" if value is None else printable(self.text(value))
 
 
 class Listing(NamedTuple):
@@ -72,7 +73,7 @@ class Listing(NamedTuple):
         if not rows:
             return
         if self.json:
-            lines = [json.dumps(row) for row in rows]
+            lines = [to_json(row) for row in rows]
         else:
             lines = self._for(rows)._as_text(environment, rows)
         environment.write("".join(f"{line}\n" for line in lines))

@@ -1,14 +1,12 @@
 """The server's log: lines of text, or a JSON object a line.
 
-Messages may contain data from clients. Control characters are escaped, so a client
-cannot forge a line. The number of lines for each peer is limited.
+Messages may contain data from clients. Characters that are not visible are escaped, so
+a client cannot forge a line. The number of lines for each peer is limited.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -16,8 +14,7 @@ from enum import Enum
 
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.log_rate_limit import RateLimitFilter
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+from ggrpc.untrusted import printable, to_json
 
 
 class LogLevel(str, Enum):
@@ -71,6 +68,22 @@ def _level(environment: Environment, level: LogLevel | None) -> int:
     return min(logging.INFO + 10 * environment.quiet, logging.ERROR)
 
 
+class WarningHandler(logging.Handler):
+    """Shows the warnings of a command that has no log.
+
+    Args:
+        environment: prints them.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(logging.WARNING)
+        self._environment = environment
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message of a record."""
+        self._environment.warn(record.getMessage())
+
+
 class Formatter(logging.Formatter):
     """The base class of both formatters.
 
@@ -105,11 +118,8 @@ class TextFormatter(Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line, and its traceback if it is shown."""
         when = self.formatTime(record, "%Y-%m-%d %H:%M:%S")
-        message = _CONTROL.sub(
-            lambda found: f"\\x{ord(found[0]):02x}", self.message(record)
-        )
-        line = f"{when} {record.levelname} {message}"
-        trace = self.trace(record)
+        line = f"{when} {record.levelname} {printable(self.message(record))}"
+        trace = "\n".join(map(printable, self.trace(record).split("\n")))
         return f"{line}\n{trace}" if trace else line
 
 
@@ -127,4 +137,4 @@ class JsonFormatter(Formatter):
             "command": getattr(record, "command", None),
             "traceback": self.trace(record),
         }
-        return json.dumps({key: value for key, value in fields.items() if value})
+        return to_json({key: value for key, value in fields.items() if value})

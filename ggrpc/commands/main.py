@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ from ggrpc.commands import tls
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.lazy_group import LazyGroup
+from ggrpc.commands.logs import WarningHandler
 from ggrpc.errors import GgrpcError
 
 # Typer depends on click or includes a copy of it; this is the UsageError of either.
@@ -51,7 +53,9 @@ EXAMPLES = (
 
 def main() -> None:
     """Run the command that this process was started with."""
-    sys.exit(run(sys.argv[1:], Environment.of_process()))
+    environment = Environment.of_process()
+    logging.lastResort = WarningHandler(environment)
+    sys.exit(run(sys.argv[1:], environment))
 
 
 def run(arguments: Sequence[str], environment: Environment) -> int:

@@ -50,6 +50,9 @@ def _memory(client: Client, device: int) -> dict[str, Any]:
     memory = client.memory(device)
     return {
         "memory_free_bytes": memory.free,
-        "memory_used_bytes": memory.total - memory.free,
+        # Some backends claim more free memory than there is.
+        "memory_used_bytes": None
+        if memory.free > memory.total
+        else memory.total - memory.free,
         "memory_total_bytes": memory.total,
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ggrpc.commands.environment import Environment
+from ggrpc.untrusted import printable
 
 Moved = Callable[[int], None]
 
@@ -52,5 +53,5 @@ def bar(
     columns.append(TimeRemainingColumn())
     console = Console(file=environment.stderr, width=environment.width)
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(printable(what), total=total)
         yield lambda count: progress.advance(task, count)

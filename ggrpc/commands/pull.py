@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.sharing.session_sharing import SharedSession, shared_sessions
 from ggrpc.errors import RefusedError
 from ggrpc.units import format_size
+from ggrpc.untrusted import to_file_name
 
 EXAMPLES = (
     "ggrpc pull localhost",
@@ -29,7 +31,8 @@ Output = Annotated[
         metavar="PATH",
         show_default="NAME.npy",
         help="Output file, or a folder for several tensors; .npy stores values, any "
-        "other name stores raw bytes.",
+        "other name stores raw bytes. Files in a folder never lie outside it: / in a "
+        "name becomes %2F.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -91,9 +94,9 @@ def _sessions(endpoint: Endpoint) -> list[SharedSession]:
 
 def _path(output: Path | None, names: list[str], name: str) -> Path:
     """The output file of a tensor; several tensors go into a folder."""
-    if output and len(names) == 1 and not output.is_dir():
+    if output and len(names) == 1 and not os.path.isdir(output):
         return output
-    return (output or Path()) / f"{name}.npy"
+    return (output or Path()) / to_file_name(name, ".npy")
 
 
 def _holder(sessions: list[SharedSession], endpoint: str, name: str) -> SharedSession:

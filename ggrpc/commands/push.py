@@ -191,7 +191,7 @@ def _storing(
         device: the number of the device.
         held: collects the sessions and keeps them open; None closes each one.
     """
-    sizes: Sequence[int] = [loaded.data.nbytes for loaded in read_tensors(file)]
+    sizes: Sequence[int] = [loaded.size for loaded in read_tensors(file)]
     with ExitStack() as lasting:
 
         def work(server: RemoteServer, moved: Moved) -> Row:

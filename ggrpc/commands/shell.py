@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from ggrpc.engine.client.registry import open_server
 from ggrpc.engine.server.client_memory import state_file
 from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
+from ggrpc.untrusted import to_json
 
 EXAMPLES = (
     "ggrpc shell localhost",
@@ -108,7 +108,7 @@ class Repl:
         if answer is None:
             return
         if self._json:
-            text = "".join(f"{json.dumps(row)}\n" for row in answer.rows)
+            text = "".join(f"{to_json(row)}\n" for row in answer.rows)
             self._environment.write(text)
         elif answer.text is not None:
             self._environment.write(f"{answer.text}\n")

@@ -87,8 +87,10 @@ def run_line(workspace: Workspace, line: str) -> Answer | None:
     verb = VERBS.get(words[0])
     if verb is None:
         raise ConfigError(f"there is no verb '{words[0]}': list them with 'help'")
-    required = sum(word[0] != "[" for word in verb.usage.split())
-    if len(words) <= required:
+    arguments = verb.usage.split()
+    required = sum(word[0] != "[" for word in arguments)
+    surplus = len(words) - 1 > len(arguments) and "..." not in verb.usage
+    if len(words) <= required or surplus:
         raise ConfigError(f"usage: {words[0]} {verb.usage}")
     return verb.run(workspace, words[1:])
 
@@ -296,7 +298,7 @@ def _numbers(text: str) -> object:
     """Numbers or nested lists of numbers, else the path of a file."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return Path(text)
     return values if isinstance(values, (int, float, list)) else Path(text)
 

@@ -10,6 +10,7 @@ import pytest
 
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
+from tests.support.hostile_files import NAMES
 
 log = logging.getLogger("ggrpc.engine.server.server")
 
@@ -89,7 +90,17 @@ def test_level_and_quiet_decide_what_is_worth_a_line(
 def test_client_cannot_forge_a_line() -> None:
     text = logged((logging.WARNING, "tensor 'x\n2026-01-01 \x1b[31mINFO \u2028 fake'"))
     assert text.count("\n") == 1
-    assert r"'x\x0a2026-01-01 \x1b[31mINFO \x2028 fake'" in text
+    assert r"'x\n2026-01-01 \x1b[31mINFO \u2028 fake'" in text
+
+
+@pytest.mark.parametrize("style", LogFormat)
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_names_are_visible(style: LogFormat, name: str) -> None:
+    try:
+        raise ValueError(name)
+    except ValueError:
+        text = logged((logging.ERROR, name), style=style, debug=True, peer=name)
+    assert [line for line in text.split("\n") if not line.isprintable()] == []
 
 
 @pytest.mark.parametrize("style", LogFormat)

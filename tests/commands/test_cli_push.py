@@ -89,7 +89,7 @@ def test_arrays_are_read_back(piped, served: Served, tmp_path: Path) -> None:  #
     ("name", "contents", "code", "said"),
     [
         ("x.txt", b"", 2, "an unknown suffix"),
-        ("x.npy", b"no numpy", 9, "cannot read"),
+        ("x.npy", b"no numpy", 9, "not a valid .npy file"),
         ("x.safetensors", b"\xff" * 20, 9, "not a valid .safetensors file"),
         ("x.gguf", b"GGUF" + bytes(20), 9, "not a valid GGUF"),
     ],

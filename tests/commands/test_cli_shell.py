@@ -123,6 +123,8 @@ def test_session_can_be_shared(node: Endpoint, xdg_runtime_dir: Path) -> None:  
             "line 1: there is no verb 'frobnicate': list them",
         ),
         ("alloc x f32", 2, "line 1: usage: alloc NAME TYPE NE [NE...]"),
+        ("set x [[1, 2], [3, 4]]", 2, "usage: set NAME VALUES|FILE|random [TYPE]"),
+        ("mem 1", 2, "line 1: usage: mem"),
         ("alloc x f32 many", 2, "'many' is not a number"),
         ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
         ("set 'x", 2, "cannot parse the line: no closing quotation"),

@@ -1,7 +1,4 @@
-"""Reads of files with a checksum of the bytes.
-
-Files are not mapped: if a mapped file is truncated, the process gets SIGBUS.
-"""
+"""Reads of files with a checksum of the bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from zlib_ng import zlib_ng
 
 from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.cache.index import Stamp
-from ggrpc.errors import GgrpcError
+from ggrpc.engine.files.ranges import FileChangedError, read_at
 
 PIECE = 4 << 20  # bytes; small enough to be checked in the processor's cache
 HASH_PIECE = 16 << 20  # bytes; large enough for a device
@@ -22,27 +19,9 @@ HASH_PIECE = 16 << 20  # bytes; large enough for a device
 OnProgress = Callable[[int], None]  # called with a number of bytes; may raise
 
 
-class FileChangedError(GgrpcError):
-    """A file ends early or changed while it was read."""
-
-
 def crc32(view: memoryview, crc: int = 0) -> int:
     """The CRC-32 of bytes; `crc` is the CRC-32 of the bytes before them."""
     return zlib_ng.crc32(view, crc)
-
-
-def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:
-    """Fill `view` with the bytes of a file from `at` on.
-
-    Raises:
-        FileChangedError: the file ends early.
-        OSError: the file cannot be read.
-    """
-    while len(view):
-        count = os.preadv(fd, [view[:PIECE]], at)
-        if not count:
-            raise FileChangedError(f"{path} ends {len(view)} bytes early")
-        view, at = view[count:], at + count
 
 
 def read_checked(fd: int, at: int, view: memoryview, path: Path) -> int:

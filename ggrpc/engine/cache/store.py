@@ -20,14 +20,9 @@ from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder, default_folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import (
-    FileChangedError,
-    check_unchanged,
-    read_at,
-    read_checked,
-    set_used,
-)
+from ggrpc.engine.cache.reading import check_unchanged, read_checked, set_used
 from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
+from ggrpc.engine.files.ranges import FileChangedError, read_at
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 

@@ -12,14 +12,8 @@ from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import (
-    PIECE,
-    FileChangedError,
-    OnProgress,
-    read_at,
-    scan,
-    set_used,
-)
+from ggrpc.engine.cache.reading import PIECE, OnProgress, scan, set_used
+from ggrpc.engine.files.ranges import FileChangedError, read_at
 
 UNLIMITED = 1 << 62
 

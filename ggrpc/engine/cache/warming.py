@@ -18,11 +18,14 @@ from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.reading import OnProgress
 from ggrpc.engine.cache.store import PENDING_TIMEOUT
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.files.gguf import map_file
-from ggrpc.errors import Cancelled, ConfigError, RefusedError
+from ggrpc.engine.files.ranges import FileRange
+from ggrpc.errors import Cancelled, ConfigError, RefusedError, RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+from ggrpc.units import format_size
 
+STORE_TIMEOUT = 60.0  # seconds; for a client without a timeout
+SLOWEST_DISK = 16 << 20  # bytes per second
 MAX_ROW = 1 << 20  # elements; ne and nb have 32 bits on the wire
 
 
@@ -142,6 +145,7 @@ def warm(
     Raises:
         OutOfMemory: the device does not have enough memory for the buffer.
         RefusedError: the server does not store the tensors in a cache.
+        RemoteProtocolError: it claims to be storing one for too long.
         GgrpcError: the connection failed, or a model file cannot be read.
     """
     buffer = client.allocate(weights.largest, device)
@@ -175,11 +179,13 @@ def _as_rows(weight: ModelTensor, buffer: int, base: int) -> Tensor:
 
 
 def _send(client: Client, tensor: Tensor, weight: ModelTensor) -> None:
-    data = map_file(weight.path)[weight.offset : weight.offset + weight.size]
-    client.set_tensor(tensor, data, keep=True)
+    data = FileRange(Path(weight.path), weight.offset, weight.size)
+    client.set_tensor_in_pieces(tensor, weight.size, data.pieces(), keep=True)
 
 
 def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
+    slowest = (client.timeout or STORE_TIMEOUT) + tensor.nbytes / SLOWEST_DISK
+    end = time.monotonic() + slowest
     while True:
         start = time.monotonic()
         if client.set_tensor_hash(tensor, value):
@@ -192,4 +198,12 @@ def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
                 "--cache and a sufficient --cache-limit, and check the space on its "
                 "disk",
                 endpoint=str(client.endpoint),
+            )
+        if time.monotonic() > end:
+            raise RemoteProtocolError(
+                f"{client.endpoint} has not stored a tensor of "
+                f"{format_size(tensor.nbytes)} after {slowest:.0f} s; check its disk, "
+                "or increase --timeout",
+                endpoint=str(client.endpoint),
+                command="SET_TENSOR_HASH",
             )

@@ -16,7 +16,8 @@ from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import Hasher, hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index
-from ggrpc.engine.cache.reading import HASH_PIECE, crc32, read_at
+from ggrpc.engine.cache.reading import HASH_PIECE, crc32
+from ggrpc.engine.files.ranges import read_at
 from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)

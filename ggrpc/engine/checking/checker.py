@@ -17,7 +17,13 @@ from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
-from ggrpc.errors import GgrpcError, TransportError, UnsupportedOp
+from ggrpc.errors import (
+    GgrpcError,
+    ProtocolError,
+    TransportError,
+    TransportTimeout,
+    UnsupportedOp,
+)
 
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
 
@@ -77,7 +83,8 @@ class CheckSettings:
 class Checker(Closable):
     """Checks one server; a context manager that closes the session.
 
-    If a check breaks the session, the next check opens a new one.
+    If a check breaks the session, the next check opens a new one. If the server does
+    not answer in time, there is no next check: each would take as long.
 
     Args:
         endpoint: the server.
@@ -95,6 +102,7 @@ class Checker(Closable):
         self._settings = settings
         self._cases = settings.cases
         self._server: RemoteServer | None = settings.connect(endpoint)
+        self._timeout: TransportTimeout | None = None
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(STEPS) + len(self._cases))
 
@@ -107,8 +115,15 @@ class Checker(Closable):
         """Run all checks; yields each finding as soon as it is there.
 
         Raises:
+            TransportTimeout: the server did not answer the last check in time.
             GgrpcError: the session broke, and no new one could be opened.
         """
+        for finding in self._findings():
+            yield finding
+            if self._timeout is not None:
+                raise self._timeout
+
+    def _findings(self) -> Iterator[Finding]:
         for number in self._devices:
             for step in STEPS:
                 yield self._step(number, step)
@@ -165,7 +180,11 @@ class Checker(Closable):
 
     def _drop_session(self, error: GgrpcError) -> None:
         """Close the session if the error ended it."""
-        if self._server is not None and isinstance(error, TransportError):
+        if isinstance(error, TransportTimeout):
+            self._timeout = error
+        if self._server is not None and isinstance(
+            error, (ProtocolError, TransportError)
+        ):
             with suppress(GgrpcError):
                 self._server.close()
             self._server = None

@@ -7,7 +7,7 @@ client; they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from ssl import SSLContext
@@ -68,6 +68,7 @@ class Client(Closable):
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
+        timeout: the seconds that an answer may take; None for no limit.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Client(Closable):
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
         self._stream = stream
-        self._timeout = timeout
+        self.timeout = timeout
         self._connection = ClientConnection(dialect)
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
@@ -209,6 +210,26 @@ class Client(Closable):
                 data=view,
             )
         )
+
+    def set_tensor_in_pieces(
+        self, tensor: Tensor, size: int, pieces: Iterable[m.Bytes], keep: bool = False
+    ) -> None:
+        """Write all bytes of a tensor with one request.
+
+        Args:
+            tensor: the tensor.
+            size: the number of bytes.
+            pieces: the bytes; an error that it raises ends the session.
+            keep: as for `set_tensor`.
+        """
+        request = m.SetTensor(tensor=tensor, cache=int(keep), offset=0, size=size)
+        with self._turn(request) as limit:
+            for piece in pieces:
+                self._stream.send([piece], limit)
+            if self.dialect.replies[request.command] is None:
+                self._told = request.command
+            else:
+                self._receive(m.Done, request, limit)
 
     def set_tensor_hash(self, tensor: Tensor, value: int, offset: int = 0) -> bool:
         """Write what the server's cache has under a hash; False: it has nothing."""
@@ -406,6 +427,7 @@ class Client(Closable):
             try:
                 self._stream.send(pieces, limit)
                 yield limit
+                self._connection.check_silence(request)
             except ConnectionLost as error:
                 self._stream.reset()
                 if self._cancelled:
@@ -432,7 +454,7 @@ class Client(Closable):
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
         bulk = isinstance(request, BULK)
-        return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
+        return IdleTimeout(self.timeout) if bulk else Deadline(self.timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:

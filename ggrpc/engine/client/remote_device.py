@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
 from ggrpc.closable import Closable
 from ggrpc.devices.device import Buffer, Device, Memory, Placed, Program, no_checkpoint
@@ -172,8 +173,18 @@ class RemoteDevice(Device):
         self.description = (
             f"device {number} of {client.endpoint}, protocol {client.version}"
         )
-        self.alignment = client.alignment(number)
-        self.max_size = client.max_size(number)
+
+    # Asked when first used: a server may have many devices, and answer slowly.
+
+    @cached_property
+    def alignment(self) -> int:  # type: ignore[override]
+        """What addresses of tensors must be a multiple of, in bytes."""
+        return self.client.alignment(self.number)
+
+    @cached_property
+    def max_size(self) -> int:  # type: ignore[override]
+        """The size of the largest buffer, in bytes."""
+        return self.client.max_size(self.number)
 
     def memory(self) -> Memory:
         """The free and total memory of the device, in bytes."""

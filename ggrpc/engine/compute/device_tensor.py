@@ -8,6 +8,7 @@ import numpy as np
 
 from ggrpc.bounds import extent_of
 from ggrpc.devices.device import Device
+from ggrpc.engine.files.ranges import PIECE
 from ggrpc.errors import ConfigError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import (
@@ -20,8 +21,6 @@ from ggrpc.formats.numpy_values import (
 )
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
-
-PIECE = 16 << 20  # bytes; about the size of a processor's cache
 
 
 class DeviceTensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap, write_array_header_1_0
+from numpy.lib.format import write_array_header_1_0
 
 from ggrpc.atomic_file import SHARED, replacing
+from ggrpc.engine.files.npy import read_array
 from ggrpc.errors import ConfigError, FileError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import NUMPY, shape_of, unpack
@@ -19,7 +21,7 @@ def load(path: Path) -> Array | bytes:
     """Read a file.
 
     Returns:
-        An array that is mapped into memory if the file is called .npy, or the bytes.
+        An array if the file is called .npy, or the bytes.
 
     Raises:
         FileError: the file cannot be read, or is called .npy and has another format.
@@ -27,11 +29,11 @@ def load(path: Path) -> Array | bytes:
     try:
         if path.suffix != ".npy":
             return path.read_bytes()
-        array: Array = open_memmap(path, mode="r")
-        return array
+        with path.open("rb") as file:
+            return read_array(file, path.stat().st_size)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises anything on a damaged file
         raise FileError(f"cannot read {path} as .npy: {error}") from None
 
 
@@ -53,9 +55,9 @@ def save(
         ConfigError: the file exists and `force` is False.
         FileError: the file cannot be written.
     """
-    if path.exists() and not force:
-        raise ConfigError(f"{path} already exists: use --force to replace it")
     try:
+        if os.path.lexists(path) and not force:
+            raise ConfigError(f"{path} already exists: use --force to replace it")
         with replacing(path, SHARED) as file:
             if path.suffix != ".npy":
                 file.writelines(pieces)

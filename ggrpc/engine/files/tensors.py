@@ -1,7 +1,7 @@
 """Tensors in .npy, .npz, .safetensors and .gguf files.
 
-The data is a view of the file, without a copy, if the format allows it. Files of raw
-bytes are read by `arrays.py`.
+The files may come from anybody. What a file says about itself is held against its size
+first, and data is read in pieces. Files of raw bytes are read by `arrays.py`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, NamedTuple
 
-import numpy as np
-from numpy.lib.npyio import NpzFile
-
-from ggrpc.engine.files.arrays import load
-from ggrpc.engine.files.gguf import map_file, tensors_of
+from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.files.npy import StoredArray, read_header
+from ggrpc.engine.files.ranges import FileRange
 from ggrpc.errors import ConfigError, FileError, GgrpcError
-from ggrpc.formats.numpy_values import NUMPY, ne_of, pack, type_of
+from ggrpc.formats.numpy_values import NUMPY, ne_of
 from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 
@@ -30,7 +30,12 @@ SAFETENSORS = {
     "I64": GGMLType.I64,
     "BF16": GGMLType.BF16,
 }
-MAX_HEADER = 100_000_000  # bytes; the limit of the format
+MAX_HEADER = 8 << 20  # bytes; that of a large model has one
+# What numpy writes. Of others, a few bytes can become gigabytes in one call.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+MAX_MEMBERS = 1 << 16
+
+Pieces = Iterator[memoryview]
 
 
 class FileTensor(NamedTuple):
@@ -40,13 +45,16 @@ class FileTensor(NamedTuple):
         name: its name in the file; for .npy the name of the file.
         type: its type.
         ne: its dimensions, the fastest first.
-        data: its bytes, contiguous.
+        size: its size in bytes.
+        pieces: reads its bytes, contiguous, in pieces of `ranges.PIECE` bytes; a piece
+            is valid until the next one. Raises the same errors as `read_tensors`.
     """
 
     name: str
     type: GGMLType
     ne: Dims
-    data: memoryview
+    size: int
+    pieces: Callable[[], Pieces]
 
 
 def read_tensors(path: Path) -> Iterator[FileTensor]:
@@ -56,14 +64,29 @@ def read_tensors(path: Path) -> Iterator[FileTensor]:
         ConfigError: the suffix is unknown, or ggml lacks the type of a tensor.
         FileError: the file cannot be read, or is damaged.
     """
-    kind = path.suffix.lower()
-    read = READERS.get(kind)
+    read = READERS.get(path.suffix.lower())
     if read is None:
         raise ConfigError(
             f"{path} has an unknown suffix: use one of {', '.join(READERS)}"
         )
+    with _reading(path):
+        for tensor in read(path):
+            yield tensor._replace(pieces=_guarded(path, tensor.pieces))
+
+
+def _guarded(path: Path, pieces: Callable[[], Pieces]) -> Callable[[], Pieces]:
+    def read() -> Pieces:
+        with _reading(path):
+            yield from pieces()
+
+    return read
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged file causes into errors that name the file."""
     try:
-        yield from read(path)
+        yield
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except GgrpcError:
@@ -71,57 +94,96 @@ def read_tensors(path: Path) -> Iterator[FileTensor]:
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:  # zip, zlib and JSON raise anything on a damaged file
+        kind = path.suffix.lower()
         raise FileError(f"{path} is not a valid {kind} file: {error}") from None
 
 
 def _npy(path: Path) -> Iterator[FileTensor]:
-    yield _of_array(path.stem, load(path))
+    with path.open("rb") as file:
+        array = read_header(file, path.stat().st_size)
+    yield _of_array(path.stem, array, lambda: path.open("rb"))
 
 
 def _npz(path: Path) -> Iterator[FileTensor]:
-    with path.open("rb") as file, NpzFile(file) as arrays:
-        for name in arrays.files:
-            yield _of_array(name, arrays[name])
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise ValueError(f"it has {len(members)} arrays, more than {MAX_MEMBERS}")
+        for member in members:
+            if not member.filename.endswith(".npy"):
+                raise ValueError(f"{member.filename} is not an array")
+            if member.compress_type not in COMPRESSIONS:
+                raise ValueError(f"{member.filename} is compressed in an unusual way")
+            with archive.open(member) as file:
+                array = read_header(file, member.file_size)
+            name = member.filename.removesuffix(".npy")
+            yield _of_array(name, array, _opener(path, member))
 
 
-def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> FileTensor:
-    if isinstance(array, bytes):
-        raise ValueError(f"{name} is not an array")
-    type = type_of(array)
-    return FileTensor(name, type, ne_of(array.shape), pack(array, type))
+def _opener(
+    path: Path, member: zipfile.ZipInfo
+) -> Callable[[], AbstractContextManager[IO[bytes]]]:
+    @contextmanager
+    def open() -> Iterator[IO[bytes]]:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            yield file
+
+    return open
+
+
+def _of_array(
+    name: str,
+    array: StoredArray,
+    open: Callable[[], AbstractContextManager[IO[bytes]]],
+) -> FileTensor:
+    size = array.nbytes
+    return FileTensor(name, array.type, array.ne, size, lambda: array.pieces(open))
 
 
 def _safetensors(path: Path) -> Iterator[FileTensor]:
     """Read 8 bytes with the length of a JSON header, the header, and the data."""
-    view = map_file(path)
-    (length,) = struct.unpack_from("<Q", view)
-    if length > min(MAX_HEADER, len(view) - 8):
-        raise ValueError(f"the header is too long: {length} bytes")
-    header, data = json.loads(bytes(view[8 : 8 + length])), view[8 + length :]
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(MAX_HEADER, size - 8):
+            raise ValueError(f"the header is too long: {length} bytes")
+        header = json.loads(file.read(length))
+    data = FileRange(path, 8 + length, size - 8 - length)
+    left = data.size
     for name, entry in header.items():
         if name != "__metadata__":
+            tensor = _entry(name, entry["dtype"], entry["shape"])
             start, end = entry["data_offsets"]
-            yield _of_bytes(name, entry["dtype"], entry["shape"], data[start:end])
+            if end - start != tensor.size or not 0 <= start <= end <= data.size:
+                raise ValueError(
+                    f"{name} has bytes {start} to {end} of {data.size}, not "
+                    f"{tensor.size} bytes of shape {entry['shape']}"
+                )
+            left -= tensor.size
+            if left < 0:
+                raise ValueError(f"{name} overlaps another tensor")
+            place = FileRange(path, data.at + start, tensor.size)
+            yield tensor._replace(pieces=place.pieces)
 
 
-def _of_bytes(
-    name: str, dtype: str, shape: Sequence[object], data: memoryview
-) -> FileTensor:
+def _entry(name: str, dtype: str, shape: Sequence[object]) -> FileTensor:
+    """A tensor whose bytes are not known yet."""
     dims = [n for n in shape if isinstance(n, int) and n >= 0]
     type = SAFETENSORS.get(dtype)
     if type is None:
         raise ConfigError(f"ggml has no type for {name}, which has type {dtype}")
-    if len(dims) != len(shape) or len(data) != math.prod(dims) * type.type_size:
-        raise ValueError(f"{name} has {len(data)} bytes, not those of shape {shape}")
-    return FileTensor(name, type, ne_of(dims), data)
+    if len(dims) != len(shape):
+        raise ValueError(f"{name} has the shape {shape}")
+    size = math.prod(dims) * type.type_size
+    return FileTensor(name, type, ne_of(dims), size, lambda: iter(()))
 
 
 def _gguf(path: Path) -> Iterator[FileTensor]:
-    tensors, view = tensors_of(path), map_file(path)
-    for tensor in tensors:
+    for tensor in tensors_of(path):
         a, b, c, d = (*tensor.ne, 1, 1, 1, 1)[:4]
-        data = view[tensor.offset : tensor.offset + tensor.size]
-        yield FileTensor(tensor.name, GGMLType[tensor.type], (a, b, c, d), data)
+        pieces = tensor.range(path).pieces
+        type = GGMLType[tensor.type]
+        yield FileTensor(tensor.name, type, (a, b, c, d), tensor.size, pieces)
 
 
 READERS = {

@@ -9,6 +9,7 @@ from ggrpc.engine.inspection.graphs import name_of_op
 from ggrpc.errors import ConfigError
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
+from ggrpc.untrusted import printable
 
 
 def dot(graph: Graph) -> str:
@@ -62,7 +63,7 @@ def _boxes(graph: Graph) -> Iterator[tuple[int, str, bool]]:
 
 def _label(tensor: Tensor, op: str | None) -> str:
     shape = f"{tensor.type.name} {'x'.join(map(str, tensor.ne))}"
-    return "\n".join(filter(None, (op, tensor.name, shape)))
+    return "\n".join(filter(None, (op, printable(tensor.name), shape)))
 
 
 def _arrows(graph: Graph) -> Iterator[tuple[int, int]]:

@@ -171,23 +171,26 @@ class _ConnectionReader:
 
     def __init__(self, tables: Sequence[OpTable]) -> None:
         self._reader = GraphReader(tables)
-        self._regions: Mapping[int, Region] = {}
+        self._regions: dict[int, Region] = {}
+        self._seen: Mapping[int, Region] | None = None  # a copy, for graphs
 
     def note_buffer(self, exchange: Exchange) -> None:
         """Keep the handle, address and size of a buffer if the exchange tells them."""
         command, reply = exchange.message.command, exchange.reply
         if command == Command.ALLOC_BUFFER and reply:
             region = Region(reply.remote_ptr, reply.remote_size)
-            self._regions = {**self._regions, reply.remote_ptr: region}
+            self._regions[reply.remote_ptr], self._seen = region, None
         elif command == Command.BUFFER_GET_BASE and reply:
             handle = cast(m.BufferGetBase, exchange.request).remote_ptr
             size = self._regions[handle].size if handle in self._regions else 0
             region = Region(reply.base_ptr, size)
-            self._regions = {**self._regions, handle: region}
+            self._regions[handle], self._seen = region, None
 
     def reader_of(self, exchange: Exchange) -> Callable[[], Graph]:
         """A function that reads a graph, with the buffers as they are now."""
-        regions = self._regions
+        if self._seen is None:
+            self._seen = dict(self._regions)
+        regions = self._seen
 
         def read() -> Graph:
             # A copy, because an exchange keeps its decoded request.

@@ -7,6 +7,10 @@ from abc import ABC, abstractmethod
 
 from ggrpc.errors import TransportTimeout
 
+# What a peer must reach on average while it sends or receives: less than any network
+# that people split a model over, but more than what an attacker sends to hold a thread.
+MIN_BYTES_PER_SECOND = 16 << 10
+
 
 class TimeLimit(ABC):
     """A limit that a stream obeys while it receives or sends.
@@ -42,7 +46,7 @@ class _Timeout(TimeLimit):
     def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
         self.seconds = seconds
         self._flag = flag
-        self._restart()
+        self._end = None if seconds is None else time.monotonic() + seconds
 
     def timeout(self) -> float | None:
         """The seconds left, None for no limit.
@@ -61,10 +65,6 @@ class _Timeout(TimeLimit):
         """The limit and the flag that sets it."""
         return _longer_than(self.seconds, self._flag)
 
-    def _restart(self) -> None:
-        seconds = self.seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
-
 
 class Deadline(_Timeout):
     """An overall limit: a moment at which an operation fails."""
@@ -79,11 +79,27 @@ class Deadline(_Timeout):
 
 
 class IdleTimeout(_Timeout):
-    """An idle limit: the time that may pass without a byte, for data of any size."""
+    """A limit on the time that may pass without a byte, for data of any size.
+
+    The bytes must not come one by one for ever either: once the first one has come,
+    they may take the same time again, and what MIN_BYTES_PER_SECOND takes.
+    """
+
+    def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
+        super().__init__(seconds, flag)
+        self._first: float | None = None
+        self._moved = 0
 
     def moved(self, count: int) -> None:
         """Restart the limit."""
-        self._restart()
+        if self.seconds is None:
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        self._moved += count
+        slowest = self._moved / MIN_BYTES_PER_SECOND
+        self._end = self.seconds + min(now, self._first + slowest)
 
 
 class MinimumRate(TimeLimit):

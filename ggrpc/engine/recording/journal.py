@@ -278,7 +278,7 @@ class Journal(Closable):
         try:
             about = json.loads(payload[_OPENED.size :])
             return Opened(connection, time, about["client"], about["server"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise self._damaged(chunk, "do not name client and server") from None
 
     def _closed(self, chunk: Chunk) -> Closed:

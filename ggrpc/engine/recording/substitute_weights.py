@@ -10,7 +10,8 @@ import numpy as np
 from ggrpc.devices.device import Buffer
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.cache.loading import Loader
-from ggrpc.engine.files.gguf import map_file, tensors_of
+from ggrpc.engine.files.gguf import tensors_of
+from ggrpc.engine.files.ranges import FileRange
 from ggrpc.engine.recording.results import WeightSources
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import RecordingError
@@ -30,7 +31,7 @@ class GgufWeights:
 
     def __init__(self, path: Path) -> None:
         self._tensors = {tensor.name: tensor for tensor in tensors_of(path)}
-        self._file = map_file(path)
+        self._path = path
 
     def bytes_of(
         self, tensor: Tensor, offset: int, size: int, hash: int
@@ -46,12 +47,14 @@ class GgufWeights:
         Returns:
             The bytes; None if the file has no tensor of this name and size, or if its
             bytes have another hash.
+
+        Raises:
+            FileError: the file has become shorter, or cannot be read.
         """
         found = self._tensors.get(tensor.name)
         if found is None or not offset + size <= found.size == tensor.nbytes:
             return None
-        start = found.offset + offset
-        view = self._file[start : start + size]
+        view = FileRange(self._path, found.offset + offset, size).read()
         return None if hash and fnv1a(view) != hash else view
 
 

@@ -12,6 +12,7 @@ from ggrpc.engine.files.arrays import save
 from ggrpc.engine.files.tensors import FileTensor, read_tensors
 from ggrpc.engine.sharing.session_sharing import tensor_row
 from ggrpc.errors import ConfigError, DeviceError
+from ggrpc.untrusted import printable
 
 
 class UploadedTensors:
@@ -39,11 +40,15 @@ class UploadedTensors:
             DeviceError: the bytes that were read differ from those that were written.
         """
         for loaded in read_tensors(path):
-            if loaded.name in self._stored:
-                raise ConfigError(f"{path}: the tensor '{loaded.name}' already exists")
+            name = printable(loaded.name)  # so that an operator can type it
+            if name in self._stored:
+                raise ConfigError(f"{path}: the tensor '{name}' already exists")
             tensor = DeviceTensor(self._device, loaded.type, *loaded.ne)
-            self._stored[loaded.name] = tensor
-            tensor.set_bytes(loaded.data)
+            self._stored[name] = tensor
+            at = 0
+            for piece in loaded.pieces():
+                tensor.buffer.put(at, piece)
+                at += len(piece)
             self._compare(tensor, loaded, on_progress)
 
     def _compare(
@@ -52,14 +57,13 @@ class UploadedTensors:
         loaded: FileTensor,
         on_progress: Callable[[int], None],
     ) -> None:
-        at = 0
-        for piece in tensor.pieces():
-            if piece != loaded.data[at : at + len(piece)]:
+        # Both are read in pieces of the same size.
+        for piece, expected in zip(tensor.pieces(), loaded.pieces(), strict=True):
+            if piece != expected:
                 raise DeviceError(
                     f"{self._device.name}: the bytes of {loaded.name} that were read "
                     "differ from those that were written; check the server's memory"
                 )
-            at += len(piece)
             on_progress(len(piece))
 
     def listing(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import pack
 from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.tensor import Tensor
+from ggrpc.untrusted import printable
 
 NAME = re.compile(r"[A-Za-z_][\w.-]*")
 SEED = 0
@@ -221,7 +222,7 @@ class Workspace(Closable):
         self.new_graph()
         self._g = g
         for tensor in g.tensors:
-            name = tensor.name or str(tensor.id)
+            name = printable(tensor.name) or str(tensor.id)
             if name in self.nodes or name in self._leaves:
                 name += f".{tensor.id}"  # names in a graph need not be unique
             if tensor.op:

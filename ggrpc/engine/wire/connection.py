@@ -23,6 +23,7 @@ from ggrpc.engine.wire.forks import fork_sending
 from ggrpc.engine.wire.graphs import tensor_bytes
 from ggrpc.engine.wire.inbox import Inbox
 from ggrpc.engine.wire.layouts import Layout
+from ggrpc.engine.wire.reply_rules import ReplyRules
 from ggrpc.engine.wire.tensors import TENSOR_BYTES
 from ggrpc.errors import LocalProtocolError, RemoteProtocolError, UnsupportedFork
 
@@ -190,7 +191,8 @@ class ClientConnection(_Side):
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
         self.dialect = dialect
-        self._awaited: deque[tuple[Command, Layout]] = deque()
+        self._awaited: deque[tuple[m.Request, Layout]] = deque()
+        self._rules = ReplyRules()
 
     @property
     def awaits_reply(self) -> bool:
@@ -199,6 +201,8 @@ class ClientConnection(_Side):
 
     def request(self, request: m.Request) -> list[m.Bytes]:
         """Encode a request as a list of buffers; data is not copied.
+
+        If SET_TENSOR has no data, the owner of the socket sends `size` bytes after it.
 
         Raises:
             LocalProtocolError: the dialect has no such command, or a value does not
@@ -212,16 +216,19 @@ class ClientConnection(_Side):
         head, *rest = _framed(layout, request)
         reply = self.dialect.replies[request.command]
         if reply is not None:
-            self._awaited.append((request.command, reply))
+            self._awaited.append((request, reply))
+        self._rules.sent(request)
         return [bytes([request.command.number]) + head, *rest]
 
     def next_reply(self) -> m.Reply | None:
         """The reply to the oldest pending request, or None if more bytes are needed.
 
         Raises:
-            RemoteProtocolError: the server sent something else.
+            RemoteProtocolError: the server sent something else, or a reply that cannot
+                be true.
         """
-        command, layout = self._awaited[0]
+        request, layout = self._awaited[0]
+        command = request.command
         if not self._has(REPLY_HEAD.size):
             return None
         (size,) = self._inbox.unpack(REPLY_HEAD)
@@ -239,9 +246,25 @@ class ClientConnection(_Side):
             self._data_left = size - layout.size
         payload = bytes(self._inbox.peek(REPLY_HEAD.size, whole))
         reply = cast(m.Reply, layout.read(payload, size))
+        self._rules.check(request, reply)
         self._inbox.skip(whole)
         self._awaited.popleft()
         return reply
+
+    def check_silence(self, request: m.Request) -> None:
+        """Check that the server sent nothing after the last reply that is due.
+
+        Args:
+            request: the last request.
+
+        Raises:
+            RemoteProtocolError: it did, so a later reply would be misunderstood.
+        """
+        if not self._awaited and not self.is_empty:
+            raise RemoteProtocolError(
+                f"{len(self._inbox)} bytes came after {request.command.name} that no "
+                "request asked for; is it a ggml RPC server?"
+            )
 
 
 def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
@@ -269,6 +292,8 @@ def _framed(layout: Layout, message: m.Request | m.Reply) -> list[m.Bytes]:
     if layout.tail is None:
         return [REPLY_HEAD.pack(len(fields)) + fields]
     tail = getattr(message, layout.tail)
+    if tail is None and isinstance(message, m.SetTensor):
+        return [REPLY_HEAD.pack(len(fields) + message.size) + fields]
     if tail is None:
         raise LocalProtocolError(f"{type(message).__name__} has no {layout.tail}")
     return [REPLY_HEAD.pack(len(fields) + len(tail)) + fields, tail]

@@ -79,8 +79,9 @@ class SetTensor(Request):
 
     Attributes:
         cache: whether the client asks the server to cache the data by its hash.
-        data: the bytes to send; None in a decoded request, whose data follows on the
-            connection and is received straight into its destination.
+        data: the bytes to send; None if they are sent after the request, and in a
+            decoded request, whose data follows on the connection and is received
+            straight into its destination.
     """
 
     command = Command.SET_TENSOR

@@ -9,10 +9,12 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Verdict
 from ggrpc.engine.client.registry import connect
+from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0
-from ggrpc.errors import ConnectError
+from ggrpc.errors import ConnectError, TransportTimeout
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.lying_server import SLOW, lying
 from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
@@ -130,3 +132,19 @@ def test_ops_with_an_ambiguous_number_are_skipped(reference: CpuDevice) -> None:
 def test_unreachable_server_is_an_error(reference: CpuDevice) -> None:
     with pytest.raises(ConnectError):
         findings(Endpoint("127.0.0.1", free_port()), reference)
+
+
+def test_server_that_does_not_answer_is_not_asked_again(reference: CpuDevice) -> None:
+    with running(dialects=(V7_0_1,), host="127.0.0.1") as honest:
+        never = SLOW["never"]
+        with lying(honest, V7_0_1, Command.COPY_TENSOR, never) as server:
+            settings = CheckSettings(lambda to: connect(to, timeout=1), reference)
+            found: list[Finding] = []
+            with (
+                Checker(server.endpoint, settings) as checker,
+                pytest.raises(TransportTimeout, match="longer than 1 s"),
+            ):
+                found.extend(checker.run())
+            assert server.lies == 1
+    assert [finding.name for finding in failed(found)] == ["COPY_TENSOR"]
+    assert found[-1].name == "COPY_TENSOR"

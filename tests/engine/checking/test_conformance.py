@@ -9,19 +9,20 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.device import Buffer, Memory
+from ggrpc.devices.device import Memory
 from ggrpc.engine.checking.conformance import STEPS, TOO_MUCH
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.client.remote_device import RemoteDevice
 from ggrpc.engine.wire.dialects import NEWEST, V7_0_1
+from ggrpc.errors import RemoteProtocolError
 from ggrpc.tensor import Tensor
 from tests.support.servers import running
 
 Devices = list[RemoteDevice]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def devices() -> Iterator[Devices]:
     """A device by the newest version, and one by the proposal that no version took."""
     with ExitStack() as stack:
@@ -79,14 +80,23 @@ def test_copy_that_is_refused_or_wrong_is_found(
 def test_impossible_buffer_is_found(
     devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allocate = CpuDevice.allocate
+    allocate = Client.allocate
 
-    def allocate_less(self: CpuDevice, size: int) -> Buffer:
-        return allocate(self, 64 if size == TOO_MUCH else size)
+    def allocate_less(self: Client, size: int, device: int = 0) -> int:
+        return allocate(self, 64 if size == TOO_MUCH else size, device)
 
-    monkeypatch.setattr(CpuDevice, "allocate", allocate_less)
+    monkeypatch.setattr(Client, "allocate", allocate_less)
     wrong = found(devices, "ALLOC_BUFFER of too much")
     assert wrong == f"the server allocated a buffer of {TOO_MUCH} bytes"
+
+
+def test_buffer_that_is_too_small_is_found(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocate = CpuDevice.allocate
+    monkeypatch.setattr(CpuDevice, "allocate", lambda self, size: allocate(self, 64))
+    with pytest.raises(RemoteProtocolError, match="64 bytes instead of 4097"):
+        found(devices, "ALLOC_BUFFER")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +123,8 @@ def test_size_that_is_too_small_is_found(
         return tensor.nbytes // 2
 
     monkeypatch.setattr(CpuDevice, "alloc_size", halve)
-    wrong = found(devices, "GET_ALLOC_SIZE")
-    assert wrong == "F32: 576 bytes for a tensor of 1152"
+    with pytest.raises(RemoteProtocolError, match="576 bytes for a tensor of 1152"):
+        found(devices, "GET_ALLOC_SIZE")
 
 
 def test_claim_to_have_unknown_data_is_found(

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, MinimumRate
+from ggrpc.engine.net.deadline import (
+    MIN_BYTES_PER_SECOND,
+    NEVER,
+    Deadline,
+    IdleTimeout,
+    MinimumRate,
+)
 from ggrpc.errors import TransportTimeout
 
 
@@ -51,6 +57,24 @@ def test_idle_timeout_restarts_with_each_byte(clock: Clock) -> None:
     clock.now += 10
     with pytest.raises(TransportTimeout, match="within 10 s"):
         idle.timeout()
+
+
+def test_idle_timeout_ends_for_a_peer_that_sends_byte_by_byte(clock: Clock) -> None:
+    idle = IdleTimeout(10)
+    clock.now += 9  # the first byte may take long
+    for _ in range(11):
+        idle.moved(1)
+        clock.now += 1
+    with pytest.raises(TransportTimeout, match="within 10 s"):
+        idle.timeout()
+
+
+def test_idle_timeout_never_ends_for_a_slow_network(clock: Clock) -> None:
+    idle = IdleTimeout(10)
+    for _ in range(100):
+        idle.moved(MIN_BYTES_PER_SECOND * 9)
+        clock.now += 9
+        assert idle.timeout() == 1
 
 
 def test_minimum_rate_extends_with_each_byte_up_to_its_seconds(clock: Clock) -> None:

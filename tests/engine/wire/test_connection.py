@@ -76,7 +76,7 @@ TRACED = {
 }
 
 REPLIES = {
-    Command.ALLOC_BUFFER: m.Allocated(remote_ptr=1 << 63, remote_size=5),
+    Command.ALLOC_BUFFER: m.Allocated(remote_ptr=1 << 63, remote_size=1 << 40),
     Command.GET_ALIGNMENT: m.Alignment(alignment=64),
     Command.GET_MAX_SIZE: m.MaxSize(max_size=2**64 - 1),
     Command.BUFFER_GET_BASE: m.Base(base_ptr=1 << 36),
