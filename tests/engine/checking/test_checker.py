@@ -10,7 +10,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Verdict
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0
+from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
 from ggrpc.errors import ConnectError, TransportTimeout
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
