@@ -24,7 +24,7 @@ from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.forks import lookalikes
-from ggrpc.engine.wire.introduction import introduced
+from ggrpc.engine.wire.introduction import introduced, purpose_of
 from ggrpc.errors import (
     Cancelled,
     ConnectionLost,
@@ -186,6 +186,10 @@ class ConnectionHandler:
         if missing:
             self._timed_stream.receive_pieces(missing)
 
+    def note(self, what: object) -> None:
+        """Log why the request in progress got a reply that says no."""
+        self._log(logging.INFO, what)
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send the reply to a request, if the dialect has one."""
         pieces = self._connection.reply(request, reply)
@@ -283,6 +287,8 @@ class ConnectionHandler:
             self._enter(Phase.GREETED)
         elif self.phase is Phase.GREETED and newest:
             self._enter(Phase.INTRODUCED)
+            if purpose := purpose_of(hello.caps):
+                self._log(logging.INFO, f"'ggrpc {purpose}' tests this server")
             dialect = negotiator.offer_to_ggrpc(newest, dialect)
         else:
             raise RemoteProtocolError("HELLO came a second time")
