@@ -2,8 +2,8 @@
 
 Limits of this process (`ulimit -v` and `-d`, systemd's LimitAS) count mapped memory,
 used or not, and make a mapping fail. A process that exceeds the limit of its container
-is killed, even if the machine has free memory. Sources: Linux's documentation of control
-groups, cgroup-v1/memory.rst and cgroup-v2.rst; getrlimit(2).
+is killed, even if the machine has free memory. Sources: Linux's documentation of
+control groups, cgroup-v1/memory.rst and cgroup-v2.rst; getrlimit(2).
 """
 
 from __future__ import annotations

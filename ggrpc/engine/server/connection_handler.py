@@ -32,6 +32,7 @@ from ggrpc.errors import (
     RemoteProtocolError,
     UnsupportedFork,
 )
+from ggrpc.log_topic import Topic
 from ggrpc.units import format_size
 
 # Bytes of a connection's inbox before its first larger request: HELLO fits.
@@ -188,7 +189,7 @@ class ConnectionHandler:
 
     def note(self, what: object) -> None:
         """Log why the request in progress got a reply that says no."""
-        self._log(logging.INFO, what)
+        self._log(logging.INFO, what, topic=Topic.REASONS)
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send the reply to a request, if the dialect has one."""
@@ -357,7 +358,13 @@ class ConnectionHandler:
         names = " or ".join(fork.name for fork in lookalikes(self._dialect))
         return names and f" (a client of {names}? ggrpc does not serve that fork)"
 
-    def _log(self, level: int, what: object, command: str | None = None) -> None:
+    def _log(
+        self,
+        level: int,
+        what: object,
+        command: str | None = None,
+        topic: Topic | None = None,
+    ) -> None:
         if command is None and self._request is not None:
             command = self._request.command.name
         log.log(
@@ -366,5 +373,14 @@ class ConnectionHandler:
             self._stream.endpoint,
             f" {command}" if command else "",
             what,
-            extra={"peer": str(self._stream.endpoint), "command": command},
+            extra={
+                "peer": str(self._stream.endpoint),
+                "command": command,
+                "topic": topic or self._topic(level),
+            },
         )
+
+    def _topic(self, level: int) -> Topic:
+        if level < logging.WARNING:
+            return Topic.TRAFFIC
+        return Topic.STRANGERS if self._session is None else Topic.REASONS

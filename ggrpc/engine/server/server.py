@@ -24,6 +24,7 @@ from ggrpc.engine.server.pacing import Pacer, StrangerBudget
 from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import RefusedError
+from ggrpc.log_topic import Topic
 
 # How long a session that was cut off may take to end: it finishes a node first.
 CUT_OFF_SECONDS = 5.0
@@ -105,6 +106,7 @@ class Server:
             _warn(
                 evicted.stream,
                 f"closed in favour of {stream.endpoint}: it was idle without buffers",
+                Topic.TRAFFIC,
             )
         self._watch(connection)
 
@@ -189,6 +191,7 @@ class Server:
                 connection.thread.join(max(0.0, end - time.monotonic()))
 
 
-def _warn(stream: Stream, what: str) -> None:
+def _warn(stream: Stream, what: str, topic: Topic = Topic.STRANGERS) -> None:
+    """Log a warning about a connection that has no session."""
     peer = str(stream.endpoint)
-    log.warning("%s: %s", peer, what, extra={"peer": peer})
+    log.warning("%s: %s", peer, what, extra={"peer": peer, "topic": topic})
