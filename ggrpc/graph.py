@@ -39,11 +39,11 @@ class Graph:
         node_ids: Sequence[int],
         kind_numbers: Sequence[int] | None = None,
     ) -> Graph:
-        """Create a graph; node ids of 0 are ignored.
+        """Create a graph.
 
         Raises:
-            GraphError: two tensors have the same id, a node is not among the tensors,
-                or a node occurs twice.
+            GraphError: two tensors have the same id, a node is not among the tensors or
+                occurs twice, or an id is 0.
         """
         listed = tuple(tensors)
         by_id = {tensor.id: tensor for tensor in listed}
@@ -51,7 +51,12 @@ class Graph:
             raise GraphError("two tensors of the graph have the same id")
         if 0 in by_id:
             raise GraphError(f"{by_id[0]}: its id is 0, which means no tensor")
-        nodes = tuple(filter(None, node_ids))
+        nodes = tuple(node_ids)
+        if 0 in nodes:
+            raise GraphError(
+                f"node {nodes.index(0)} of {len(nodes)} has the id 0, which means no "
+                "tensor"
+            )
         missing = set(nodes) - by_id.keys()
         if missing:
             raise GraphError(f"node {min(missing):#x} is not among the graph's tensors")

@@ -42,7 +42,7 @@ def test_valid_graph_is_accepted() -> None:
 
 
 def test_nodes_come_with_sources_and_parameters() -> None:
-    graph = Graph.of([leaf(1), sqr(2, 1)], [0, 2])
+    graph = Graph.of([leaf(1), sqr(2, 1)], [2])
     (node,) = graph.nodes
     assert node.tensor.id == 2
     assert node.source(0).id == 1
@@ -53,6 +53,26 @@ def test_only_flagged_nodes_are_computed_if_there_are_any() -> None:
     flagged = sqr(3, 1, flags=FLAG_COMPUTE)
     graph = Graph.of([leaf(1), sqr(2, 1), flagged], [2, 3])
     assert [node.tensor.id for node in graph.nodes] == [3]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "nodes", "message"),
+    [
+        ((), (0,), "node 0 of 1 has the id 0"),
+        ((leaf(1), sqr(2, 1)), (2, 0), "node 1 of 2 has the id 0"),
+        ((leaf(0),), (0,), "its id is 0"),
+        ((), (5,), "node 0x5 is not among the graph's tensors"),
+    ],
+    ids=["alone", "last", "tensor", "missing"],
+)
+def test_node_that_is_no_tensor_is_refused(
+    tensors: tuple[Tensor, ...], nodes: tuple[int, ...], message: str
+) -> None:
+    assert message in refusal(*tensors, nodes=nodes)
+
+
+def test_graph_without_nodes_is_accepted() -> None:
+    Graph.of([], []).validate(REGIONS)
 
 
 def test_two_tensors_with_one_id_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 from typing import Annotated, Any
 
@@ -65,9 +66,9 @@ def check(
 
     It tests every command of the protocol, including edge cases. It computes small
     graphs on each device and on the local cpu device, and compares the results within
-    the precision of types and ops. The output is a summary of each device and each
-    failed check; with --json all checks, one a line. The exit code is 1 if a check
-    failed.
+    the precision of types and ops. Only with --full it asks for more memory than there
+    is, which servers log. The output is a summary of each device and each failed check;
+    with --json all checks, one a line. The exit code is 1 if a check failed.
 
     ENDPOINTs have the same form as for 'ggrpc probe'; they are checked one by one. A
     server of llama.cpp handles one client at a time: it must have no other client.
@@ -75,7 +76,7 @@ def check(
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
     options = client_options(environment, timeout, protocol, op_table)
-    settings = _settings(full, options)
+    settings = _settings(full, replace(options, purpose="check"))
     listing = Listing(COLUMNS, as_json, not no_headers)
     everything = show_all or as_json
     codes = []

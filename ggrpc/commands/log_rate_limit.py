@@ -1,4 +1,8 @@
-"""Limits the log lines of each host per second, and logs the number of omitted ones."""
+"""Limits the log lines of each host per second, and logs the number of omitted ones.
+
+Lines of different topics are limited separately: connections that come and go, or that
+never get as far as a session, cannot hide the line that says why a session was refused.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,20 @@ from threading import Lock, Timer, main_thread
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError
+from ggrpc.log_topic import Topic
 
-MAX_LINES = 5  # per host and interval
+MAX_LINES = 5  # per host, topic and interval
 INTERVAL = 1.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
+_Key = tuple[str, Topic]
+
+
 @dataclass
 class _Interval:
-    """The counts of a host since its first line.
+    """The counts of a host and a topic since the first line.
 
     Attributes:
         start: the time of the first line (`time.monotonic`).
@@ -41,7 +49,7 @@ class RateLimitFilter(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._lock = Lock()  # guards _intervals and _timer
-        self._intervals: dict[str, _Interval] = {}
+        self._intervals: dict[_Key, _Interval] = {}
         self._timer: Timer | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -49,10 +57,11 @@ class RateLimitFilter(logging.Filter):
         host = _host_of(record)
         if host is None or record.levelno <= logging.DEBUG:
             return True
+        key = host, _topic_of(record)
         with self._lock:
-            interval = self._intervals.get(host)
+            interval = self._intervals.get(key)
             if interval is None or (interval.is_over and not interval.omitted):
-                interval = self._intervals[host] = _Interval(time.monotonic())
+                interval = self._intervals[key] = _Interval(time.monotonic())
             if interval.lines < MAX_LINES:
                 interval.lines += 1
                 self._start_timer()
@@ -84,17 +93,22 @@ class RateLimitFilter(logging.Filter):
     def _summarize(self, all_hosts: bool = False) -> None:
         """Log the omitted lines of intervals that are over, or of all of them."""
         with self._lock:
-            over = {h: i for h, i in self._intervals.items() if all_hosts or i.is_over}
-            for host in over:
-                del self._intervals[host]
+            over = {k: i for k, i in self._intervals.items() if all_hosts or i.is_over}
+            for key in over:
+                del self._intervals[key]
             self._timer = None
             if self._intervals:
                 self._start_timer()
-        for host, interval in over.items():
+        for (host, _), interval in over.items():
             if interval.omitted:
                 log.warning(
                     "%s: %d more lines like these were omitted", host, interval.omitted
                 )
+
+
+def _topic_of(record: logging.LogRecord) -> Topic:
+    default = Topic.REASONS if record.levelno >= logging.WARNING else Topic.TRAFFIC
+    return Topic(getattr(record, "topic", default))
 
 
 def _host_of(record: logging.LogRecord) -> str | None:

@@ -21,6 +21,7 @@ from ggrpc.engine.server.build import AUTO, ServerOptions, build_server
 from ggrpc.engine.server.client_memory import ClientMemory, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.malloc_arenas import limit_arenas
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.units import format_size, parse_size
@@ -81,6 +82,7 @@ def serve(
     second one connects only to addresses in --comm-peers or --allow.
     """
     with logging_to(environment_of(context), log_level, log_format):
+        limit_arenas()
         clients = state_file()
         if forget_clients:
             ClientMemory(clients).forget()
@@ -151,10 +153,13 @@ def _announce(server: Server) -> None:
     settings = server.settings
     log.info("ggrpc %s speaks protocol %s", __version__, settings.negotiator)
     for number, device in enumerate(settings.devices):
-        free, total = map(format_size, device.memory())
+        limit = settings.limits.memory
+        memory = device.memory() if limit is None else device.memory().within(limit)
+        free, total = map(format_size, memory)
         log.info(
-            "device %d is %s: %s, %s of %s free",
+            "device %d is %s: %s, %s of %s free%s",
             *(number, device.name, device.description, free, total),
+            "" if limit is None else " for clients (--max-memory)",
         )
     for endpoint in server.endpoints:
         log.info("listening on %s", endpoint)

@@ -26,6 +26,10 @@ class Memory(NamedTuple):
     free: int
     total: int
 
+    def within(self, limit: int) -> Memory:
+        """The memory, if no more than `limit` bytes of it may be used."""
+        return Memory(min(self.free, limit), min(self.total, limit))
+
 
 class Buffer(ABC):
     """A block of device memory. Offsets and sizes are in bytes, and already checked."""

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ggrpc.op import Op
 from tests.support.faulty import WrongDevice
-from tests.support.processes import free_port
+from tests.support.processes import free_port, serving
 from tests.support.servers import running
+from tests.support.waiting import wait_until
 
 
 def test_check_of_a_healthy_node_sums_up(piped) -> None:  # type: ignore[no-untyped-def]
@@ -14,7 +17,7 @@ def test_check_of_a_healthy_node_sums_up(piped) -> None:  # type: ignore[no-unty
     assert (code, err) == (0, "")
     headers, protocol, arithmetic = out.splitlines()
     assert headers.split()[:5] == ["ENDPOINT", "DEVICE", "PART", "CHECK", "RESULT"]
-    assert protocol.startswith(f"{server}       0  protocol    all 18  ok ")
+    assert protocol.startswith(f"{server}       0  protocol    all 17  ok ")
     assert arithmetic.endswith("51 ok")
 
 
@@ -36,7 +39,7 @@ def test_check_json_has_a_row_for_each_check(piped) -> None:  # type: ignore[no-
         *("endpoint", "device", "part", "check", "result", "error", "limit", "ms"),
         "detail",
     ]
-    assert len(outcome.rows) == 69
+    assert len(outcome.rows) == 68
     skipped = [row for row in outcome.rows if row["result"] == "skipped"]
     assert [row["check"] for row in skipped] == ["GET_DEVICE_SUPPORTS_OP"]
 
@@ -44,7 +47,23 @@ def test_check_json_has_a_row_for_each_check(piped) -> None:  # type: ignore[no-
 def test_check_all_shows_every_check(piped) -> None:  # type: ignore[no-untyped-def]
     with running() as server:
         _, out, _ = piped("check", str(server), "--all", "--no-headers")
-    assert len(out.splitlines()) == 69
+    assert len(out.splitlines()) == 68
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_server_logs_a_check_by_its_name_and_only_full_ones_ask_for_too_much(
+    piped, full: bool
+) -> None:  # type: ignore[no-untyped-def]
+    with serving() as server:
+        flags = ["--full"] if full else []
+        assert piped("check", str(server.endpoint), *flags).code == 0
+        wait_until(lambda: "session ended" in server.log)
+        log = server.log
+    assert ": 'ggrpc check' tests this server" in log
+    refused = [line for line in log.splitlines() if "ALLOC_BUFFER: " in line]
+    assert len(refused) == full
+    assert not full or re.search(r"INFO 127.0.0.1:\d+ ALLOC_BUFFER: ", refused[0])
+    assert "WARNING" not in log.partition("stopped")[0]
 
 
 def test_check_of_nobody_exits_3(piped) -> None:  # type: ignore[no-untyped-def]

@@ -4,8 +4,10 @@ import contextlib
 import io
 import logging
 import socket
+import struct
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +15,12 @@ from ggrpc.commands import log_rate_limit
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.log_rate_limit import MAX_LINES
 from ggrpc.commands.logs import LogFormat, LogLevel, logging_to
+from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.client import connect
+from ggrpc.engine.server.limits import Limits
+from ggrpc.errors import ConnectionLost, OutOfMemory
+from ggrpc.log_topic import Topic
+from tests.support.clients import hello, reset
 from tests.support.servers import running
 
 log = logging.getLogger("ggrpc.tests")
@@ -71,6 +79,22 @@ def test_lines_are_limited_if_no_thread_can_start(
     assert "10.0.0.1: 3 more lines" in stream.getvalue()
 
 
+def test_topics_are_limited_separately() -> None:
+    stream, context = logging_to_stderr()
+    peer = {"peer": "10.0.0.1:1"}
+    with context:
+        for _ in range(20):
+            log.info("comes and goes", extra=peer)
+            log.warning("is strange", extra={**peer, "topic": Topic.STRANGERS})
+        log.warning("is refused", extra=peer)
+        log.info("gets a no", extra={**peer, "topic": Topic.REASONS})
+    text = stream.getvalue()
+    assert text.count("comes and goes") == text.count("is strange") == MAX_LINES
+    assert "WARNING is refused" in text
+    assert "INFO gets a no" in text
+    assert text.count(f"10.0.0.1: {20 - MAX_LINES} more lines like these") == 2
+
+
 def test_thread_name_tells_the_host() -> None:
     stream, context = logging_to_stderr()
     with context:
@@ -94,15 +118,58 @@ def test_debugging_shows_everything() -> None:
     assert stream.getvalue().count("detail") == 20
 
 
+def hello_and_leave(endpoint: Endpoint) -> None:
+    hello(endpoint).close()
+
+
+def send_junk(endpoint: Endpoint) -> None:
+    with socket.create_connection(endpoint) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        sock.settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            assert sock.recv(1) == b""
+
+
+def ask_and_reset(endpoint: Endpoint) -> None:
+    with hello(endpoint) as sock:
+        sock.sendall(b"\x0f" + bytes(8))  # DEVICE_COUNT
+        assert sock.recv(12, socket.MSG_WAITALL)
+        reset(sock)
+
+
+def use_memory_and_leave(endpoint: Endpoint) -> None:
+    with connect(endpoint, timeout=20) as client:
+        client.allocate(100)
+
+
+@pytest.mark.parametrize(
+    "stranger", [hello_and_leave, send_junk, ask_and_reset, use_memory_and_leave]
+)
+def test_reason_of_a_session_is_logged_beside_strangers_of_its_address(
+    stranger: Callable[[Endpoint], None],
+) -> None:
+    stream, context = logging_to_stderr()
+    with context, running(host="127.0.0.1", limits=Limits(nodes=3)) as endpoint:
+        for _ in range(40):
+            stranger(endpoint)
+        client = connect(endpoint, timeout=20)
+        with pytest.raises(OutOfMemory):
+            client.allocate(1 << 60)
+        client.compute_encoded(struct.pack("<I", 4) + bytes(32) + struct.pack("<I", 0))
+        with pytest.raises(ConnectionLost):
+            client.memory()
+        client.close()
+    text = stream.getvalue()
+    assert "ALLOC_BUFFER: " in text
+    assert "GRAPH_COMPUTE: a graph of 4 nodes exceeds --max-nodes (3)" in text
+    assert text.count("\n") < 40
+
+
 def test_hostile_clients_log_only_a_few_lines() -> None:
     stream, context = logging_to_stderr()
     with context, running(host="127.0.0.1") as endpoint:
         for _ in range(50):
-            with socket.create_connection(endpoint) as sock:
-                sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                sock.settimeout(20)
-                with contextlib.suppress(ConnectionError):
-                    assert sock.recv(1) == b""
+            send_junk(endpoint)
     text = stream.getvalue()
     assert MAX_LINES <= text.count("came before HELLO") < 50
     assert "more lines like these were omitted" in text

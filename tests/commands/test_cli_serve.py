@@ -215,3 +215,26 @@ def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type
     code, out, err = piped("serve", "-p", "0", "-d", "opencl:0")
     assert (code, out) == (8, "")
     assert err.startswith("ggrpc: error: opencl:0 cannot be used: ")
+
+
+@pytest.mark.parametrize("flag", ["--max-memory", "--max-client-memory"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("0", "0 leaves clients no memory"),
+        ("1000T", "1000.0 TiB is more than there is: the devices have"),
+    ],
+)
+def test_memory_that_cannot_be_had_exits_2(  # type: ignore[no-untyped-def]
+    piped, flag: str, size: str, message: str
+) -> None:
+    code, _, err = piped("serve", "-d", "cpu", "-p", "0", flag, size)
+    assert code == 2
+    assert f"{flag} {message}" in err
+
+
+def test_start_line_shows_the_memory_that_clients_get() -> None:
+    with serving("--max-memory", "64M") as served:
+        assert served.endpoint
+        line = next(line for line in served.lines if "device 0 is cpu" in line)
+    assert "64.0 MiB of 64.0 MiB free for clients (--max-memory)" in line

@@ -44,6 +44,9 @@ class _Link:
         view[:] = self._data[: len(view)]
         self._data = self._data[len(view) :]
 
+    def note(self, what: object) -> None:
+        """Do nothing."""
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         assert isinstance(reply, m.TensorData)
         assert reply.data is not None

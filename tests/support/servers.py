@@ -10,6 +10,7 @@ from ssl import SSLContext
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits
@@ -34,6 +35,7 @@ def running(
     comm: CommSettings = COMM,
     profile: bool = False,
     negotiator: Negotiator | None = None,
+    cache: TensorCache | None = None,
 ) -> Iterator[Endpoint]:
     """Serve devices (one cpu with one thread where none is given) until the end."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
@@ -44,6 +46,7 @@ def running(
         limits=limits,
         allowlist=Allowlist(allow),
         tls=tls,
+        cache=cache,
         comm=comm,
         profile=profile,
         grace=grace,

@@ -1,12 +1,14 @@
 """The memory that this process may use: that of the machine, or of its container.
 
-A process that exceeds the limit of its container is killed, even if the machine has
-free memory. Sources: Linux's documentation of control groups, cgroup-v1/memory.rst and
-cgroup-v2.rst.
+Limits of this process (`ulimit -v` and `-d`, systemd's LimitAS) count mapped memory,
+used or not, and make a mapping fail. A process that exceeds the limit of its container
+is killed, even if the machine has free memory. Sources: Linux's documentation of
+control groups, cgroup-v1/memory.rst and cgroup-v2.rst; getrlimit(2).
 """
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,13 @@ import psutil
 
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+# Mapped memory that stays free for threads: their stacks, and the C library's arenas.
+MAX_THREAD_RESERVE = 512 << 20
+# The limits of mapped memory, and what psutil calls the memory that each counts.
+_MAPPED = {resource.RLIMIT_AS: "vms", resource.RLIMIT_DATA: "data"}
+THREAD_RESERVE = 1 / 8
 
 
 class _Names(NamedTuple):
@@ -43,6 +52,20 @@ class Machine:
             if (limit := _number(folder / names.limit)) and limit < physical
         ]
         self.total = min([physical, *(limit for _, _, limit in self._groups)])
+        if (mappable := self.mappable()) is not None:
+            self.total = min(self.total, mappable)
+
+    def mappable(self) -> int | None:
+        """The number of bytes that this process may still map, None for any number."""
+        left = []
+        for limit, field in _MAPPED.items():
+            size, _ = resource.getrlimit(limit)
+            if size == resource.RLIM_INFINITY:
+                continue
+            used = getattr(psutil.Process().memory_info(), field, 0)
+            reserve = min(int(size * THREAD_RESERVE), MAX_THREAD_RESERVE)
+            left.append(size - used - reserve)
+        return max(0, min(left)) if left else None
 
     def available(self) -> int:
         """The number of bytes that can be allocated without exceeding a limit."""

@@ -158,7 +158,11 @@ class CpuDevice(Device):
         touched = min(max(0, grown), self._handed_out)
         reserve = min(int(self._total * SYSTEM_RESERVE), MAX_SYSTEM_RESERVE)
         available = self._machine.available() - reserve
-        return int(available + unpacked + touched)
+        capacity = int(available + unpacked + touched)
+        mappable = self._machine.mappable()
+        if mappable is not None:  # what is handed out is mapped, touched or not
+            capacity = min(capacity, mappable + unpacked + self._handed_out)
+        return capacity
 
     def _can_spare(self, size: int) -> bool:
         spare = self._free() - self.weights.used - size

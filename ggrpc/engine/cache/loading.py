@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from ggrpc.devices.device import Buffer
 from ggrpc.engine.cache.reading import PIECE
 from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.writer import PendingEntry
 from ggrpc.engine.wire import messages as m
 
 # Size in bytes above which llama.cpp's clients send a hash first: HASH_THRESHOLD.
 THRESHOLD = 10 << 20
+# Seconds that a client waits for an entry of its own that is being stored.
+PENDING_TIMEOUT = 10.0
+# Seconds that a client waits, in all, for entries of other clients that then turn out
+# to be something else, or are not stored in time.
+PATIENCE = 10.0
+# Complete entries of a client that are being stored. More than this, and the client
+# waits, so that it leaves pending entries for others.
+MAX_PENDING = 64
 
 Receive = Callable[[memoryview], None]
 
@@ -28,6 +38,8 @@ class Loader:
         self._cache = cache
         self._asked = asked
         self._missed: m.SetTensorHash | None = None
+        self._pending: list[PendingEntry] = []  # this client's, oldest first
+        self._patience = PATIENCE
 
     def load(self, request: m.SetTensorHash, buffer: Buffer, at: int) -> bool:
         """Write the tensor with the requested hash to a buffer.
@@ -43,12 +55,16 @@ class Loader:
         self._missed = None
         if self._cache is None:
             return False
+        began = time.monotonic()
+        is_own = self._wait_for(request.hash)
+        waited = 0.0 if is_own else time.monotonic() - began
         max_size = min(request.tensor.nbytes - request.offset, buffer.size - at)
         found = self._cache.load(
             request.hash, max_size, lambda size: buffer.write(at, size)
         )
         if not found:
             self._missed = request
+            self._patience = max(0.0, self._patience - waited)
         return found
 
     def receive(self, request: m.SetTensor, view: memoryview, receive: Receive) -> None:
@@ -59,10 +75,7 @@ class Loader:
             view: the destination.
             receive: fills a view with the next bytes.
         """
-        pending = None
-        if self._cache is not None and self._stores(request):
-            announced = self._announced(request)
-            pending = self._cache.begin(request.size, announced, request.tensor.name)
+        pending = self._begin(request)
         if pending is None:
             receive(view)
             return
@@ -74,6 +87,36 @@ class Loader:
         except BaseException:
             pending.give_up()
             raise
+
+    def _wait_for(self, value: int) -> bool:
+        """Wait for an entry with a hash that is being stored, this client's first.
+
+        Returns:
+            Whether it is this client's.
+        """
+        assert self._cache is not None
+        for pending in self._pending:
+            if pending.announced == value and not pending.done.is_set():
+                pending.done.wait(PENDING_TIMEOUT)
+                return True
+        self._cache.wait_for(value, self._patience)
+        return False
+
+    def _begin(self, request: m.SetTensor) -> PendingEntry | None:
+        """Start an entry for a tensor, if it is to be stored."""
+        if self._cache is None or not self._stores(request):
+            return None
+        announced = self._announced(request)
+        self._pending = [entry for entry in self._pending if not entry.done.is_set()]
+        if len(self._pending) >= MAX_PENDING:
+            oldest = self._pending[0]
+            if not oldest.done.wait(PENDING_TIMEOUT):
+                return None
+        name = request.tensor.name
+        pending = self._cache.begin(request.size, announced, name)
+        if pending is not None:
+            self._pending.append(pending)
+        return pending
 
     def _stores(self, request: m.SetTensor) -> bool:
         return bool(request.cache) if self._asked else request.size > THRESHOLD

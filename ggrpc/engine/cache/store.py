@@ -26,8 +26,6 @@ from ggrpc.engine.files.ranges import FileChangedError, read_at
 from ggrpc.errors import ConfigError
 from ggrpc.units import format_size
 
-# Seconds that a request waits for an entry with its hash that is being written.
-PENDING_TIMEOUT = 10.0
 # Seconds to finish received entries when the server stops.
 CLOSE_TIMEOUT = 30.0
 
@@ -89,6 +87,10 @@ class TensorCache(Closable):
         self._writer.close(seconds)
         self.index.close()
 
+    def wait_for(self, value: int, seconds: float) -> None:
+        """Wait until the entry with a hash, if it is being stored, is stored."""
+        self._writer.wait_for(value, seconds)
+
     def load(self, value: int, max_size: int, open_target: OpenTarget) -> bool:
         """Write the tensor with a hash to a destination.
 
@@ -101,7 +103,6 @@ class TensorCache(Closable):
             Whether the tensor was found. If not, the contents of the destination are
             undefined.
         """
-        self._writer.wait_for(value, PENDING_TIMEOUT)
         name = hash_name(value)
         return any(
             self._load_from_model(tensor, value, max_size, open_target)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.index import Index, ModelTensor
+from ggrpc.engine.cache.loading import PENDING_TIMEOUT
 from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.reading import OnProgress
-from ggrpc.engine.cache.store import PENDING_TIMEOUT
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.files.ranges import FileRange
 from ggrpc.errors import Cancelled, ConfigError, RefusedError, RemoteProtocolError
@@ -191,7 +191,7 @@ def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
         if client.set_tensor_hash(tensor, value):
             return
         # While the entry is being written, the server delays its reply; see
-        # `TensorCache.load`. A fast reply means that the tensor is not stored.
+        # `Loader.load`. A fast reply means that the tensor is not stored.
         if time.monotonic() - start < PENDING_TIMEOUT / 2:
             raise RefusedError(
                 f"{client.endpoint} does not store tensors in its cache: start it with "

@@ -1,7 +1,8 @@
 """Writes entries atomically, in the background.
 
-The thread that receives a tensor writes its bytes to a `.part` file. A second thread
-hashes them, syncs the file and renames it, so that the client need not wait for that.
+The thread that receives a tensor writes its bytes to a `.part` file. When the file is
+complete, a second thread hashes it, syncs it and renames it, so that the client need
+not wait for that. An entry whose bytes are still arriving delays no other entry.
 """
 
 from __future__ import annotations
@@ -9,95 +10,115 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import resource
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
-from ggrpc.engine.cache.fnv1a import Hasher, hash_name
+from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index
-from ggrpc.engine.cache.reading import HASH_PIECE, crc32
-from ggrpc.engine.files.ranges import read_at
-from ggrpc.errors import GgrpcError
+from ggrpc.engine.cache.reading import PIECE, scan
+from ggrpc.errors import Cancelled, GgrpcError
+
+# Pending entries of all clients; each holds an open file. The limit of open files may
+# reduce it, so that most of them are left for connections.
+MAX_PENDING = 256
+PART_OF_OPEN_FILES = 8
 
 log = logging.getLogger(__name__)
 
 
 class PendingEntry:
-    """An entry that is being received.
+    """An entry that is being received or written.
 
     Args:
         fd: the `.part` file, open, locked and of the size of the entry.
         path: the path of that file.
-        size: the size of the entry in bytes.
+        size: the size of the entry in bytes, at least 1.
+        announced: the hash that the client announced; None if it did not.
         tensor: the name of the tensor.
+        complete: takes the entry when all its bytes have arrived.
 
     Attributes:
         path: the path of the `.part` file.
         size: the size of the entry in bytes.
+        announced: the hash that the client announced; None if it did not.
         tensor: the name of the tensor.
-        done: set when the entry is complete or was discarded.
+        done: set when the entry was stored or discarded.
     """
 
-    def __init__(self, fd: int, path: Path, size: int, tensor: str) -> None:
+    def __init__(
+        self,
+        fd: int,
+        path: Path,
+        size: int,
+        announced: int | None,
+        tensor: str,
+        complete: queue.SimpleQueue[PendingEntry | None],
+    ) -> None:
         self.path = path
         self.size = size
+        self.announced = announced
         self.tensor = tensor
         self.done = threading.Event()
         self._fd = fd
+        self._complete = complete
+        self._begun_at = time.monotonic()
         self._written = 0
-        self._given_up = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # held while _fd is written or closed
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether bytes of the entry are missing."""
+        return self._written < self.size and not self.done.is_set()
+
+    @property
+    def rate(self) -> float:
+        """The bytes per second so far; a new entry is taken for a fast one."""
+        return (self._written + PIECE) / (time.monotonic() - self._begun_at + 1)
 
     def write(self, piece: memoryview) -> None:
         """Write the next bytes; if that fails, log it and give up."""
-        if self._given_up:
-            return
         try:
-            written = 0
-            while written < len(piece):
-                at = self._written + written
-                written += os.pwrite(self._fd, piece[written:], at)
+            with self._lock:
+                if self.done.is_set():
+                    return
+                self._append(piece)
         except OSError as error:
             log.warning(
                 "%s cannot be written (%s): %s is not cached",
                 *(self.path.parent, error.strerror, self.tensor),
             )
-            self.give_up()
+            self.close()
             return
-        with self._changed:
-            self._written += len(piece)
-            self._changed.notify()
+        if self._written == self.size:
+            self._complete.put(self)
 
     def give_up(self) -> None:
-        """Declare that the remaining bytes will not arrive."""
-        with self._changed:
-            self._given_up = True
-            self._changed.notify()
+        """Discard the entry if bytes are missing: they will not arrive."""
+        with self._lock:
+            if self.is_arriving:
+                self._close()
 
-    def scan(self, hasher: Hasher) -> tuple[int, int] | None:
-        """Hash the bytes as they arrive.
-
-        Args:
-            hasher: a new hasher.
+    def hash(self, hashing: Hashing, is_cancelled: threading.Event) -> tuple[int, int]:
+        """Hash the bytes of a complete entry.
 
         Returns:
-            The hash and the CRC-32; None if the entry was given up.
+            The hash and the CRC-32.
 
         Raises:
+            Cancelled: the event was set.
             OSError: the file cannot be read.
         """
-        crc, done = 0, 0
-        scratch = memoryview(bytearray(min(HASH_PIECE, self.size)))
-        while done < self.size:
-            piece = scratch[: self._wait_beyond(done) - done]
-            if self._given_up:
-                return None
-            read_at(self._fd, done, piece, self.path)
-            hasher.update(piece)
-            crc = crc32(piece, crc)
-            done += len(piece)
-        return hasher.value, crc
+
+        def check(count: int) -> None:
+            if is_cancelled.is_set():
+                raise Cancelled("the server stops")
+
+        return scan(self._fd, 0, self.size, self.path, hashing.hasher(), check)
 
     def sync(self) -> int:
         """Sync the file to the disk.
@@ -110,18 +131,23 @@ class PendingEntry:
 
     def close(self) -> None:
         """Close the file; remove it if it was not published."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._fd)
-        self.done.set()
+        with self._lock:
+            self._close()
 
-    def _wait_beyond(self, done: int) -> int:
-        with self._changed:
-            self._changed.wait_for(lambda: self._written > done or self._given_up)
-            return self._written
+    def _append(self, piece: memoryview) -> None:
+        while len(piece):
+            written = os.pwrite(self._fd, piece, self._written)
+            self._written, piece = self._written + written, piece[written:]
+
+    def _close(self) -> None:
+        if not self.done.is_set():
+            self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self.done.set()
 
 
 class CacheWriter:
-    """The thread that completes pending entries, one after the other.
+    """The pending entries, and the thread that stores those that are complete.
 
     Args:
         folder: the files of the cache.
@@ -133,10 +159,10 @@ class CacheWriter:
         self._folder = folder
         self._index = index
         self._hashing = hashing
-        self._todo: queue.SimpleQueue[PendingEntry | None] = queue.SimpleQueue()
-        self._pending: dict[PendingEntry, int | None] = {}  # with the announced hash
+        self._complete: queue.SimpleQueue[PendingEntry | None] = queue.SimpleQueue()
+        self._pending: list[PendingEntry] = []
         self._lock = threading.Lock()  # guards _pending
-        self._discards = False  # whether to discard all pending entries
+        self._discards = threading.Event()  # set to discard all pending entries
         self._thread = threading.Thread(target=self._work, name="cache", daemon=True)
         self._thread.start()
 
@@ -152,60 +178,68 @@ class CacheWriter:
             tensor: the name of the tensor.
 
         Returns:
-            The entry; None if the cache has no room for it, or if an entry with this
-            hash is pending already.
+            The entry; None if it is empty, if the cache has no room for it or is
+            closed, if a complete entry with this hash is pending, or if too many are.
 
         Raises:
             OSError: the folder cannot be written.
         """
         with self._lock:
-            if self._with_hash(announced):
+            if not size or self._discards.is_set():
+                return None
+            if any(self._complete_with(announced)):
+                return None
+            if len(self._pending) >= max_pending() and not self._give_up_slowest():
+                log.info("%s is not cached: the disk is too slow", tensor)
                 return None
             begun = self._folder.begin(size, limit)
             if begun is None:
                 return None
-            pending = PendingEntry(*begun, size, tensor)
-            self._pending[pending] = announced
-        self._todo.put(pending)
-        return pending
+            pending = PendingEntry(*begun, size, announced, tensor, self._complete)
+            self._pending.append(pending)
+            return pending
 
     def wait_for(self, announced: int, seconds: float) -> None:
-        """Wait until a pending entry with this hash, if there is one, is done."""
+        """Wait until a complete entry with this hash, if there is one, is stored.
+
+        Entries that are still arriving may take for ever, and are not waited for.
+        """
+        end = time.monotonic() + seconds
         with self._lock:
-            waiting = self._with_hash(announced)
+            waiting = list(self._complete_with(announced))
         for pending in waiting:
-            pending.done.wait(seconds)
+            pending.done.wait(max(0.0, end - time.monotonic()))
 
     def close(self, seconds: float) -> None:
-        """Complete the pending entries, for at most this time; discard the others."""
-        self._todo.put(None)
-        self._thread.join(seconds)
-        self._discards = True
+        """Store the complete entries, for at most this time; discard the others."""
         with self._lock:
             for pending in self._pending:
                 pending.give_up()
+        self._complete.put(None)
+        self._thread.join(seconds)
+        self._discards.set()
         self._thread.join()
+        with self._lock:
+            for pending in self._pending:
+                pending.close()
 
     def _work(self) -> None:
-        while (pending := self._todo.get()) is not None:
+        while (pending := self._complete.get()) is not None:
             try:
-                if not self._discards:
-                    self._complete(pending)
+                if not self._discards.is_set():
+                    self._store(pending)
+            except Cancelled:
+                pass
             except (OSError, GgrpcError) as error:
                 log.warning("%s is not cached: %s", pending.tensor, error)
             except Exception:
                 log.exception("cannot cache a tensor because of a bug in ggrpc")
             finally:
                 pending.close()
-                with self._lock:
-                    del self._pending[pending]
 
-    def _complete(self, pending: PendingEntry) -> None:
-        """Hash, sync and publish an entry, unless it is given up."""
-        scanned = pending.scan(self._hashing.hasher())
-        if scanned is None:
-            return
-        value, crc = scanned
+    def _store(self, pending: PendingEntry) -> None:
+        """Hash, sync and publish a complete entry."""
+        value, crc = pending.hash(self._hashing, self._discards)
         mtime_ns = pending.sync()
         name = hash_name(value)
         self._folder.publish(pending.path, name)
@@ -213,8 +247,27 @@ class CacheWriter:
             name, EntryRecord(pending.size, mtime_ns, crc, pending.tensor)
         )
 
-    def _with_hash(self, value: int | None) -> list[PendingEntry]:
-        """The pending entries for which this hash was announced."""
-        if value is None:
-            return []
-        return [pending for pending, other in self._pending.items() if other == value]
+    def _complete_with(self, announced: int | None) -> Iterator[PendingEntry]:
+        """The complete entries for which this hash was announced."""
+        self._pending = [entry for entry in self._pending if not entry.done.is_set()]
+        for pending in self._pending:
+            if pending.announced == announced is not None and not pending.is_arriving:
+                yield pending
+
+    def _give_up_slowest(self) -> bool:
+        """Discard the entry that arrives most slowly; False if none is arriving."""
+        arriving = [pending for pending in self._pending if pending.is_arriving]
+        if not arriving:
+            return False
+        slowest = min(arriving, key=lambda pending: pending.rate)
+        slowest.give_up()
+        log.info("%s is not cached: it arrives too slowly", slowest.tensor)
+        return True
+
+
+def max_pending() -> int:
+    """How many entries may be pending, within the process's limit of open files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_PENDING
+    return min(MAX_PENDING, soft // PART_OF_OPEN_FILES)

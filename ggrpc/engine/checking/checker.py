@@ -67,12 +67,18 @@ class CheckSettings:
     Attributes:
         connect: opens a session on a server.
         reference: the local device that computes the expected results.
-        full: whether to check all ops and types, or only those of language models.
+        full: whether to check all ops and types, and requests that a server refuses, or
+            only those of language models.
     """
 
     connect: Callable[[Endpoint], RemoteServer]
     reference: Device
     full: bool = False
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps to run on each device."""
+        return [step for step in STEPS if self.full or not step.is_refused]
 
     @property
     def cases(self) -> list[Case]:
@@ -100,11 +106,11 @@ class Checker(Closable):
     def __init__(self, endpoint: Endpoint, settings: CheckSettings) -> None:
         self._endpoint = endpoint
         self._settings = settings
-        self._cases = settings.cases
+        self._steps, self._cases = settings.steps, settings.cases
         self._server: RemoteServer | None = settings.connect(endpoint)
         self._timeout: TransportTimeout | None = None
         self._devices = range(len(self._server.devices))
-        self.total = len(self._devices) * (len(STEPS) + len(self._cases))
+        self.total = len(self._devices) * (len(self._steps) + len(self._cases))
 
     def close(self) -> None:
         """End the session on the server."""
@@ -125,7 +131,7 @@ class Checker(Closable):
 
     def _findings(self) -> Iterator[Finding]:
         for number in self._devices:
-            for step in STEPS:
+            for step in self._steps:
                 yield self._step(number, step)
             for case in self._cases:
                 yield self._case(number, case)

@@ -1,6 +1,7 @@
 """Checks of the protocol: every command of the server's version, with edge cases.
 
-The steps send only what llama.cpp's servers of every version survive.
+The steps send only what llama.cpp's servers of every version survive, and hold a
+few MiB at a time.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ class Step(NamedTuple):
         name: the name of the command, and what is special.
         run: runs the check on a device; returns what is wrong, or None.
         needs: the command that the server's version must have.
+        is_refused: whether a server refuses the request, which its log may report.
     """
 
     name: str
     run: Callable[[RemoteDevice], str | None]
     needs: Command
+    is_refused: bool = False
 
 
 def _alignment(device: RemoteDevice) -> str | None:
@@ -223,7 +226,7 @@ STEPS = (
     Step("GET_MAX_SIZE", _max_size, Command.GET_MAX_SIZE),
     Step("GET_DEVICE_MEMORY", _memory, Command.GET_DEVICE_MEMORY),
     Step("ALLOC_BUFFER", _buffers, Command.ALLOC_BUFFER),
-    Step("ALLOC_BUFFER of too much", _too_much, Command.ALLOC_BUFFER),
+    Step("ALLOC_BUFFER of too much", _too_much, Command.ALLOC_BUFFER, True),
     Step("FREE_BUFFER", _free, Command.FREE_BUFFER),
     Step("SET_TENSOR, GET_TENSOR", _transfers, Command.SET_TENSOR),
     Step("SET_TENSOR_2D, GET_TENSOR_2D", _rows, Command.SET_TENSOR_2D),

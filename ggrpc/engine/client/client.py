@@ -109,12 +109,16 @@ class Client(Closable):
         self._cancelled = True
         self._stream.interrupt()
 
-    def hello(self) -> Identity:
-        """Say HELLO, twice to ggrpc's own server, and learn what the server is."""
+    def hello(self, purpose: str = "") -> Identity:
+        """Say HELLO, twice to ggrpc's own server, and learn what the server is.
+
+        Args:
+            purpose: what the session is for, if it is a test.
+        """
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
         if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
             self.maker = Maker(welcome.padding)
-            caps = introduction(self.dialect.version)
+            caps = introduction(self.dialect.version, purpose)
             welcome = self._ask(m.Hello(caps=caps), m.Welcome)
         self.version = Version(welcome.major, welcome.minor, welcome.patch)
         self.identity = identify(self.version, welcome.size)
@@ -542,7 +546,7 @@ def _greet(
     stream = connect_stream(endpoint, Deadline(options.timeout), options.tls)
     client = Client(stream, dialect, options.timeout)
     try:
-        identity = client.hello()
+        identity = client.hello(options.purpose)
         if identity.dialect is None or (identity.refusal and not to_look):
             raise _mismatch(endpoint, identity.refusal)
         if identity.refusal or options.dialect is None:

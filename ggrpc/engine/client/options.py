@@ -19,12 +19,14 @@ class ClientOptions:
         op_table: the server's op numbers; None takes those of its version, the newest
             if the version had several.
         tls: the certificates to trust and to present; None connects without TLS.
+        purpose: what ggrpc's servers log about the session, if it is a test: `check`.
     """
 
     timeout: float | None = None
     dialect: Dialect | None = None
     op_table: OpTable | None = None
     tls: SSLContext | None = None
+    purpose: str = ""
 
     @classmethod
     def named(

@@ -1,7 +1,12 @@
-"""Accepts connections and passes each of them to a callback."""
+"""Accepts connections and passes each of them to a callback.
+
+It can also watch connections until bytes arrive, so that a connection that waits needs
+no thread.
+"""
 
 from __future__ import annotations
 
+import heapq
 import logging
 import selectors
 import signal
@@ -10,6 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.transport import Stream, accept, endpoint_of, listen
@@ -21,8 +29,23 @@ SHORTAGE_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
+class _Watch:
+    """A stream that is watched.
+
+    Attributes:
+        ready: is called when bytes have arrived or the peer has closed.
+        late: is called at `until` instead.
+        until: the time on the monotonic clock, None for no limit.
+    """
+
+    ready: Callable[[], object]
+    late: Callable[[], object]
+    until: float | None
+
+
 class Listener:
-    """Listening sockets and the loop that accepts from them.
+    """Listening sockets, and the loop that accepts from them and watches streams.
 
     It listens from construction on.
 
@@ -30,6 +53,7 @@ class Listener:
         endpoint: the address to listen on; port 0 picks a free port.
         make: makes a stream from a socket and the peer's address.
         shortage: is called to free resources if the system lacks them.
+        pace: is called after each event, and may sleep.
 
     Raises:
         BindError: the address is not available.
@@ -40,13 +64,20 @@ class Listener:
         endpoint: Endpoint,
         make: Callable[[socket.socket, Endpoint], Stream] = Stream,
         shortage: Callable[[], object] = lambda: None,
+        pace: Callable[[], object] = lambda: None,
     ) -> None:
         self._make = make
         self._shortage = shortage
+        self._pace = pace
         self._listeners = listen(endpoint)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._watches: dict[Stream, _Watch] = {}
+        # Entries are dropped when their time comes, not when their watch ends.
+        self._times: list[tuple[float, int, Stream, _Watch]] = []
+        self._numbers = count()
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -55,15 +86,47 @@ class Listener:
 
     def run(self, take: Callable[[Stream], None]) -> None:
         """Pass each connection to `take` until `stop` is called."""
-        with selectors.DefaultSelector() as selector, _woken_by_signals(self._wake):
-            for sock in (*self._listeners, self._woken):
-                selector.register(sock, selectors.EVENT_READ)
+        for sock in self._listeners:
+            accept_from = partial(self._accept, sock, take)
+            self._selector.register(sock, selectors.EVENT_READ, accept_from)
+        drain = partial(self._woken.recv, 64)
+        self._selector.register(self._woken, selectors.EVENT_READ, drain)
+        with _woken_by_signals(self._wake):
             while not self._stopping:
-                for key, _ in selector.select():
-                    if key.fileobj is self._woken:
-                        self._woken.recv(64)
-                    else:
-                        self._accept(key.fileobj, take)  # type: ignore[arg-type]
+                for key, _ in self._selector.select(self._timeout()):
+                    self._call(key.data)
+                self._call_late()
+
+    def watch(
+        self,
+        stream: Stream,
+        ready: Callable[[], object],
+        late: Callable[[], object],
+        seconds: float | None,
+    ) -> None:
+        """Watch a stream, or change how it is watched, from a callback of `run`.
+
+        Args:
+            stream: the stream; it must not be closed before `unwatch`.
+            ready: is called whenever bytes have arrived or the peer has closed.
+            late: is called after `seconds`, unless the watch was changed before.
+            seconds: None for no limit.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        watch = _Watch(ready, late, until)
+        if stream in self._watches:
+            self._selector.modify(stream, selectors.EVENT_READ, ready)
+        else:
+            self._selector.register(stream, selectors.EVENT_READ, ready)
+        self._watches[stream] = watch
+        if until is not None:
+            entry = until, next(self._numbers), stream, watch
+            heapq.heappush(self._times, entry)
+
+    def unwatch(self, stream: Stream) -> None:
+        """Stop watching a stream, from a callback of `run`."""
+        del self._watches[stream]
+        self._selector.unregister(stream)
 
     def stop(self) -> None:
         """Make `run` return. Any thread and any signal handler may call this."""
@@ -73,9 +136,37 @@ class Listener:
             self._wake.send(b"x")
 
     def close(self) -> None:
-        """Close the listening sockets."""
+        """Close the listening sockets, and watch no stream any more."""
+        self._selector.close()
+        self._watches.clear()
         for sock in (*self._listeners, self._wake, self._woken):
             sock.close()
+
+    def _timeout(self) -> float | None:
+        """The seconds until the first watch is late, None if none ever will be."""
+        while self._times and not self._is_current(*self._times[0]):
+            heapq.heappop(self._times)
+        return max(0.0, self._times[0][0] - time.monotonic()) if self._times else None
+
+    def _is_current(
+        self, until: float, number: int, stream: Stream, watch: _Watch
+    ) -> bool:
+        return self._watches.get(stream) is watch
+
+    def _call_late(self) -> None:
+        while self._timeout() == 0:
+            watch = heapq.heappop(self._times)[3]
+            self._call(watch.late)
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        """Run a callback, unless the loop has been stopped meanwhile."""
+        if self._stopping:
+            return
+        try:
+            callback()
+        except Exception:
+            log.exception("a bug in ggrpc disturbed a connection")
+        self._pace()
 
     def _accept(self, listener: socket.socket, take: Callable[[Stream], None]) -> None:
         try:
@@ -86,8 +177,6 @@ class Listener:
             log.error("%s; raise the limit of open files (ulimit -n)", error)
             self._shortage()
             time.sleep(SHORTAGE_SECONDS)
-        except Exception:
-            log.exception("a bug in ggrpc dropped a new connection")
 
 
 @contextmanager

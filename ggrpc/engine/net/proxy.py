@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from threading import Lock, Thread, current_thread
 
 from ggrpc.endpoint import Endpoint
@@ -14,7 +15,15 @@ from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[[Stream, Stream], None]
+# Is called when a side has closed a connection, with whether it is the server.
+OnEnd = Callable[[bool], object]
+# Forwards between a client and the server until both have closed.
+Forward = Callable[[Stream, Stream, OnEnd], None]
+
+
+def forward(client: Stream, server: Stream, on_end: OnEnd) -> None:
+    """Forward everything that each side sends to the other."""
+    pump(client, server, on_end=on_end)
 
 
 class Proxy:
@@ -38,7 +47,7 @@ class Proxy:
         listen: Endpoint,
         server: Endpoint,
         connect: Callable[[], Stream],
-        forward: Forward = pump,
+        forward: Forward = forward,
         ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._server = server
@@ -61,6 +70,7 @@ class Proxy:
 
     def run(self) -> None:
         """Accept connections until `stop` is called; then end them."""
+        Thread(target=self._check_server, daemon=True).start()
         self._listener.run(self._take)
         self._listener.close()
         with self._lock:
@@ -79,6 +89,15 @@ class Proxy:
         """Make `run` return. Any thread and any signal handler may call this."""
         self._listener.stop()
 
+    def _check_server(self) -> None:
+        """Log whether the server can be reached, before a client needs it."""
+        try:
+            self._connect().close()
+        except GgrpcError as error:
+            log.warning("%s; connections fail until it can be reached", error)
+        else:
+            log.info("%s can be reached", self._server)
+
     def _take(self, stream: Stream) -> None:
         thread = Thread(target=self._serve, args=(stream,), name=str(stream.endpoint))
         with self._lock:
@@ -95,11 +114,19 @@ class Proxy:
             far = self._connect()
             with self._lock:
                 self._open[current_thread()].append(far)
-            self._forward(stream, far)
+            self._forward(stream, far, partial(self._log_end, stream, far))
         except (GgrpcError, OSError) as error:
             log.warning("%s: %s", stream.endpoint, error)
         finally:
             self._forget(current_thread())
+
+    def _log_end(self, stream: Stream, far: Stream, by_server: bool) -> None:
+        if by_server and not far.was_shut:
+            log.info(
+                "%s closed the connection of %s: it died, or refused a request; its "
+                "log says why",
+                *(self._server, stream.endpoint),
+            )
 
     def _forget(self, thread: Thread) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ def pump(
     other: Stream,
     watch_one: Watch = ignore,
     watch_other: Watch = ignore,
+    on_end: Callable[[bool], object] = lambda by_other: None,
 ) -> None:
     """Forward everything that each connection sends to the other.
 
@@ -44,14 +45,21 @@ def pump(
         watch_one: is called with each piece from `one` before it is forwarded, and with
             an empty view at the end of `one`, even after an error.
         watch_other: the same for `other`.
+        on_end: is called once, when a side has closed or reset its connection, with
+            whether that is `other`.
 
     Raises:
         OSError: a connection failed.
     """
     near, far = one.nonblocking_socket(), other.nonblocking_socket()
     flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
+    has_ended = False
     while not all(flow.ended for flow in flows):
         moved = [flow.move() for flow in flows]
+        ended_by = flows[0].ended_by or flows[1].ended_by
+        if ended_by and not has_ended:
+            has_ended = True
+            on_end(ended_by is far)
         if any(flow.was_reset for flow in flows):
             one.reset()
             other.reset()
@@ -66,6 +74,7 @@ class _Flow:
     Attributes:
         ended: whether the source has ended and the sink's half is closed.
         was_reset: whether the source or the sink was reset by its peer.
+        ended_by: the socket whose peer closed or reset it, None if both are open.
         waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 
@@ -79,6 +88,7 @@ class _Flow:
         self._start = self._end = 0
         self.ended = False
         self.was_reset = False
+        self.ended_by: socket.socket | None = None
         self.waits_for: tuple[socket.socket, int] | None = None
 
     def move(self) -> bool:
@@ -105,6 +115,7 @@ class _Flow:
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
+            self.ended_by = self._source
             self._end_sink()
         return True
 
@@ -119,6 +130,7 @@ class _Flow:
             return False
         except ConnectionError:
             self.was_reset = True
+            self.ended_by = self._sink
             self._watch(self._view[:0])
         return True
 

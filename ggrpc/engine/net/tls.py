@@ -83,6 +83,11 @@ class TlsStream(Stream):
         self._call(do_handshake, None, limit)
 
     @property
+    def has_handshake(self) -> bool:
+        """Whether `handshake` exchanges bytes with the peer: it does."""
+        return True
+
+    @property
     def has_input(self) -> bool:
         """Whether there are decrypted bytes to receive already."""
         return bool(self._secure.pending())

@@ -108,6 +108,31 @@ class Stream:
         for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
             self._socket.setsockopt(socket.SOL_SOCKET, option, timeout)
 
+    def fileno(self) -> int:
+        """The descriptor of the socket, for a selector."""
+        return self._socket.fileno()
+
+    @property
+    def has_handshake(self) -> bool:
+        """Whether `handshake` exchanges bytes with the peer."""
+        return False
+
+    def receive_now(self, view: memoryview) -> int | None:
+        """Receive available bytes into `view`, without blocking.
+
+        Returns:
+            The number of bytes, 0 if the peer has closed, None if there are none yet.
+
+        Raises:
+            ConnectionLost: the connection was reset.
+        """
+        try:
+            return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._broke(error) from error
+
     @property
     def has_input(self) -> bool:
         """Whether there are bytes to receive already."""
@@ -239,12 +264,15 @@ class Stream:
         except (TimeoutError, BlockingIOError, TransportTimeout):
             raise _timed_out(self.endpoint, limit, "waiting for") from None
         except OSError as error:
-            raise ConnectionLost(
-                f"the connection with {self.endpoint} broke: {error.strerror or error}",
-                endpoint=str(self.endpoint),
-            ) from error
+            raise self._broke(error) from error
         limit.moved(count)
         return count
+
+    def _broke(self, error: OSError) -> ConnectionLost:
+        return ConnectionLost(
+            f"the connection with {self.endpoint} broke: {error.strerror or error}",
+            endpoint=str(self.endpoint),
+        )
 
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:

@@ -13,8 +13,8 @@ from threading import Lock, Timer
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.engine.net.proxy import Proxy
-from ggrpc.engine.net.pump import Watch, pump
+from ggrpc.engine.net.proxy import OnEnd, Proxy
+from ggrpc.engine.net.pump import pump
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.recording.chunk_file import ChunkWriter
@@ -120,7 +120,7 @@ class Recorder:
         """Make `run` return; safe in any thread and in a signal handler."""
         self._proxy.stop()
 
-    def _forward(self, client: Stream, server: Stream) -> None:
+    def _forward(self, client: Stream, server: Stream, on_end: OnEnd) -> None:
         number = next(self._numbers)
         tap = ConnectionTap(
             self._journal,
@@ -129,12 +129,12 @@ class Recorder:
             self._count_graph,
             self._check_version,
         )
-        ended_by: list[bool] = []  # the sides that closed, in order; True is the server
+        by_server = False
 
-        def watch(feed: Watch, by_server: bool, data: memoryview) -> None:
-            if not data:
-                ended_by.append(by_server and not server.was_shut)
-            self._write(feed, data)
+        def end(by_other: bool) -> None:
+            nonlocal by_server
+            by_server = by_other and not server.was_shut
+            on_end(by_other)
 
         self._write(
             self._journal.opened, number, str(client.endpoint), str(server.endpoint)
@@ -143,11 +143,12 @@ class Recorder:
             pump(
                 client,
                 server,
-                partial(watch, tap.requests.feed, False),
-                partial(watch, tap.replies.feed, True),
+                partial(self._write, tap.requests.feed),
+                partial(self._write, tap.replies.feed),
+                end,
             )
         finally:
-            self._write(self._journal.closed, number, ended_by[:1] == [True])
+            self._write(self._journal.closed, number, by_server)
 
     def _write(self, write: Callable[..., object], *arguments: object) -> None:
         """Call a function that writes to the journal, unless the recording is over."""

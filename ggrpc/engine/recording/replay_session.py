@@ -7,6 +7,7 @@ inputs. There are no quotas.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
 MAX_WRITE = 16 << 20  # bytes that are written to a target at once
+log = logging.getLogger(__name__)
+
 _SETS_DATA = m.SetTensor | m.SetTensor2D
 
 
@@ -71,6 +74,10 @@ class RecordedLink(DataLink):
             count = min(len(view), len(self._piece))
             view[:count] = self._piece[:count]
             view, self._piece = view[count:], self._piece[count:]
+
+    def note(self, what: object) -> None:
+        """Log why a request gets a reply that says no."""
+        log.info("%s", what)
 
     def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
         """Keep the data of a reply that the session sends in pieces."""

@@ -30,6 +30,7 @@ from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.dialects import dialects_named
 from ggrpc.engine.wire.op_tables import op_table_named
 from ggrpc.errors import ConfigError
+from ggrpc.units import format_size
 
 AUTO = "auto"  # the protocol that detects the version of each client
 
@@ -104,6 +105,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
     comm = _comm(options, allowlist, tls)
     with ExitStack() as resources:
         devices = resources.enter_context(_devices(options))
+        _check_memory(options.limits, devices)
         cache = resources.enter_context(_opened_cache(options, devices))
         settings = ServerSettings(
             options.endpoint,
@@ -133,6 +135,24 @@ def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]
         choices = Choices(options.threads, options.weight_cache, options.profile)
         return opened_devices(options.devices, choices)
     return nullcontext(options.devices)
+
+
+def _check_memory(limits: Limits, devices: Sequence[Device]) -> None:
+    total = sum(device.memory().total for device in devices)
+    for flag, size in (
+        ("--max-memory", limits.memory),
+        ("--max-client-memory", limits.client_memory),
+    ):
+        if size == 0:
+            raise ConfigError(
+                f"{flag} 0 leaves clients no memory: give them some, or leave it out "
+                "for all there is"
+            )
+        if size is not None and size > total:
+            raise ConfigError(
+                f"{flag} {format_size(size)} is more than there is: the devices have "
+                f"{format_size(total)}"
+            )
 
 
 def _negotiator(options: ServerOptions) -> Negotiator:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 
@@ -23,7 +24,7 @@ from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.connection import ServerConnection
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.forks import lookalikes
-from ggrpc.engine.wire.introduction import introduced
+from ggrpc.engine.wire.introduction import introduced, purpose_of
 from ggrpc.errors import (
     Cancelled,
     ConnectionLost,
@@ -31,9 +32,21 @@ from ggrpc.errors import (
     RemoteProtocolError,
     UnsupportedFork,
 )
+from ggrpc.log_topic import Topic
 from ggrpc.units import format_size
 
+# Bytes of a connection's inbox before its first larger request: HELLO fits.
+FIRST_ROOM = 64
+
 log = logging.getLogger(__name__)
+
+
+class Step(Enum):
+    """What a connection needs after a step."""
+
+    WAIT = "wait"  # for more bytes
+    RUN = "run"  # a thread, which calls `run`
+    END = "end"  # nothing: it has ended
 
 
 class Phase(Enum):
@@ -77,7 +90,7 @@ class ConnectionHandler:
         self._timed_stream = TimedStream(stream, settings.limits)
         self._links = Links(settings.comm, stream.endpoint, quota.memory)
         offer = partial(settings.negotiator.offer, stream.endpoint.host)
-        self._connection = ServerConnection(offer, settings.limits.message)
+        self._connection = ServerConnection(offer, settings.limits.message, FIRST_ROOM)
         self._session: Session | None = None
         self._dialect: Dialect | None = None
         self._profile: Profile | None = None
@@ -93,10 +106,49 @@ class ConnectionHandler:
         """Whether the client has buffers, which it would lose with the connection."""
         return self._session is not None and self._session.holds_memory
 
+    @property
+    def has_used_memory(self) -> bool:
+        """Whether the client has ever had buffers; one that only asks has not."""
+        return self._session is not None and self._session.used
+
+    def step(self) -> Step:
+        """Take what has arrived, and answer HELLO, without blocking.
+
+        A client that only says HELLO needs no thread of its own.
+        """
+        if self._stream.has_handshake:
+            return Step.RUN
+        step = Step.END
+        with self._logging_errors():
+            step = self._step()
+        if step is Step.END:
+            self.end()
+        return step
+
+    def expire(self) -> None:
+        """End the connection, because nothing arrived in time."""
+        with self._logging_errors():
+            self._timed_stream.expire()
+        self.end()
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds to wait for the next step; None for no limit."""
+        limits = self._settings.limits
+        is_new = self.phase is Phase.CONNECTED
+        return limits.hello_seconds if is_new else limits.idle_seconds
+
     def run(self) -> None:
         """Serve until the client leaves or breaks a rule, then free its memory."""
-        try:
+        with self._logging_errors():
             self._serve()
+        self.end()
+
+    @contextmanager
+    def _logging_errors(self) -> Iterator[None]:
+        """Log and suppress the error that ends the connection, if there is one."""
+        try:
+            yield
         except (Cancelled, ConnectionLost) as error:
             self._log(logging.INFO, error)
         except GgrpcError as error:
@@ -108,8 +160,6 @@ class ConnectionHandler:
             log.exception(
                 "%s: a bug in ggrpc ended this session", self._stream.endpoint
             )
-        finally:
-            self._end()
 
     def finish(self) -> None:
         """Let the request that runs be the last one. Any thread may call this."""
@@ -137,6 +187,10 @@ class ConnectionHandler:
         if missing:
             self._timed_stream.receive_pieces(missing)
 
+    def note(self, what: object) -> None:
+        """Log why the request in progress got a reply that says no."""
+        self._log(logging.INFO, what, topic=Topic.REASONS)
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send the reply to a request, if the dialect has one."""
         pieces = self._connection.reply(request, reply)
@@ -150,16 +204,37 @@ class ConnectionHandler:
             self._timed_stream.send([head, *batch] if head else batch)
             head = b""
 
+    def _step(self) -> Step:
+        connection = self._connection
+        count = self._stream.receive_now(connection.space())
+        if count is None:
+            return Step.WAIT
+        if not count:
+            self._was_closed = True
+            return Step.END
+        connection.filled(count)
+        if self.phase is not Phase.CONNECTED:
+            return Step.RUN
+        request = connection.next_request()
+        if request is None:
+            return Step.WAIT
+        # Only HELLO can come first, and its reply fits into the socket's buffer.
+        self._handle(request)
+        return Step.WAIT if connection.is_empty else Step.RUN
+
     def _serve(self) -> None:
         self._timed_stream.handshake()
         while (request := self._next_request()) is not None:
-            self._timed_stream.request_is_whole()
-            self._request = request
-            self._count += 1
-            self.last_request_at = time.monotonic()
-            reply = self._answer(request)
-            if reply is not None:
-                self.send(request, reply)
+            self._handle(request)
+
+    def _handle(self, request: m.Request) -> None:
+        self._timed_stream.request_is_whole()
+        self._request = request
+        self._count += 1
+        self.last_request_at = time.monotonic()
+        reply = self._answer(request)
+        if reply is not None:
+            self.send(request, reply)
 
     def _next_request(self) -> m.Request | None:
         """Receive until a request is complete; return None when the client closes."""
@@ -178,14 +253,31 @@ class ConnectionHandler:
     def _answer(self, request: m.Request) -> m.Reply | None:
         if isinstance(request, m.Hello):
             return self._greet(request)
-        assert self._session and self._dialect, "nothing comes before HELLO"
+        assert self._dialect, "nothing comes before HELLO"
         if self.phase is Phase.GREETED:
             host = self._stream.endpoint.host
             self._settings.negotiator.accepted(host, self._dialect)
             self._has_accepted = True
         if self.phase is not Phase.SERVING:
             self._enter(Phase.SERVING)
+        if self._session is None:
+            self._session = self._new_session(self._dialect)
         return self._session.handle(request, self)
+
+    def _new_session(self, dialect: Dialect) -> Session:
+        table = self._settings.op_table
+        tables = (table,) if table else dialect.tables
+        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
+        if self._settings.profile:
+            self._profile = Profile()
+        return Session(
+            self._settings.devices,
+            tables,
+            self._quota,
+            loader,
+            self._profile,
+            self._links,
+        )
 
     def _greet(self, hello: m.Hello) -> m.Welcome:
         """Answer the first HELLO, or the second one, of a client of ggrpc's."""
@@ -196,24 +288,13 @@ class ConnectionHandler:
             self._enter(Phase.GREETED)
         elif self.phase is Phase.GREETED and newest:
             self._enter(Phase.INTRODUCED)
+            if purpose := purpose_of(hello.caps):
+                self._log(logging.INFO, f"'ggrpc {purpose}' tests this server")
             dialect = negotiator.offer_to_ggrpc(newest, dialect)
         else:
             raise RemoteProtocolError("HELLO came a second time")
         self._dialect = self._connection.dialect = dialect
         log.debug("%s: offered protocol %s", self._stream.endpoint, dialect.version)
-        table = self._settings.op_table
-        tables = (table,) if table else dialect.tables
-        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
-        if self._settings.profile:
-            self._profile = Profile()
-        self._session = Session(
-            self._settings.devices,
-            tables,
-            self._quota,
-            loader,
-            self._profile,
-            self._links,
-        )
         self._timed_stream.greeted()
         return m.Welcome(
             **dialect.version._asdict(),
@@ -238,7 +319,8 @@ class ConnectionHandler:
             and not self._stream.was_shut
         )
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the session and free its memory; only while no thread runs it."""
         rejected = self._rejected
         self._enter(Phase.ENDED)
         self._quota.messages.resize(0)
@@ -248,7 +330,7 @@ class ConnectionHandler:
             log.exception("%s: not all memory was freed", self._stream.endpoint)
 
     def _close_session(self, rejected: bool) -> None:
-        if self._session is None or self._dialect is None:
+        if self._dialect is None:
             return
         negotiator, host = self._settings.negotiator, self._stream.endpoint.host
         if rejected:
@@ -256,9 +338,9 @@ class ConnectionHandler:
             negotiator.rejected(host, self._dialect, seconds)
         elif self._has_accepted:
             negotiator.ended(host, self._dialect)
-        left = format_size(self._session.close())
+        left = format_size(self._session.close() if self._session else 0)
         # llama.cpp opens several connections that only query; INFO would drown in them.
-        level = logging.INFO if self._session.used else logging.DEBUG
+        level = logging.INFO if self.has_used_memory else logging.DEBUG
         self._request = None
         self._log(level, f"session ended after {self._count} requests, {left} freed")
         if self._profile is not None and self._profile.runs:
@@ -276,7 +358,13 @@ class ConnectionHandler:
         names = " or ".join(fork.name for fork in lookalikes(self._dialect))
         return names and f" (a client of {names}? ggrpc does not serve that fork)"
 
-    def _log(self, level: int, what: object, command: str | None = None) -> None:
+    def _log(
+        self,
+        level: int,
+        what: object,
+        command: str | None = None,
+        topic: Topic | None = None,
+    ) -> None:
         if command is None and self._request is not None:
             command = self._request.command.name
         log.log(
@@ -285,5 +373,14 @@ class ConnectionHandler:
             self._stream.endpoint,
             f" {command}" if command else "",
             what,
-            extra={"peer": str(self._stream.endpoint), "command": command},
+            extra={
+                "peer": str(self._stream.endpoint),
+                "command": command,
+                "topic": topic or self._topic(level),
+            },
         )
+
+    def _topic(self, level: int) -> Topic:
+        if level < logging.WARNING:
+            return Topic.TRAFFIC
+        return Topic.STRANGERS if self._session is None else Topic.REASONS

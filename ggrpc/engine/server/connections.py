@@ -7,9 +7,11 @@ probe is answered. If all connections hold memory, the new one is refused.
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+import time
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from threading import Lock, Thread
 
@@ -20,6 +22,10 @@ from ggrpc.errors import RefusedError
 
 # Providers assign IPv6 networks of at least this prefix length to one customer.
 IPV6_PREFIX = 64
+# Candidates for eviction that one search finds, so that a flood costs few searches.
+CANDIDATES = 32
+# How long a full table stays full: a search that found nothing is not repeated sooner.
+FULL_SECONDS = 0.1
 
 
 @dataclass(eq=False)
@@ -29,19 +35,24 @@ class OpenConnection:
     Attributes:
         stream: the connection.
         handler: its handler.
-        thread: the thread that runs the handler.
+        thread: the thread that runs the handler, None before the client needs one.
         evicted: whether the table has closed it to make room.
     """
 
     stream: Stream
     handler: ConnectionHandler
-    thread: Thread = field(init=False)
+    thread: Thread | None = None
     evicted: bool = False
 
     @property
     def network(self) -> str:
         """What the limit per address counts it by; see `network_of`."""
         return network_of(self.stream.endpoint.host)
+
+    @property
+    def can_be_evicted(self) -> bool:
+        """Whether the client would lose nothing."""
+        return not (self.evicted or self.handler.holds_memory)
 
 
 class ConnectionTable:
@@ -53,9 +64,13 @@ class ConnectionTable:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lock = Lock()  # guards the two below
+        self._lock = Lock()  # guards all below
         self._open: set[OpenConnection] = set()
         self._by_network: Counter[str] = Counter()  # without the evicted ones
+        # By network, or "" for all: the idlest connections with the times of their last
+        # requests, and when a search found none.
+        self._idlest: dict[str, deque[tuple[float, OpenConnection]]] = {}
+        self._full_at: dict[str, float] = {}
 
     def add(self, connection: OpenConnection) -> OpenConnection | None:
         """Add a connection.
@@ -71,7 +86,9 @@ class ConnectionTable:
             evicted = None
             if self._by_network[network] >= limits.clients_per_address:
                 same_network = (c for c in self._open if c.network == network)
-                evicted = self._evict(same_network, "--max-clients-per-address")
+                evicted = self._evict(
+                    same_network, "--max-clients-per-address", network
+                )
             elif self._by_network.total() >= limits.clients:
                 evicted = self._evict(self._open, "--max-clients")
             self._open.add(connection)
@@ -99,23 +116,56 @@ class ConnectionTable:
             return list(self._open)
 
     def _evict(
-        self, connections: Iterable[OpenConnection], flag: str
+        self, connections: Iterable[OpenConnection], flag: str, network: str = ""
     ) -> OpenConnection:
-        candidates = [
-            c for c in connections if not (c.evicted or c.handler.holds_memory)
-        ]
-        if not candidates:
+        idlest = self._next_idlest(network) or self._search(connections, network)
+        if idlest is None:
             raise RefusedError(f"there are as many clients as {flag} allows")
-        idlest = min(candidates, key=lambda c: c.handler.last_request_at)
         idlest.evicted = True
         self._uncount(idlest)
         idlest.handler.cut_off()
         return idlest
 
+    def _next_idlest(self, network: str) -> OpenConnection | None:
+        """The next one of the last search, if that is still right."""
+        found = self._idlest.get(network, ())
+        while found:
+            requested_at, connection = found.popleft()
+            # All others were idle for less time then, and so they are now.
+            if (
+                connection.can_be_evicted
+                and connection in self._open
+                and connection.handler.last_request_at == requested_at
+            ):
+                return connection
+        self._idlest.pop(network, None)
+        return None
+
+    def _search(
+        self, connections: Iterable[OpenConnection], network: str
+    ) -> OpenConnection | None:
+        now = time.monotonic()
+        if now - self._full_at.get(network, -FULL_SECONDS) < FULL_SECONDS:
+            return None
+        times = (
+            (c.handler.last_request_at, id(c), c)
+            for c in connections
+            if c.can_be_evicted
+        )
+        found = heapq.nsmallest(CANDIDATES, times)
+        if not found:
+            self._full_at[network] = now
+            return None
+        self._full_at.pop(network, None)
+        self._idlest[network] = deque((at, c) for at, _, c in found)
+        return self._next_idlest(network)
+
     def _uncount(self, connection: OpenConnection) -> None:
         self._by_network[connection.network] -= 1
         if not self._by_network[connection.network]:
             del self._by_network[connection.network]
+            self._idlest.pop(connection.network, None)
+            self._full_at.pop(connection.network, None)
 
 
 def network_of(host: str) -> str:

@@ -7,6 +7,7 @@ nodes, so that a short graph does not wait for its end.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from threading import Lock
@@ -19,6 +20,8 @@ SLOTS = 4
 # How long a session may keep a slot while others wait: long compared with a switch of
 # threads, which empties the processor's caches, but too short for a user to notice.
 SLICE_SECONDS = 0.05
+# How long a client may pause between two graphs and still count as one that computes.
+IN_USE_SECONDS = 1.0
 
 
 class FairSemaphore:
@@ -33,9 +36,17 @@ class FairSemaphore:
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._lock = Lock()  # guards the two below
+        self._slots = slots
         self._free = slots
         self._waiting: deque[Lock] = deque()
+        self._released_at = -math.inf
         self.stopped = False
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a thread holds a slot, or has held one within IN_USE_SECONDS."""
+        is_recent = time.monotonic() - self._released_at < IN_USE_SECONDS
+        return self._free < self._slots or is_recent
 
     @property
     def waiting(self) -> int:
@@ -64,6 +75,7 @@ class FairSemaphore:
                 self._waiting.popleft().release()
             else:
                 self._free += 1
+                self._released_at = time.monotonic()
 
 
 class Slice:

@@ -132,6 +132,7 @@ class FixedNegotiator:
         log.info(
             "%s hung up on protocol %s; --protocol allows no other",
             *(host, dialect.version),
+            extra={"peer": host},
         )
 
 
@@ -237,11 +238,13 @@ class AdaptiveNegotiator:
             log.warning(
                 "%s %s; from now on it is offered %s",
                 *(host, _rejects_all(size), _choice(known, size, record).version),
+                extra={"peer": host},
             )
         elif not record.rejects_all:
             log.info(
                 "%s hung up on protocol %s: the next offer is %s",
                 *(host, dialect.version, _choice(known, size, record).version),
+                extra={"peer": host},
             )
 
     def _known(self, host: str, hello_size: int) -> list[Dialect]:

@@ -181,6 +181,11 @@ class ServerQuota:
             self._device_semaphores,
         )
 
+    @property
+    def computes(self) -> bool:
+        """Whether sessions compute, now or a moment ago."""
+        return any(s.is_in_use for s in self._device_semaphores.values())
+
     def stop(self) -> None:
         """Make every graph that runs fail at its next checkpoint."""
         for semaphore in self._device_semaphores.values():

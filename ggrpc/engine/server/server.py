@@ -1,4 +1,8 @@
-"""The server: listens, and gives each connection its own thread and session.
+"""The server: listens, and gives each client its own thread and session.
+
+A connection gets its thread when a client has accepted the version that it was offered,
+by a second request. Until then the thread that accepts connections serves it, so that
+strangers who come and go cost little, and no more than their budget.
 
 A failure in a session ends that session and no other.
 """
@@ -7,17 +11,20 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from threading import Thread
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.listener import Listener
 from ggrpc.engine.net.tls import server_streams
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.server.connection_handler import ConnectionHandler
+from ggrpc.engine.server.connection_handler import ConnectionHandler, Step
 from ggrpc.engine.server.connections import ConnectionTable, OpenConnection
+from ggrpc.engine.server.pacing import Pacer, StrangerBudget
 from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import RefusedError
+from ggrpc.log_topic import Topic
 
 # How long a session that was cut off may take to end: it finishes a node first.
 CUT_OFF_SECONDS = 5.0
@@ -45,10 +52,12 @@ class Server:
         self._closed = False
         self._quotas = ServerQuota(settings.limits, settings.devices)
         self._connections = ConnectionTable(settings.limits)
+        self._budget = StrangerBudget(lambda: self._quotas.computes)
         self._listener = Listener(
             settings.endpoint,
             server_streams(settings.tls),
             self._connections.evict_idle,
+            Pacer(self._budget),
         )
 
     @property
@@ -87,9 +96,6 @@ class Server:
     def _welcome(self, stream: Stream) -> None:
         handler = ConnectionHandler(stream, self.settings, self._quotas.new_client())
         connection = OpenConnection(stream, handler)
-        connection.thread = Thread(
-            target=self._serve, args=(connection,), name=str(stream.endpoint)
-        )
         try:
             evicted = self._connections.add(connection)
         except RefusedError as error:
@@ -100,10 +106,48 @@ class Server:
             _warn(
                 evicted.stream,
                 f"closed in favour of {stream.endpoint}: it was idle without buffers",
+                Topic.TRAFFIC,
             )
+        self._watch(connection)
+
+    def _watch(self, connection: OpenConnection) -> None:
+        self._listener.watch(
+            connection.stream,
+            partial(self._step, connection),
+            partial(self._expire, connection),
+            connection.handler.patience,
+        )
+
+    def _step(self, connection: OpenConnection) -> None:
+        """Let a connection go on, after bytes have arrived."""
+        handler = connection.handler
+        before = handler.phase
+        step = handler.step()
+        if step is Step.WAIT:
+            if handler.phase is not before:
+                self._watch(connection)  # with another time limit
+            return
+        self._listener.unwatch(connection.stream)
+        if step is Step.RUN:
+            self._start(connection)
+        else:
+            self._forget(connection)
+
+    def _expire(self, connection: OpenConnection) -> None:
+        connection.handler.expire()
+        self._listener.unwatch(connection.stream)
+        self._forget(connection)
+
+    def _start(self, connection: OpenConnection) -> None:
+        """Give a connection its own thread."""
+        stream = connection.stream
+        connection.thread = Thread(
+            target=self._serve, args=(connection,), name=str(stream.endpoint)
+        )
         try:
             connection.thread.start()
         except RuntimeError as error:
+            connection.thread = None
             self._forget(connection)
             self._connections.evict_idle()  # makes room for the next client
             _warn(stream, f"no thread to serve it: {error}")
@@ -113,6 +157,8 @@ class Server:
             connection.handler.run()
         finally:
             self._forget(connection)
+            if not connection.handler.has_used_memory:
+                self._budget.spend(time.thread_time())
 
     def _forget(self, connection: OpenConnection) -> None:
         connection.stream.close()
@@ -126,6 +172,9 @@ class Server:
         self._listener.close()
         for connection in self._connections.all():
             connection.handler.finish()
+            if connection.thread is None:
+                connection.handler.end()
+                self._forget(connection)
         self._wait(self.settings.grace)
         if self.unfinished:
             log.warning("%d sessions are cut off (--grace)", self.unfinished)
@@ -138,9 +187,11 @@ class Server:
         """Wait for the sessions to end, at most `seconds` together."""
         end = time.monotonic() + seconds
         for connection in self._connections.all():
-            connection.thread.join(max(0.0, end - time.monotonic()))
+            if connection.thread:
+                connection.thread.join(max(0.0, end - time.monotonic()))
 
 
-def _warn(stream: Stream, what: str) -> None:
+def _warn(stream: Stream, what: str, topic: Topic = Topic.STRANGERS) -> None:
+    """Log a warning about a connection that has no session."""
     peer = str(stream.endpoint)
-    log.warning("%s: %s", peer, what, extra={"peer": peer})
+    log.warning("%s: %s", peer, what, extra={"peer": peer, "topic": topic})

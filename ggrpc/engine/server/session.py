@@ -6,7 +6,6 @@ A session has no socket. The data of SET_TENSOR and GET_TENSOR moves through a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -31,8 +30,6 @@ from ggrpc.types import GGMLType
 
 DONE = m.Done()
 
-log = logging.getLogger(__name__)
-
 
 class DataLink(Protocol):
     """The part of a connection that a session uses."""
@@ -44,6 +41,9 @@ class DataLink(Protocol):
         """Fill one view after the other with the data that follows the request."""
         for view in views:
             self.receive_data(view)
+
+    def note(self, what: object) -> None:
+        """Log why a request gets a reply that says no."""
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send a reply immediately, while its data is valid."""
@@ -145,7 +145,7 @@ class Session:
             with self._quota.memory.taking(request.size):
                 buffer = device.allocate(request.size)
         except OutOfMemory as error:
-            log.info("%s", error)
+            link.note(error)
             return m.Allocated(remote_ptr=0, remote_size=0)
         handle = self._space.add(buffer, device)
         return m.Allocated(remote_ptr=handle, remote_size=buffer.size)

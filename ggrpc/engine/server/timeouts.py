@@ -7,6 +7,7 @@ client to receive a reply. A client that exceeds one loses the connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ggrpc.engine.net.deadline import (
     MIN_BYTES_PER_SECOND,
@@ -45,6 +46,17 @@ class TimedStream:
         limits = self._limits
         idle = limits.idle_seconds or limits.message_seconds
         self._stream.set_call_timeout(min(idle, limits.message_seconds))
+
+    def expire(self) -> NoReturn:
+        """Raise the error of a client that sent nothing in time.
+
+        Raises:
+            TransportTimeout: always.
+        """
+        if self._rate is None:
+            raise self._idle_for_too_long()
+        seconds = self._limits.hello_seconds
+        raise TransportTimeout(f"no HELLO for {seconds:g} s (--hello-timeout)")
 
     def request_is_whole(self) -> None:
         """End the limit of the request that was arriving."""
@@ -93,6 +105,8 @@ class TimedStream:
                 return self._stream.receive_soon(view)
             except TransportTimeout:
                 if idle.is_over:
-                    raise TransportTimeout(
-                        f"no request for {idle.seconds:g} s (--idle-timeout)"
-                    ) from None
+                    raise self._idle_for_too_long() from None
+
+    def _idle_for_too_long(self) -> TransportTimeout:
+        seconds = self._limits.idle_seconds
+        return TransportTimeout(f"no request for {seconds:g} s (--idle-timeout)")

@@ -21,7 +21,7 @@ from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.forks import fork_sending
 from ggrpc.engine.wire.graphs import tensor_bytes
-from ggrpc.engine.wire.inbox import Inbox
+from ggrpc.engine.wire.inbox import ROOM, Inbox
 from ggrpc.engine.wire.layouts import Layout
 from ggrpc.engine.wire.reply_rules import ReplyRules
 from ggrpc.engine.wire.tensors import TENSOR_BYTES
@@ -35,8 +35,8 @@ MAX_REQUEST = 256 << 20
 class _Side:
     """The state of either side: the inbox, and how much data is still to be taken."""
 
-    def __init__(self) -> None:
-        self._inbox = Inbox()
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
         self._data_left = 0
 
     def space(self) -> memoryview:
@@ -87,6 +87,7 @@ class ServerConnection(_Side):
         answer: takes the payload size of HELLO and returns the dialect to answer with,
             or raises RemoteProtocolError.
         longest: the largest request to accept in bytes, data not included.
+        room: bytes of the inbox, which grows with the first larger request.
 
     Attributes:
         dialect: the dialect of this connection, None before HELLO. Its owner may set
@@ -94,9 +95,12 @@ class ServerConnection(_Side):
     """
 
     def __init__(
-        self, answer: Callable[[int], Dialect], longest: int = MAX_REQUEST
+        self,
+        answer: Callable[[int], Dialect],
+        longest: int = MAX_REQUEST,
+        room: int = ROOM,
     ) -> None:
-        super().__init__()
+        super().__init__(Inbox(room))
         self._longest = longest
         self._answer = answer
         self.dialect: Dialect | None = None
@@ -189,7 +193,7 @@ class ClientConnection(_Side):
     """
 
     def __init__(self, dialect: Dialect) -> None:
-        super().__init__()
+        super().__init__(Inbox())
         self.dialect = dialect
         self._awaited: deque[tuple[m.Request, Layout]] = deque()
         self._rules = ReplyRules()

@@ -13,10 +13,14 @@ ROOM = 64 * 1024  # a client's queue of small requests fits in one receive
 
 
 class Inbox:
-    """A receive buffer that grows for one large message and shrinks again."""
+    """A receive buffer that grows for one large message and shrinks again.
 
-    def __init__(self) -> None:
-        self._view = memoryview(bytearray(ROOM))
+    Args:
+        room: its first size in bytes.
+    """
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._view = memoryview(bytearray(room))
         self._start = 0
         self._end = 0
 

@@ -5,16 +5,21 @@ ignores that byte; ggrpc's server sets it. ggrpc's client then sends a second HE
 with an introduction in the place of the RDMA parameters. From that the server knows
 that the client speaks every version, so what it goes on with says nothing about the
 llama.cpp at its address. The server answers with the newest version that both speak.
+
+A client that tests a server adds what it is for, so that the server's log can say it.
 """
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from ggrpc.engine.wire.dialects import Version
 from ggrpc.engine.wire.layouts import CAPS_BYTES
 
 _NAME = b"ggrpc\0"
+_PURPOSE_AT = len(_NAME) + 3
+_PURPOSE = re.compile(rb"[a-z]*\0*")
 
 
 class Maker(IntEnum):
@@ -26,15 +31,26 @@ class Maker(IntEnum):
     GGRPC_ADAPTIVE = 0xF1  # it offers what a client speaks
 
 
-def introduction(newest: Version) -> bytes:
+def introduction(newest: Version, purpose: str = "") -> bytes:
     """The payload of the second HELLO.
 
     Args:
         newest: the newest version that the client speaks.
+        purpose: what the client does, up to 15 letters, if it tests the server.
     """
-    return (_NAME + bytes(newest)).ljust(CAPS_BYTES, b"\0")
+    return (_NAME + bytes(newest) + purpose.encode()).ljust(CAPS_BYTES, b"\0")
 
 
 def introduced(caps: bytes) -> Version | None:
     """The newest version of a client that introduces itself; None if none does."""
-    return Version.of(caps[len(_NAME) :]) if caps.startswith(_NAME) else None
+    if not caps.startswith(_NAME):
+        return None
+    return Version.of(caps[len(_NAME) : _PURPOSE_AT])
+
+
+def purpose_of(caps: bytes) -> str:
+    """What a client that introduces itself tests the server for; '' for no test."""
+    purpose = caps[_PURPOSE_AT:]
+    if not introduced(caps) or not _PURPOSE.fullmatch(purpose):
+        return ""
+    return purpose.rstrip(b"\0").decode()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -8,6 +11,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice, available_memory
 from ggrpc.devices.cpu.available_memory import Machine
 from ggrpc.errors import OutOfMemory
+from tests.support.paths import ROOT
 
 MIB = 1 << 20
 
@@ -76,3 +80,58 @@ def test_device_allocates_within_the_limit_of_its_container(groups) -> None:  # 
     with pytest.raises(OutOfMemory):
         device.allocate(191 * MIB)
     device.allocate(189 * MIB).free()
+
+
+# Allocates all that is promised, in parts, and starts threads beside it.
+ALLOCATE_ALL = """
+import resource, sys, threading
+from ggrpc.devices.cpu import CpuDevice
+from ggrpc.errors import OutOfMemory
+
+limit, size = getattr(resource, sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(limit, (size, size))
+device = CpuDevice(threads=1, weight_cache=0)
+free, total = device.memory()
+assert size // 4 < free <= total < size, (free, total)
+part = free // int(sys.argv[3])
+buffers = [device.allocate(part) for _ in range(int(sys.argv[3]))]
+assert device.memory().free < part, device.memory()
+try:
+    device.allocate(part)
+except OutOfMemory:
+    pass
+else:
+    raise AssertionError("more than was promised")
+end = threading.Event()
+threads = [threading.Thread(target=end.wait) for _ in range(3)]
+for thread in threads:
+    thread.start()
+end.set()
+for buffer in buffers:
+    buffer.free()
+assert device.memory().free > free - (256 << 20), device.memory()
+"""
+
+
+@pytest.mark.parametrize("parts", [1, 7])
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_all_that_is_promised_can_be_allocated_under_a_limit_of_the_process(
+    limit: str, parts: int
+) -> None:
+    size = 3 << 30
+    done = subprocess.run(
+        [sys.executable, "-c", ALLOCATE_ALL, limit, str(size), str(parts)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_process_without_limits_may_map_any_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: unlimited)
+    assert Machine().mappable() is None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,9 +92,17 @@ def test_close_discards_unfinished_entries(
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, FILE}
 
 
-def test_tensor_that_is_pending_already_is_not_written_again(tmp_path: Path) -> None:
+def test_complete_tensor_that_is_pending_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = threading.Event()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (stuck.wait(30), fsync(fd)))
     with opened(tmp_path) as cache:
-        begun = cache.begin(LARGE, 1, "first")
+        begun, beside = (cache.begin(LARGE, 1, name) for name in ("first", "second"))
         assert begun is not None
-        assert cache.begin(LARGE, 1, "second") is None
-        begun.give_up()
+        assert beside is not None  # the first one may never be complete
+        begun.write(memoryview(DATA))
+        assert cache.begin(LARGE, 1, "third") is None
+        beside.give_up()
+        stuck.set()

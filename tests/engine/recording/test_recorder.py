@@ -24,9 +24,12 @@ def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
         server = Endpoint(*listener.getsockname())
 
         def accept() -> None:
-            sock, _ = listener.accept()
-            with sock:
-                serve(sock)
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    if sock.recv(1, socket.MSG_PEEK):  # not the recorder's own look
+                        serve(sock)
+                        return
 
         thread = threading.Thread(target=accept)
         thread.start()

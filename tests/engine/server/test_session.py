@@ -36,6 +36,9 @@ class Link:
         self.addresses.append(np.frombuffer(view, np.uint8).ctypes.data)
         view[:] = self.incoming
 
+    def note(self, what: object) -> None:
+        """Do nothing."""
+
     def send(self, request: m.Request, reply: m.Reply) -> None:
         assert isinstance(reply, m.TensorData)
         assert isinstance(reply.data, memoryview)
