@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
-from ggrpc.commands.listing import Json, Listing
+from ggrpc.commands.listing import Json, Listing, json_line
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.commands.tls import client_options
 from ggrpc.engine.client.registry import open_server
@@ -108,7 +107,7 @@ class Repl:
         if answer is None:
             return
         if self._json:
-            text = "".join(f"{json.dumps(row)}\n" for row in answer.rows)
+            text = "".join(f"{json_line(row)}\n" for row in answer.rows)
             self._environment.write(text)
         elif answer.text is not None:
             self._environment.write(f"{answer.text}\n")

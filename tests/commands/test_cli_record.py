@@ -134,8 +134,8 @@ def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-unt
     assert said.count("recording has stopped, forwarding continues") == 1
     assert path.stat().st_size == 1_000_000
     outcome = piped("replay", str(path), "-d", "cpu", "--json")
-    assert (outcome.code, outcome.out) == (0, "")
-    assert "is truncated: its complete part was replayed" in outcome.err
+    assert (outcome.code, outcome.out) == (9, "")
+    assert "is truncated before its first graph: nothing was replayed" in outcome.err
 
 
 def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
