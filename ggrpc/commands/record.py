@@ -83,8 +83,10 @@ def record(
     weights only once.
 
     Stop it with Ctrl-C or SIGTERM. After the limit of -n or --for, it stops when the
-    last client has disconnected. The file is valid however the recording ends. If the
-    server drops a connection, the recording includes the graph that caused it.
+    last client has disconnected. If the clients leave before -n graphs and none
+    connects for 30 seconds, it ends with exit code 4. The file is valid however the
+    recording ends. If the server drops a connection, the recording includes the graph
+    that caused it.
     """
     environment = environment_of(context)
     settings = RecorderSettings(
