@@ -85,6 +85,7 @@ class TensorCache(Closable):
         self.hashing = hashing or Hashing()
         self._writer = CacheWriter(self.folder, self.index, self.hashing)
         self._verified: set[tuple[str, int, Stamp]] = set()
+        self._told_too_large = False
 
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
@@ -130,6 +131,9 @@ class TensorCache(Closable):
         """
         if not self._use_entries:
             return None
+        if size > self.limit:
+            self._tell_too_large(size, tensor)
+            return None
         try:
             return self._writer.begin(size, self.limit, announced, tensor)
         except OSError as error:
@@ -138,6 +142,16 @@ class TensorCache(Closable):
                 *(self.folder.path, error.strerror, tensor),
             )
             return None
+
+    def _tell_too_large(self, size: int, tensor: str) -> None:
+        """Log the first tensor that the cache is too small for."""
+        if not self._told_too_large:
+            self._told_too_large = True
+            log.warning(
+                "%s has %s, but the cache may have at most %s: it is not cached, and "
+                "neither are larger tensors; raise --cache-limit",
+                *(tensor, format_size(size), format_size(self.limit)),
+            )
 
     def _load_from_model(
         self, tensor: ModelTensor, value: int, max_size: int, open_target: OpenTarget

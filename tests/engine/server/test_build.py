@@ -85,11 +85,11 @@ def test_server_listens_until_the_end_of_the_context() -> None:
 
 
 def test_cache_is_open_until_the_end_of_the_context(tmp_path: Path) -> None:
-    chosen = options(cache=True, cache_dir=tmp_path, cache_limit=1 << 20)
+    chosen = options(cache=True, cache_dir=tmp_path, cache_limit=1 << 30)
     for _ in range(2):
         with build_server(chosen) as server:
             assert server.settings.cache is not None
-            assert server.settings.cache.limit == 1 << 20
+            assert server.settings.cache.limit == 1 << 30
             assert (tmp_path / FILE).exists()
 
 
@@ -112,6 +112,13 @@ def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
     [
         ({"protocol": "9"}, "protocol '9'"),
         ({"op_table": "today"}, "'today'"),
+        ({"cache_limit": 1 << 30}, "--cache-limit has no effect without -c"),
+        (
+            {"cache_limit": 1 << 30, "models": [Path("x")]},
+            "--cache-limit has no effect",
+        ),
+        ({"cache_limit": 0, "cache": True}, "--cache-limit 0 B leaves no room"),
+        ({"cache_limit": 10 << 20, "cache": True}, "--cache-limit 10.0 MiB leaves no"),
         ({"allow": ["lan"]}, "--allow"),
         ({"comm_peers": ["lan"]}, "--comm-peers: 'lan'"),
         ({"tls_key": "x"}, "need --tls-cert"),
