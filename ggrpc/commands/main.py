@@ -15,6 +15,7 @@ from ggrpc.commands import tls
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.lazy_group import LazyGroup
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.errors import GgrpcError
 
 # Typer depends on click or includes a copy of it; this is the UsageError of either.
@@ -37,6 +38,7 @@ COMMANDS = {
     "devices": "List the devices of this machine.",
     "cache": "Manage the tensors that a worker keeps on its disk.",
 }
+TLS_FLAGS = tls.NAMES
 NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they connect to no server
 
 EXAMPLES = (
@@ -93,7 +95,7 @@ def root() -> LazyGroup:
     group = cast(LazyGroup, typer.main.get_command(app))
     # These flags can stand before and after the command.
     anywhere = [param for param in group.params if param.name in ("quiet", "debug")]
-    clients = [param for param in group.params if param.name in tls.NAMES]
+    clients = [param for param in group.params if param.name in TLS_FLAGS]
 
     def load(name: str) -> TyperCommand | TyperGroup:
         command = _command(name)
@@ -141,6 +143,7 @@ def _show_traces(context: typer.Context, wanted: bool) -> None:
 
 
 def _ggrpc(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -182,6 +185,9 @@ def _ggrpc(
     'ggrpc COMMAND -h' shows the help of a command, with examples. The same functions
     are available in Python: import ggrpc, and help(ggrpc).
     """
+    command = context.invoked_subcommand
+    if command in NO_CLIENTS:
+        refuse_unused(context, TLS_FLAGS, f"before '{command}'")
 
 
 def _examples(lines: Sequence[str]) -> str:

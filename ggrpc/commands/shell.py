@@ -14,6 +14,7 @@ from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Json, Listing, json_line
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.commands.tls import client_options
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.engine.client.registry import open_server
 from ggrpc.engine.server.client_memory import state_file
 from ggrpc.engine.sharing.workspace import Workspace
@@ -47,6 +48,9 @@ def shell(
     exit code.
     """
     environment = environment_of(context)
+    at_prompt = environment.in_terminal and environment.stdin.isatty()
+    if at_prompt:
+        refuse_unused(context, ("keep_going",), "at a prompt, which always continues")
     where = one_endpoint(endpoint)
     options = client_options(environment, timeout, protocol, op_table)
     with (
@@ -54,7 +58,7 @@ def shell(
         Workspace(node) as workspace,
     ):
         repl = Repl(workspace, environment, as_json)
-        if environment.in_terminal and environment.stdin.isatty():
+        if at_prompt:
             return repl.run_prompt()
         return repl.run_pipe(keep_going)
 

@@ -35,7 +35,9 @@ def caching(tmp_path: Path) -> Iterator[Served]:
 def test_weights_are_sent_once(piped, caching: Served, model: Path) -> None:  # type: ignore[no-untyped-def]
     command = ("push", str(model), str(caching.endpoint), "--json")
     (row,) = piped(*command, "--dry-run").rows
-    assert (row["present"], row["sent"]) == (0, 2)
+    assert (row["present"], row["sent"], row["dry_run"]) == (0, 2, True)
+    planned = piped(*command[:-1], "--dry-run").out
+    assert "TO SEND" in planned and "  SENT" not in planned
     (row,) = piped(*command).rows
     assert (row["present"], row["sent"], row["sent_bytes"]) == (0, 2, 2 * LARGE)
     outcome = piped(*command)

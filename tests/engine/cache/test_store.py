@@ -236,10 +236,14 @@ def test_least_recently_used_entry_is_removed_first(tmp_path: Path) -> None:
     assert set(kept(tmp_path)) == {names[0], names[2], names[3]}
 
 
-def test_tensor_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
+def test_tensor_larger_than_the_limit_is_not_stored_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(tmp_path, limit=LARGE - 1) as cache:
-        Sender(cache).load(DATA)
+        for seed in range(3):
+            Sender(cache).load(noise(seed=seed))
     assert kept(tmp_path) == []
+    assert caplog.text.count("but the cache may have at most 10.0 MiB") == 1
 
 
 @pytest.mark.parametrize("count", [0, 10_000])

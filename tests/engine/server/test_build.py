@@ -7,6 +7,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.server.build import ServerOptions, build_server
@@ -91,6 +92,15 @@ def test_cache_is_open_until_the_end_of_the_context(tmp_path: Path) -> None:
             assert server.settings.cache is not None
             assert server.settings.cache.limit == 1 << 30
             assert (tmp_path / FILE).exists()
+
+
+def test_disk_too_small_for_a_tensor_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Folder, "default_limit", lambda folder: 10 << 20)
+    with build_server(options(cache=True, cache_dir=tmp_path)):
+        pass
+    assert "nothing will be cached; set --cache-limit" in caplog.text
 
 
 def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
