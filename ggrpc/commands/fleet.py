@@ -16,6 +16,7 @@ from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Column, Listing, Row
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
@@ -33,7 +34,11 @@ MAX_THREADS = 128  # most of them wait for an answer most of the time
 Timeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=0, max=3600, help="How long to wait for an answer."
+        metavar="SECONDS",
+        min=0,
+        max=3600,
+        callback=finite,
+        help="How long to wait for an answer.",
     ),
 ]
 Protocol = Annotated[

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, cast
@@ -53,6 +55,9 @@ EXAMPLES = (
 
 def main() -> None:
     """Run the command that this process was started with."""
+    if not sys.warnoptions:
+        # numpy's words on infinity and NaN, which data may have, are for programmers.
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
     sys.exit(run(sys.argv[1:], Environment.of_process()))
 
 
@@ -204,7 +209,20 @@ def _codes() -> str:
 def _usage(error: typer.BadParameter) -> str:
     command = error.ctx.command_path if error.ctx else "ggrpc"
     message = error.format_message().rstrip(".")
+    for pattern, words in _OF_PYDANTIC:
+        message = re.sub(pattern, words, message)
     return f"{message[:1].lower()}{message[1:]}; see '{command} --help'"
+
+
+# What newer versions of Typer quote, and our words for it.
+_OF_PYDANTIC = (
+    (r"Input should be a valid integer\b.*", "it must be a whole number"),
+    (r"Input should be a valid number\b.*", "it must be a number"),
+    (r"Input should be greater than or equal to", "it must be at least"),
+    (r"Input should be less than or equal to", "it must be at most"),
+    (r"Input should be", "it must be"),
+    (r"Value error, ", ""),
+)
 
 
 def _bug(error: Exception, shown: bool) -> str:

@@ -12,6 +12,7 @@ from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
@@ -56,6 +57,7 @@ For = Annotated[
         "--for",
         metavar="SECONDS",
         min=0,
+        callback=finite,
         show_default=False,
         help="Stop recording after this time.",
     ),

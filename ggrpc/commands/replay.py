@@ -17,6 +17,7 @@ from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
 from ggrpc.commands.unused import refuse_unused
@@ -62,6 +63,7 @@ Tolerance = Annotated[
     typer.Option(
         metavar="NMSE",
         min=0,
+        callback=finite,
         help="Largest normalised mean squared error that counts as equal.",
     ),
 ]

@@ -98,6 +98,9 @@ def test_global_flags_are_in_the_help_of_each_command(
         (["serve", "-p", "70000"], r"invalid value for '-p'.*; see 'ggrpc serve --he"),
         (["serve", "-t", "0"], r"invalid value for '-t'.*; see 'ggrpc serve --help'"),
         (["serve", "--log-level", "loud"], r"'loud' is not one of.*; see 'ggrpc serv"),
+        (["serve", "-p", "x"], r"invalid value for '-p'.*; see 'ggrpc serve"),
+        (["probe", "a", "--timeout", "-1"], r"invalid value for '--timeout'"),
+        (["probe", "a", "--timeout", "soon"], r"invalid value for '--timeout'"),
         (["-q"], r"missing command; see 'ggrpc --help'"),
     ],
 )
@@ -109,6 +112,7 @@ def test_usage_error_is_one_line_that_says_what_next(  # type: ignore[no-untyped
     assert err.count("\n") == 1
     assert err.startswith("ggrpc: error: ")
     assert re.search(line, err), err
+    assert "Input should" not in err and "Value error" not in err  # pydantic's words
 
 
 def test_error_of_ours_is_one_line_with_its_code(piped, broken) -> None:  # type: ignore[no-untyped-def]

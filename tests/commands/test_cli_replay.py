@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +311,37 @@ def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:
     start = header.index("KIND")
     assert {line[start - 2 : start] for line in lines} == {"  "}
     assert "all" not in bare.out
+
+
+def test_infinite_results_are_null_and_numpy_is_silent(tmp_path: Path) -> None:
+    import ggrpc
+
+    def client(endpoint: Endpoint) -> None:
+        g = ggrpc.GraphBuilder()
+        x = g.tensor("F32", 4)
+        g.exp(x, name="y")
+        with ggrpc.connect(endpoint, timeout=20) as server:
+            ggrpc.compute(g, {x: [1000, 1, 2, 3e38]}, devices=server.devices)
+
+    path = recorded_here(tmp_path / "graph.bin", client=client)
+    with running(WrongDevice(Op.UNARY), host="127.0.0.1") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "ggrpc", "replay", path, str(server), "--json"],
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in done.stdout.splitlines()
+    ]
+    (tensor,) = kinds(rows, "tensor")
+    assert (tensor["nmse"], tensor["result"]) == (None, "differs")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("option", ["--tolerance", "--timeout"])
+def test_numbers_are_finite(piped, session: str, option: str, value: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("replay", session, "localhost", f"{option}={value}")
+    assert outcome.code == 2
+    assert f"invalid value for '{option}'" in outcome.err
