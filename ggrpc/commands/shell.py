@@ -74,7 +74,11 @@ class Repl:
         self._json = json
 
     def run_prompt(self) -> ExitCode:
-        """Run typed lines; of all errors, only a lost connection ends the loop."""
+        """Run typed lines; of all errors, only a lost connection ends the loop.
+
+        Returns:
+            OK, or the code of the lost connection.
+        """
         # Imported here: prompt_toolkit loads slowly, and a pipe needs no prompt.
         from ggrpc.commands.shell_prompt import history_of, typed_lines
 
@@ -102,8 +106,10 @@ class Repl:
                     raise
             except GgrpcError as error:
                 self._environment.fail(error, f"line {at}: {error}" if stop else "")
-                code = code or code_of(error)
-                if stop or isinstance(error, (TransportError, ProtocolError)):
+                is_lost = isinstance(error, (TransportError, ProtocolError))
+                if is_lost or not typed:  # a person has seen and mended the others
+                    code = code or code_of(error)
+                if stop or is_lost:
                     break
         return code
 

@@ -215,7 +215,7 @@ def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None
     path.write_bytes(b"precious")
     arguments = ("record", "0", "localhost", "-o", str(path), "--for", "0")
     outcome = piped(*arguments)
-    assert outcome.code == 2 and "--force to replace it" in outcome.err
+    assert outcome.code == 9 and "--force to replace it" in outcome.err
     assert path.read_bytes() == b"precious"
     assert piped(*arguments, "--force").code == 0
     assert path.read_bytes().startswith(b"GGRPCREC")

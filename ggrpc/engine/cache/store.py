@@ -28,7 +28,7 @@ from ggrpc.engine.cache.reading import (
     set_used,
 )
 from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
-from ggrpc.errors import ConfigError
+from ggrpc.errors import FileError
 from ggrpc.units import format_size
 
 # Seconds that a request waits for an entry with its hash that is being written.
@@ -61,7 +61,7 @@ class TensorCache(Closable):
         hashing: creates hashers.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        FileError: the folder cannot be used.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TensorCache(Closable):
             self.folder = Folder(path)
             self.limit = self.folder.default_limit() if limit is None else limit
         except OSError as error:
-            raise ConfigError(
+            raise FileError(
                 f"{path} cannot hold a cache: {error.strerror}; name another folder "
                 "with --cache-dir"
             ) from error

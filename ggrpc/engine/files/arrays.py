@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.format import open_memmap, write_array_header_1_0
 
 from ggrpc.atomic_file import SHARED, replacing
-from ggrpc.errors import ConfigError, FileError
+from ggrpc.errors import FileError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import NUMPY, shape_of, unpack
 from ggrpc.tensor import Tensor
@@ -50,11 +50,10 @@ def save(
         force: replace an existing file.
 
     Raises:
-        ConfigError: the file exists and `force` is False.
-        FileError: the file cannot be written.
+        FileError: the file cannot be written, or exists and `force` is False.
     """
     if path.exists() and not force:
-        raise ConfigError(f"{path} already exists: use --force to replace it")
+        raise FileError(f"{path} already exists: use --force to replace it")
     try:
         with replacing(path, SHARED) as file:
             if path.suffix != ".npy":

@@ -75,7 +75,7 @@ class Recorder:
 
     Raises:
         BindError: the address is not available.
-        ConfigError: the file cannot be written.
+        RecordingError: the file cannot be written.
     """
 
     def __init__(self, settings: RecorderSettings) -> None:

@@ -97,6 +97,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
 
     Raises:
         ConfigError: an option is invalid.
+        FileError: a certificate, a model or the cache cannot be used.
         BindError: the address is not available.
         DeviceError: a device cannot be used.
     """

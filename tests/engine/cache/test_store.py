@@ -14,7 +14,7 @@ from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.store import TensorCache
-from ggrpc.errors import ConfigError, ConnectionLost
+from ggrpc.errors import ConnectionLost, FileError
 from tests.support.caches import (
     LARGE,
     Sender,
@@ -193,9 +193,9 @@ def test_cache_works_while_the_index_is_locked(
     assert "database is locked" in caplog.text
 
 
-def test_folder_that_cannot_be_created_is_a_config_error(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot hold a cache: .*--cache-dir"):
+    with pytest.raises(FileError, match=r"cannot hold a cache: .*--cache-dir"):
         TensorCache(tmp_path / "file")
 
 

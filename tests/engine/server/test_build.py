@@ -13,7 +13,7 @@ from ggrpc.engine.client.client import connect
 from ggrpc.engine.server.build import ServerOptions, build_server
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.wire.dialects import NEWEST
-from ggrpc.errors import BindError, ConfigError, ConnectError
+from ggrpc.errors import BindError, ConfigError, ConnectError, FileError
 from tests.support.certificates import make_certificates
 
 HERE = Endpoint("127.0.0.1", 0)
@@ -133,8 +133,6 @@ def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
         ({"comm_peers": ["lan"]}, "--comm-peers: 'lan'"),
         ({"tls_key": "x"}, "need --tls-cert"),
         ({"tls_client_ca": "x"}, "need --tls-cert"),
-        ({"tls_certificate": "/no/such"}, "/no/such"),
-        ({"models": [Path("/no/such.gguf")]}, "/no/such.gguf"),
     ],
     ids=lambda value: str(value),
 )
@@ -142,4 +140,14 @@ def test_invalid_option_is_a_config_error(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message), build_server(options(**changes)):
+        pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tls_certificate": "/no/such"}, {"models": [Path("/no/such.gguf")]}],
+    ids=lambda value: str(value),
+)
+def test_missing_file_is_a_file_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(FileError, match="/no/such"), build_server(options(**changes)):
         pass
