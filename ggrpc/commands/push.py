@@ -15,6 +15,7 @@ from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import (
+    REASON,
     Answer,
     DeviceNumber,
     Protocol,
@@ -65,12 +66,14 @@ COLUMNS = (
     Column("sent", "SENT", right=True),
     Column("sent_bytes", "SENT SIZE", format_size, right=True),
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
+    REASON,
 )
 # Of a dry run; the keys are those of a real one.
 PLANNED = (
     *COLUMNS[:3],
     Column("sent", "TO SEND", right=True),
     Column("sent_bytes", "SIZE TO SEND", format_size, right=True),
+    REASON,
 )
 
 POLL_SECONDS = 5.0  # between two checks that a server still holds the tensors
