@@ -291,7 +291,7 @@ def native_of_version_9() -> contextlib.AbstractContextManager[str]:
     return stranger((28).to_bytes(8, "little") + bytes([6, 1, 0]) + bytes(25))
 
 
-@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("width", [80, 100, 200])
 def test_table_of_a_fleet_fits_the_terminal(  # type: ignore[no-untyped-def]
     typed, server: str, nobody: str, width: int
 ) -> None:
