@@ -191,6 +191,19 @@ def show(
     return code_of_several([answer.code for answer in answers])
 
 
+def show_with_verdicts(
+    environment: Environment,
+    listing: Listing,
+    rows: Sequence[Row],
+    verdicts: Sequence[Row],
+) -> None:
+    """Write rows, and then a line for each server.
+
+    A single server that failed at once has no line: stderr says it all.
+    """
+    listing.show(environment, rows, verdicts if rows or verdicts[1:] else ())
+
+
 def reason_of(error: Exception | None) -> str:
     """Why a server failed, in a word or two."""
     fitting = (reason for kind, reason in REASONS if isinstance(error, kind))

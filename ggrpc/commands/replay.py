@@ -15,7 +15,7 @@ from ggrpc.commands import tls
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
+from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout, show_with_verdicts
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.numbers import finite
 from ggrpc.commands.progress import bar
@@ -78,15 +78,15 @@ RESULTS = {"differs": "red", "failed": "red", "same": "green"}
 COLUMNS = (
     Column("target", "TARGET"),
     Column("kind", "KIND"),
-    Column("name", "NAME"),
-    Column("count", "COUNT", right=True),
-    Column("recorded_ms", "RECORDED ms", "{:.3f}".format, right=True),
-    Column("min_ms", "MIN ms", "{:.3f}".format, right=True),
+    Column("name", "NAME", wraps=True),
+    Column("count", "COUNT", right=True, spare=1),
+    Column("recorded_ms", "RECORDED ms", "{:.3f}".format, right=True, spare=2),
+    Column("min_ms", "MIN ms", "{:.3f}".format, right=True, spare=3),
     Column("median_ms", "MEDIAN ms", "{:.3f}".format, right=True),
-    Column("p99_ms", "P99 ms", "{:.3f}".format, right=True),
+    Column("p99_ms", "P99 ms", "{:.3f}".format, right=True, spare=5),
     Column("nmse", "NMSE", "{:.1e}".format, right=True),
-    Column("largest", "LARGEST", "{:.3g}".format, right=True),
-    Column("first", "FIRST DIFFERENCE"),
+    Column("largest", "LARGEST", "{:.3g}".format, right=True, spare=4),
+    Column("first", "FIRST DIFFERENCE", wraps=True),
     Column("result", "RESULT", styles=RESULTS),
 )
 
@@ -139,7 +139,8 @@ def replay(
             verdicts.append(verdict)
             codes.append(code)
     finally:  # Ctrl-C keeps what is done
-        Listing(COLUMNS, as_json, not no_headers).show(environment, rows, verdicts)
+        listing = Listing(COLUMNS, as_json, not no_headers)
+        show_with_verdicts(environment, listing, rows, verdicts)
     if ExitCode.CHECK_FAILED in codes:
         return ExitCode.CHECK_FAILED
     return code_of_several(codes)

@@ -263,8 +263,7 @@ def test_recording_cut_before_its_first_graph_is_an_error(  # type: ignore[no-un
     outcome = piped("replay", str(path), "-d", "cpu")
     assert outcome.code == 9
     assert "is truncated before its first graph: nothing was replayed" in outcome.err
-    assert outcome.out.splitlines()[-1].split()[:2] == ["cpu", "all"]
-    assert outcome.out.splitlines()[-1].split()[-1] == "failed"
+    assert outcome.out == ""
 
 
 @pytest.mark.parametrize(
