@@ -70,7 +70,7 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     try:
         # The result is what the command returned, or the code of a typer.Exit.
         result = root().main(
-            args=list(arguments) or ["--help"],
+            args=_help_as_option(arguments) or ["--help"],
             prog_name="ggrpc",
             standalone_mode=False,
             obj=environment,
@@ -87,6 +87,13 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
         environment.fail(error, _bug(error, environment.debug))
         return ExitCode.CHECK_FAILED
     return int(result or ExitCode.OK)
+
+
+def _help_as_option(arguments: Sequence[str]) -> list[str]:
+    """`help probe` is `probe --help`, and `help` is `--help`."""
+    if list(arguments[:1]) == ["help"]:
+        return [*arguments[1:], "--help"]
+    return list(arguments)
 
 
 def root() -> LazyGroup:
@@ -152,7 +159,7 @@ def _ggrpc(
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
+            *("-V", "--version"),
             callback=_show_version,
             is_eager=True,
             expose_value=False,

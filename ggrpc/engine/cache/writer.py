@@ -191,7 +191,8 @@ class CacheWriter:
                 if not self._discards:
                     self._complete(pending)
             except (OSError, GgrpcError) as error:
-                log.warning("%s is not cached: %s", pending.tensor, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("%s is not cached: %s", pending.tensor, reason)
             except Exception:
                 log.exception("cannot cache a tensor because of a bug in ggrpc")
             finally:

@@ -32,7 +32,9 @@ def load(path: Path) -> Array | bytes:
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        raise FileError(f"cannot read {path} as .npy: {error}") from None
+        raise FileError(
+            f"cannot read {path} as .npy: it is damaged, or has no plain numbers"
+        ) from error
 
 
 def save(

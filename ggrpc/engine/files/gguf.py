@@ -61,8 +61,6 @@ def tensors_of(path: Path) -> list[GgufTensor]:
 
     try:
         size = path.stat().st_size
-        if not is_gguf(path):
-            raise ValueError("it does not start with GGUF")
         tensors = [
             GgufTensor(
                 tensor.name,
@@ -77,7 +75,8 @@ def tensors_of(path: Path) -> list[GgufTensor]:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # the reader validates little and raises anything
         raise FileError(
-            f"{path} is not a valid GGUF ({error}); download it again"
+            f"{path} is not a valid GGUF: it is damaged, or of an unknown version; "
+            "download it again"
         ) from error
     if any(tensor.offset + tensor.size > size for tensor in tensors):
         raise FileError(f"{path} is truncated at {size} bytes; download it again")

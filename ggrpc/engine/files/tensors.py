@@ -49,6 +49,10 @@ class FileTensor(NamedTuple):
     data: memoryview
 
 
+class _InvalidFileError(Exception):
+    """The file breaks a rule of its format."""
+
+
 def read_tensors(path: Path) -> Iterator[FileTensor]:
     """The tensors of a file, in the order of the file.
 
@@ -70,8 +74,12 @@ def read_tensors(path: Path) -> Iterator[FileTensor]:
         raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # zip, zlib and JSON raise anything on a damaged file
+    except _InvalidFileError as error:
         raise FileError(f"{path} is not a valid {kind} file: {error}") from None
+    except Exception as error:  # numpy, zlib and JSON raise anything on a damaged file
+        raise FileError(
+            f"{path} is not a valid {kind} file: it is damaged, or of another format"
+        ) from error
 
 
 def _npy(path: Path) -> Iterator[FileTensor]:
@@ -86,7 +94,7 @@ def _npz(path: Path) -> Iterator[FileTensor]:
 
 def _of_array(name: str, array: np.ndarray[Any, Any] | bytes) -> FileTensor:
     if isinstance(array, bytes):
-        raise ValueError(f"{name} is not an array")
+        raise _InvalidFileError(f"{name} is not an array")
     type = type_of(array)
     return FileTensor(name, type, ne_of(array.shape), pack(array, type))
 
@@ -96,7 +104,7 @@ def _safetensors(path: Path) -> Iterator[FileTensor]:
     view = map_file(path)
     (length,) = struct.unpack_from("<Q", view)
     if length > min(MAX_HEADER, len(view) - 8):
-        raise ValueError(f"the header is too long: {length} bytes")
+        raise _InvalidFileError(f"the header is too long: {length} bytes")
     header, data = json.loads(bytes(view[8 : 8 + length])), view[8 + length :]
     for name, entry in header.items():
         if name != "__metadata__":
@@ -112,7 +120,9 @@ def _of_bytes(
     if type is None:
         raise ConfigError(f"ggml has no type for {name}, which has type {dtype}")
     if len(dims) != len(shape) or len(data) != math.prod(dims) * type.type_size:
-        raise ValueError(f"{name} has {len(data)} bytes, not those of shape {shape}")
+        raise _InvalidFileError(
+            f"{name} has {len(data)} bytes, not those of shape {shape}"
+        )
     return FileTensor(name, type, ne_of(dims), data)
 
 
