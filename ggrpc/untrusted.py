@@ -24,8 +24,12 @@ def printable(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """The value as one line of JSON that consists of visible ASCII characters."""
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    """The value as one line of JSON that consists of visible ASCII characters.
+
+    Raises:
+        ValueError: it contains infinity or NaN.
+    """
+    return json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def to_file_name(name: str, suffix: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import geometric_mean
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,13 @@ import typer
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import DeviceNumber, Protocol, Timeout
+from ggrpc.commands.fleet import (
+    DeviceNumber,
+    Protocol,
+    Timeout,
+    reason_of,
+    show_with_verdicts,
+)
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
@@ -37,15 +44,16 @@ def _time(milliseconds: float) -> str:
 
 
 COLUMNS = (
-    Column("case", "CASE"),
+    Column("case", "CASE", wraps=True),
     Column("size_bytes", "SIZE", format_size, right=True),
     Column("endpoint", "ENDPOINT"),
     Column("median_ms", "MEDIAN", _time, right=True),
-    Column("p99_ms", "P99", _time, right=True),
-    Column("gigabytes_per_second", "GB/s", "{:.2f}".format, right=True),
+    Column("p99_ms", "P99", _time, right=True, spare=2),
+    Column("gigabytes_per_second", "GB/s", "{:.2f}".format, right=True, spare=1),
     Column("ratio", "RATIO", "{:.2f}".format, right=True),
     Column("ratio_low", "FROM", "{:.2f}".format, right=True),
     Column("ratio_high", "TO", "{:.2f}".format, right=True),
+    Column("result", "RESULT", wraps=True, is_rare=True),
 )
 
 
@@ -65,7 +73,8 @@ def bench(
     It times connecting, a small request, transfers, and a graph of small nodes. The
     servers are timed alternately. RATIO is the speed of a server relative to the first
     one: the median over the rounds, and its spread. Ratios make two nodes comparable on
-    a noisy machine. List an endpoint twice to see the effect of noise alone.
+    a noisy machine. The last lines have the geometric mean over all cases for each
+    server. List an endpoint twice to see the effect of noise alone.
 
     ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
     twice the largest size.
@@ -81,7 +90,9 @@ def bench(
     with bar(environment, "turns", rounds * len(servers), steps=True) as done:
         for _ in range(rounds):
             bench.round(done)
-    Listing(COLUMNS, as_json, not no_headers).show(environment, _rows(bench, servers))
+    listing = Listing(COLUMNS, as_json, not no_headers)
+    verdicts = list(_verdicts(bench, servers))
+    show_with_verdicts(environment, listing, list(_rows(bench, servers)), verdicts)
     for at, error in bench.errors.items():
         named = error.endpoint is not None
         environment.fail(error, str(error) if named else f"{servers[at]}: {error}")
@@ -100,6 +111,32 @@ def _rows(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
     for case in cases:
         for server, some in results:
             yield from (_row(server, r) for r in some if r.workload == case)
+
+
+def _verdicts(bench: Bench, servers: list[Endpoint]) -> Iterator[Row]:
+    """The last line of each server."""
+    for at, server in enumerate(servers):
+        row = {"case": "all", "endpoint": str(server)}
+        ratios = [result.ratio for result in bench.results(at) if result.ratio]
+        if at in bench.errors:
+            yield {**row, "result": f"failed: {reason_of(bench.errors[at])}"}
+        elif not ratios:
+            yield {**row, "result": "ok" if at else "reference"}
+        else:
+            median, low, high = map(geometric_mean, zip(*ratios, strict=True))
+            yield {
+                **row,
+                "ratio": median,
+                "ratio_low": low,
+                "ratio_high": high,
+                "result": _compared(low, high),
+            }
+
+
+def _compared(low: float, high: float) -> str:
+    if low > 1:
+        return "faster"
+    return "slower" if high < 1 else "similar"
 
 
 def _row(server: Endpoint, result: Timing) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,15 @@ import typer
 
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
-from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
+from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.engine.cache.accelerated_hash import Hashing, hashing_for
 from ggrpc.engine.cache.folder import CacheEntry, Folder, default_folder
-from ggrpc.engine.cache.index import Index
+from ggrpc.engine.cache.index import Access, Index
 from ggrpc.engine.cache.inventory import Item, items
 from ggrpc.engine.cache.models import LocalModel, files_of
 from ggrpc.engine.cache.verify import Verifier, VerifyResult
-from ggrpc.errors import ConfigError, GgrpcError
+from ggrpc.errors import ConfigError, FileError, GgrpcError
 from ggrpc.units import format_age, format_size, parse_age, parse_size
 
 EXAMPLES = ("ggrpc cache ls", "ggrpc cache add /models/model.gguf")
@@ -89,22 +90,35 @@ GONE = (
     Column("hash", "HASH"),
     Column("size_bytes", "SIZE", format_size, right=True),
     Column("unused_seconds", "UNUSED", format_age, right=True),
+    Column("result", "RESULT"),
 )
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[tuple[Folder, Index]]:
+def _opened(path: Path | None, changes: bool) -> Iterator[tuple[Folder, Index]]:
+    """Open a cache.
+
+    Args:
+        path: the folder; None for the default one.
+        changes: whether the command changes the cache. If not, nothing is created.
+
+    Raises:
+        FileError: the cache cannot be read or, if `changes`, written.
+    """
     path = path or default_folder()
     try:
-        folder = Folder(path)
-        index = Index(path)
+        folder = Folder(path, create=changes)
+        if changes and not os.access(path, os.W_OK):
+            raise FileError(f"the cache {path} cannot be written: check its owner")
+        index = Index(path, Access.REQUIRED if changes else Access.READ)
         try:
             yield folder, index
         finally:
             index.close()
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"the cache {path} cannot be used: {reason}") from error
+        raise FileError(
+            f"the cache {path} cannot be used: {error.strerror or error}"
+        ) from error
 
 
 def ls(
@@ -116,14 +130,32 @@ def ls(
     """List the tensors that clients need not send.
 
     The files of the cache come first, the last used one first. The tensors of indexed
-    models follow.
+    models follow. The last lines are the totals: only entries take space in the cache.
     """
-    with _opened(cache_dir) as (folder, index):
+    with _opened(cache_dir, changes=False) as (folder, index):
         found = items(folder, index)
     now = time.time_ns()
     Listing(ITEMS, as_json, not no_headers).show(
-        environment_of(context), [_item(item, now) for item in found]
+        environment_of(context),
+        [_item(item, now) for item in found],
+        _totals((item.kind, item.size) for item in found),
     )
+
+
+def _totals(sizes: Iterable[tuple[str, int]]) -> list[Row]:
+    """The last rows, from the kind and the size of each tensor."""
+    of_kind: dict[str, list[int]] = {}
+    for kind, size in sizes:
+        of_kind.setdefault(kind, []).append(size)
+    return [
+        {
+            "hash": "total",
+            "kind": kind,
+            "size_bytes": sum(some),
+            "tensor": f"{len(some)} tensors",
+        }
+        for kind, some in of_kind.items()
+    ]
 
 
 def _item(item: Item, now: int) -> dict[str, Any]:
@@ -159,7 +191,7 @@ def add(
     code, rows = ExitCode.OK, []
     files = [file for model in models for file in files_of(model)]
     hashing = hashing_for(sum(file.stat().st_size for file in files))
-    with _opened(cache_dir) as (_, index):
+    with _opened(cache_dir, changes=not dry_run) as (_, index):
         for path in files:
             try:
                 with bar(environment, path.name, path.stat().st_size) as moved:
@@ -198,19 +230,24 @@ def verify(
     """Check every byte, and repair or remove damaged entries.
 
     A damaged entry is repaired if an indexed model has its tensor. The output lists
-    damaged entries, with --json all entries. The exit code is 1 if any was damaged.
+    damaged entries, with --json all entries, and ends with a total. The exit code is 1
+    if any was damaged.
     """
     environment = environment_of(context)
-    with _opened(cache_dir) as (folder, index):
+    with _opened(cache_dir, changes=not dry_run) as (folder, index):
         verifier = Verifier(folder, index, dry_run)
         with bar(environment, "checking", verifier.size) as moved:
             found = list(verifier.run(moved))
     bad = [result for result in found if not result.is_ok]
     shown = found if as_json else bad
+    total = {
+        "hash": "total",
+        "size_bytes": sum(result.size for result in found),
+        "result": f"{len(found)} checked, {len(bad)} of them wrong",
+    }
     Listing(RESULTS, as_json, not no_headers).show(
-        environment, [_result(result) for result in shown]
+        environment, [_result(result) for result in shown], [total]
     )
-    environment.note(f"{len(found)} checked, {len(bad)} of them wrong")
     return ExitCode.CHECK_FAILED if bad else ExitCode.OK
 
 
@@ -235,27 +272,34 @@ def prune(
 ) -> None:
     """Remove entries that were not used for a time or exceed a size.
 
-    The output lists the removed entries. An entry that a server is reading stays.
+    The output lists the removed entries, and ends with a total. An entry that a server
+    is reading stays.
     """
     if limit is None and older_than is None:
         raise ConfigError("nothing to prune by: give --limit, --older-than, or both")
     size = None if limit is None else parse_size(limit)
     age = None if older_than is None else parse_age(older_than)
-    with _opened(cache_dir) as (folder, index):
+    with _opened(cache_dir, changes=not dry_run) as (folder, index):
         gone = folder.prune(size, age, dry_run)
         if not dry_run:
             index.forget_entries(entry.name for entry in gone)
     now = time.time_ns()
+    result = "would be removed" if dry_run else "removed"
+    size_of_gone = sum(entry.size for entry in gone)
+    total = f"{len(gone)} {result}"
     Listing(GONE, as_json, not no_headers).show(
-        environment_of(context), [_gone(entry, now) for entry in gone]
+        environment_of(context),
+        [_gone(entry, now, result) for entry in gone],
+        [{"hash": "total", "size_bytes": size_of_gone, "result": total}],
     )
 
 
-def _gone(entry: CacheEntry, now: int) -> dict[str, Any]:
+def _gone(entry: CacheEntry, now: int, result: str) -> dict[str, Any]:
     return {
         "hash": entry.name,
         "size_bytes": entry.size,
         "unused_seconds": _seconds(now, entry.atime_ns),
+        "result": result,
     }
 
 

@@ -13,7 +13,13 @@ import typer
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
+from ggrpc.commands.fleet import (
+    OpTableDate,
+    Protocol,
+    Timeout,
+    reason_of,
+    show_with_verdicts,
+)
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
@@ -67,8 +73,9 @@ def check(
     It tests every command of the protocol, including edge cases. It computes small
     graphs on each device and on the local cpu device, and compares the results within
     the precision of types and ops. Only with --full it asks for more memory than there
-    is, which servers log. The output is a summary of each device and each failed check;
-    with --json all checks, one a line. The exit code is 1 if a check failed.
+    is, which servers log. The output is a summary of each device, each failed check,
+    and a last line for each server; with --json all checks, one a line. The exit code
+    is 1 if a check failed.
 
     ENDPOINTs have the same form as for 'ggrpc probe'; they are checked one by one. A
     server of llama.cpp handles one client at a time: it must have no other client.
@@ -78,14 +85,19 @@ def check(
     options = client_options(environment, timeout, protocol, op_table)
     settings = _settings(full, replace(options, purpose="check"))
     listing = Listing(COLUMNS, as_json, not no_headers)
-    everything = show_all or as_json
-    codes = []
-    for at, server in enumerate(servers):
-        rows: list[Row] = []
-        code = _check(server, settings, environment, rows)
-        shown = rows if everything else [*_summary(rows), *filter(_failed, rows)]
-        listing._replace(headers=listing.headers and at == 0).show(environment, shown)
-        codes.append(code)
+    codes: list[ExitCode] = []
+    shown: list[Row] = []
+    verdicts: list[Row] = []
+    try:
+        for server in servers:
+            rows: list[Row] = []
+            error = _check(server, settings, environment, rows)
+            failed = [row for row in rows if row["result"] == "failed"]
+            shown += rows if show_all or as_json else [*_summary(rows), *failed]
+            verdicts.append(_verdict(server, rows, error))
+            codes.append(_code(rows, failed, error))
+    finally:  # Ctrl-C keeps what is done
+        show_with_verdicts(environment, listing, shown, verdicts)
     if ExitCode.CHECK_FAILED in codes:
         return ExitCode.CHECK_FAILED
     return code_of_several(codes)
@@ -97,8 +109,8 @@ def _settings(full: bool, options: ClientOptions) -> CheckSettings:
 
 def _check(
     server: Endpoint, settings: CheckSettings, environment: Environment, rows: list[Row]
-) -> ExitCode:
-    """Check one server, and append its rows until it fails."""
+) -> GgrpcError | None:
+    """Check one server, and append its rows until it fails with an error."""
     try:
         with (
             Checker(server, settings) as checker,
@@ -110,10 +122,14 @@ def _check(
     except GgrpcError as error:
         named = error.endpoint is not None
         environment.fail(error, str(error) if named else f"{server}: {error}")
-        if not rows:
-            return code_of(error)
-        return ExitCode.CHECK_FAILED
-    return ExitCode.CHECK_FAILED if any(map(_failed, rows)) else ExitCode.OK
+        return error
+    return None
+
+
+def _code(rows: list[Row], failed: list[Row], error: GgrpcError | None) -> ExitCode:
+    if error and not rows:
+        return code_of(error)
+    return ExitCode.CHECK_FAILED if error or failed else ExitCode.OK
 
 
 def _row(server: Endpoint, finding: Finding) -> Row:
@@ -130,10 +146,6 @@ def _row(server: Endpoint, finding: Finding) -> Row:
     }
 
 
-def _failed(row: Row) -> bool:
-    return bool(row["result"] == "failed")
-
-
 def _summary(rows: list[Row]) -> Iterator[Row]:
     """One row for each part of each device."""
     counts: dict[tuple[Any, ...], Counter[str]] = {}
@@ -141,11 +153,22 @@ def _summary(rows: list[Row]) -> Iterator[Row]:
         key = row["endpoint"], row["device"], row["part"]
         counts.setdefault(key, Counter())[row["result"]] += 1
     for (endpoint, device, part), count in counts.items():
-        yield {
-            "endpoint": endpoint,
-            "device": device,
-            "part": part,
-            "check": f"all {count.total()}",
-            "result": "failed" if count["failed"] else "ok",
-            "detail": ", ".join(f"{count[what]} {what}" for what in sorted(count)),
-        }
+        named = {"endpoint": endpoint, "device": device, "part": part}
+        yield {**named, **_counted(count)}
+
+
+def _verdict(server: Endpoint, rows: list[Row], error: GgrpcError | None) -> Row:
+    """The last line of a server."""
+    counted = _counted(Counter(row["result"] for row in rows))
+    if error:
+        details = filter(None, (counted["detail"], reason_of(error)))
+        counted |= {"result": "failed", "detail": ", ".join(details)}
+    return {"endpoint": str(server), "part": "all", **counted}
+
+
+def _counted(count: Counter[str]) -> dict[str, str]:
+    return {
+        "check": f"all {count.total()}",
+        "result": "failed" if count["failed"] else "ok",
+        "detail": ", ".join(f"{count[what]} {what}" for what in sorted(count)),
+    }

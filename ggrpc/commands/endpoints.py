@@ -16,7 +16,7 @@ import typer
 
 from ggrpc.commands.environment import Environment
 from ggrpc.endpoint import Endpoint
-from ggrpc.errors import ConfigError
+from ggrpc.errors import ConfigError, FileError
 
 VARIABLE = "GGRPC_ENDPOINTS"
 MAX = 100_000  # far more than any fleet: more is a typing error in a range
@@ -43,8 +43,8 @@ def endpoints_of(
         environment: provides stdin for `-`.
 
     Raises:
-        ConfigError: an endpoint is invalid, a file cannot be read, or there are too
-            many endpoints.
+        ConfigError: an endpoint is invalid, or there are too many.
+        FileError: a file cannot be read.
     """
     typed = typed or os.environ.get(VARIABLE, "").split()
     if not typed:
@@ -77,8 +77,9 @@ def _words(text: str, environment: Environment) -> Iterable[str]:
         try:
             return _lines(Path(text[1:]).read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"cannot read endpoints from {text[1:]}: {error}"
+            reason = getattr(error, "strerror", None) or "it is not a text file"
+            raise FileError(
+                f"cannot read endpoints from {text[1:]}: {reason}"
             ) from None
     return _COMMA.split(text)
 

@@ -1,6 +1,7 @@
 """Parallel queries to several servers, and the output of their answers.
 
-A server that fails adds one line to stderr and does not affect the other servers.
+A server that fails adds one line to stderr and does not affect the other servers. One
+of several has a row with the reason, too.
 """
 
 from __future__ import annotations
@@ -16,24 +17,49 @@ from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Column, Listing, Row
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.errors import GgrpcError, RefusedError
+from ggrpc.errors import (
+    ConnectionLost,
+    GgrpcError,
+    OutOfMemory,
+    ProtocolError,
+    RefusedError,
+    TransportError,
+    TransportTimeout,
+    VersionMismatch,
+)
 
 T = TypeVar("T")
 
 # Only there if a server is newer than ggrpc, or a fork's.
-NOTE = Column("note", "NOTE", is_rare=True)
+NOTE = Column("note", "NOTE", wraps=True, is_rare=True)
+# Only there if a server failed: one or two words; stderr has the whole message.
+REASON = Column("reason", "REASON", wraps=True, is_rare=True)
+REASONS: tuple[tuple[type[GgrpcError], str], ...] = (
+    (TransportTimeout, "timeout"),
+    (ConnectionLost, "hung up"),
+    (TransportError, "unreachable"),
+    (VersionMismatch, "other version"),
+    (ProtocolError, "other protocol"),
+    (RefusedError, "refused"),
+    (OutOfMemory, "no memory"),
+)
 
 MAX_THREADS = 128  # most of them wait for an answer most of the time
 
 Timeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=0, max=3600, help="How long to wait for an answer."
+        metavar="SECONDS",
+        min=0,
+        max=3600,
+        callback=finite,
+        help="How long to wait for an answer.",
     ),
 ]
 Protocol = Annotated[
@@ -88,9 +114,10 @@ class Answer(NamedTuple):
         text = str(self.error) if named else f"{self.endpoint}: {self.error}"
         return f"{text}; {self.done}" if self.done else text
 
-    @property
-    def failure(self) -> Row:
+    def failure(self, as_json: bool) -> Row:
         """The row of a server that failed."""
+        if not as_json:
+            return {"endpoint": str(self.endpoint), "reason": reason_of(self.error)}
         return {
             "endpoint": str(self.endpoint),
             "error": self.message,
@@ -152,18 +179,35 @@ def show(
     environment: Environment, answers: Sequence[Answer], listing: Listing
 ) -> ExitCode:
     """Write the answers to stdout and the errors to stderr."""
-    listing.show(
-        environment,
-        [
-            row
-            for answer in answers
-            for row in answer.rows or ([answer.failure] if listing.json else [])
-        ],
-    )
+    rows: list[Row] = []
+    for answer in answers:
+        rows += answer.rows
+        if answer.error and (listing.json or answers[1:]):
+            rows.append(answer.failure(listing.json))
+    listing.show(environment, rows)
     for answer in answers:
         if answer.error:
             environment.fail(answer.error, answer.message)
     return code_of_several([answer.code for answer in answers])
+
+
+def show_with_verdicts(
+    environment: Environment,
+    listing: Listing,
+    rows: Sequence[Row],
+    verdicts: Sequence[Row],
+) -> None:
+    """Write rows, and then a line for each server.
+
+    A single server that failed at once has no line: stderr says it all.
+    """
+    listing.show(environment, rows, verdicts if rows or verdicts[1:] else ())
+
+
+def reason_of(error: Exception | None) -> str:
+    """Why a server failed, in a word or two."""
+    fitting = (reason for kind, reason in REASONS if isinstance(error, kind))
+    return next(fitting, "failed")
 
 
 def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:

@@ -14,17 +14,19 @@ import typer
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.engine.files.gguf import is_gguf, tensors_of
 from ggrpc.engine.inspection import drawings
 from ggrpc.engine.inspection.graphs import (
     Cost,
     SentGraph,
+    SentGraphs,
     cost_of,
     differences,
     graphs_in,
     name_of_op,
 )
-from ggrpc.errors import ConfigError
+from ggrpc.errors import ConfigError, RecordingError
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor
 from ggrpc.units import format_size
@@ -176,20 +178,26 @@ def inspect(
     and bytes read and written. Nothing is computed.
     """
     environment = environment_of(context)
-    if _is_model(file):
+    if is_gguf(file):
+        refuse_unused(context, ("graph", "node", "format", "diff"), "on a GGUF")
         _show(environment, by or By.tensor, _of_model(file, by), as_json, no_headers)
         return ExitCode.OK
     if by in (By.tensor, By.type):
         raise ConfigError(f"{file} is not a GGUF: use --by graph, op or node")
-    if format is not Format.table and (as_json or by or node or diff):
+    if diff is not None:
+        refuse_unused(context, ("by", "node"), "with --diff")
+    if node is not None and by not in (None, By.node):
+        raise ConfigError(f"--node shows nodes: it has no rows by {by.value}")
+    if format is not Format.table and (as_json or no_headers or by or node or diff):
         raise ConfigError(
             f"--format {format.value} draws one whole graph: combine it only with "
             "--graph"
         )
     with ExitStack() as stack:
-        seen = _chosen(stack.enter_context(graphs_in(file)), graph, file)
+        seen = _chosen(stack.enter_context(graphs_in(file)), graph, file, environment)
         if diff is not None:
-            others = _chosen(stack.enter_context(graphs_in(diff)), graph, diff)
+            found = stack.enter_context(graphs_in(diff))
+            others = _chosen(found, graph, diff, environment)
             rows = list(_changes(seen, others))
             Listing(CHANGES, as_json, not no_headers).show(environment, rows)
             return ExitCode.CHECK_FAILED if rows else ExitCode.OK
@@ -199,10 +207,6 @@ def inspect(
         by = By.node if node is not None else by or By.graph
         _show(environment, by, _rows(seen, by, node), as_json, no_headers)
     return ExitCode.OK
-
-
-def _is_model(file: Path) -> bool:
-    return is_gguf(file)
 
 
 def _show(
@@ -235,12 +239,19 @@ def _of_model(file: Path, by: By | None) -> Iterator[Row]:
 
 
 def _chosen(
-    seen: Sequence[SentGraph], number: int | None, file: Path
+    seen: SentGraphs, number: int | None, file: Path, environment: Environment
 ) -> list[SentGraph]:
+    if not seen:
+        what = "is truncated before its first graph" if seen.is_cut else "has no graph"
+        raise RecordingError(
+            f"{file} {what}: start 'ggrpc record' before the client, and let the "
+            "client compute"
+        )
+    if seen.is_cut:
+        environment.warn(f"{file} is truncated: its complete part is shown")
     chosen = [one for one in seen if number in (None, one.number)]
     if not chosen:
-        which = "no graph" if number is None else f"no graph {number}"
-        raise ConfigError(f"{file} has {which}: it has {len(seen)}")
+        raise ConfigError(f"{file} has no graph {number}: it has {len(seen)}")
     return chosen
 
 

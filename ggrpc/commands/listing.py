@@ -1,12 +1,14 @@
 """Output of rows: a table in a terminal, plain columns in a pipe, or JSON.
 
 More than `MAX` rows are printed as plain columns in a terminal too. A row is a flat
-mapping whose keys name the units. Cells are plain text, never markup,
-and control characters in them are escaped.
+mapping whose keys name the units. Cells are plain text, never markup, and control
+characters in them are escaped. Floats have `DIGITS` significant digits in JSON;
+infinity and NaN, which JSON lacks, become null.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -22,9 +24,12 @@ Row = Mapping[str, Any]
 
 # Largest number of rows laid out as a table: ten thousand would take ten seconds.
 MAX = 500
+DIGITS = 6
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Omit the header line.")]
+NoHeaders = Annotated[
+    bool, typer.Option("--no-headers", help="Omit the header line, and totals.")
+]
 
 
 class Column(NamedTuple):
@@ -38,6 +43,8 @@ class Column(NamedTuple):
         wraps: whether long text may take several lines.
         is_rare: whether to leave it out of the text if no row has a value.
         styles: the colours of cells that show a state, keyed by cell text.
+        spare: columns with the highest number are left out first if a terminal is too
+            narrow; 0 never is.
     """
 
     key: str
@@ -47,6 +54,7 @@ class Column(NamedTuple):
     wraps: bool = False
     is_rare: bool = False
     styles: Mapping[str, str] = {}
+    spare: int = 0
 
     def cell(self, row: Row) -> str:
         """A row's text in this column."""
@@ -67,13 +75,23 @@ class Listing(NamedTuple):
     json: bool
     headers: bool
 
-    def show(self, environment: Environment, rows: Iterable[Row]) -> None:
-        """Write rows to stdout; write nothing if there are no rows."""
+    def show(
+        self, environment: Environment, rows: Iterable[Row], totals: Iterable[Row] = ()
+    ) -> None:
+        """Write rows to stdout; write nothing if there are no rows.
+
+        Args:
+            environment: provides stdout.
+            rows: the rows.
+            totals: the last rows of text with headers; JSON has none.
+        """
         rows = list(rows)
+        if self.headers and not self.json:
+            rows += totals
         if not rows:
             return
         if self.json:
-            lines = [to_json(row) for row in rows]
+            lines = [json_line(row, DIGITS) for row in rows]
         else:
             lines = self._for(rows)._as_text(environment, rows)
         environment.write("".join(f"{line}\n" for line in lines))
@@ -99,11 +117,26 @@ class Listing(NamedTuple):
     def _for_terminal(self, environment: Environment, rows: list[Row]) -> list[str]:
         """A table, or one line a cell if the terminal is too narrow for a table."""
         console = environment.console
-        if self._least_width(rows) > console.width:
+        fitting = self._fitting(console.width, rows)
+        if fitting is None:
             return self._records(rows)
+        missing = [c.header for c in self.columns if c not in fitting.columns]
+        if missing:
+            environment.note(
+                f"{', '.join(missing)} left out: widen the terminal, or use --json"
+            )
         with console.capture() as capture:
-            console.print(self._table(rows))
+            console.print(fitting._table(rows))
         return [line.rstrip() for line in capture.get().splitlines()]
+
+    def _fitting(self, width: int, rows: list[Row]) -> Listing | None:
+        """The same with the columns that fit; None if too many would be left out."""
+        for spare in sorted({column.spare for column in self.columns}, reverse=True):
+            columns = [column for column in self.columns if column.spare <= spare]
+            fitting = self._replace(columns=columns)
+            if fitting._least_width(rows) <= width:
+                return fitting
+        return None
 
     def _least_width(self, rows: list[Row]) -> int:
         """The smallest width at which a table truncates no cell."""
@@ -138,6 +171,28 @@ class Listing(NamedTuple):
             pairs = [[column.header, column.cell(row)] for column in self.columns]
             lines += ([""] if lines else []) + _aligned(pairs, [False, False])
         return lines
+
+
+def json_line(row: Row, digits: int | None = None) -> str:
+    """A row as JSON.
+
+    Args:
+        row: the row; lists and mappings may be nested in it.
+        digits: the significant digits of floats; None keeps all.
+    """
+    return to_json(_as_json(row, digits))
+
+
+def _as_json(value: Any, digits: int | None) -> Any:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return value if digits is None else float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {key: _as_json(one, digits) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one, digits) for one in value]
+    return value
 
 
 def _aligned(cells: list[list[str]], right: Sequence[bool]) -> list[str]:

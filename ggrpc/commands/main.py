@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, cast
@@ -17,6 +19,7 @@ from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.lazy_group import LazyGroup
 from ggrpc.commands.logs import WarningHandler
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.errors import GgrpcError
 
 # Typer depends on click or includes a copy of it; this is the UsageError of either.
@@ -39,6 +42,7 @@ COMMANDS = {
     "devices": "List the devices of this machine.",
     "cache": "Manage the tensors that a worker keeps on its disk.",
 }
+TLS_FLAGS = tls.NAMES
 NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they connect to no server
 
 EXAMPLES = (
@@ -53,6 +57,9 @@ EXAMPLES = (
 
 def main() -> None:
     """Run the command that this process was started with."""
+    if not sys.warnoptions:
+        # numpy's words on infinity and NaN, which data may have, are for programmers.
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
     environment = Environment.of_process()
     logging.lastResort = WarningHandler(environment)
     sys.exit(run(sys.argv[1:], environment))
@@ -67,7 +74,7 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     try:
         # The result is what the command returned, or the code of a typer.Exit.
         result = root().main(
-            args=list(arguments) or ["--help"],
+            args=_help_as_option(arguments) or ["--help"],
             prog_name="ggrpc",
             standalone_mode=False,
             obj=environment,
@@ -86,6 +93,13 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     return int(result or ExitCode.OK)
 
 
+def _help_as_option(arguments: Sequence[str]) -> list[str]:
+    """`help probe` is `probe --help`, and `help` is `--help`."""
+    if list(arguments[:1]) == ["help"]:
+        return [*arguments[1:], "--help"]
+    return list(arguments)
+
+
 def root() -> LazyGroup:
     """The whole command line; `LazyGroup.load` completes a command of it."""
     app = typer.Typer(
@@ -97,7 +111,7 @@ def root() -> LazyGroup:
     group = cast(LazyGroup, typer.main.get_command(app))
     # These flags can stand before and after the command.
     anywhere = [param for param in group.params if param.name in ("quiet", "debug")]
-    clients = [param for param in group.params if param.name in tls.NAMES]
+    clients = [param for param in group.params if param.name in TLS_FLAGS]
 
     def load(name: str) -> TyperCommand | TyperGroup:
         command = _command(name)
@@ -145,10 +159,11 @@ def _show_traces(context: typer.Context, wanted: bool) -> None:
 
 
 def _ggrpc(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
+            *("-V", "--version"),
             callback=_show_version,
             is_eager=True,
             expose_value=False,
@@ -186,6 +201,9 @@ def _ggrpc(
     'ggrpc COMMAND -h' shows the help of a command, with examples. The same functions
     are available in Python: import ggrpc, and help(ggrpc).
     """
+    command = context.invoked_subcommand
+    if command in NO_CLIENTS:
+        refuse_unused(context, TLS_FLAGS, f"before '{command}'")
 
 
 def _examples(lines: Sequence[str]) -> str:
@@ -202,7 +220,20 @@ def _codes() -> str:
 def _usage(error: typer.BadParameter) -> str:
     command = error.ctx.command_path if error.ctx else "ggrpc"
     message = error.format_message().rstrip(".")
+    for pattern, words in _OF_PYDANTIC:
+        message = re.sub(pattern, words, message)
     return f"{message[:1].lower()}{message[1:]}; see '{command} --help'"
+
+
+# What newer versions of Typer quote, and our words for it.
+_OF_PYDANTIC = (
+    (r"Input should be a valid integer\b.*", "it must be a whole number"),
+    (r"Input should be a valid number\b.*", "it must be a number"),
+    (r"Input should be greater than or equal to", "it must be at least"),
+    (r"Input should be less than or equal to", "it must be at most"),
+    (r"Input should be", "it must be"),
+    (r"Value error, ", ""),
+)
 
 
 def _bug(error: Exception, shown: bool) -> str:

@@ -9,7 +9,7 @@ import typer
 from ggrpc.commands.endpoints import Endpoints
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import NOTE, Fleet, Protocol, Timeout
+from ggrpc.commands.fleet import NOTE, REASON, Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.engine.client.client import Client
 from ggrpc.units import format_size
@@ -22,6 +22,7 @@ COLUMNS = (
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_used_bytes", "USED", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
+    REASON,
     NOTE,
 )
 

@@ -11,7 +11,7 @@ import typer
 from ggrpc.commands.endpoints import Endpoints
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
-from ggrpc.commands.fleet import NOTE, Fleet, Protocol, Timeout
+from ggrpc.commands.fleet import NOTE, REASON, Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.wire.dialects import spoken_until
@@ -32,13 +32,14 @@ def _buffer_size(size: int) -> str:
 COLUMNS = (
     Column("endpoint", "ENDPOINT"),
     Column("protocol", "PROTOCOL"),
-    Column("clients", "LLAMA.CPP BUILDS"),
+    Column("clients", "LLAMA.CPP BUILDS", spare=3),
     Column("device", "DEVICE", right=True),
-    Column("alignment_bytes", "ALIGNMENT", format_size, right=True),
-    Column("max_buffer_bytes", "LARGEST BUFFER", _buffer_size, right=True),
+    Column("alignment_bytes", "ALIGNMENT", format_size, right=True, spare=4),
+    Column("max_buffer_bytes", "LARGEST BUFFER", _buffer_size, right=True, spare=2),
     Column("memory_free_bytes", "FREE", format_size, right=True),
     Column("memory_total_bytes", "TOTAL", format_size, right=True),
-    Column("latency_ms", "LATENCY", format_ms, right=True),
+    Column("latency_ms", "LATENCY", format_ms, right=True, spare=1),
+    REASON,
     NOTE,
 )
 
@@ -58,8 +59,9 @@ def probe(
     node[01-16]:50052, @FILE with one endpoint a line, or - for stdin. Without
     ENDPOINT, the command reads $GGRPC_ENDPOINTS.
 
-    llama.cpp's own server handles one client at a time: a probe gets no answer while
-    another client is connected.
+    If one of several servers fails, its row has the REASON, and stderr the whole error.
+    A narrow terminal shows fewer columns. llama.cpp's own server handles one client at
+    a time: a probe gets no answer while another client is connected.
     """
     listing = Listing(COLUMNS, as_json, not no_headers)
     fleet = Fleet(endpoints, timeout, protocol)

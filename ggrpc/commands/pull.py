@@ -11,6 +11,7 @@ import typer
 from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.sharing.session_sharing import SharedSession, shared_sessions
 from ggrpc.errors import RefusedError
@@ -62,6 +63,8 @@ def pull(
     shell' in which 'hold' was typed. Without a NAME, it lists the shared tensors.
     """
     environment = environment_of(context)
+    if not names:
+        refuse_unused(context, ("output", "force"), "without a NAME")
     sessions = _sessions(one_endpoint(endpoint))
     listing = Listing(COLUMNS, as_json, not no_headers)
     if not names:

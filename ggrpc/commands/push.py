@@ -15,6 +15,7 @@ from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import (
+    REASON,
     Answer,
     DeviceNumber,
     Protocol,
@@ -65,6 +66,14 @@ COLUMNS = (
     Column("sent", "SENT", right=True),
     Column("sent_bytes", "SENT SIZE", format_size, right=True),
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
+    REASON,
+)
+# Of a dry run; the keys are those of a real one.
+PLANNED = (
+    *COLUMNS[:3],
+    Column("sent", "TO SEND", right=True),
+    Column("sent_bytes", "SIZE TO SEND", format_size, right=True),
+    REASON,
 )
 
 POLL_SECONDS = 5.0  # between two checks that a server still holds the tensors
@@ -111,7 +120,8 @@ def push(
                 return _push_to(server, options, work, total, moved)
 
             answers = all_at_once(to, servers)
-        code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
+        columns = PLANNED if dry_run else COLUMNS
+        code = show(environment, answers, Listing(columns, as_json, not no_headers))
         if held:
             environment.note("tensors are held until Ctrl-C; 'ggrpc pull' fetches them")
             code = _watch(environment, held)
@@ -173,7 +183,7 @@ def _warming(file: Path, device: int, dry_run: bool) -> Iterator[tuple[int, Work
                         done = warm(
                             server.client, weights, device_there, dry_run, moved
                         )
-                        return done._asdict()
+                        return {**done._asdict(), "dry_run": dry_run}
 
                 yield weights.size, work
         finally:

@@ -12,6 +12,7 @@ from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
@@ -56,6 +57,7 @@ For = Annotated[
         "--for",
         metavar="SECONDS",
         min=0,
+        callback=finite,
         show_default=False,
         help="Stop recording after this time.",
     ),
@@ -83,8 +85,10 @@ def record(
     weights only once.
 
     Stop it with Ctrl-C or SIGTERM. After the limit of -n or --for, it stops when the
-    last client has disconnected. The file is valid however the recording ends. If the
-    server drops a connection, the recording includes the graph that caused it.
+    last client has disconnected. If the clients leave before -n graphs and none
+    connects for 30 seconds, it ends with exit code 4. The file is valid however the
+    recording ends. If the server drops a connection, the recording includes the graph
+    that caused it.
     """
     environment = environment_of(context)
     settings = RecorderSettings(

@@ -11,13 +11,16 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from ggrpc.commands import tls
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
-from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
+from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout, show_with_verdicts
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
+from ggrpc.commands.numbers import finite
 from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
@@ -34,6 +37,8 @@ EXAMPLES = (
     "ggrpc replay graph.bin --device cpu --repeat 20",
     "ggrpc replay graph.bin node[01-04] --model llama.gguf --json",
 )
+
+CONNECTING = ("timeout", "protocol", "op_table")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
 DeviceNames = Annotated[
@@ -58,6 +63,7 @@ Tolerance = Annotated[
     typer.Option(
         metavar="NMSE",
         min=0,
+        callback=finite,
         help="Largest normalised mean squared error that counts as equal.",
     ),
 ]
@@ -68,19 +74,20 @@ ModelFile = Annotated[
     ),
 ]
 
+RESULTS = {"differs": "red", "failed": "red", "same": "green"}
 COLUMNS = (
     Column("target", "TARGET"),
     Column("kind", "KIND"),
-    Column("name", "NAME"),
-    Column("count", "COUNT", right=True),
-    Column("recorded_ms", "RECORDED ms", "{:.3f}".format, right=True),
-    Column("min_ms", "MIN ms", "{:.3f}".format, right=True),
+    Column("name", "NAME", wraps=True),
+    Column("count", "COUNT", right=True, spare=1),
+    Column("recorded_ms", "RECORDED ms", "{:.3f}".format, right=True, spare=2),
+    Column("min_ms", "MIN ms", "{:.3f}".format, right=True, spare=3),
     Column("median_ms", "MEDIAN ms", "{:.3f}".format, right=True),
-    Column("p99_ms", "P99 ms", "{:.3f}".format, right=True),
+    Column("p99_ms", "P99 ms", "{:.3f}".format, right=True, spare=5),
     Column("nmse", "NMSE", "{:.1e}".format, right=True),
-    Column("largest", "LARGEST", "{:.3g}".format, right=True),
-    Column("first", "FIRST DIFFERENCE"),
-    Column("result", "RESULT", styles={"differs": "red", "same": "green"}),
+    Column("largest", "LARGEST", "{:.3g}".format, right=True, spare=4),
+    Column("first", "FIRST DIFFERENCE", wraps=True),
+    Column("result", "RESULT", styles=RESULTS),
 )
 
 
@@ -104,28 +111,36 @@ def replay(
     probe', and may be servers of any make and version. Each server repeats the recorded
     requests: memory is allocated again, and addresses and op numbers are translated.
     Each tensor that the client read is compared with the recorded result. The output
-    shows the time of each kind of graph.
+    shows the time of each kind of graph, and ends with one line for each target.
 
     Weights missing from the recording come from --model; without it they are random,
     and a warning says so. The exit code is 1 if a tensor differs.
     """
     environment = environment_of(context)
-    if device and endpoints:
-        raise ConfigError("name either --device or ENDPOINTs, not both")
     targets: Sequence[_Target]
     if device:
+        if endpoints:
+            raise ConfigError("name either --device or ENDPOINTs, not both")
+        refuse_unused(context, (*CONNECTING, *tls.NAMES), "with --device")
         targets = [_Here(device)]
     else:
         options = client_options(environment, timeout, protocol, op_table)
         servers = endpoints_of(endpoints or [], environment)
         targets = [_There(server, options) for server in servers]
     settings = ReplaySettings(tolerance, repeat, GgufWeights(model) if model else None)
+    Journal(file).close()  # a file that is no recording fails before servers are asked
     codes: list[ExitCode] = []
-    for target in targets:
-        rows, code = _replay(file, target, settings, environment)
-        headers = not (no_headers or codes)
-        Listing(COLUMNS, as_json, headers).show(environment, rows)
-        codes.append(code)
+    rows: list[Row] = []
+    verdicts: list[Row] = []
+    try:
+        for target in targets:
+            some, verdict, code = _replay(file, target, settings, environment)
+            rows += some
+            verdicts.append(verdict)
+            codes.append(code)
+    finally:  # Ctrl-C keeps what is done
+        listing = Listing(COLUMNS, as_json, not no_headers)
+        show_with_verdicts(environment, listing, rows, verdicts)
     if ExitCode.CHECK_FAILED in codes:
         return ExitCode.CHECK_FAILED
     return code_of_several(codes)
@@ -165,8 +180,8 @@ _Target = _Here | _There
 
 def _replay(
     file: Path, target: _Target, settings: ReplaySettings, environment: Environment
-) -> tuple[list[Row], ExitCode]:
-    """Replay on one target; returns the rows up to a failure."""
+) -> tuple[list[Row], Row, ExitCode]:
+    """Replay on one target; returns the rows up to a failure, and the verdict."""
     tally, code = Tally(), ExitCode.OK
     try:
         with target.devices() as devices, Journal(file) as journal:
@@ -175,7 +190,9 @@ def _replay(
             with bar(environment, what, journal.size) as journal.moved:
                 for result in replayer.run(journal):
                     tally.add(result)
-            _say_more(replayer, journal, tally, len(devices), environment)
+            _check_any(journal, tally)
+            from_model = settings.model is not None
+            _say_more(replayer, journal, tally, len(devices), from_model, environment)
     except GgrpcError as error:
         environment.fail(error, _failure(target, error, tally))
         code = code_of(error)
@@ -183,9 +200,25 @@ def _replay(
         *_graph_rows(str(target), tally),
         *_tensor_rows(str(target), tally, settings.tolerance),
     ]
+    verdict = _verdict(str(target), tally, rows, code)
     if any(row["result"] == "differs" for row in rows):
         code = ExitCode.CHECK_FAILED
-    return rows, code
+    return rows, verdict, code
+
+
+def _check_any(journal: Journal, tally: Tally) -> None:
+    """Check that something was replayed.
+
+    Raises:
+        RecordingError: the recording has nothing to replay.
+    """
+    if tally.graphs or tally.tensors:
+        return
+    what = "is truncated before its first graph" if journal.cut else "has no graph"
+    raise RecordingError(
+        f"{journal.path} {what}: nothing was replayed; start 'ggrpc record' before the "
+        "client, and let the client compute"
+    )
 
 
 def _failure(target: _Target, error: GgrpcError, tally: Tally) -> str:
@@ -205,6 +238,7 @@ def _say_more(
     journal: Journal,
     tally: Tally,
     devices: int,
+    from_model: bool,
     environment: Environment,
 ) -> None:
     weights = replayer.weights
@@ -227,6 +261,13 @@ def _say_more(
         environment.warn(
             f"the recorded server closed a connection {how} {drop.command}, after "
             f"graph {drop.graph}"
+        )
+    if not tally.tensors:
+        environment.warn("nothing was compared: the recorded client read no result")
+    if from_model and not weights.model:
+        environment.warn(
+            "no tensor came from --model: the recording has all weights, or the model "
+            "has none of the same name, size and hash"
         )
     if journal.cut:
         environment.warn(f"{journal.path} is truncated: its complete part was replayed")
@@ -264,6 +305,24 @@ def _tensor_rows(target: str, tally: Tally, tolerance: float) -> Iterator[Row]:
         }
 
 
-def _row(target: str, kind: str, name: str, count: int) -> dict[str, Any]:
+def _verdict(target: str, tally: Tally, rows: list[Row], code: ExitCode) -> Row:
+    """The last line of a target."""
+    results = {row["result"] for row in rows}
+    errors = [row["nmse"] for row in rows if row["nmse"] is not None]
+    if code is not ExitCode.OK:
+        result = "failed"
+    elif not tally.tensors:
+        result = "not compared"
+    else:
+        result = "differs" if "differs" in results else "same"
+    done = f"{len(tally.graphs)} graphs, {tally.compared} results"
+    return {
+        **_row(target, "all", done, None),
+        "nmse": max(errors, default=None),
+        "result": result,
+    }
+
+
+def _row(target: str, kind: str, name: str, count: int | None) -> dict[str, Any]:
     empty = dict.fromkeys(column.key for column in COLUMNS)
     return {**empty, "target": target, "kind": kind, "name": name, "count": count}

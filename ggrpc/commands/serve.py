@@ -15,6 +15,7 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_signal
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.engine.server import sd_notify
 from ggrpc.engine.server.build import AUTO, ServerOptions, build_server
@@ -81,6 +82,8 @@ def serve(
     --rpc listens for the second on its port + 1000, only while it waits for it. The
     second one connects only to addresses in --comm-peers or --allow.
     """
+    if no_comm:
+        refuse_unused(context, ("comm_peers", "comm_timeout"), "with --no-comm")
     with logging_to(environment_of(context), log_level, log_format):
         limit_arenas()
         clients = state_file()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ggrpc.commands.logs import LogFormat, LogLevel
+from ggrpc.commands.numbers import finite
 
 SHORTEST = 0.1  # seconds
 
@@ -171,7 +172,10 @@ MaxNodes = Annotated[
 HelloTimeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=SHORTEST, help="Maximum time from connecting to HELLO."
+        metavar="SECONDS",
+        min=SHORTEST,
+        callback=finite,
+        help="Maximum time from connecting to HELLO.",
     ),
 ]
 MessageTimeout = Annotated[
@@ -179,6 +183,7 @@ MessageTimeout = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=SHORTEST,
+        callback=finite,
         help="How long a client may pause within a request or a reply.",
     ),
 ]
@@ -187,6 +192,7 @@ IdleTimeout = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=SHORTEST,
+        callback=finite,
         show_default="no limit",
         help="How long a client may pause between requests.",
     ),
@@ -196,6 +202,7 @@ Grace = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=0,
+        callback=finite,
         help="How long a shutdown waits for running graphs and requests.",
     ),
 ]
@@ -253,6 +260,7 @@ CommTimeout = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=SHORTEST,
+        callback=finite,
         help="How long a linked server may take to send its part of a tensor.",
     ),
 ]

@@ -11,14 +11,14 @@ from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
-from ggrpc.commands.listing import Json, Listing
+from ggrpc.commands.listing import Json, Listing, json_line
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.commands.tls import client_options
+from ggrpc.commands.unused import refuse_unused
 from ggrpc.engine.client.registry import open_server
 from ggrpc.engine.server.client_memory import state_file
 from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
-from ggrpc.untrusted import to_json
 
 EXAMPLES = (
     "ggrpc shell localhost",
@@ -48,6 +48,9 @@ def shell(
     exit code.
     """
     environment = environment_of(context)
+    at_prompt = environment.in_terminal and environment.stdin.isatty()
+    if at_prompt:
+        refuse_unused(context, ("keep_going",), "at a prompt, which always continues")
     where = one_endpoint(endpoint)
     options = client_options(environment, timeout, protocol, op_table)
     with (
@@ -55,7 +58,7 @@ def shell(
         Workspace(node) as workspace,
     ):
         repl = Repl(workspace, environment, as_json)
-        if environment.in_terminal and environment.stdin.isatty():
+        if at_prompt:
             return repl.run_prompt()
         return repl.run_pipe(keep_going)
 
@@ -71,7 +74,11 @@ class Repl:
         self._json = json
 
     def run_prompt(self) -> ExitCode:
-        """Run typed lines; of all errors, only a lost connection ends the loop."""
+        """Run typed lines; of all errors, only a lost connection ends the loop.
+
+        Returns:
+            OK, or the code of the lost connection.
+        """
         # Imported here: prompt_toolkit loads slowly, and a pipe needs no prompt.
         from ggrpc.commands.shell_prompt import history_of, typed_lines
 
@@ -99,8 +106,10 @@ class Repl:
                     raise
             except GgrpcError as error:
                 self._environment.fail(error, f"line {at}: {error}" if stop else "")
-                code = code or code_of(error)
-                if stop or isinstance(error, (TransportError, ProtocolError)):
+                is_lost = isinstance(error, (TransportError, ProtocolError))
+                if is_lost or not typed:  # a person has seen and mended the others
+                    code = code or code_of(error)
+                if stop or is_lost:
                     break
         return code
 
@@ -108,7 +117,7 @@ class Repl:
         if answer is None:
             return
         if self._json:
-            text = "".join(f"{to_json(row)}\n" for row in answer.rows)
+            text = "".join(f"{json_line(row)}\n" for row in answer.rows)
             self._environment.write(text)
         elif answer.text is not None:
             self._environment.write(f"{answer.text}\n")

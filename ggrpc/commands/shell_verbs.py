@@ -23,7 +23,7 @@ FORCE = "--force"
 
 
 class Quit(Exception):
-    """Raised by the verb `quit` to end the session."""
+    """Raised by the verbs `quit` and `exit` to end the session."""
 
 
 class Answer(NamedTuple):
@@ -74,7 +74,7 @@ def run_line(workspace: Workspace, line: str) -> Answer | None:
     """Run a line.
 
     Raises:
-        Quit: the verb is `quit`.
+        Quit: the verb is `quit` or `exit`.
         ConfigError: the line is invalid.
         GgrpcError: the verb failed.
     """
@@ -186,7 +186,8 @@ def _run(workspace: Workspace, words: list[str]) -> Answer:
     try:
         lines = Path(words[0]).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot read {words[0]}: {error}") from None
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise FileError(f"cannot read {words[0]}: {reason}") from None
     rows: list[Row] = []
     for at, line in enumerate(lines, 1):
         try:
@@ -267,6 +268,7 @@ VERBS = {
     "wait": Verb(_wait, "[SECONDS]", "wait for a time, or until Ctrl-C"),
     "help": Verb(_help, "[VERB|OP|ops]", "list the verbs, or explain a verb or op"),
     "quit": Verb(_quit, "", "end the session"),
+    "exit": Verb(_quit, "", "end the session, too"),
 }
 
 

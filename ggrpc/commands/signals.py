@@ -1,12 +1,36 @@
-"""SIGINT and SIGTERM for commands that run until they are stopped."""
+"""SIGINT and SIGTERM for commands that run until they are stopped, and with drivers."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = signal.SIGINT, signal.SIGTERM
+
+
+@contextmanager
+def interrupts_held() -> Iterator[Callable[[], None]]:
+    """Hold back Ctrl-C until the end of the context.
+
+    Ctrl-C goes to child processes too, and an OpenCL driver aborts if its linker dies.
+    Threads and child processes that are started here hold it back as well.
+
+    Yields:
+        A function that raises KeyboardInterrupt if Ctrl-C was pressed.
+    """
+
+    def check() -> None:
+        if signal.SIGINT in signal.sigpending():
+            signal.sigwait({signal.SIGINT})
+            raise KeyboardInterrupt
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield check
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def at_signal(stop: Callable[[], None]) -> None:

@@ -36,7 +36,8 @@ def tls_context(environment: Environment) -> SSLContext | None:
     """The certificates that the flags name; None without TLS.
 
     Raises:
-        ConfigError: a file cannot be used.
+        ConfigError: there is a key without a certificate.
+        FileError: a file cannot be used.
     """
     # Imported here: main.py imports this module, and --help must load no engine.
     from ggrpc.engine.net.tls import client_context
@@ -54,7 +55,8 @@ def client_options(
     """The options of a command's sessions, from its flags.
 
     Raises:
-        ConfigError: a flag is invalid, or a file cannot be used.
+        ConfigError: a flag is invalid.
+        FileError: a file cannot be used.
     """
     # Imported here for the same reason as in `tls_context`.
     from ggrpc.engine.client.options import ClientOptions

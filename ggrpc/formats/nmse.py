@@ -16,6 +16,7 @@ def nmse(actual: Array, expected: Array) -> float:
     return nmse_of_errors(absolute_errors(actual, expected), expected)
 
 
+@np.errstate(all="ignore")  # the square of a large number is infinity
 def nmse_of_errors(errors: Array, expected: Array) -> float:
     """The NMSE, computed from the result of `absolute_errors`.
 
@@ -25,17 +26,18 @@ def nmse_of_errors(errors: Array, expected: Array) -> float:
     return error if error == error else float("inf")
 
 
+@np.errstate(all="ignore")
 def absolute_errors(actual: Array, expected: Array) -> Array:
     """The absolute difference of each element, as F64.
 
     Equal infinities, and NaN in both arrays, count as equal.
     """
-    with np.errstate(all="ignore"):
-        errors = np.abs(actual - expected.astype(np.float64))
+    errors = np.abs(actual - expected.astype(np.float64))
     equal = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     return np.where(equal, 0, errors)
 
 
+@np.errstate(all="ignore")
 def sum_of_squares(values: Array) -> float:
     """The sum of the squares of all finite elements."""
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)

@@ -21,9 +21,16 @@ def test_bench_compares_two_servers(piped) -> None:  # type: ignore[no-untyped-d
         "RATIO",
         "FROM",
         "TO",
+        "RESULT",
     ]
-    assert [str(one) in line for line in lines] == [True, False] * 10
-    assert all(line.endswith("-") == (str(one) in line) for line in lines)
+    assert [str(one) in line for line in lines] == [True, False] * 11
+    assert all((line.split()[-2] == "-") == (str(one) in line) for line in lines)
+    *_, first, second = lines
+    assert first.startswith("all ") and first.endswith("reference")
+    assert second.startswith("all ")
+    assert second.split()[-1] in ("faster", "similar", "slower")
+    median, low, high = map(float, second.split()[-4:-1])
+    assert low <= median <= high
 
 
 def test_bench_json_has_flat_rows_with_units(piped) -> None:  # type: ignore[no-untyped-def]
@@ -44,7 +51,8 @@ def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: i
     with running() as server:
         code, out, err = piped("bench", str(server), nobody, *QUICK)
     assert code == 7
-    assert out.count(str(server)) == 10
+    assert out.count(str(server)) == 11
+    assert out.splitlines()[-1].endswith("failed: unreachable")
     assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
 
 

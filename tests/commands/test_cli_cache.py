@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -92,7 +95,11 @@ def test_add_continues_after_an_invalid_model(
 
 
 def test_verify_of_an_intact_cache_lists_nothing(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
-    assert piped("cache", "verify") == (0, "", "")
+    code, out, err = piped("cache", "verify")
+    assert (code, err) == (0, "")
+    _, total = out.splitlines()
+    assert total.split()[0] == "total" and "1 checked, 0 of them wrong" in total
+    assert piped("cache", "verify", "--no-headers") == (0, "", "")
     (row,) = piped("cache", "verify", "--json").rows
     assert row["result"] == "ok"
 
@@ -101,7 +108,11 @@ def test_verify_removes_damaged_entries_and_exits_1(piped, cache: Path) -> None:
     (cache / NAME).write_bytes(b"wrong")
     code, out, _ = piped("cache", "verify", "--dry-run")
     assert (code, kept(cache)) == (1, [NAME])
-    assert f"removed  {cache / NAME}" in out
+    assert out.splitlines()[1].split()[-4:] == [
+        *("would", "be", "removed"),
+        str(cache / NAME),
+    ]
+    assert "1 checked, 1 of them wrong" in out
     assert piped("cache", "verify").code == 1
     assert kept(cache) == []
 
@@ -134,10 +145,10 @@ def test_prune_needs_a_valid_limit(piped, flags: tuple[str, ...], message: str) 
     assert message in err
 
 
-def test_invalid_folder_exits_2(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_invalid_folder_exits_9(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").touch()
     code, _, err = piped("cache", "ls", "--cache-dir", str(tmp_path / "file"))
-    assert code == 2
+    assert code == 9
     assert "cannot be used" in err
 
 
@@ -155,4 +166,100 @@ def test_verify_shows_a_bar_in_a_terminal(cache: Path) -> None:
     stdout, stderr = Terminal(), Terminal()
     assert run(["cache", "verify"], Environment(stdout, stderr, 100)) == 0
     assert "checking" in stderr.getvalue()
-    assert "1 checked, 0 of them wrong" in stderr.getvalue()
+    assert "1 checked, 0 of them wrong" in stdout.getvalue()
+
+
+def test_lists_end_with_a_total(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = write_gguf(tmp_path / "model.gguf", noise(seed=1), noise(seed=2))
+    assert piped("cache", "add", str(model)).code == 0
+    lines = piped("cache", "ls").out.splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [
+        ["total", "entry"],
+        ["total", "model"],
+    ]
+    assert "1 tensors" in lines[-2] and "2 tensors" in lines[-1]
+    assert len(piped("cache", "ls", "--json").rows) == 3
+    pruned = piped("cache", "prune", "--limit", "0", "--dry-run")
+    assert "1 would be removed" in pruned.out.splitlines()[-1]
+    assert "1 removed" in piped("cache", "prune", "--limit", "0").out.splitlines()[-1]
+
+
+def tree(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ls",),
+        ("add", "MODEL", "--dry-run"),
+        ("verify", "--dry-run"),
+        ("prune", "--limit", "0", "--dry-run"),
+    ],
+)
+def test_looking_leaves_the_folder_as_it_was(  # type: ignore[no-untyped-def]
+    piped, cache: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    assert piped("cache", "add", str(model)).code == 0
+    write_gguf(model, noise(seed=2))  # whose index is out of date
+    arguments = [str(model) if word == "MODEL" else word for word in command]
+    before = tree(cache)
+    outcome = piped("cache", *arguments, "--json")
+    assert outcome.code in (0, 1)
+    assert tree(cache) == before
+    new = tmp_path / "new"
+    assert piped("cache", *arguments, "--cache-dir", str(new)).code == 0
+    assert not new.exists()
+
+
+def without_privileges(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that cannot write everywhere, as root can."""
+    drop = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
+    return subprocess.run(
+        [
+            *(drop if os.geteuid() == 0 else []),
+            sys.executable,
+            "-m",
+            "ggrpc",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"),
+    reason="needs setpriv of util-linux",
+)
+@pytest.mark.parametrize(
+    "command", [("add", "MODEL"), ("verify",), ("prune", "--limit", "0")]
+)
+def test_folder_that_cannot_be_written_is_an_error(  # type: ignore[no-untyped-def]
+    cache: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    arguments = [str(model) if word == "MODEL" else word for word in command]
+    cache.chmod(0o555)
+    try:
+        done = without_privileges("cache", *arguments)
+        looked = without_privileges("cache", "ls", "--json")
+    finally:
+        cache.chmod(0o755)
+    assert (done.returncode, done.stdout) == (9, "")
+    assert f"the cache {cache} cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (looked.returncode, looked.stderr) == (0, "")
+    assert NAME in looked.stdout
+
+
+def test_index_that_cannot_be_written_is_an_error(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path
+) -> None:
+    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    (tmp_path / "c" / "ggrpc.sqlite").mkdir(parents=True)
+    arguments = ("add", str(model), "--cache-dir", str(tmp_path / "c"))
+    code, out, err = piped("cache", *arguments)
+    assert (code, out) == (9, "")
+    assert "cannot write" in err and err.count("\n") == 1

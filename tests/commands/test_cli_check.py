@@ -15,10 +15,34 @@ def test_check_of_a_healthy_node_sums_up(piped) -> None:  # type: ignore[no-unty
     with running() as server:
         code, out, err = piped("check", str(server))
     assert (code, err) == (0, "")
-    headers, protocol, arithmetic = out.splitlines()
+    headers, protocol, arithmetic, verdict = out.splitlines()
     assert headers.split()[:5] == ["ENDPOINT", "DEVICE", "PART", "CHECK", "RESULT"]
     assert protocol.startswith(f"{server}       0  protocol    all 17  ok ")
     assert arithmetic.endswith("51 ok")
+    assert verdict.split() == [
+        *(str(server), "-", "all", "all", "66", "ok", "-", "-", "65", "ok,"),
+        *("1", "skipped"),
+    ]
+
+
+def test_last_lines_give_a_verdict_for_each_server(piped) -> None:  # type: ignore[no-untyped-def]
+    nobody = f"127.0.0.1:{free_port()}"
+    with (
+        running(host="127.0.0.1") as good,
+        running(WrongDevice(Op.ARGMAX), host="127.0.0.1") as wrong,
+    ):
+        code, out, _ = piped("check", str(good), str(wrong), nobody)
+    assert code == 1
+    header, *lines = out.splitlines()
+    start = header.index("DETAIL")
+    assert {line[start - 2 : start] for line in lines} == {"  "}  # all are aligned
+    column = slice(header.index("RESULT"), header.index("ERROR"))
+    assert [(line.split()[0], line[column].split()[0]) for line in lines[-3:]] == [
+        (str(good), "ok"),
+        (str(wrong), "failed"),
+        (nobody, "failed"),
+    ]
+    assert lines[-1].endswith("unreachable")
 
 
 def test_check_names_the_op_that_is_wrong_and_exits_1(piped) -> None:  # type: ignore[no-untyped-def]

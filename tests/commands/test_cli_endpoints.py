@@ -46,13 +46,24 @@ def test_files_and_stdin_hold_endpoints(tmp_path: Path) -> None:
         ("node[1-999999999999]", "more than 100000 endpoints"),
         ("a,,b", "'' is not a valid endpoint"),
         ("node[1-x]", "is not a valid endpoint"),
-        ("@/no/such/file", "cannot read endpoints from /no/such/file"),
         ("-", "no endpoint in -"),
     ],
 )
 def test_what_is_no_endpoint_is_refused(typed: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason.replace("[", r"\[")):
         read(typed)
+
+
+def test_file_of_endpoints_that_cannot_be_read_is_an_error(
+    piped, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for path, reason in (
+        ("/no/such/file", "No such file or directory"),
+        (str(tmp_path / "binary"), "it is not a text file"),
+    ):
+        line = f"ggrpc: error: cannot read endpoints from {path}: {reason}\n"
+        assert piped("probe", f"@{path}") == (9, "", line)
 
 
 @pytest.mark.parametrize("typed", ["a,b", "node[1-2]"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ggrpc import errors
@@ -59,3 +61,43 @@ def test_several_codes_become_one(codes: list[int], together: int) -> None:
 
 def _code(number: int) -> ExitCode:
     return next(code for code in ExitCode if code == number)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "replay none.bin -d cpu",
+        "replay folder -d cpu",
+        "inspect none.bin",
+        "inspect folder",
+        "record 0 localhost -o none/x.bin",
+        "record 0 localhost -o folder",
+        "record 0 localhost -o there",
+        "push none.gguf localhost",
+        "push none.npy localhost",
+        "probe @none",
+        "probe @folder",
+        "mem localhost --tls-ca none",
+        "mem localhost --tls-cert there",
+        "tunnel 0 localhost --tls-ca none",
+        "serve -p 0 -d cpu --tls-cert none",
+        "serve -p 0 -d cpu --models none",
+        "serve -p 0 -d cpu --cache-dir there",
+        "cache ls --cache-dir there",
+        "cache add none.gguf",
+        "cache verify --cache-dir there",
+        "cache prune --limit 1 --cache-dir there",
+    ],
+)
+def test_file_that_cannot_be_used_is_one_line_and_exits_9(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Path("folder").mkdir()
+    Path("there").write_text("precious")
+    outcome = piped(*command.split())
+    assert (outcome.code, outcome.out) == (9, "")
+    assert outcome.err.count("\n") == 1
+    assert "Errno" not in outcome.err and "_ssl.c" not in outcome.err
+    assert Path("there").read_text() == "precious"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, spoken
+from tests.commands.conftest import NoMaths
 from tests.support.paths import NEWEST as NEWEST_PEER
 from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
@@ -256,8 +258,57 @@ def test_one_failure_among_several_exits_7_and_keeps_the_rest(  # type: ignore[n
 ) -> None:
     code, out, err = piped(command, server, nobody, server, "--no-headers")
     assert code == 7
-    assert [line.split()[0] for line in out.splitlines()] == [server] * 4
-    assert nobody in err
+    lines = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in lines] == [server, server, nobody, server, server]
+    assert [line[-1] for line in lines] == ["-", "-", "unreachable", "-", "-"]
+    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+
+
+def test_each_failure_has_a_reason_in_its_row(piped, server: str, nobody: str) -> None:  # type: ignore[no-untyped-def]
+    with (
+        stranger(None) as silent,
+        stranger(b"") as hanging_up,
+        stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9) as web,
+        native_of_version_9() as newer,
+    ):
+        servers = [server, silent, hanging_up, web, newer, nobody]
+        code, out, err = piped("mem", *servers, "--timeout", "0.5", "--no-headers")
+    assert (code, err.count("\n")) == (7, 5)
+    reasons = {
+        line.split()[0]: line.split("  ")[-1].strip() for line in out.splitlines()
+    }
+    assert reasons == {
+        server: "-",
+        silent: "timeout",
+        hanging_up: "hung up",
+        web: "other protocol",
+        newer: "other version",
+        nobody: "unreachable",
+    }
+
+
+def native_of_version_9() -> contextlib.AbstractContextManager[str]:
+    return stranger((28).to_bytes(8, "little") + bytes([6, 1, 0]) + bytes(25))
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_table_of_a_fleet_fits_the_terminal(  # type: ignore[no-untyped-def]
+    typed, server: str, nobody: str, width: int
+) -> None:
+    with (
+        running(NoMaths(), host="127.0.0.1") as other,
+        running(host="127.0.0.1") as third,
+    ):
+        servers = [server, str(other), str(third), nobody]
+        code, out, err = typed("probe", *servers, width=width)
+    assert code == 7
+    header, *lines = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert header.startswith("ENDPOINT ") and len(lines) == 5
+    assert max(map(len, [header, *lines])) <= width
+    for title in ("PROTOCOL", "FREE", "TOTAL", "REASON"):
+        assert title in header
+    assert ("LARGEST BUFFER" in header) == (width >= 100)
+    assert ("left out" in err) == (width < 200)
 
 
 def test_failure_is_a_json_row_in_its_place(piped, server: str, nobody: str) -> None:  # type: ignore[no-untyped-def]
@@ -271,8 +322,8 @@ def test_failure_is_a_json_row_in_its_place(piped, server: str, nobody: str) -> 
 
 
 def test_all_failing_alike_exit_with_the_common_code(piped, nobody: str) -> None:  # type: ignore[no-untyped-def]
-    code, out, err = piped("mem", nobody, nobody)
-    assert (code, out) == (3, "")
+    code, out, err = piped("mem", nobody, nobody, "--no-headers")
+    assert (code, out.count("unreachable")) == (3, 2)
     assert err.count("\n") == 2
 
 

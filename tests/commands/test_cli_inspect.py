@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.inspection.test_graphs import trace
+from tests.support.caches import noise, write_gguf
 from tests.support.paths import shared
+from tests.support.recordings import recorded_here
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def test_graphs_of_a_session(piped, session: str) -> None:  # type: ignore[no-un
     assert outcome.code == 0
     assert sum(row["runs"] for row in outcome.rows) == 7
     for row in outcome.rows:
-        assert row["flops_per_byte"] == row["flops"] / row["bytes"]
+        assert row["flops_per_byte"] == pytest.approx(row["flops"] / row["bytes"], 1e-5)
 
 
 def test_totals_by_op_add_up(piped, session: str) -> None:  # type: ignore[no-untyped-def]
@@ -84,6 +86,10 @@ def test_model_shows_tensors_and_types(piped) -> None:  # type: ignore[no-untype
         (("--graph", "99"), "no graph 99"),
         (("--format", "dot", "--json"), "combine it only with --graph"),
         (("--format", "dot", "--by", "op"), "combine it only with --graph"),
+        (("--format", "dot", "--no-headers"), "combine it only with --graph"),
+        (("--diff", "x", "--by", "op"), "--by has no effect with --diff"),
+        (("--diff", "x", "--node", "1"), "--node has no effect with --diff"),
+        (("--node", "1", "--by", "op"), "it has no rows by op"),
     ],
 )
 def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]
@@ -92,6 +98,50 @@ def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]
     outcome = piped("inspect", session, *arguments)
     assert outcome.code == 2
     assert said in outcome.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--diff", "x"), ("--graph", "1"), ("--node", "1"), ("--format", "dot")],
+)
+def test_options_for_graphs_are_refused_for_a_model(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    model = write_gguf(tmp_path / "model.gguf", noise())
+    outcome = piped("inspect", str(model), *option)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{option[0]} has no effect on a GGUF" in outcome.err
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A recording, in which weights are most of the bytes."""
+    return recorded_here(tmp_path_factory.mktemp("r") / "graph.bin").read_bytes()
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_flipped_bit_anywhere_is_damage(  # type: ignore[no-untyped-def]
+    piped, recorded: bytes, tmp_path: Path, tenth: int
+) -> None:
+    damaged, path = bytearray(recorded), tmp_path / "graph.bin"
+    damaged[16 + (len(recorded) - 17) * tenth // 9] ^= 4
+    path.write_bytes(damaged)
+    outcome = piped("inspect", str(path))
+    # A wrong length looks like an end.
+    assert outcome.code == 9 or "is truncated" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_truncated_recording_is_told(piped, recorded: bytes, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "graph.bin"
+    path.write_bytes(recorded[:-10])
+    outcome = piped("inspect", str(path))
+    assert outcome.code == 0
+    assert f"{path} is truncated: its complete part is shown" in outcome.err
+    path.write_bytes(recorded[:500])
+    outcome = piped("inspect", str(path))
+    assert (outcome.code, outcome.out) == (9, "")
+    assert "is truncated before its first graph" in outcome.err
 
 
 def test_foreign_file_has_its_exit_code(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -111,3 +111,56 @@ def test_terminal_too_narrow_for_a_table_gets_a_line_a_value() -> None:
         "SIZE   -\n"
         "STATE  not so well: it has a headache\n"
     )
+
+
+NUMBERS = [
+    (float("inf"), "null"),
+    (float("-inf"), "null"),
+    (float("nan"), "null"),
+    (2 / 3, "0.666667"),
+    (123456789, "123456789"),
+    (123456789.0, "123457000.0"),
+    (1e-30 / 3, "3.33333e-31"),
+    (True, "true"),
+    ([1, float("nan"), {"x": float("inf")}], '[1, null, {"x": null}]'),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), NUMBERS)
+def test_json_has_no_infinity_and_no_noise(value: object, text: str) -> None:
+    assert shown(io.StringIO(), [{"x": value}], json=True) == f'{{"x": {text}}}\n'
+
+
+def test_totals_are_the_last_rows_of_text_with_headers() -> None:
+    total = {"name": "total", "size_bytes": 3 << 30}
+
+    def with_total(json: bool = False, headers: bool = True) -> list[str]:
+        stdout = io.StringIO()
+        listing = Listing(COLUMNS, json, headers)
+        listing.show(Environment(stdout, io.StringIO()), ROWS, [total])
+        return stdout.getvalue().splitlines()
+
+    assert with_total()[-1] == "total             3.0 GiB  -"
+    assert len(with_total(json=True)) == len(with_total(headers=False)) == len(ROWS)
+
+
+def test_narrow_terminal_goes_without_spare_columns() -> None:
+    columns = [
+        Column("a", "A" * 10),
+        Column("b", "B" * 10, spare=1),
+        Column("c", "C" * 10, spare=2),
+    ]
+    row = {"a": 1, "b": 2, "c": 3}
+
+    def titles(width: int) -> tuple[list[str], str]:
+        stdout, stderr = Terminal(), io.StringIO()
+        listing = Listing(columns, json=False, headers=True)
+        listing.show(Environment(stdout, stderr, width), [row])
+        words = plain(stdout.getvalue()).split()
+        return [w[0] for w in words if w[0] in "ABC"], stderr.getvalue()
+
+    assert titles(34) == (["A", "B", "C"], "")
+    left, said = titles(33)
+    assert left == ["A", "B"] and f"{'C' * 10} left out" in said
+    assert titles(21)[0] == ["A"]
+    assert titles(9) == (["A", "B", "C"], "")  # a line a value

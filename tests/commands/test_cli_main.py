@@ -51,8 +51,9 @@ def test_summary_is_the_first_line_of_the_help(command: str) -> None:
     assert text and text.split("\n\n")[0].strip() == summary
 
 
-def test_version_is_the_packages(piped) -> None:  # type: ignore[no-untyped-def]
-    assert piped("--version") == (0, f"ggrpc {__version__}\n", "")
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version_is_the_packages(piped, flag: str) -> None:  # type: ignore[no-untyped-def]
+    assert piped(flag) == (0, f"ggrpc {__version__}\n", "")
 
 
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
@@ -98,6 +99,9 @@ def test_global_flags_are_in_the_help_of_each_command(
         (["serve", "-p", "70000"], r"invalid value for '-p'.*; see 'ggrpc serve --he"),
         (["serve", "-t", "0"], r"invalid value for '-t'.*; see 'ggrpc serve --help'"),
         (["serve", "--log-level", "loud"], r"'loud' is not one of.*; see 'ggrpc serv"),
+        (["serve", "-p", "x"], r"invalid value for '-p'.*; see 'ggrpc serve"),
+        (["probe", "a", "--timeout", "-1"], r"invalid value for '--timeout'"),
+        (["probe", "a", "--timeout", "soon"], r"invalid value for '--timeout'"),
         (["-q"], r"missing command; see 'ggrpc --help'"),
     ],
 )
@@ -109,6 +113,26 @@ def test_usage_error_is_one_line_that_says_what_next(  # type: ignore[no-untyped
     assert err.count("\n") == 1
     assert err.startswith("ggrpc: error: ")
     assert re.search(line, err), err
+    assert "Input should" not in err and "Value error" not in err  # pydantic's words
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("help", "Usage: ggrpc [OPTIONS]"),
+        ("help probe", "Usage: ggrpc probe "),
+        ("help cache", "Usage: ggrpc cache "),
+        ("help cache ls", "Usage: ggrpc cache ls "),
+    ],
+)
+def test_help_is_a_command_too(
+    capsys: pytest.CaptureFixture[str], words: str, usage: str
+) -> None:
+    assert help_of(capsys, *words.split()).startswith(usage)
+
+
+def test_help_of_an_unknown_command_exits_2(piped) -> None:  # type: ignore[no-untyped-def]
+    assert piped("help", "nope").code == 2
 
 
 def test_error_of_ours_is_one_line_with_its_code(piped, broken) -> None:  # type: ignore[no-untyped-def]

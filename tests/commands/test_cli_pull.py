@@ -52,7 +52,7 @@ def test_pull_saves_values_and_bytes(piped, holding: str, tmp_path: Path) -> Non
 def test_pull_replaces_files_only_with_force(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     Path("x.npy").write_text("dear to somebody")
     code, out, err = piped("pull", holding, "x")
-    assert (code, out) == (6, "")
+    assert (code, out) == (9, "")
     assert "x.npy already exists: use --force to replace it" in err
     assert Path("x.npy").read_text() == "dear to somebody"
     assert piped("pull", holding, "x", "--force").code == 0
@@ -62,7 +62,7 @@ def test_pull_replaces_files_only_with_force(piped, holding: str) -> None:  # ty
 def test_pull_lists_saved_files_before_an_error(piped, holding: str) -> None:  # type: ignore[no-untyped-def]
     Path("w.npy").write_text("dear to somebody")
     outcome = piped("pull", holding, "x", "w", "--json")
-    assert outcome.code == 6
+    assert outcome.code == 9
     assert [row["file"] for row in outcome.rows] == ["x.npy"]
     assert "w.npy already exists" in outcome.err
     assert piped("pull", holding, "x", "nix", "--force").out == ""

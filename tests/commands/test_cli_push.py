@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def caching(tmp_path: Path) -> Iterator[Served]:
 def test_weights_are_sent_once(piped, caching: Served, model: Path) -> None:  # type: ignore[no-untyped-def]
     command = ("push", str(model), str(caching.endpoint), "--json")
     (row,) = piped(*command, "--dry-run").rows
-    assert (row["present"], row["sent"]) == (0, 2)
+    assert (row["present"], row["sent"], row["dry_run"]) == (0, 2, True)
+    planned = piped(*command[:-1], "--dry-run").out
+    assert "TO SEND" in planned and "  SENT" not in planned
     (row,) = piped(*command).rows
     assert (row["present"], row["sent"], row["sent_bytes"]) == (0, 2, 2 * LARGE)
     outcome = piped(*command)
@@ -108,6 +111,45 @@ def test_unreadable_file_is_an_error(  # type: ignore[no-untyped-def]
     outcome = piped("push", str(path), str(served.endpoint))
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err and outcome.err.count("\n") == 1
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> dict[str, Path]:
+    """Damaged files of each format."""
+    gguf = b"GGUF" + struct.pack("<I", 3)
+    header = b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}'
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    np.save(tmp_path / "whole.npy", np.ones(100))
+    np.savez(tmp_path / "whole.npz", x=np.ones(100))
+    contents = {
+        "magic.npy": b"no numpy",
+        "empty.npy": b"",
+        "cut.npy": (tmp_path / "whole.npy").read_bytes()[:300],
+        "objects.npy": (tmp_path / "objects.npy").read_bytes(),
+        "magic.npz": b"no zip",
+        "cut.npz": (tmp_path / "whole.npz").read_bytes()[:300],
+        "empty.safetensors": b"",
+        "json.safetensors": struct.pack("<Q", 3) + b"{x}",
+        "cut.safetensors": struct.pack("<Q", len(header)) + header + b"1234",
+        "magic.gguf": b"GGML" + bytes(100),
+        "version.gguf": b"GGUF" + bytes(20),
+        "counts.gguf": gguf + struct.pack("<QQ", 1 << 40, 1 << 40),
+        "cut.gguf": gguf + struct.pack("<QQ", 1, 0) + bytes(5),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: tmp_path / name for name in contents}
+
+
+def test_damaged_files_are_told_without_the_words_of_libraries(  # type: ignore[no-untyped-def]
+    piped, served: Served, damaged: dict[str, Path]
+) -> None:
+    foreign = r"Errno|axis|dtype|divisor|magic|mmap|zip file|Expecting|Sorry|expected"
+    for name, path in damaged.items():
+        outcome = piped("push", str(path), str(served.endpoint))
+        assert (outcome.code, outcome.out) == (9, ""), name
+        assert str(path) in outcome.err and outcome.err.count("\n") == 1
+        assert not re.search(foreign, outcome.err.replace(str(path), "")), outcome.err
 
 
 def test_dry_run_of_arrays_is_an_error(piped, served: Served, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

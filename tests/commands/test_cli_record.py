@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import ggrpc
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.inspection.graphs import graphs_in
+from ggrpc.engine.recording import recorder
+from ggrpc.op import Op
+from tests.support.faulty import FailingDevice
 from tests.support.processes import START_SECONDS, free_port
 from tests.support.recordings import Recorder, compute
 from tests.support.servers import running
@@ -58,6 +62,74 @@ def test_ends_after_some_graphs_with_the_last_client(piped, tmp_path: Path) -> N
     assert f"listening on 127.0.0.1:{port}, for {server}" in outcome.err
     assert f"recorded 2 graphs to {path}" in outcome.err
     assert runs(path) == 2
+
+
+def test_ends_with_the_client_that_sent_just_enough_graphs(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path
+) -> None:
+    path, port = tmp_path / "graph.bin", free_port()
+    with running(host="127.0.0.1") as server, client_of(port, compute):
+        outcome = piped("record", str(port), str(server), "-o", str(path), "-n", "3")
+    assert outcome.code == 0
+    assert f"recorded 3 graphs to {path}" in outcome.err
+    assert runs(path) == 3
+
+
+def leave_after_two(endpoint: Endpoint) -> None:
+    compute(endpoint, 2)
+
+
+def leave_after_hello(endpoint: Endpoint) -> None:
+    ggrpc.connect(endpoint, timeout=20).close()
+
+
+def be_dropped(endpoint: Endpoint) -> None:
+    compute(endpoint, 2)
+    g = ggrpc.GraphBuilder()
+    x = g.tensor("F32", 4)
+    g.sqr(x)
+    with (
+        ggrpc.connect(endpoint, timeout=20) as server,
+        pytest.raises(ggrpc.GgrpcError),
+    ):
+        ggrpc.compute(g, {x: [1, 2, 3, 4]}, devices=server.devices)
+
+
+@pytest.mark.parametrize(
+    ("act", "graphs"), [(leave_after_two, 2), (leave_after_hello, 0), (be_dropped, 3)]
+)
+def test_client_that_fails_before_the_limit_ends_the_recording(  # type: ignore[no-untyped-def]
+    piped,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Endpoint], object],
+    graphs: int,
+) -> None:
+    monkeypatch.setattr(recorder, "IDLE_TIMEOUT", 0.3)
+    path, port = tmp_path / "graph.bin", free_port()
+    device = FailingDevice(Op.SQR)
+    with running(device, host="127.0.0.1") as server, client_of(port, act):
+        outcome = piped("record", str(port), str(server), "-o", str(path), "-n", "5")
+    assert outcome.code == 4
+    assert f"recorded {graphs} of 5 graphs: the client left" in outcome.err
+    assert runs(path) == graphs
+
+
+def test_next_client_in_time_continues_the_recording(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "IDLE_TIMEOUT", 2.0)
+    path, port = tmp_path / "graph.bin", free_port()
+
+    def three_clients(endpoint: Endpoint) -> None:
+        for _ in range(3):
+            compute(endpoint, 2)
+            time.sleep(0.9)  # together longer than one wait
+
+    with running(host="127.0.0.1") as server, client_of(port, three_clients):
+        outcome = piped("record", str(port), str(server), "-o", str(path), "-n", "6")
+    assert outcome.code == 0
+    assert runs(path) == 6
 
 
 def test_ends_after_some_time(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -127,15 +199,15 @@ def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-unt
 ) -> None:
     path = tmp_path / "graph.bin"
     with running(host="127.0.0.1") as server:
-        recorder = Recorder(server, path, max_bytes=1_000_000)
-        compute(recorder.endpoint, steps=2, rows=1 << 13)  # and goes on to its end
-        code, said = recorder.wait()
+        process = Recorder(server, path, max_bytes=1_000_000)
+        compute(process.endpoint, steps=2, rows=1 << 13)  # and goes on to its end
+        code, said = process.wait()
     assert code == 9
     assert said.count("recording has stopped, forwarding continues") == 1
     assert path.stat().st_size == 1_000_000
     outcome = piped("replay", str(path), "-d", "cpu", "--json")
-    assert (outcome.code, outcome.out) == (0, "")
-    assert "is truncated: its complete part was replayed" in outcome.err
+    assert (outcome.code, outcome.out) == (9, "")
+    assert "is truncated before its first graph: nothing was replayed" in outcome.err
 
 
 def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -143,7 +215,7 @@ def test_file_that_is_there_is_kept_unless_forced(piped, tmp_path: Path) -> None
     path.write_bytes(b"precious")
     arguments = ("record", "0", "localhost", "-o", str(path), "--for", "0")
     outcome = piped(*arguments)
-    assert outcome.code == 2 and "--force to replace it" in outcome.err
+    assert outcome.code == 9 and "--force to replace it" in outcome.err
     assert path.read_bytes() == b"precious"
     assert piped(*arguments, "--force").code == 0
     assert path.read_bytes().startswith(b"GGRPCREC")

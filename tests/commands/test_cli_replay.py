@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.op import Op
+from tests.support.caches import noise, write_gguf
 from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.processes import free_port
 from tests.support.recordings import compute, recorded_here
@@ -48,14 +52,16 @@ def test_servers_are_shown_one_after_the_other(piped, session: str) -> None:  # 
         "TARGET",
         *(str(one),) * 2,
         *(str(other),) * 2,
+        *map(str, (one, other)),
     ]
 
 
 def test_terminal_shows_a_table(typed, session: str) -> None:  # type: ignore[no-untyped-def]
     outcome = typed("replay", session, "-d", "cpu", width=160)
     assert outcome.code == 0
-    header, graph, tensor = outcome.out.splitlines()
+    header, graph, tensor, verdict = outcome.out.splitlines()
     assert "MEDIAN ms" in header and "2 nodes" in graph and "same" in tensor
+    assert "3 graphs, 3 results" in verdict and "same" in verdict
 
 
 def test_repeats_are_timed_and_the_last_is_compared(piped, session: str) -> None:  # type: ignore[no-untyped-def]
@@ -230,3 +236,111 @@ def test_target_is_a_device_or_servers(piped, session: str) -> None:  # type: ig
     assert piped("replay", session, "localhost", "-d", "cpu").code == 2
     assert piped("replay", session).code == 2
     assert piped("replay", session, "-d", "none").code == 2
+
+
+def without_graph(endpoint: Endpoint) -> None:
+    """A client that only asks."""
+    import ggrpc
+
+    with ggrpc.connect(endpoint, timeout=20) as server:
+        server.device().memory()
+
+
+def test_recording_without_a_graph_is_an_error(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = recorded_here(tmp_path / "graph.bin", client=without_graph)
+    for extra in ([], ["--json"]):
+        outcome = piped("replay", str(path), "-d", "cpu", *extra)
+        assert outcome.code == 9
+        assert f"{path} has no graph: nothing was replayed" in outcome.err
+        assert "same" not in outcome.out
+
+
+def test_recording_cut_before_its_first_graph_is_an_error(  # type: ignore[no-untyped-def]
+    piped, session: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.bin"
+    path.write_bytes(Path(session).read_bytes()[:900])
+    outcome = piped("replay", str(path), "-d", "cpu")
+    assert outcome.code == 9
+    assert "is truncated before its first graph: nothing was replayed" in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--timeout", "5"),
+        ("--protocol", "7.0.0"),
+        ("--op-table", "2026-01-01"),
+        ("--tls",),
+    ],
+)
+def test_options_of_a_connection_are_refused_for_a_device(  # type: ignore[no-untyped-def]
+    piped, session: str, option: tuple[str, ...]
+) -> None:
+    outcome = piped("replay", session, "-d", "cpu", *option)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{option[0]} has no effect with --device" in outcome.err
+
+
+def test_model_that_gives_no_tensor_is_told(piped, session: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model = write_gguf(tmp_path / "model.gguf", noise())
+    outcome = piped("replay", session, "-d", "cpu", "--model", str(model))
+    assert outcome.code == 0
+    assert "no tensor came from --model" in outcome.err
+
+
+def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    nobody = f"127.0.0.1:{free_port()}"
+    with (
+        running(host="127.0.0.1") as good,
+        running(WrongDevice(Op.UNARY), host="127.0.0.1") as wrong,
+    ):
+        arguments = ("replay", session, str(good), str(wrong), nobody)
+        outcome = piped(*arguments)
+        bare = piped(*arguments, "--no-headers")
+    assert outcome.code == 1
+    header, *lines = outcome.out.splitlines()
+    assert [(line.split()[0], line.split()[-1]) for line in lines[-3:]] == [
+        (str(good), "same"),
+        (str(wrong), "differs"),
+        (nobody, "failed"),
+    ]
+    # All servers share the columns.
+    start = header.index("KIND")
+    assert {line[start - 2 : start] for line in lines} == {"  "}
+    assert "all" not in bare.out
+
+
+def test_infinite_results_are_null_and_numpy_is_silent(tmp_path: Path) -> None:
+    import ggrpc
+
+    def client(endpoint: Endpoint) -> None:
+        g = ggrpc.GraphBuilder()
+        x = g.tensor("F32", 4)
+        g.exp(x, name="y")
+        with ggrpc.connect(endpoint, timeout=20) as server:
+            ggrpc.compute(g, {x: [1000, 1, 2, 3e38]}, devices=server.devices)
+
+    path = recorded_here(tmp_path / "graph.bin", client=client)
+    with running(WrongDevice(Op.UNARY), host="127.0.0.1") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "ggrpc", "replay", path, str(server), "--json"],
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in done.stdout.splitlines()
+    ]
+    (tensor,) = kinds(rows, "tensor")
+    assert (tensor["nmse"], tensor["result"]) == (None, "differs")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("option", ["--tolerance", "--timeout"])
+def test_numbers_are_finite(piped, session: str, option: str, value: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("replay", session, "localhost", f"{option}={value}")
+    assert outcome.code == 2
+    assert f"invalid value for '{option}'" in outcome.err

@@ -141,18 +141,18 @@ def test_cache_flag_is_that_of_rpc_server(
         assert "WARNING" not in served.log
 
 
-def test_invalid_cache_folder_exits_2(tmp_path: Path) -> None:
+def test_invalid_cache_folder_exits_9(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     served = Served(["--cache-dir", str(tmp_path / "file")], str(tmp_path))
-    assert served.process.wait(30) == 2
-    assert served.stop() == 2
+    assert served.process.wait(30) == 9
+    assert served.stop() == 9
     assert "cannot hold a cache" in served.log
 
 
-def test_missing_model_exits_2(tmp_path: Path) -> None:
+def test_missing_model_exits_9(tmp_path: Path) -> None:
     served = Served(["--models", str(tmp_path / "none.gguf")], str(tmp_path))
-    assert served.process.wait(30) == 2
-    assert served.stop() == 2
+    assert served.process.wait(30) == 9
+    assert served.stop() == 9
     assert "there is no model at" in served.log
 
 

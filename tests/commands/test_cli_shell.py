@@ -164,6 +164,12 @@ def test_lost_session_ends_the_shell(node: Endpoint, monkeypatch) -> None:  # ty
     assert "closed the connection" in err
 
 
+@pytest.mark.parametrize("word", ["quit", "exit"])
+def test_session_can_be_left(node: Endpoint, word: str) -> None:
+    outcome = shell(node, f"set x 2\n{word}\nget x\n")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
 def test_shell_without_a_server_exits_3() -> None:
     assert shell(Endpoint("127.0.0.1", free_port()), "mem\n").code == 3
 
@@ -176,7 +182,7 @@ def test_terminal_has_a_prompt(node: Endpoint, tmp_path: Path, monkeypatch) -> N
         keys.send_text("get nix\rset x 2\rget x\r\x04")
         with create_app_session(input=keys, output=DummyOutput()):
             code = run(["shell", str(node)], environment)
-    assert code == 2
+    assert code == 0
     assert out.getvalue() == "[2.]\n"
     assert "Ctrl-D ends the session" in err.getvalue()
     assert "there is no tensor 'nix'" in err.getvalue()
@@ -220,6 +226,7 @@ def test_ctrl_c_discards_a_line(workspace: Workspace) -> None:
         ("node y soft_", ["soft_max", "soft_max_back"]),
         ("node y sqr long", ["longname"]),
         ("help qui", ["quit"]),
+        ("ex", ["exit"]),
         ("node lon", []),
     ],
 )

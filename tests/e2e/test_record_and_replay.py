@@ -193,7 +193,7 @@ def test_existing_file_is_not_overwritten(recorded: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ggrpc", *command], capture_output=True, text=True
     )
-    assert done.returncode == 2
+    assert done.returncode == 9
     assert "--force" in done.stderr
     assert recorded.read_bytes() == before
 

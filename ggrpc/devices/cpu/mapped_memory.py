@@ -28,7 +28,8 @@ def mapped(size: int) -> mmap.mmap:
     try:
         mapping = mmap.mmap(-1, max(size, 1), flags=private)
     except (OSError, OverflowError) as error:
-        raise MemoryError(f"cannot map {size} bytes: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise MemoryError(f"cannot map {size} bytes: {reason}") from error
     if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # the kernel may not support huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)

@@ -105,7 +105,8 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
         store(device.queue.device, config)
     except OSError as error:
         raise DeviceError(
-            f"{device.name}: the measured launch sizes cannot be stored: {error}"
+            f"{device.name}: the measured launch sizes cannot be stored: "
+            f"{error.strerror or error}"
         ) from error
 
 

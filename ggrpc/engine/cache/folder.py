@@ -22,7 +22,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
@@ -63,14 +63,16 @@ class Folder:
     """The files of a cache.
 
     Args:
-        path: the folder; created if it does not exist.
+        path: the folder.
+        create: whether to create it if it does not exist; without one it is empty.
 
     Raises:
         OSError: the folder cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, create: bool = True) -> None:
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
         self.path = path
 
     def default_limit(self) -> int:
@@ -135,7 +137,7 @@ class Folder:
         Returns:
             The removed entries.
         """
-        with self.locked():
+        with nullcontext() if dry_run else self.locked():
             removed: list[CacheEntry] = []
             entries, parts = self._scan()
             if older_than is not None:
@@ -183,6 +185,8 @@ class Folder:
         """
         entries: list[CacheEntry] = []
         parts = 0
+        if not self.path.exists():
+            return entries, parts
         with os.scandir(self.path) as files:
             for file in files:
                 is_part = file.name.endswith(PART)

@@ -1,9 +1,9 @@
 """An SQLite database of checksums and names of the cached tensors, beside the files.
 
-The database is only a hint: a record is valid while the stamp of its file is the same,
-and the checksum is compared before the first use. If the database is lost, damaged or
-locked, tensors are hashed again and a warning is logged. Several processes may use it
-at the same time.
+For a server the database is only a hint: a record is valid while the stamp of its file
+is the same, and the checksum is compared before the first use. If the database is lost,
+damaged or locked, tensors are hashed again and a warning is logged. Several processes
+may use it at the same time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
+
+from ggrpc.errors import FileError
 
 FILE = "ggrpc.sqlite"
 BUSY_TIMEOUT = 5.0  # seconds to wait for a lock of another process
@@ -87,15 +90,35 @@ class ModelTensor(NamedTuple):
     stamp: Stamp
 
 
+class Access(Enum):
+    """How an index uses its file.
+
+    Attributes:
+        HINT: reads and writes; if that fails, it goes on in memory.
+        REQUIRED: reads and writes; a failure is an error.
+        READ: reads; what would be written is dropped.
+    """
+
+    HINT = "hint"
+    REQUIRED = "required"
+    READ = "read"
+
+
 class Index:
     """The database of a cache.
 
     Args:
         folder: the folder of the cache.
+        access: how to use the file.
+
+    Raises:
+        FileError: `access` is REQUIRED, and the file cannot be written. The same goes
+            for all methods.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, access: Access = Access.HINT) -> None:
         self._path = folder / FILE
+        self._access = access
         self._lock = Lock()
         self._closed = False
         self._database = self._open()
@@ -181,21 +204,37 @@ class Index:
         with self._lock:
             if self._closed:  # a session may outlive the cache during shutdown
                 return []
+            if self._access is Access.READ and not statement.startswith("SELECT"):
+                return []
             try:
                 return self._database.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:  # locked, or the disk is full
+                self._check_not_required(error)
                 log.warning("cannot use %s: %s; going on without", self._path, error)
             except sqlite3.DatabaseError as error:
-                log.warning("%s is damaged: %s; creating a new one", self._path, error)
                 self._database.close()
+                if self._access is Access.READ:
+                    log.warning("%s is damaged: %s", self._path, error)
+                    self._database = _connect(":memory:")
+                    return []
+                log.warning("%s is damaged: %s; creating a new one", self._path, error)
                 self._path.unlink(missing_ok=True)
                 self._database = self._open()
             return []
 
+    def _check_not_required(self, error: sqlite3.Error) -> None:
+        if self._access is Access.REQUIRED:
+            raise FileError(
+                f"cannot write {self._path}: {error}; check the folder and its disk"
+            ) from error
+
     def _open(self) -> sqlite3.Connection:
+        if self._access is Access.READ:
+            return self._open_to_read()
         try:
             return _connect(str(self._path))
         except sqlite3.OperationalError as error:
+            self._check_not_required(error)
             log.warning("cannot open %s: %s; using memory instead", self._path, error)
         except sqlite3.DatabaseError as error:
             log.warning("%s is damaged: %s; creating a new one", self._path, error)
@@ -205,6 +244,21 @@ class Index:
             except (OSError, sqlite3.Error):
                 pass  # use memory instead
         return _connect(":memory:")
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            return _connect(":memory:")
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            return sqlite3.connect(
+                *(uri, BUSY_TIMEOUT),
+                isolation_level=None,
+                check_same_thread=False,
+                uri=True,
+            )
+        except sqlite3.Error as error:
+            log.warning("cannot read %s: %s", self._path, error)
+            return _connect(":memory:")
 
 
 def _model_tensor(row: Sequence[Any], stamp: Stamp) -> ModelTensor:

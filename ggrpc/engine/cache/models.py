@@ -19,7 +19,7 @@ from ggrpc.engine.cache.index import Index, ModelTensor, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.reading import OnProgress, check_unchanged, scan
 from ggrpc.engine.files.gguf import GgufTensor, tensors_of
-from ggrpc.errors import Cancelled, ConfigError, GgrpcError
+from ggrpc.errors import Cancelled, FileError, GgrpcError
 from ggrpc.units import format_size
 
 # The names that llama.cpp's gguf-split gives to the files of a split model.
@@ -35,14 +35,14 @@ def files_of(path: Path) -> list[Path]:
         path: a GGUF, any file of a split GGUF, or a folder with GGUFs.
 
     Raises:
-        ConfigError: there is no such file, or no GGUF in the folder.
+        FileError: there is no such file, or no GGUF in the folder.
     """
     if path.is_dir():
         found = sorted(path.rglob("*.gguf"))
     else:
         found = _parts_of(path) if path.exists() else []
     if not found:
-        raise ConfigError(f"there is no model at {path}: name a GGUF, or a folder")
+        raise FileError(f"there is no model at {path}: name a GGUF, or a folder")
     return [file.resolve() for file in found]
 
 
@@ -73,8 +73,7 @@ class LocalModel:
         done: the tensors that have been hashed.
 
     Raises:
-        ConfigError: the file cannot be read.
-        FileError: the file is not a GGUF, or is truncated.
+        FileError: the file cannot be read, is not a GGUF or is truncated.
     """
 
     def __init__(self, path: Path, index: Index, hashing: Hashing) -> None:
@@ -110,7 +109,7 @@ class LocalModel:
 
         Raises:
             FileChangedError: the file changed while it was read.
-            ConfigError: the file cannot be read.
+            FileError: the file cannot be read.
         """
         yield from self.done
         if not self.todo:
@@ -144,8 +143,8 @@ class LocalModel:
         return ModelTensor(hash_name(value), file, name, offset, size, crc, self._stamp)
 
 
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"{path} cannot be read: {error.strerror}")
+def _unreadable(path: Path, error: OSError) -> FileError:
+    return FileError(f"{path} cannot be read: {error.strerror}")
 
 
 class Indexer:

@@ -23,7 +23,7 @@ from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
 from ggrpc.engine.cache.reading import check_unchanged, read_checked, set_used
 from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
 from ggrpc.engine.files.ranges import FileChangedError, read_at
-from ggrpc.errors import ConfigError
+from ggrpc.errors import FileError
 from ggrpc.units import format_size
 
 # Seconds to finish received entries when the server stops.
@@ -54,7 +54,7 @@ class TensorCache(Closable):
         hashing: creates hashers.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        FileError: the folder cannot be used.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TensorCache(Closable):
             self.folder = Folder(path)
             self.limit = self.folder.default_limit() if limit is None else limit
         except OSError as error:
-            raise ConfigError(
+            raise FileError(
                 f"{path} cannot hold a cache: {error.strerror}; name another folder "
                 "with --cache-dir"
             ) from error
@@ -78,6 +78,7 @@ class TensorCache(Closable):
         self.hashing = hashing or Hashing()
         self._writer = CacheWriter(self.folder, self.index, self.hashing)
         self._verified: set[tuple[str, int, Stamp]] = set()
+        self._told_too_large = False
 
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
@@ -126,6 +127,9 @@ class TensorCache(Closable):
         """
         if not self._use_entries:
             return None
+        if size > self.limit:
+            self._tell_too_large(size, tensor)
+            return None
         try:
             return self._writer.begin(size, self.limit, announced, tensor)
         except OSError as error:
@@ -134,6 +138,16 @@ class TensorCache(Closable):
                 *(self.folder.path, error.strerror, tensor),
             )
             return None
+
+    def _tell_too_large(self, size: int, tensor: str) -> None:
+        """Log the first tensor that the cache is too small for."""
+        if not self._told_too_large:
+            self._told_too_large = True
+            log.warning(
+                "%s has %s, but the cache may have at most %s: it is not cached, and "
+                "neither are larger tensors; raise --cache-limit",
+                *(tensor, format_size(size), format_size(self.limit)),
+            )
 
     def _load_from_model(
         self, tensor: ModelTensor, value: int, max_size: int, open_target: OpenTarget

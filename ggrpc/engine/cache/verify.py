@@ -25,9 +25,9 @@ class VerifyResult(NamedTuple):
         name: the hash that the tensor should have.
         kind: `entry` or `model`, as in `Item`.
         size: its size in bytes.
-        result: `ok`, `gone` or `unreadable`; for an entry also `repaired`, `removed` or
-            `in use` (damaged, but a reader prevents its removal); for a tensor in a
-            model file also `changed`.
+        result: `ok`, `gone` or `unreadable`; for an entry also `repaired`, `removed`,
+            `would be repaired`, `would be removed` or `in use` (damaged, but a reader
+            prevents its removal); for a tensor in a model file also `changed`.
         where: the path of the file.
     """
 
@@ -131,7 +131,7 @@ class Verifier:
         """Replace a damaged entry by a copy from a model file, or remove it."""
         sources = self._index.model_tensors(name)
         if self._dry_run:
-            return "repaired" if sources else "removed"
+            return "would be repaired" if sources else "would be removed"
         self._index.forget_entries([name])
         if not self._folder.remove(name):
             return "in use"

@@ -69,8 +69,8 @@ class ModelWeights:
         largest: the size of the largest one in bytes.
 
     Raises:
-        ConfigError: a file cannot be read, or no tensor is large enough.
-        FileError: a file is not a GGUF, or is truncated.
+        ConfigError: no tensor is large enough.
+        FileError: a file cannot be read, is not a GGUF or is truncated.
     """
 
     def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:

@@ -231,7 +231,8 @@ class CacheWriter:
             except Cancelled:
                 pass
             except (OSError, GgrpcError) as error:
-                log.warning("%s is not cached: %s", pending.tensor, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("%s is not cached: %s", pending.tensor, reason)
             except Exception:
                 log.exception("cannot cache a tensor because of a bug in ggrpc")
             finally:

@@ -14,7 +14,7 @@ from ggrpc.closable import Closable
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking import extended_cases, llm_cases
-from ggrpc.engine.checking.conformance import STEPS, Step
+from ggrpc.engine.checking.conformance import NEEDED, STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
 from ggrpc.errors import (
@@ -111,6 +111,7 @@ class Checker(Closable):
         self._timeout: TransportTimeout | None = None
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(self._steps) + len(self._cases))
+        self._broken: dict[int, str] = {}  # by device, a failed step of `NEEDED`
 
     def close(self) -> None:
         """End the session on the server."""
@@ -150,6 +151,8 @@ class Checker(Closable):
         except GgrpcError as error:
             fault = str(error)
             self._drop_session(error)
+        if fault and step.name in NEEDED:
+            self._broken.setdefault(number, step.name)
         return finding._replace(
             result=Verdict.FAILED if fault else Verdict.OK,
             detail=fault or "",
@@ -157,8 +160,8 @@ class Checker(Closable):
         )
 
     def _case(self, number: int, case: Case) -> Finding:
-        device = self._device(number)
         finding = Finding(number, ARITHMETIC, case.name, Verdict.OK, limit=case.limit)
+        device = self._device(number)
         reason = _reason_to_skip(device, case)
         if reason:
             return finding._replace(result=Verdict.SKIPPED, detail=reason)
@@ -170,13 +173,20 @@ class Checker(Closable):
             return finding._replace(result=Verdict.SKIPPED, detail=str(unsupported))
         except GgrpcError as failure:
             self._drop_session(failure)
-            return finding._replace(result=Verdict.FAILED, detail=str(failure))
+            return self._failed(finding, str(failure))
         error = difference(case, theirs, ours)
         finding = finding._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
             return finding
         where = "in the places of infinity and NaN" if error == inf else "in its values"
         detail = f"differs from {self._settings.reference.name} here, {where}"
+        return self._failed(finding, detail)
+
+    def _failed(self, finding: Finding, detail: str) -> Finding:
+        """A case that failed, or was bound to, because a step had failed before."""
+        if step := self._broken.get(finding.device):
+            detail = f"follows from {step}, which failed: {detail}"
+            return finding._replace(result=Verdict.SKIPPED, detail=detail)
         return finding._replace(result=Verdict.FAILED, detail=detail)
 
     def _device(self, number: int) -> RemoteDevice:

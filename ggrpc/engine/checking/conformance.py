@@ -22,6 +22,8 @@ from ggrpc.tensor import MAX_SRC, Tensor
 from ggrpc.types import GGMLType
 
 TOO_MUCH = 1 << 60
+# The steps without which a graph gets no data, and its results cannot be read.
+NEEDED = frozenset({"ALLOC_BUFFER", "SET_TENSOR, GET_TENSOR"})
 # Sizes next to multiples that allocators round up to, and one above a socket's buffer.
 SIZES = (1, 63, 64, 4097, (1 << 20) + 1)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 
 from ggrpc.atomic_file import SHARED, replacing
-from ggrpc.engine.files.npy import read_array
-from ggrpc.errors import ConfigError, FileError
+from ggrpc.engine.files.npy import InvalidFileError, read_array
+from ggrpc.errors import FileError
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.numpy_values import NUMPY, shape_of, unpack
 from ggrpc.tensor import Tensor
@@ -33,8 +33,12 @@ def load(path: Path) -> Array | bytes:
             return read_array(file, path.stat().st_size)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # numpy raises anything on a damaged file
+    except InvalidFileError as error:
         raise FileError(f"cannot read {path} as .npy: {error}") from None
+    except Exception as error:  # numpy raises anything on a damaged file
+        raise FileError(
+            f"cannot read {path} as .npy: it is damaged, or has no plain numbers"
+        ) from error
 
 
 def save(
@@ -52,12 +56,11 @@ def save(
         force: replace an existing file.
 
     Raises:
-        ConfigError: the file exists and `force` is False.
-        FileError: the file cannot be written.
+        FileError: the file cannot be written, or exists and `force` is False.
     """
     try:
         if os.path.lexists(path) and not force:
-            raise ConfigError(f"{path} already exists: use --force to replace it")
+            raise FileError(f"{path} already exists: use --force to replace it")
         with replacing(path, SHARED) as file:
             if path.suffix != ".npy":
                 file.writelines(pieces)

@@ -30,6 +30,10 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 Open = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
+class InvalidFileError(Exception):
+    """The file breaks a rule of its format, which the message names."""
+
+
 class StoredArray(NamedTuple):
     """An array in a file.
 
@@ -76,7 +80,7 @@ class StoredArray(NamedTuple):
 
         Raises:
             ConfigError: the first axis is contiguous, and the array is large.
-            ValueError: the file ends early.
+            InvalidFileError: the file ends early.
         """
         type = self.type
         with open() as file:
@@ -113,18 +117,21 @@ def read_header(file: IO[bytes], size: int) -> StoredArray:
         size: the size of the file in bytes.
 
     Raises:
-        ValueError: it is not in the format of numpy, or too short for its array.
+        InvalidFileError: it holds no numbers, or is too short for its array.
+        ValueError: it is not in the format of numpy.
     """
     version = npy.read_magic(file)
     if version not in HEADERS:
-        raise ValueError(f"format {version[0]}.{version[1]} is not supported")
+        raise InvalidFileError(f"format {version[0]}.{version[1]} is not supported")
     shape, by_columns, dtype = HEADERS[version](file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, not numbers")
+        raise InvalidFileError("it holds Python objects, not numbers")
     several = sum(n > 1 for n in shape) > 1
     array = StoredArray(shape, dtype, by_columns and several, file.tell())
     if min(shape, default=0) < 0 or array.nbytes > size - array.at:
-        raise ValueError(f"an array of shape {list(shape)} is not in {size} bytes")
+        raise InvalidFileError(
+            f"an array of shape {list(shape)} is not in {size} bytes"
+        )
     return array
 
 
@@ -143,5 +150,5 @@ def _sizes(size: int) -> Iterator[int]:
 def _exactly(file: IO[bytes], size: int) -> bytes:
     data = file.read(size)
     if len(data) < size:
-        raise ValueError(f"it ends {size - len(data)} bytes early")
+        raise InvalidFileError(f"it ends {size - len(data)} bytes early")
     return data

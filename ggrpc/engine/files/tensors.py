@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ggrpc.engine.files.gguf import tensors_of
-from ggrpc.engine.files.npy import StoredArray, read_header
+from ggrpc.engine.files.npy import InvalidFileError, StoredArray, read_header
 from ggrpc.engine.files.ranges import FileRange
 from ggrpc.errors import ConfigError, FileError, GgrpcError
 from ggrpc.formats.numpy_values import NUMPY, ne_of
@@ -85,6 +85,7 @@ def _guarded(path: Path, pieces: Callable[[], Pieces]) -> Callable[[], Pieces]:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn what a damaged file causes into errors that name the file."""
+    kind = path.suffix.lower()
     try:
         yield
     except ConfigError as error:
@@ -93,9 +94,12 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # zip, zlib and JSON raise anything on a damaged file
-        kind = path.suffix.lower()
+    except InvalidFileError as error:
         raise FileError(f"{path} is not a valid {kind} file: {error}") from None
+    except Exception as error:  # numpy, zlib and JSON raise anything on a damaged file
+        raise FileError(
+            f"{path} is not a valid {kind} file: it is damaged, or of another format"
+        ) from error
 
 
 def _npy(path: Path) -> Iterator[FileTensor]:
@@ -108,12 +112,16 @@ def _npz(path: Path) -> Iterator[FileTensor]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if len(members) > MAX_MEMBERS:
-            raise ValueError(f"it has {len(members)} arrays, more than {MAX_MEMBERS}")
+            raise InvalidFileError(
+                f"it has {len(members)} arrays, more than {MAX_MEMBERS}"
+            )
         for member in members:
             if not member.filename.endswith(".npy"):
-                raise ValueError(f"{member.filename} is not an array")
+                raise InvalidFileError(f"{member.filename} is not an array")
             if member.compress_type not in COMPRESSIONS:
-                raise ValueError(f"{member.filename} is compressed in an unusual way")
+                raise InvalidFileError(
+                    f"{member.filename} is compressed in an unusual way"
+                )
             with archive.open(member) as file:
                 array = read_header(file, member.file_size)
             name = member.filename.removesuffix(".npy")
@@ -146,7 +154,7 @@ def _safetensors(path: Path) -> Iterator[FileTensor]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MAX_HEADER, size - 8):
-            raise ValueError(f"the header is too long: {length} bytes")
+            raise InvalidFileError(f"the header is too long: {length} bytes")
         header = json.loads(file.read(length))
     data = FileRange(path, 8 + length, size - 8 - length)
     left = data.size
@@ -155,13 +163,13 @@ def _safetensors(path: Path) -> Iterator[FileTensor]:
             tensor = _entry(name, entry["dtype"], entry["shape"])
             start, end = entry["data_offsets"]
             if end - start != tensor.size or not 0 <= start <= end <= data.size:
-                raise ValueError(
+                raise InvalidFileError(
                     f"{name} has bytes {start} to {end} of {data.size}, not "
                     f"{tensor.size} bytes of shape {entry['shape']}"
                 )
             left -= tensor.size
             if left < 0:
-                raise ValueError(f"{name} overlaps another tensor")
+                raise InvalidFileError(f"{name} overlaps another tensor")
             place = FileRange(path, data.at + start, tensor.size)
             yield tensor._replace(pieces=place.pieces)
 
@@ -173,7 +181,7 @@ def _entry(name: str, dtype: str, shape: Sequence[object]) -> FileTensor:
     if type is None:
         raise ConfigError(f"ggml has no type for {name}, which has type {dtype}")
     if len(dims) != len(shape):
-        raise ValueError(f"{name} has the shape {shape}")
+        raise InvalidFileError(f"{name} has the shape {shape}")
     size = math.prod(dims) * type.type_size
     return FileTensor(name, type, ne_of(dims), size, lambda: iter(()))
 

@@ -112,8 +112,18 @@ class SentGraph:
     read: Callable[[], Graph]
 
 
+class SentGraphs(list[SentGraph]):
+    """The graphs of a file.
+
+    Attributes:
+        is_cut: whether the file ends inside a message; only its whole part is listed.
+    """
+
+    is_cut = False
+
+
 @contextmanager
-def graphs_in(path: Path) -> Iterator[list[SentGraph]]:
+def graphs_in(path: Path) -> Iterator[SentGraphs]:
     """The graphs of a recording or of captured sessions; the context keeps it open.
 
     Args:
@@ -129,10 +139,12 @@ def graphs_in(path: Path) -> Iterator[list[SentGraph]]:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(folder) / "trace"
             _convert(clients, path)
-        yield _graphs(stack.enter_context(Journal(path)))
+        journal = stack.enter_context(Journal(path))
+        journal.verify()  # including weights, which are not read otherwise
+        yield _graphs(journal)
 
 
-def _graphs(journal: Journal) -> list[SentGraph]:
+def _graphs(journal: Journal) -> SentGraphs:
     found: dict[tuple[int, int, bytes], SentGraph] = {}
     # By connection, device and uid.
     kept: dict[tuple[int, int, int | None], SentGraph] = {}
@@ -159,7 +171,9 @@ def _graphs(journal: Journal) -> list[SentGraph]:
             recomputed = kept.get((connection, again.device, again.uid))
             if recomputed:
                 recomputed.runs += 1
-    return list(found.values())
+    graphs = SentGraphs(found.values())
+    graphs.is_cut = journal.cut
+    return graphs
 
 
 class _ConnectionReader:

@@ -116,7 +116,8 @@ class Proxy:
                 self._open[current_thread()].append(far)
             self._forward(stream, far, partial(self._log_end, stream, far))
         except (GgrpcError, OSError) as error:
-            log.warning("%s: %s", stream.endpoint, error)
+            reason = getattr(error, "strerror", None) or error
+            log.warning("%s: %s", stream.endpoint, reason)
         finally:
             self._forget(current_thread())
 

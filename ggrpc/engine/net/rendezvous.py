@@ -129,8 +129,9 @@ def meet_peer(
         stream = TlsStream(sock, endpoint, tls, server_side=False)
     except (OSError, ValueError) as error:  # it has closed, or TLS rejects the name
         sock.close()
+        reason = getattr(error, "strerror", None) or error
         raise ConnectError(
-            f"no connection with {endpoint}: {error}", endpoint=str(endpoint)
+            f"no connection with {endpoint}: {reason}", endpoint=str(endpoint)
         ) from error
     return _secured(stream, deadline)
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
 from ggrpc.engine.net.transport import Pieces, Stream, dial
-from ggrpc.errors import ConfigError, ConnectError, ConnectionLost
+from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, FileError
 
 # The most bytes that one call encrypts, because each call has the whole time limit.
 MAX_AT_ONCE = 1 << 20
@@ -151,7 +151,7 @@ def server_context(
             may connect. None accepts every client.
 
     Raises:
-        ConfigError: a file cannot be used.
+        FileError: a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _configure(context)
@@ -173,7 +173,8 @@ def client_context(
         key: a file with the private key, None if `certificate` holds it.
 
     Raises:
-        ConfigError: a file cannot be used.
+        ConfigError: there is a key without a certificate.
+        FileError: a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _configure(context)
@@ -197,7 +198,7 @@ def _configure(context: ssl.SSLContext) -> None:
 
 def _load_identity(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     def refuse_password() -> NoReturn:
-        raise ConfigError(
+        raise FileError(
             f"the key in {key or certificate} has a password; decrypt it with "
             "openssl pkey"
         )
@@ -206,7 +207,7 @@ def _load_identity(context: ssl.SSLContext, certificate: str, key: str | None) -
         context.load_cert_chain(certificate, key, refuse_password)
     except (OSError, ValueError) as error:
         files = f"{certificate} and {key}" if key else certificate
-        raise ConfigError(
+        raise FileError(
             f"no certificate and key in {files}: {_reason(error)}"
         ) from error
 
@@ -215,14 +216,14 @@ def _load_trusted(context: ssl.SSLContext, ca: str) -> None:
     try:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no CA in {ca}: {_reason(error)}") from error
+        raise FileError(f"no CA in {ca}: {_reason(error)}") from error
 
 
 def _handshake_error(endpoint: Endpoint, cause: BaseException | None) -> ConnectError:
     reason = _reason(cause)
     if isinstance(cause, ssl.SSLCertVerificationError):
         advice = f"{cause.verify_message}; name its CA with --tls-ca"
-    elif "WRONG_VERSION" in reason:
+    elif "wrong version" in reason:
         advice = f"the server does not use TLS ({reason}); omit --tls"
     else:
         advice = reason
@@ -233,7 +234,7 @@ def _handshake_error(endpoint: Endpoint, cause: BaseException | None) -> Connect
 
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        return (error.reason or "it is not PEM").replace("_", " ").lower()
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from zlib_ng import zlib_ng
 
 from ggrpc.closable import Closable
-from ggrpc.errors import ConfigError, RecordingError
+from ggrpc.errors import RecordingError
 
 MAGIC = b"GGRPCREC"
 VERSION = 1
@@ -42,18 +42,18 @@ class ChunkWriter:
         force: whether to replace an existing file.
 
     Raises:
-        ConfigError: the file already exists, or cannot be written.
+        RecordingError: the file already exists, or cannot be written.
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
         try:
             self._file = path.open("wb" if force else "xb", buffering=0)
         except FileExistsError:
-            raise ConfigError(
+            raise RecordingError(
                 f"{path} already exists: use --force to replace it"
             ) from None
         except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+            raise RecordingError(f"cannot write {path}: {error.strerror}") from error
         self._path = path
         try:
             self._write([_HEADER.pack(MAGIC, VERSION, 0)])

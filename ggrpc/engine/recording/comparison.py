@@ -28,6 +28,7 @@ class Difference(NamedTuple):
     first: int | None
 
 
+@np.errstate(all="ignore")  # such as the conversion of large numbers to F32
 def compare(tensor: Tensor, ours: bytes, theirs: bytes, tolerance: float) -> Difference:
     """Compare two versions of a tensor's bytes.
 

@@ -250,6 +250,15 @@ class Journal(Closable):
         """Close the file."""
         self._reader.close()
 
+    def verify(self) -> None:
+        """Read the whole file, and check every checksum.
+
+        Raises:
+            RecordingError: a checksum is wrong.
+        """
+        for chunk in self._reader.chunks():
+            self._reader.read(chunk)
+
     def events(self) -> Iterator[Event]:
         """All events, in order; a message counts from its last byte.
 

@@ -22,9 +22,16 @@ from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.recording.weights import WeightRecording
 from ggrpc.engine.wire.identity import Identity
-from ggrpc.errors import GgrpcError, RecordingError, VersionMismatch
+from ggrpc.errors import (
+    GgrpcError,
+    RecordingError,
+    TransportTimeout,
+    VersionMismatch,
+)
 
 CONNECT_TIMEOUT = 10.0  # seconds
+# Seconds without a client after which the missing graphs are not expected any more.
+IDLE_TIMEOUT = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +64,8 @@ class RecorderSettings:
 class Recorder:
     """A recording proxy; it listens from construction on.
 
-    At a limit it stops writing. It keeps forwarding until the last connection ends.
+    At a limit it stops writing. It keeps forwarding until the last connection ends. If
+    the clients leave before the limit on graphs, it gives up after `IDLE_TIMEOUT`.
 
     Args:
         settings: what to record, and where.
@@ -67,7 +75,7 @@ class Recorder:
 
     Raises:
         BindError: the address is not available.
-        ConfigError: the file cannot be written.
+        RecordingError: the file cannot be written.
     """
 
     def __init__(self, settings: RecorderSettings) -> None:
@@ -78,7 +86,7 @@ class Recorder:
             server,
             lambda: connect_stream(server, Deadline(CONNECT_TIMEOUT), settings.tls),
             self._forward,
-            self._stop_if_idle,
+            self._ended,
         )
         try:
             self._chunks = ChunkWriter(settings.path, settings.force)
@@ -87,8 +95,10 @@ class Recorder:
             raise
         self._journal = JournalWriter(self._chunks)
         self._numbers = count(1)
-        self._lock = Lock()  # guards the file and the three below
+        self._idle = Timer(0, self._give_up)  # runs while there is no client
+        self._lock = Lock()  # guards the file and the four below
         self._writes = True
+        self._greeted = False  # whether a client has spoken with the server
         self._failure: GgrpcError | None = None
         self.graphs = 0
 
@@ -103,6 +113,7 @@ class Recorder:
         Raises:
             RecordingError: writing the file failed; the recording is incomplete.
             VersionMismatch: the server is newer than ggrpc, or a fork's.
+            TransportTimeout: the clients left before the limit on graphs.
         """
         timer = Timer(self._settings.seconds or 0, self._end_recording)
         timer.daemon = True
@@ -112,6 +123,7 @@ class Recorder:
             self._proxy.run()
         finally:
             timer.cancel()
+            self._idle.cancel()
             self._end_recording()
         if self._failure:
             raise self._failure
@@ -179,6 +191,7 @@ class Recorder:
             raise VersionMismatch(
                 f"{server} {identity.refusal}", endpoint=str(server), command="HELLO"
             )
+        self._greeted = True
 
     def _count_graph(self) -> None:
         """Count a graph.
@@ -194,6 +207,30 @@ class Recorder:
         with self._lock:
             self._close_file()
         self._stop_if_idle()
+
+    def _ended(self) -> None:
+        """Note that a connection ended."""
+        if self._proxy.connections:
+            return
+        if self.graphs == self._settings.graphs:
+            self._end_recording()
+        elif self._settings.graphs is not None and self._greeted:
+            self._idle.cancel()
+            self._idle = Timer(IDLE_TIMEOUT, self._give_up)
+            self._idle.daemon = True
+            self._idle.start()
+        self._stop_if_idle()
+
+    def _give_up(self) -> None:
+        """End a recording that waits for graphs of clients that do not come."""
+        if not self._writes or self._proxy.connections:
+            return
+        self._failure = TransportTimeout(
+            f"recorded {self.graphs} of {self._settings.graphs} graphs: the client "
+            f"left, and no other one connected for {IDLE_TIMEOUT:g} s; read the "
+            "client's log"
+        )
+        self._end_recording()
 
     def _stop_if_idle(self) -> None:
         """Stop once the recording is over and no connection is left."""

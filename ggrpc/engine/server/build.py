@@ -13,6 +13,7 @@ from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.models import Indexer, files_of
 from ggrpc.engine.cache.store import TensorCache
 from ggrpc.engine.net.tls import client_context, server_context
@@ -96,6 +97,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
 
     Raises:
         ConfigError: an option is invalid.
+        FileError: a certificate, a model or the cache cannot be used.
         BindError: the address is not available.
         DeviceError: a device cannot be used.
     """
@@ -189,10 +191,29 @@ def _comm(
     )
 
 
+def _check_limit(options: ServerOptions) -> None:
+    """Refuse a limit of the cache that has no effect, or leaves no room.
+
+    Raises:
+        ConfigError: the limit is one of these.
+    """
+    limit = options.cache_limit
+    if limit is None:
+        return
+    if not options.cache:
+        raise ConfigError("--cache-limit has no effect without -c or --cache-dir")
+    if limit <= THRESHOLD:
+        raise ConfigError(
+            f"--cache-limit {format_size(limit)} leaves no room: a cached tensor has "
+            f"more than {format_size(THRESHOLD)}"
+        )
+
+
 @contextmanager
 def _opened_cache(
     options: ServerOptions, devices: Sequence[Device]
 ) -> Iterator[TensorCache | None]:
+    _check_limit(options)
     if not options.cache and not options.models:
         yield None
         return
@@ -203,5 +224,11 @@ def _opened_cache(
     ) as cache:
         if options.cache:
             log.info("cache %s", cache)
+            if cache.limit <= THRESHOLD:
+                log.warning(
+                    "a tenth of the disk is too small for a tensor, which has more "
+                    "than %s: nothing will be cached; set --cache-limit",
+                    format_size(THRESHOLD),
+                )
         with Indexer(files, cache.index, hashing):
             yield cache

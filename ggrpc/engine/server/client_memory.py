@@ -142,7 +142,8 @@ def _read(file: Path) -> Clients:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read (%s): starting without it", file, error)
+        reason = getattr(error, "strerror", None) or "it is damaged"
+        log.warning("%s cannot be read (%s): starting without it", file, reason)
         return {}
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from ggrpc.closable import Closable
 from ggrpc.endpoint import Endpoint
-from ggrpc.errors import ConfigError, ConnectionLost, GgrpcError, RefusedError
+from ggrpc.errors import ConnectionLost, FileError, GgrpcError, RefusedError
 from ggrpc.tensor import Tensor
 
 MAX_MESSAGE = 1 << 26  # bytes of a request or reply; replies have a row for each tensor
@@ -55,7 +55,7 @@ def runtime_dir() -> Path:
     """The folder of the sockets, accessible to this user only.
 
     Raises:
-        ConfigError: the folder cannot be created, or other users have access to it.
+        FileError: the folder cannot be created, or other users have access to it.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime or tempfile.gettempdir()) / f"ggrpc-{os.getuid()}"
@@ -63,9 +63,9 @@ def runtime_dir() -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         owner = folder.stat()
     except OSError as error:
-        raise ConfigError(f"cannot use {folder}: {error.strerror}") from None
+        raise FileError(f"cannot use {folder}: {error.strerror}") from None
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise ConfigError(f"other users have access to {folder}: remove it")
+        raise FileError(f"other users have access to {folder}: remove it")
     return folder
 
 
@@ -80,7 +80,7 @@ class SharingServer(Closable):
         path: the path of the socket.
 
     Raises:
-        ConfigError: the socket cannot be created.
+        FileError: the socket cannot be created.
     """
 
     def __init__(self, endpoint: Endpoint, holder: TensorHolder) -> None:
@@ -93,7 +93,9 @@ class SharingServer(Closable):
         try:
             self._listener = Listener(name, "AF_UNIX")
         except OSError as error:
-            raise ConfigError(f"cannot listen on {name}: {error}") from None
+            raise FileError(
+                f"cannot listen on {name}: {error.strerror or error}"
+            ) from None
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -124,6 +126,7 @@ class SharingServer(Closable):
             answer["tensors"] = list(self._holder.listing())
         except GgrpcError as error:
             answer["error"] = str(error)
+            answer["is_file_error"] = isinstance(error, FileError)
         connection.send_bytes(json.dumps(answer).encode())
 
 
@@ -151,13 +154,16 @@ class SharedSession:
         """Let the other process write a tensor to a file.
 
         Raises:
-            RefusedError: it could not; the message is that of the other process.
+            FileError: the file cannot be written; the message is that of the other
+                process.
+            RefusedError: it could not for another reason.
             ConnectionLost: the process has ended, or does not reply.
         """
         request = {"save": name, "path": str(path.absolute()), "force": force}
-        error = self._ask(request).get("error")
-        if error:
-            raise RefusedError(error)
+        answer = self._ask(request)
+        if "error" in answer:
+            kind = FileError if answer.get("is_file_error") else RefusedError
+            raise kind(answer["error"])
 
     def _ask(self, request: Row) -> Row:
         try:

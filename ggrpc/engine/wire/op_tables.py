@@ -9,6 +9,7 @@ named after the date of its last addition, with a letter if a date had several.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date as Date  # noqa: N812  a table has a field `date`
 from enum import IntEnum
 from functools import cache
 from typing import Any
@@ -125,6 +126,13 @@ def op_table(date: str) -> OpTable:
     return OpTable(date, numbering(Op), unary, numbering(GluOp))
 
 
+def _is_date(text: str) -> bool:
+    try:
+        return Date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def op_table_named(text: str) -> OpTable:
     """The table in use on a date, or the table with exactly this name.
 
@@ -138,7 +146,7 @@ def op_table_named(text: str) -> OpTable:
     held = [
         day for day in ADDITIONS if day <= (text if text in ADDITIONS else text + "~")
     ]
-    if not held or not text[:4].isdigit() or len(text) < len(FIRST):
+    if not held or not (text in ADDITIONS or _is_date(text)):
         raise ConfigError(
             f"'{text}' names no op table: write a date from {FIRST} on, such as "
             f"{max(ADDITIONS)[:10]}"

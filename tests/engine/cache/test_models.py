@@ -9,7 +9,7 @@ from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Indexer, LocalModel, files_of
-from ggrpc.errors import Cancelled, ConfigError, FileError
+from ggrpc.errors import Cancelled, FileError
 from tests.support.caches import LARGE, noise, write_gguf
 
 DATA = noise()
@@ -81,8 +81,8 @@ def test_truncated_file_is_a_file_error(
         LocalModel(path, index, Hashing())
 
 
-def test_missing_file_is_a_config_error(tmp_path: Path, index: Index) -> None:
-    with pytest.raises(ConfigError, match=r"none\.gguf cannot be read"):
+def test_missing_file_is_a_file_error(tmp_path: Path, index: Index) -> None:
+    with pytest.raises(FileError, match=r"none\.gguf cannot be read"):
         LocalModel(tmp_path / "none.gguf", index, Hashing())
 
 
@@ -97,7 +97,7 @@ def test_files_of_folders_and_split_models(
     assert {path.name for path in found} == {*names[:2], "other.gguf"}
     assert [path.name for path in files_of(tmp_path / names[1])] == names[:2]
     assert f"{names[2]} is missing" in caplog.text
-    with pytest.raises(ConfigError, match="there is no model at"):
+    with pytest.raises(FileError, match="there is no model at"):
         files_of(tmp_path / "none")
 
 

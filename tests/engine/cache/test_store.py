@@ -14,7 +14,7 @@ from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.store import TensorCache
-from ggrpc.errors import ConfigError, ConnectionLost
+from ggrpc.errors import ConnectionLost, FileError
 from tests.support.caches import (
     LARGE,
     Sender,
@@ -193,9 +193,9 @@ def test_cache_works_while_the_index_is_locked(
     assert "database is locked" in caplog.text
 
 
-def test_folder_that_cannot_be_created_is_a_config_error(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot hold a cache: .*--cache-dir"):
+    with pytest.raises(FileError, match=r"cannot hold a cache: .*--cache-dir"):
         TensorCache(tmp_path / "file")
 
 
@@ -236,10 +236,14 @@ def test_least_recently_used_entry_is_removed_first(tmp_path: Path) -> None:
     assert set(kept(tmp_path)) == {names[0], names[2], names[3]}
 
 
-def test_tensor_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
+def test_tensor_larger_than_the_limit_is_not_stored_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(tmp_path, limit=LARGE - 1) as cache:
-        Sender(cache).load(DATA)
+        for seed in range(3):
+            Sender(cache).load(noise(seed=seed))
     assert kept(tmp_path) == []
+    assert caplog.text.count("but the cache may have at most 10.0 MiB") == 1
 
 
 @pytest.mark.parametrize("count", [0, 10_000])

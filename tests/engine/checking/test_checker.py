@@ -7,11 +7,21 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding, Verdict
+from ggrpc.engine.checking.checker import (
+    ARITHMETIC,
+    PROTOCOL,
+    Checker,
+    CheckSettings,
+    Finding,
+    Verdict,
+)
 from ggrpc.engine.client.registry import connect
+from ggrpc.engine.server import session as session_module
+from ggrpc.engine.server.session import Session
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
-from ggrpc.errors import ConnectError, TransportTimeout
+from ggrpc.engine.wire.messages import SetTensor
+from ggrpc.errors import ConnectError, RefusedError, TransportTimeout
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
 from tests.support.lying_server import SLOW, lying
@@ -94,6 +104,23 @@ def test_op_that_ends_the_session_is_named_and_the_rest_is_checked(
     assert [finding.name for finding in failed(found)] == ["SOFT_MAX", "LAYER"]
     assert "sent after GRAPH_COMPUTE" in failed(found)[0].detail
     assert found[-1].name == "LAYER"
+
+
+def test_arithmetic_without_transfers_follows_from_them(
+    reference: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(session: Session, request: object, link: object) -> None:
+        raise RefusedError("nothing is written here")
+
+    monkeypatch.setitem(session_module._HANDLERS, SetTensor, refuse)
+    with running(CpuDevice(threads=1, weight_cache=0)) as endpoint:
+        found = findings(endpoint, reference)
+    assert "SET_TENSOR, GET_TENSOR" in {finding.name for finding in failed(found)}
+    assert {finding.part for finding in failed(found)} == {PROTOCOL}
+    followers = [f for f in found if f.part == ARITHMETIC]
+    assert {f.result for f in followers} == {Verdict.SKIPPED}
+    for follower in followers:
+        assert "follows from SET_TENSOR, GET_TENSOR, which failed" in follower.detail
 
 
 def test_only_the_second_device_is_wrong(reference: CpuDevice) -> None:

@@ -20,7 +20,13 @@ from ggrpc.engine.net.tls import (
     server_context,
 )
 from ggrpc.engine.server.limits import Limits
-from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
+from ggrpc.errors import (
+    ConfigError,
+    ConnectError,
+    ConnectionLost,
+    FileError,
+    TransportTimeout,
+)
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.clients import byte_vector, closed_within, computes
 from tests.support.processes import free_port
@@ -151,19 +157,23 @@ def test_tls_1_2_is_the_oldest_version(server: Endpoint, files: Certificates) ->
         (lambda here, f: server_context(f.server, "/no/such", None), "No such file"),
         (lambda here, f: server_context(f.server, None, here), "no CA in"),
         (lambda here, f: client_context("/no/such"), "no CA in /no/such: No such"),
-        (lambda here, f: client_context(f.ca, None, f.client), "needs --tls-cert"),
     ],
 )
-def test_file_that_cannot_be_used_is_a_config_error(  # type: ignore[no-untyped-def]
+def test_file_that_cannot_be_used_is_a_file_error(  # type: ignore[no-untyped-def]
     make, message: str, files: Certificates, tmp_path: Path
 ) -> None:
     empty = tmp_path / "empty"
     empty.write_text("nothing")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(FileError, match=message):
         make(str(empty), files)
 
 
-def test_key_with_a_password_is_a_config_error(
+def test_key_without_a_certificate_is_a_config_error(files: Certificates) -> None:
+    with pytest.raises(ConfigError, match="needs --tls-cert"):
+        client_context(files.ca, None, files.client)
+
+
+def test_key_with_a_password_is_a_file_error(
     files: Certificates, tmp_path: Path
 ) -> None:
     from cryptography.hazmat.primitives import serialization
@@ -177,7 +187,7 @@ def test_key_with_a_password_is_a_config_error(
     )
     path = tmp_path / "locked.pem"
     path.write_bytes(locked)
-    with pytest.raises(ConfigError, match="has a password"):
+    with pytest.raises(FileError, match="has a password"):
         server_context(files.server, str(path), None)
 
 

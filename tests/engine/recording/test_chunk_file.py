@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.engine.recording.chunk_file import ChunkReader, ChunkWriter
-from ggrpc.errors import ConfigError, RecordingError
+from ggrpc.errors import RecordingError
 
 
 @pytest.fixture
@@ -73,15 +73,15 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_existing_file_is_kept_unless_forced(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="--force"):
+    with pytest.raises(RecordingError, match="--force"):
         ChunkWriter(path)
     assert path.read_bytes() == before
     ChunkWriter(path, force=True).close()
     assert contents(path) == ([], False)
 
 
-def test_missing_folder_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot write"):
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="cannot write"):
         ChunkWriter(tmp_path / "none" / "graph.bin")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggrpc.engine.recording.comparison import compare
-from ggrpc.formats.numpy_values import contiguous_tensor, quantize
+from ggrpc.formats.numpy_values import contiguous_tensor, pack, quantize
 from ggrpc.types import GGMLType
 
 
@@ -56,3 +56,17 @@ def test_quantized_values_are_unpacked() -> None:
 def test_bytes_that_cut_through_blocks_are_compared_as_bytes() -> None:
     assert compared(b"abc", b"abd") == (pytest.approx(1 / 3), 1, 2)
     assert compared(bytes(35), bytes(35), GGMLType.Q8_0) == (0, 0, None)
+
+
+EXTREMES = [0.0, 1.0, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e308, -1e308]
+
+
+@pytest.mark.parametrize("type", ["F16", "F32", "F64", "BF16", "Q8_0"])
+def test_no_values_make_numpy_warn(type: str) -> None:
+    """The warnings are errors in these tests."""
+    rows = [np.resize([one, other], 32) for one in EXTREMES for other in EXTREMES]
+    packed = [bytes(pack(row, GGMLType[type])) for row in rows]
+    tensor = contiguous_tensor(GGMLType[type], (32, 1, 1, 1))
+    for ours in packed:
+        for theirs in packed[::7]:
+            assert compare(tensor, ours, theirs, 1e-3).nmse >= 0

@@ -7,12 +7,13 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.server.build import ServerOptions, build_server
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.wire.dialects import NEWEST
-from ggrpc.errors import BindError, ConfigError, ConnectError
+from ggrpc.errors import BindError, ConfigError, ConnectError, FileError
 from tests.support.certificates import make_certificates
 
 HERE = Endpoint("127.0.0.1", 0)
@@ -85,12 +86,21 @@ def test_server_listens_until_the_end_of_the_context() -> None:
 
 
 def test_cache_is_open_until_the_end_of_the_context(tmp_path: Path) -> None:
-    chosen = options(cache=True, cache_dir=tmp_path, cache_limit=1 << 20)
+    chosen = options(cache=True, cache_dir=tmp_path, cache_limit=1 << 30)
     for _ in range(2):
         with build_server(chosen) as server:
             assert server.settings.cache is not None
-            assert server.settings.cache.limit == 1 << 20
+            assert server.settings.cache.limit == 1 << 30
             assert (tmp_path / FILE).exists()
+
+
+def test_disk_too_small_for_a_tensor_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Folder, "default_limit", lambda folder: 10 << 20)
+    with build_server(options(cache=True, cache_dir=tmp_path)):
+        pass
+    assert "nothing will be cached; set --cache-limit" in caplog.text
 
 
 def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
@@ -112,12 +122,17 @@ def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:
     [
         ({"protocol": "9"}, "protocol '9'"),
         ({"op_table": "today"}, "'today'"),
+        ({"cache_limit": 1 << 30}, "--cache-limit has no effect without -c"),
+        (
+            {"cache_limit": 1 << 30, "models": [Path("x")]},
+            "--cache-limit has no effect",
+        ),
+        ({"cache_limit": 0, "cache": True}, "--cache-limit 0 B leaves no room"),
+        ({"cache_limit": 10 << 20, "cache": True}, "--cache-limit 10.0 MiB leaves no"),
         ({"allow": ["lan"]}, "--allow"),
         ({"comm_peers": ["lan"]}, "--comm-peers: 'lan'"),
         ({"tls_key": "x"}, "need --tls-cert"),
         ({"tls_client_ca": "x"}, "need --tls-cert"),
-        ({"tls_certificate": "/no/such"}, "/no/such"),
-        ({"models": [Path("/no/such.gguf")]}, "/no/such.gguf"),
     ],
     ids=lambda value: str(value),
 )
@@ -125,4 +140,14 @@ def test_invalid_option_is_a_config_error(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message), build_server(options(**changes)):
+        pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tls_certificate": "/no/such"}, {"models": [Path("/no/such.gguf")]}],
+    ids=lambda value: str(value),
+)
+def test_missing_file_is_a_file_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(FileError, match="/no/such"), build_server(options(**changes)):
         pass

@@ -14,7 +14,7 @@ from ggrpc.engine.sharing.session_sharing import (
     shared_sessions,
 )
 from ggrpc.engine.sharing.workspace import Workspace
-from ggrpc.errors import ConfigError, ConnectionLost, RefusedError
+from ggrpc.errors import ConnectionLost, FileError, RefusedError
 from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 from tests.support.servers import running
 
@@ -43,7 +43,7 @@ def test_another_process_can_save_shared_tensors(
     ]
     session.save("x", tmp_path / "x.npy", force=False)
     assert np.load(tmp_path / "x.npy").tolist() == [1, 2]
-    with pytest.raises(RefusedError, match="already exists: use --force"):
+    with pytest.raises(FileError, match="already exists: use --force"):
         session.save("x", tmp_path / "x.npy", force=False)
     with pytest.raises(RefusedError, match="there is no tensor 'y'"):
         session.save("y", tmp_path / "y.npy", force=False)
@@ -85,7 +85,7 @@ def test_invalid_requests_are_ignored(workspace: Workspace) -> None:
 
 def test_folder_open_to_other_users_is_refused(xdg_runtime_dir: Path) -> None:  # noqa: F811
     runtime_dir().chmod(0o755)
-    with pytest.raises(ConfigError, match="other users have access to"):
+    with pytest.raises(FileError, match="other users have access to"):
         runtime_dir()
 
 
@@ -93,7 +93,7 @@ def test_folder_that_cannot_be_created_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nix/nada")
-    with pytest.raises(ConfigError, match="cannot use /nix/nada"):
+    with pytest.raises(FileError, match="cannot use /nix/nada"):
         runtime_dir()
 
 
@@ -103,5 +103,5 @@ def test_socket_with_too_long_a_name_is_refused(
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    with pytest.raises(ConfigError, match="cannot listen on"):
+    with pytest.raises(FileError, match="cannot listen on"):
         workspace.hold()

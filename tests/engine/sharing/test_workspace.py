@@ -106,7 +106,7 @@ def test_files_are_read_and_written(workspace: Workspace, tmp_path: Path) -> Non
     (tmp_path / "out.bin").write_bytes((array + 1).tobytes())
     workspace.set("x", tmp_path / "out.bin")
     assert np.array_equal(workspace.get("x").values, array + 1)
-    with pytest.raises(ConfigError, match="already exists: use --force"):
+    with pytest.raises(FileError, match="already exists: use --force"):
         workspace.save("x", tmp_path / "out.npy", force=False)
     workspace.save("x", tmp_path / "out.npy", force=True)
     assert np.array_equal(np.load(tmp_path / "out.npy"), array + 1)

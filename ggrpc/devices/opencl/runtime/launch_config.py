@@ -53,8 +53,9 @@ def launch_config_of(device: cl.Device) -> LaunchConfig:
     except FileNotFoundError:
         return LaunchConfig()
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         log.warning(
-            "%s is not used: %s; 'ggrpc devices --tune' makes it anew", path, error
+            "%s is not used: %s; 'ggrpc devices --tune' makes it anew", path, reason
         )
         return LaunchConfig()
 
