@@ -240,7 +240,7 @@ STEPS = (
     Step("GET_ALLOC_SIZE", _alloc_size, Command.GET_ALLOC_SIZE),
     Step("GRAPH_COMPUTE", _compute, Command.GRAPH_COMPUTE),
     Step("GRAPH_RECOMPUTE of two", _two_graphs, Command.GRAPH_RECOMPUTE),
-    Step("COMM_INIT, COMM_FREE", _comm, Command.COMM_FREE),
+    Step("COMM_INIT, COMM_FREE", _comm, Command.COMM_FREE, True),
     Step("GET_DEVICE_SUPPORTS_OP", _supports, Command.GET_DEVICE_SUPPORTS_OP),
 )
 

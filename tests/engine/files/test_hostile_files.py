@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ggrpc.engine.recording.chunks import ChunkWriter
 
 from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.index import Index
@@ -24,6 +23,7 @@ from ggrpc.engine.files.arrays import load
 from ggrpc.engine.files.gguf import MAX_TENSORS, MAX_VALUES, tensors_of
 from ggrpc.engine.files.ranges import PIECE, FileChangedError, FileRange
 from ggrpc.engine.files.tensors import read_tensors
+from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.journal import Journal
 from ggrpc.engine.sharing.upload import UploadedTensors
 from ggrpc.errors import ConfigError, FileError, GgrpcError, TransportError
