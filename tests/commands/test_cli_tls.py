@@ -75,7 +75,7 @@ def test_one_run_leaves_nothing_to_the_next(  # type: ignore[no-untyped-def]
 ) -> None:
     flags = ["--tls-ca", files.ca, "--tls-cert", files.client]
     assert piped("mem", str(served.endpoint), *flags).code == 0
-    assert piped("mem", str(served.endpoint)).code == 6
+    assert piped("mem", str(served.endpoint)).code == 5
 
 
 def test_server_that_is_not_trusted_exits_3(piped, served: Served) -> None:  # type: ignore[no-untyped-def]

@@ -7,8 +7,8 @@ client; they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from ssl import SSLContext
 from threading import Lock, RLock
@@ -17,9 +17,10 @@ from typing import TypeVar, cast
 from ggrpc.closable import Closable
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client import failures
 from ggrpc.engine.client.options import ClientOptions
-from ggrpc.engine.net.deadline import Deadline, IdleTimeout, TimeLimit
-from ggrpc.engine.net.tls import connect_stream
+from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, TimeLimit
+from ggrpc.engine.net.tls import answer_to_tls, connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -34,12 +35,13 @@ from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
 from ggrpc.engine.wire.identity import Identity, identify
 from ggrpc.engine.wire.introduction import Maker, introduction
 from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.errors import (
-    Cancelled,
     ConnectionLost,
+    GgrpcError,
     OutOfMemory,
     RefusedError,
-    RemoteProtocolError,
+    TransportError,
     TransportTimeout,
     VersionMismatch,
 )
@@ -50,6 +52,8 @@ R = TypeVar("R", bound=m.Reply)
 
 # Requests that move as much data as a tensor has.
 BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
+# For a peer that waits for the end of a line. These seconds are a part of the timeout.
+PROVOKING_SECONDS = 0.2
 _uids = count(1)
 
 
@@ -67,6 +71,8 @@ class Client(Closable):
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
+        deadline: the limit of all requests together; NEVER limits each one by itself.
+        unanswered: commands that the server has not answered, and is not sent again.
     """
 
     def __init__(
@@ -77,11 +83,14 @@ class Client(Closable):
         self.version = dialect.version
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
+        self.deadline = NEVER
+        self.unanswered: Collection[Command] = ()
         self._stream = stream
         self._timeout = timeout
         self._connection = ClientConnection(dialect)
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
+        self._has_answered = False
         self._told: Command | None = None  # the last request that has no reply
         # By device, the uids of the graphs that the server keeps, and the last one. The
         # lock is held while a request changes them, so that they are true in any order
@@ -109,7 +118,9 @@ class Client(Closable):
 
     def hello(self) -> Identity:
         """Say HELLO, twice to ggrpc's own server, and learn what the server is."""
+        deadline, self.deadline = self.deadline, self.deadline.before(PROVOKING_SECONDS)
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
+        self.deadline = deadline
         if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
             self.maker = Maker(welcome.padding)
             caps = introduction(self.dialect.version)
@@ -391,7 +402,9 @@ class Client(Closable):
         """
         with self._turns:
             if self._cancelled:
-                raise self._was_cancelled(request)
+                raise failures.cancelled(self.endpoint, request.command)
+            if request.command in self.unanswered:
+                raise failures.not_asked(self.endpoint, request.command)
             pieces = self._connection.request(request)
             limit = self._time_limit(request)
             try:
@@ -400,30 +413,49 @@ class Client(Closable):
             except ConnectionLost as error:
                 self._stream.reset()
                 if self._cancelled:
-                    raise self._was_cancelled(request) from None
-                raise self._lost(request) from error
-            except TransportTimeout as error:
+                    raise failures.cancelled(self.endpoint, request.command) from None
+                raise self._failed(request).explained(error) from error
+            except GgrpcError as error:
+                if isinstance(error, TransportTimeout) and not self._has_answered:
+                    self._provoke()
                 self._give_up()
-                error.command = request.command.name
-                raise
-            except RemoteProtocolError as error:
-                self._give_up()
-                raise RemoteProtocolError(
-                    f"{self.endpoint}: {error}",
-                    endpoint=str(self.endpoint),
-                    command=request.command.name,
-                ) from error
+                raise self._failed(request).explained(error) from error
             except BaseException:
                 self._give_up()
                 raise
+
+    def _failed(self, request: m.Request) -> failures.FailedRequest:
+        return failures.FailedRequest(
+            self.endpoint,
+            request.command,
+            self.dialect.replies.get(request.command) is not None,
+            self._told,
+            self._timeout,
+            None if self._has_answered else self._connection.first_bytes,
+        )
+
+    def _provoke(self) -> None:
+        """Make a server that waits for the end of a line show its protocol.
+
+        It is the last that this connection sends. A server of ggml RPC that reads it
+        would wait for more, and finds the connection closed.
+        """
+        limit = Deadline(PROVOKING_SECONDS)
+        with suppress(TransportError):
+            self._stream.send([b"\r\n\r\n"], limit)
+            count = self._stream.receive(self._connection.space(), limit)
+            self._connection.filled(count)
 
     def _give_up(self) -> None:
         self._cancelled = True
         self._stream.reset()
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
-        bulk = isinstance(request, BULK)
-        return IdleTimeout(self._timeout) if bulk else Deadline(self._timeout)
+        if self.deadline is not NEVER:
+            return self.deadline
+        if isinstance(request, BULK):
+            return IdleTimeout(self._timeout)
+        return Deadline(self._timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:
@@ -432,25 +464,8 @@ class Client(Closable):
                 raise ConnectionLost("the connection ended")
             self._connection.filled(count)
         self._told = None
+        self._has_answered = True
         return cast(R, reply)
-
-    def _lost(self, request: m.Request) -> ConnectionLost:
-        name = request.command.name
-        answered = self.dialect.replies[request.command] is not None
-        told = f", sent after {self._told.name}" if self._told else ""
-        return ConnectionLost(
-            f"{self.endpoint} closed the connection instead of "
-            f"{'answering' if answered else 'taking'} {name}{told}; its log says why",
-            endpoint=str(self.endpoint),
-            command=name,
-        )
-
-    def _was_cancelled(self, request: m.Request) -> Cancelled:
-        return Cancelled(
-            f"the connection with {self.endpoint} was ended here",
-            endpoint=str(self.endpoint),
-            command=request.command.name,
-        )
 
 
 def connect(
@@ -465,7 +480,10 @@ def connect(
 
 
 def open_client(
-    endpoint: Endpoint, options: ClientOptions, to_look: bool = False
+    endpoint: Endpoint,
+    options: ClientOptions,
+    to_look: bool = False,
+    deadline: Deadline | None = None,
 ) -> Client:
     """Connect to a server and send HELLO.
 
@@ -477,25 +495,41 @@ def open_client(
         options: how to connect.
         to_look: whether to accept a server that only answers the commands in `QUERIES`:
             a newer one, or a fork's.
+        deadline: the limit of this call and of all requests of the client; None limits
+            this call by the timeout of the options, and each request by itself.
 
     Raises:
         ConnectError: the server cannot be reached or is not trusted.
         TransportTimeout: the server did not answer in time.
         ConnectionLost: the server dropped every HELLO.
+        RemoteProtocolError: the server speaks another protocol, such as TLS or HTTP.
         VersionMismatch: the server speaks a version that ggrpc does not.
     """
+    limit = deadline or Deadline(options.timeout)
+    client = _first_accepted(endpoint, options, to_look, limit)
+    if deadline is None:
+        client.deadline = NEVER
+    if client.identity.refusal:
+        return client
+    table = options.op_table.date if options.op_table else ""
+    return client.speak(spoken_by(client.version, client.dialect, table))
+
+
+def _first_accepted(
+    endpoint: Endpoint, options: ClientOptions, to_look: bool, deadline: Deadline
+) -> Client:
     candidates = (options.dialect,) if options.dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            client = _greet(endpoint, candidate, options, to_look)
+            return _greet(endpoint, candidate, options, to_look, deadline)
         except ConnectionLost:
-            if candidate is candidates[-1]:
-                raise
-        else:
-            if client.identity.refusal:
-                return client
-            table = options.op_table.date if options.op_table else ""
-            return client.speak(spoken_by(client.version, client.dialect, table))
+            if candidate is not candidates[-1]:
+                continue
+            # OpenSSL just hangs up on a peer without TLS.
+            first = b"" if options.tls else answer_to_tls(endpoint, deadline)
+            if protocol_of(first) == TLS:
+                raise failures.other_protocol(endpoint, TLS) from None
+            raise
     raise AssertionError("there is at least one dialect")
 
 
@@ -506,10 +540,15 @@ def _one_for_each_hello() -> tuple[Dialect, ...]:
 
 
 def _greet(
-    endpoint: Endpoint, dialect: Dialect, options: ClientOptions, to_look: bool
+    endpoint: Endpoint,
+    dialect: Dialect,
+    options: ClientOptions,
+    to_look: bool,
+    deadline: Deadline,
 ) -> Client:
-    stream = connect_stream(endpoint, Deadline(options.timeout), options.tls)
+    stream = connect_stream(endpoint, deadline, options.tls)
     client = Client(stream, dialect, options.timeout)
+    client.deadline = deadline
     try:
         identity = client.hello()
         if identity.dialect is None or (identity.refusal and not to_look):

@@ -7,6 +7,10 @@ from abc import ABC, abstractmethod
 
 from ggrpc.errors import TransportTimeout
 
+# What a peer must reach on average while it sends or receives data: less than any
+# network that people split a model over, but more than what holds a thread for nothing.
+MIN_BYTES_PER_SECOND = 16 << 10
+
 
 class TimeLimit(ABC):
     """A limit that a stream obeys while it receives or sends.
@@ -42,7 +46,7 @@ class _Timeout(TimeLimit):
     def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
         self.seconds = seconds
         self._flag = flag
-        self._restart()
+        self._end = None if seconds is None else time.monotonic() + seconds
 
     def timeout(self) -> float | None:
         """The seconds left, None for no limit.
@@ -61,10 +65,6 @@ class _Timeout(TimeLimit):
         """The limit and the flag that sets it."""
         return _longer_than(self.seconds, self._flag)
 
-    def _restart(self) -> None:
-        seconds = self.seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
-
 
 class Deadline(_Timeout):
     """An overall limit: a moment at which an operation fails."""
@@ -74,16 +74,43 @@ class Deadline(_Timeout):
         """Whether no time is left."""
         return self._end is not None and time.monotonic() >= self._end
 
+    def before(self, seconds: float) -> Deadline:
+        """A deadline of the same limit that ends `seconds` earlier, or a tenth."""
+        sooner = Deadline(self.seconds, self._flag)
+        if self._end is not None and self.seconds is not None:
+            sooner._end = self._end - min(seconds, self.seconds / 10)
+        return sooner
+
     def moved(self, count: int) -> None:
         """Do nothing: an overall limit does not depend on progress."""
 
 
 class IdleTimeout(_Timeout):
-    """An idle limit: the time that may pass without a byte, for data of any size."""
+    """An idle limit, for data of any size: each byte extends it, a slow one by little.
+
+    The limit is never more than `seconds` away. A peer that sends single bytes, each
+    of them in time, exceeds it in the end.
+
+    Args:
+        seconds: how long the peer may pause, None for no limit.
+        flag: the command-line flag that sets the limit, for messages.
+        rate: the bytes per second that the peer must reach on average.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None,
+        flag: str | None = "--timeout",
+        rate: float = MIN_BYTES_PER_SECOND,
+    ) -> None:
+        super().__init__(seconds, flag)
+        self._rate = rate
 
     def moved(self, count: int) -> None:
-        """Restart the limit."""
-        self._restart()
+        """Extend the limit by the time for `count` bytes."""
+        if self._end is not None and self.seconds is not None:
+            latest = time.monotonic() + self.seconds
+            self._end = min(self._end + count / self._rate, latest)
 
 
 class MinimumRate(TimeLimit):

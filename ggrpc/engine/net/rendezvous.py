@@ -10,10 +10,11 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from ssl import SSLContext
-from threading import Event, Thread
+from threading import Event
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
+from ggrpc.engine.net.resolve import addresses_of
 from ggrpc.engine.net.tls import TlsStream, server_streams
 from ggrpc.engine.net.transport import Stream, accept, dial, listen
 from ggrpc.errors import (
@@ -116,8 +117,8 @@ def meet_peer(
         TransportTimeout: it did not listen in time.
         Cancelled: `stop` was set.
     """
-    found = _resolved(endpoint, deadline)
-    addresses = [Endpoint(host, endpoint.port) for host in found if admits(host)]
+    found = addresses_of(endpoint, deadline)
+    addresses = [address for address in found if admits(address.host)]
     if not addresses:
         raise RefusedError(
             f"this server may not connect to {endpoint}; allow it with --comm-peers"
@@ -167,30 +168,6 @@ def _is_its_own_peer(sock: socket.socket) -> bool:
     with suppress(OSError):  # if the peer has closed already
         return bool(sock.getsockname() == sock.getpeername())
     return False
-
-
-def _resolved(endpoint: Endpoint, deadline: Deadline) -> list[str]:
-    """The addresses of a host, from a thread, because the resolver has no deadline."""
-    found: list[str] = []
-    reasons: list[Exception] = []
-
-    def resolve() -> None:
-        try:
-            for *_, address in socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM):
-                found.append(str(address[0]))
-        except (OSError, UnicodeError) as error:
-            reasons.append(error)
-
-    thread = Thread(target=resolve, name=f"resolve {endpoint}", daemon=True)
-    thread.start()
-    thread.join(deadline.timeout())
-    if reasons or not found:
-        reason = reasons[0] if reasons else "the resolver does not answer"
-        raise ConnectError(
-            f"cannot find {endpoint}: {getattr(reason, 'strerror', None) or reason}",
-            endpoint=str(endpoint),
-        )
-    return found
 
 
 def _secured(stream: Stream, deadline: Deadline) -> Stream:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from typing import NoReturn
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
 from ggrpc.engine.net.transport import Pieces, Stream, dial
-from ggrpc.errors import ConfigError, ConnectError, ConnectionLost
+from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportError
 
 # The most bytes that one call encrypts, because each call has the whole time limit.
 MAX_AT_ONCE = 1 << 20
@@ -119,6 +120,25 @@ class TlsStream(Stream):
         """Limit each call that has no timeout of its own."""
         # OpenSSL would retry a call that SO_RCVTIMEO ended.
         self._call_timeout = seconds
+
+
+def answer_to_tls(endpoint: Endpoint, deadline: Deadline) -> bytes:
+    """The first bytes with which a server answers a TLS handshake, to tell what it is.
+
+    Returns:
+        Two bytes; none if the server does not answer.
+    """
+    outgoing, context = ssl.MemoryBIO(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    first = bytearray(2)
+    with suppress(TransportError), closing(Stream.connect(endpoint, deadline)) as peer:
+        peer.send([outgoing.read()], deadline)
+        peer.receive_exactly(memoryview(first), deadline)
+        return bytes(first)
+    return b""
 
 
 def server_streams(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What a client must reach on average while it sends or receives: less than any network
-# that people split a model over, but more than what an attacker sends to hold a thread.
-MIN_BYTES_PER_SECOND = 16 << 10
 # Each buffer takes a memory mapping, and Linux allows a process about 65,000 of them.
 # llama.cpp allocates about ten buffers per client.
 BUFFERS = 32_768

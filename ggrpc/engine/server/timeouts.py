@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ggrpc.engine.net.deadline import Deadline, MinimumRate
+from ggrpc.engine.net.deadline import MIN_BYTES_PER_SECOND, Deadline, MinimumRate
 from ggrpc.engine.net.transport import Pieces, Stream
-from ggrpc.engine.server.limits import MIN_BYTES_PER_SECOND, Limits
+from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import TransportTimeout
 
 

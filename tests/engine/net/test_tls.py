@@ -20,7 +20,13 @@ from ggrpc.engine.net.tls import (
     server_context,
 )
 from ggrpc.engine.server.limits import Limits
-from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, TransportTimeout
+from ggrpc.errors import (
+    ConfigError,
+    ConnectError,
+    ConnectionLost,
+    RemoteProtocolError,
+    TransportTimeout,
+)
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.clients import byte_vector, closed_within, computes
 from tests.support.processes import free_port
@@ -99,8 +105,8 @@ def test_client_without_a_trusted_certificate_is_refused(
             connect(mutual, timeout=20, tls=unknown)
 
 
-def test_client_without_tls_loses_its_connection(server: Endpoint) -> None:
-    with pytest.raises(ConnectionLost):
+def test_client_without_tls_is_told_to_use_it(server: Endpoint) -> None:
+    with pytest.raises(RemoteProtocolError, match="speaks TLS, add --tls"):
         connect(server, timeout=20)
 
 
