@@ -6,7 +6,8 @@ A server that fails adds one line to stderr and does not affect the other server
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
 from threading import Thread
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -16,12 +17,13 @@ from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Column, Listing, Row
+from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.net.deadline import Deadline
-from ggrpc.errors import GgrpcError, RefusedError
+from ggrpc.errors import Cancelled, GgrpcError, RefusedError
 
 T = TypeVar("T")
 
@@ -33,7 +35,10 @@ MAX_THREADS = 128  # most of them wait for an answer most of the time
 Timeout = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=0, max=3600, help="How long to wait for an answer."
+        metavar="SECONDS",
+        min=0,
+        max=3600,
+        help="How long to wait for a server's answer, or for progress.",
     ),
 ]
 Protocol = Annotated[
@@ -122,8 +127,9 @@ class Fleet(NamedTuple):
         """
         endpoints = endpoints_of(self.endpoints, environment)
         options = client_options(environment, self.timeout, self.protocol)
-        answers = all_at_once(_asker(look, options), endpoints)
-        return show(environment, answers, listing)
+        with bar(environment, "servers", len(endpoints), steps=True) as answered:
+            answers = all_at_once(_asker(look, options), endpoints, answered)
+        return show(environment, answers, listing, len(endpoints))
 
 
 def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
@@ -149,9 +155,16 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
 
 
 def show(
-    environment: Environment, answers: Sequence[Answer], listing: Listing
+    environment: Environment, answers: Sequence[Answer], listing: Listing, asked: int
 ) -> ExitCode:
-    """Write the answers to stdout and the errors to stderr."""
+    """Write the answers to stdout and the errors to stderr.
+
+    Args:
+        environment: provides the streams.
+        answers: those of `all_at_once`.
+        listing: the form of the output.
+        asked: the number of servers; with fewer answers, Ctrl-C came before the end.
+    """
     listing.show(
         environment,
         [
@@ -163,22 +176,49 @@ def show(
     for answer in answers:
         if answer.error:
             environment.fail(answer.error, answer.message)
+    if len(answers) < asked:
+        error = Cancelled(f"interrupted after {len(answers)} of {asked} servers")
+        environment.fail(error)
+        return code_of(error)
     return code_of_several([answer.code for answer in answers])
 
 
-def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:
-    """Query in threads; the answers are in the order of the endpoints."""
-    promised = [(endpoint, Future[T]()) for endpoint in endpoints]
-    todo = iter(promised)
+def all_at_once(
+    ask: Callable[[Endpoint], T],
+    endpoints: Sequence[Endpoint],
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[T]:
+    """Query in threads.
+
+    Args:
+        ask: queries one server.
+        endpoints: the servers.
+        answered: called with 1 after each server.
+
+    Returns:
+        The answers in the order of the endpoints; after Ctrl-C, those that are there.
+    """
+    done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
+    todo = iter(enumerate(endpoints))
 
     def work() -> None:
-        for endpoint, promise in todo:
+        for at, endpoint in todo:
             try:
-                promise.set_result(ask(endpoint))
+                done.put((at, ask(endpoint)))
             except BaseException as error:
-                promise.set_exception(error)
+                done.put((at, error))
 
-    for _ in promised[:MAX_THREADS]:
-        # Daemon threads, so that Ctrl-C does not wait for a slow server.
-        Thread(target=work, daemon=True).start()
-    return [promise.result() for _, promise in promised]
+    answers: dict[int, T] = {}
+    with suppress(KeyboardInterrupt):
+        for _ in endpoints[:MAX_THREADS]:
+            # Daemon threads, so that Ctrl-C does not wait for a slow server.
+            Thread(target=work, daemon=True).start()
+        for _ in endpoints:
+            at, answer = done.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            answers[at] = answer
+            answered(1)
+    for _ in todo:  # leave nothing to the threads
+        pass
+    return [answers[at] for at in sorted(answers)]

@@ -94,7 +94,8 @@ def push(
     command ends.
 
     PRESENT counts the tensors that a server already had. The timeout applies to
-    connecting, and to transfers that make no progress.
+    connecting, and to a server that makes no progress: it must take data and look for
+    it in its cache at a minimum rate.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
@@ -111,8 +112,9 @@ def push(
                 return _push_to(server, options, work, total, moved)
 
             answers = all_at_once(to, servers)
-        code = show(environment, answers, Listing(COLUMNS, as_json, not no_headers))
-        if held:
+        listing = Listing(COLUMNS, as_json, not no_headers)
+        code = show(environment, answers, listing, len(servers))
+        if held and len(answers) == len(servers):
             environment.note("tensors are held until Ctrl-C; 'ggrpc pull' fetches them")
             code = _watch(environment, held)
     return code

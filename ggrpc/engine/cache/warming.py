@@ -19,10 +19,13 @@ from ggrpc.engine.cache.reading import OnProgress
 from ggrpc.engine.cache.store import PENDING_TIMEOUT
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.files.gguf import map_file
-from ggrpc.errors import Cancelled, ConfigError, RefusedError
+from ggrpc.engine.net.deadline import Deadline
+from ggrpc.errors import Cancelled, ConfigError, RefusedError, TransportTimeout
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+from ggrpc.units import format_size
 
+DISK_BYTES_PER_SECOND = 10 << 20  # less than any disk that a cache is worth having on
 MAX_ROW = 1 << 20  # elements; ne and nb have 32 bits on the wire
 
 
@@ -147,10 +150,11 @@ def warm(
     buffer = client.allocate(weights.largest, device)
     base, counts = client.base(buffer), WarmingCounts()
     sent: list[tuple[Tensor, int]] = []
+    questions = _HashQuestions(client)
     for weight in weights:
         tensor = _as_rows(weight, buffer, base)
         value = int(weight.hash, 16)
-        present = client.set_tensor_hash(tensor, value)
+        present = questions.ask(tensor, value)
         if not present and not dry_run:
             _send(client, tensor, weight)
             if not sent:
@@ -164,6 +168,34 @@ def warm(
     client.free(buffer)
     client.alignment(device)  # its reply comes after all requests were processed
     return counts
+
+
+class _HashQuestions:
+    """The questions whether a server has a tensor, within a limit of all of them.
+
+    All together may take the timeout, and what a slow disk needs to read the tensors.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def ask(self, tensor: Tensor, value: int) -> bool:
+        start = time.monotonic()
+        present = self._client.set_tensor_hash(tensor, value)
+        self._seconds += time.monotonic() - start
+        self._bytes += tensor.nbytes
+        timeout = self._client.timeout
+        if timeout and self._seconds > timeout + self._bytes / DISK_BYTES_PER_SECOND:
+            raise TransportTimeout(
+                f"{self._client.endpoint} took {self._seconds:.0f} s to look for "
+                f"{format_size(self._bytes)} in its cache: its disk is too slow or it "
+                "is overloaded; increase --timeout to wait longer",
+                endpoint=str(self._client.endpoint),
+                command="SET_TENSOR_HASH",
+            )
+        return present
 
 
 def _as_rows(weight: ModelTensor, buffer: int, base: int) -> Tensor:
@@ -180,7 +212,8 @@ def _send(client: Client, tensor: Tensor, weight: ModelTensor) -> None:
 
 
 def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
-    while True:
+    deadline = Deadline(client.timeout)
+    while not deadline.is_over:
         start = time.monotonic()
         if client.set_tensor_hash(tensor, value):
             return
@@ -193,3 +226,10 @@ def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
                 "disk",
                 endpoint=str(client.endpoint),
             )
+    raise TransportTimeout(
+        f"{client.endpoint} has not stored a tensor in its cache within "
+        f"{deadline.seconds:g} s: its disk is too slow or it is overloaded; increase "
+        "--timeout to wait longer",
+        endpoint=str(client.endpoint),
+        command="SET_TENSOR_HASH",
+    )

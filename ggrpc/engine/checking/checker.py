@@ -16,8 +16,9 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
+from ggrpc.engine.client.failures import UnansweredCommands
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer, operations_of
-from ggrpc.errors import GgrpcError, TransportError, UnsupportedOp
+from ggrpc.errors import GgrpcError, RefusedError, TransportError, UnsupportedOp
 
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
 
@@ -94,7 +95,9 @@ class Checker(Closable):
         self._endpoint = endpoint
         self._settings = settings
         self._cases = settings.cases
-        self._server: RemoteServer | None = settings.connect(endpoint)
+        self._unanswered = UnansweredCommands()
+        self._server: RemoteServer | None = None
+        self._server = self._connected()
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(STEPS) + len(self._cases))
 
@@ -126,14 +129,12 @@ class Checker(Closable):
         start = time.perf_counter()
         try:
             fault = step.run(device)
+            verdict = Verdict.FAILED if fault else Verdict.OK
         except GgrpcError as error:
-            fault = str(error)
+            fault, verdict = str(error), self._verdict(error)
             self._drop_session(error)
-        return finding._replace(
-            result=Verdict.FAILED if fault else Verdict.OK,
-            detail=fault or "",
-            seconds=time.perf_counter() - start,
-        )
+        seconds = time.perf_counter() - start
+        return finding._replace(result=verdict, detail=fault or "", seconds=seconds)
 
     def _case(self, number: int, case: Case) -> Finding:
         device = self._device(number)
@@ -148,8 +149,9 @@ class Checker(Closable):
         except UnsupportedOp as unsupported:
             return finding._replace(result=Verdict.SKIPPED, detail=str(unsupported))
         except GgrpcError as failure:
+            verdict = self._verdict(failure)
             self._drop_session(failure)
-            return finding._replace(result=Verdict.FAILED, detail=str(failure))
+            return finding._replace(result=verdict, detail=str(failure))
         error = difference(case, theirs, ours)
         finding = finding._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
@@ -159,9 +161,23 @@ class Checker(Closable):
         return finding._replace(result=Verdict.FAILED, detail=detail)
 
     def _device(self, number: int) -> RemoteDevice:
+        """A device, with the whole timeout for the next check."""
         if self._server is None:
-            self._server = self._settings.connect(self._endpoint)
+            self._server = self._connected()
+        self._server.client.restart_deadline()
         return self._server.device(number)
+
+    def _connected(self) -> RemoteServer:
+        server = self._settings.connect(self._endpoint)
+        # A command that hangs would take the whole timeout in each check.
+        server.client.unanswered = self._unanswered
+        return server
+
+    def _verdict(self, error: GgrpcError) -> Verdict:
+        """Skipped if a check needs what the server has left unanswered before."""
+        unanswered = any(each.name == error.command for each in self._unanswered)
+        refused = isinstance(error, RefusedError) and unanswered
+        return Verdict.SKIPPED if refused else Verdict.FAILED
 
     def _drop_session(self, error: GgrpcError) -> None:
         """Close the session if the error ended it."""

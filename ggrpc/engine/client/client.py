@@ -7,7 +7,7 @@ client; they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from ssl import SSLContext
@@ -71,8 +71,10 @@ class Client(Closable):
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
-        deadline: the limit of all requests together; NEVER limits each one by itself.
-        unanswered: commands that the server has not answered, and is not sent again.
+        timeout: the seconds for each request, None for no limit.
+        deadline: the limit of all requests together, but for the data of tensors; NEVER
+            limits each one by itself.
+        unanswered: what the server has left unanswered; it is not sent again.
     """
 
     def __init__(
@@ -84,13 +86,13 @@ class Client(Closable):
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
         self.deadline = NEVER
-        self.unanswered: Collection[Command] = ()
+        self.unanswered = failures.UnansweredCommands()
         self._stream = stream
-        self._timeout = timeout
+        self.timeout = timeout
         self._connection = ClientConnection(dialect)
         self._turns = Lock()  # held from a request to the end of its reply
         self._cancelled = False
-        self._has_answered = False
+        self._answers = 0  # within the deadline
         self._told: Command | None = None  # the last request that has no reply
         # By device, the uids of the graphs that the server keeps, and the last one. The
         # lock is held while a request changes them, so that they are true in any order
@@ -115,6 +117,10 @@ class Client(Closable):
         """
         self._cancelled = True
         self._stream.interrupt()
+
+    def restart_deadline(self) -> None:
+        """Limit all requests together, from now on, by the timeout."""
+        self.deadline, self._answers = Deadline(self.timeout), 1  # that to HELLO
 
     def hello(self) -> Identity:
         """Say HELLO, twice to ggrpc's own server, and learn what the server is."""
@@ -416,8 +422,10 @@ class Client(Closable):
                     raise failures.cancelled(self.endpoint, request.command) from None
                 raise self._failed(request).explained(error) from error
             except GgrpcError as error:
-                if isinstance(error, TransportTimeout) and not self._has_answered:
-                    self._provoke()
+                if isinstance(error, TransportTimeout):
+                    self.unanswered.add(request.command, self._told)
+                    if not self._answers:
+                        self._provoke()
                 self._give_up()
                 raise self._failed(request).explained(error) from error
             except BaseException:
@@ -430,8 +438,9 @@ class Client(Closable):
             request.command,
             self.dialect.replies.get(request.command) is not None,
             self._told,
-            self._timeout,
-            None if self._has_answered else self._connection.first_bytes,
+            self.timeout,
+            None if self._answers else self._connection.first_bytes,
+            0 if self.deadline is NEVER else self._answers,
         )
 
     def _provoke(self) -> None:
@@ -451,11 +460,11 @@ class Client(Closable):
         self._stream.reset()
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
+        if isinstance(request, BULK):
+            return IdleTimeout(self.timeout)
         if self.deadline is not NEVER:
             return self.deadline
-        if isinstance(request, BULK):
-            return IdleTimeout(self._timeout)
-        return Deadline(self._timeout)
+        return Deadline(self.timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:
@@ -464,7 +473,7 @@ class Client(Closable):
                 raise ConnectionLost("the connection ended")
             self._connection.filled(count)
         self._told = None
-        self._has_answered = True
+        self._answers += 1
         return cast(R, reply)
 
 

@@ -6,6 +6,8 @@ server of ggml RPC that hangs, computes, or refuses.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ggrpc.endpoint import Endpoint
@@ -21,6 +23,36 @@ from ggrpc.errors import (
     TransportTimeout,
 )
 
+GRAPHS = (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE)
+MAX_HUNG_GRAPHS = 3
+
+
+class UnansweredCommands:
+    """The commands that a server has left unanswered, so that they are not sent again.
+
+    Sessions with the same server share it. If an answer is missing after a graph, that
+    graph may be the cause, and others may do: MAX_HUNG_GRAPHS of them are tried.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[Command] = Counter()
+
+    def add(self, command: Command, told: Command | None) -> None:
+        """Count a request without an answer.
+
+        Args:
+            command: the request.
+            told: the request without a reply that was sent before, if there is one.
+        """
+        self._counts[told if told and told in GRAPHS else command] += 1
+
+    def __contains__(self, command: Command) -> bool:
+        limit = MAX_HUNG_GRAPHS if command in GRAPHS else 1
+        return self._counts[command] >= limit
+
+    def __iter__(self) -> Iterator[Command]:
+        return filter(self.__contains__, self._counts)
+
 
 class FailedRequest(NamedTuple):
     """A request that failed.
@@ -33,6 +65,7 @@ class FailedRequest(NamedTuple):
         seconds: the time limit.
         first: the first bytes that came, if none of the peer's answers was valid so
             far; else None.
+        answers: how many other requests were answered within the time limit.
     """
 
     endpoint: Endpoint
@@ -41,6 +74,7 @@ class FailedRequest(NamedTuple):
     told: Command | None
     seconds: float | None
     first: bytes | None
+    answers: int
 
     def explained(self, error: GgrpcError) -> GgrpcError:
         """The error that tells the cause.
@@ -77,10 +111,11 @@ class FailedRequest(NamedTuple):
                 "is busy with another client (llama.cpp's server serves one at a "
                 "time), hung, or not a ggml RPC server"
             )
+        did = "answer" if self.has_reply else "take"
+        but = f"answered {self.answers} requests, but " if self.answers > 1 else ""
         return (
-            f"{self.endpoint} did not {'answer' if self.has_reply else 'take'} "
-            f"{self._name} {within}: it computes, is overloaded, or hangs; increase "
-            "--timeout to wait longer"
+            f"{self.endpoint} {but}did not {did} {self._name} {within}: it computes, "
+            "is overloaded, or hangs; increase --timeout to wait longer"
         )
 
     def _lost(self) -> str:
