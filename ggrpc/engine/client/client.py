@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from ssl import SSLContext
 from threading import Lock, RLock
@@ -27,6 +28,7 @@ from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
+    NEWEST,
     Dialect,
     Version,
     spoken_by,
@@ -534,12 +536,27 @@ def _first_accepted(
         except ConnectionLost:
             if candidate is not candidates[-1]:
                 continue
-            # OpenSSL just hangs up on a peer without TLS.
-            first = b"" if options.tls else answer_to_tls(endpoint, deadline)
-            if protocol_of(first) == TLS:
+            # A server just hangs up on who speaks TLS where it does not, or vice versa.
+            if options.tls and _answers_without_tls(endpoint, options, deadline):
+                raise failures.without_tls(endpoint) from None
+            if not options.tls and _answers_tls(endpoint, deadline):
                 raise failures.other_protocol(endpoint, TLS) from None
             raise
     raise AssertionError("there is at least one dialect")
+
+
+def _answers_without_tls(
+    endpoint: Endpoint, options: ClientOptions, deadline: Deadline
+) -> bool:
+    plain = replace(options, tls=None)
+    with suppress(GgrpcError):
+        _greet(endpoint, options.dialect or NEWEST, plain, True, deadline).close()
+        return True
+    return False
+
+
+def _answers_tls(endpoint: Endpoint, deadline: Deadline) -> bool:
+    return protocol_of(answer_to_tls(endpoint, deadline)) == TLS
 
 
 def _one_for_each_hello() -> tuple[Dialect, ...]:

@@ -145,6 +145,16 @@ def other_protocol(endpoint: Endpoint, protocol: str) -> RemoteProtocolError:
     )
 
 
+def without_tls(endpoint: Endpoint) -> RemoteProtocolError:
+    """The error for a server of ggml RPC that does not use TLS."""
+    return RemoteProtocolError(
+        f"{endpoint} is a ggml RPC server without TLS: omit --tls and --tls-ca, or "
+        "start it with --tls-cert",
+        endpoint=str(endpoint),
+        command=Command.HELLO.name,
+    )
+
+
 def cancelled(endpoint: Endpoint, command: Command) -> Cancelled:
     """The error for a request on a connection that this process has ended."""
     return Cancelled(

@@ -50,7 +50,8 @@ def await_peer(
     Raises:
         BindError: the address is not available.
         TransportTimeout: nothing connected in time.
-        ConnectionLost: the TLS handshake failed.
+        ConnectError: a certificate is not trusted.
+        ConnectionLost: the other server closed the connection.
         Cancelled: `stop` was set.
     """
     listeners = listen(endpoint, "free that port, or serve on another --port")
@@ -70,7 +71,7 @@ def _first_admitted(
     tls: SSLContext | None,
     stop: Event | None,
 ) -> Stream:
-    make = server_streams(tls)
+    make = server_streams(lambda: tls)
     advice = "does a firewall let it reach that port?"
     with selectors.DefaultSelector() as selector:
         for listener in listeners:
@@ -113,7 +114,8 @@ def meet_peer(
     Raises:
         RefusedError: the host has no address that is admitted.
         ConnectError: the host has no address.
-        ConnectionLost: the TLS handshake failed.
+        ConnectError: a certificate is not trusted.
+        ConnectionLost: the other server closed the connection.
         TransportTimeout: it did not listen in time.
         Cancelled: `stop` was set.
     """

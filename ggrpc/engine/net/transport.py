@@ -240,12 +240,20 @@ class Stream:
         except (TimeoutError, BlockingIOError, TransportTimeout):
             raise _timed_out(self.endpoint, limit) from None
         except OSError as error:
-            raise ConnectionLost(
-                f"the connection with {self.endpoint} broke: {error.strerror or error}",
-                endpoint=str(self.endpoint),
-            ) from error
+            raise self._broken(error) from error
         limit.moved(count)
         return count
+
+    def _broken(self, error: OSError) -> TransportError:
+        return ConnectionLost(
+            f"the connection with {self.endpoint} broke: {error.strerror or error}",
+            endpoint=str(self.endpoint),
+        )
+
+    @property
+    def subject(self) -> str:
+        """Whom the peer's certificate is for; '' if it has none."""
+        return ""
 
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:

@@ -34,7 +34,7 @@ class Server:
         settings: the server's settings.
 
     Attributes:
-        settings: the server's settings.
+        settings: the server's settings; new ones hold for later connections.
 
     Raises:
         BindError: the address is not available.
@@ -47,7 +47,7 @@ class Server:
         self._connections = ConnectionTable(settings.limits)
         self._listener = Listener(
             settings.endpoint,
-            server_streams(settings.tls),
+            server_streams(lambda: self.settings.tls),
             self._connections.evict_idle,
         )
 
