@@ -29,7 +29,7 @@ from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
-from ggrpc.errors import GgrpcError
+from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_size, parse_size
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
@@ -190,7 +190,11 @@ def _announce_certificate(settings: ServerSettings, options: ServerOptions) -> N
     file = options.tls_certificate
     if settings.tls is None or file is None:
         return
-    certificate = own_certificate(settings.tls, file)
+    try:
+        certificate = own_certificate(settings.tls, file)
+    except ConfigError as error:
+        log.warning("%s", error)
+        return
     until, days = f"{certificate.until:%Y-%m-%d}", certificate.days_left
     names = ", ".join(certificate.names) or "no name: clients will reject it"
     log.info("the certificate in %s is for %s, until %s", file, names, until)

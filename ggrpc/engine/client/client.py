@@ -1,26 +1,22 @@
 """The client: one connection to a server of any make, and every command it knows.
 
-Requests without a reply are sent and forgotten, as llama.cpp does: a server that
-refuses one closes the connection, which the next reply shows. Threads may share a
-client; they take turns.
+Threads may share a client; they take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from ssl import SSLContext
-from threading import Lock, RLock
-from typing import TypeVar, cast
+from threading import RLock
 
-from ggrpc.closable import Closable
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import failures
+from ggrpc.engine.client.exchange import PROVOKING_SECONDS, Exchange
 from ggrpc.engine.client.options import ClientOptions
-from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, TimeLimit
+from ggrpc.engine.net.deadline import NEVER, Deadline
 from ggrpc.engine.net.tls import answer_to_tls, connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
@@ -43,19 +39,11 @@ from ggrpc.errors import (
     GgrpcError,
     OutOfMemory,
     RefusedError,
-    TransportError,
-    TransportTimeout,
     VersionMismatch,
 )
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
-R = TypeVar("R", bound=m.Reply)
-
-# Requests that move as much data as a tensor has.
-BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
-# For a peer that waits for the end of a line. These seconds are a part of the timeout.
-PROVOKING_SECONDS = 0.2
 _uids = count(1)
 
 
@@ -64,65 +52,28 @@ def new_uid() -> int:
     return next(_uids)
 
 
-class Client(Closable):
+class Client(Exchange):
     """A session on a server; a context manager. Use `connect` to get one.
 
     Attributes:
-        endpoint: the server.
-        dialect: the protocol spoken.
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
-        timeout: the seconds for each request, None for no limit.
-        deadline: the limit of all requests together, but for the data of tensors; NEVER
-            limits each one by itself.
-        unanswered: what the server has left unanswered; it is not sent again.
     """
 
     def __init__(
         self, stream: Stream, dialect: Dialect, timeout: float | None = None
     ) -> None:
-        self.endpoint = stream.endpoint
-        self.dialect = dialect
+        super().__init__(stream, dialect, timeout)
         self.version = dialect.version
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
-        self.deadline = NEVER
-        self.unanswered = failures.UnansweredCommands()
-        self._stream = stream
-        self.timeout = timeout
-        self._connection = ClientConnection(dialect)
-        self._turns = Lock()  # held from a request to the end of its reply
-        self._cancelled = False
-        self._answers = 0  # within the deadline
-        self._told: Command | None = None  # the last request that has no reply
         # By device, the uids of the graphs that the server keeps, and the last one. The
         # lock is held while a request changes them, so that they are true in any order
         # of threads.
         self._kept: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
         self._graph_turns = RLock()
-
-    def close(self) -> None:
-        """End the session, from any thread; the server frees its buffers."""
-        self.cancel()
-        with self._turns:
-            if self._connection.awaits_reply:
-                self._stream.reset()
-            else:
-                self._stream.close()
-
-    def cancel(self) -> None:
-        """End the connection, from any thread.
-
-        A call that waits, and every later one, raises `Cancelled`.
-        """
-        self._cancelled = True
-        self._stream.interrupt()
-
-    def restart_deadline(self) -> None:
-        """Limit all requests together, from now on, by the timeout."""
-        self.deadline, self._answers = Deadline(self.timeout), 1  # that to HELLO
 
     def hello(self) -> Identity:
         """Say HELLO, twice to ggrpc's own server, and learn what the server is."""
@@ -388,95 +339,6 @@ class Client(Closable):
                 endpoint=str(self.endpoint),
                 command="GRAPH_COMPUTE",
             )
-
-    def _tell(self, request: m.Request) -> None:
-        """Send a request whose reply, if there is one, is empty."""
-        if self.dialect.replies.get(request.command) is None:
-            with self._turn(request):
-                self._told = request.command
-        else:
-            self._ask(request, m.Done)
-
-    def _ask(self, request: m.Request, kind: type[R]) -> R:
-        with self._turn(request) as limit:
-            return self._receive(kind, request, limit)
-
-    @contextmanager
-    def _turn(self, request: m.Request) -> Iterator[TimeLimit]:
-        """Send a request, and keep other threads out until its reply is there.
-
-        What fails here ends the connection: a reply that comes late would be taken
-        for that to the next request.
-        """
-        with self._turns:
-            if self._cancelled:
-                raise failures.cancelled(self.endpoint, request.command)
-            if request.command in self.unanswered:
-                raise failures.not_asked(self.endpoint, request.command)
-            pieces = self._connection.request(request)
-            limit = self._time_limit(request)
-            try:
-                self._stream.send(pieces, limit)
-                yield limit
-            except ConnectionLost as error:
-                self._stream.reset()
-                if self._cancelled:
-                    raise failures.cancelled(self.endpoint, request.command) from None
-                raise self._failed(request).explained(error) from error
-            except GgrpcError as error:
-                if isinstance(error, TransportTimeout):
-                    self.unanswered.add(request.command, self._told)
-                    if not self._answers:
-                        self._provoke()
-                self._give_up()
-                raise self._failed(request).explained(error) from error
-            except BaseException:
-                self._give_up()
-                raise
-
-    def _failed(self, request: m.Request) -> failures.FailedRequest:
-        return failures.FailedRequest(
-            self.endpoint,
-            request.command,
-            self.dialect.replies.get(request.command) is not None,
-            self._told,
-            self.timeout,
-            None if self._answers else self._connection.first_bytes,
-            0 if self.deadline is NEVER else self._answers,
-        )
-
-    def _provoke(self) -> None:
-        """Make a server that waits for the end of a line show its protocol.
-
-        It is the last that this connection sends. A server of ggml RPC that reads it
-        would wait for more, and finds the connection closed.
-        """
-        limit = Deadline(PROVOKING_SECONDS)
-        with suppress(TransportError):
-            self._stream.send([b"\r\n\r\n"], limit)
-            count = self._stream.receive(self._connection.space(), limit)
-            self._connection.filled(count)
-
-    def _give_up(self) -> None:
-        self._cancelled = True
-        self._stream.reset()
-
-    def _time_limit(self, request: m.Request) -> TimeLimit:
-        if isinstance(request, BULK):
-            return IdleTimeout(self.timeout)
-        if self.deadline is not NEVER:
-            return self.deadline
-        return Deadline(self.timeout)
-
-    def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
-        while (reply := self._connection.next_reply()) is None:
-            count = self._stream.receive(self._connection.space(), limit)
-            if not count:
-                raise ConnectionLost("the connection ended")
-            self._connection.filled(count)
-        self._told = None
-        self._answers += 1
-        return cast(R, reply)
 
 
 def connect(

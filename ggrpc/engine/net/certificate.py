@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from ggrpc.errors import ConfigError
+
 NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME
 SECONDS_OF_A_DAY = 86_400
 
@@ -61,6 +63,9 @@ def own_certificate(context: ssl.SSLContext, file: str) -> Certificate:
     Args:
         context: the server's context.
         file: the file that the certificate came from; it is trusted here.
+
+    Raises:
+        ConfigError: every client will reject it, whatever it trusts.
     """
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
@@ -70,9 +75,16 @@ def own_certificate(context: ssl.SSLContext, file: str) -> Certificate:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = trusting.wrap_bio(to_client, to_server)
     server = context.wrap_bio(to_server, to_client, server_side=True)
-    for side in (client, server, client):
-        with suppress(ssl.SSLWantReadError):
-            side.do_handshake()
+    try:
+        for side in (client, server) * 3:
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigError(
+            f"clients will reject the certificate in {file}: {error.verify_message}"
+        ) from error
+    except ssl.SSLError:
+        pass  # the server wants a certificate of this client, which has seen enough
     peer = client.getpeercert()
     assert peer, "the handshake has come to the certificate"
     return certificate_of(peer)

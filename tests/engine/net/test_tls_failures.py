@@ -7,10 +7,16 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
@@ -242,6 +248,26 @@ def test_own_certificate_is_read(authority: Authority, wants_client: bool) -> No
     assert certificate.names == ("gpu1.lan", "10.0.0.7")
     assert certificate.days_left == -2 - 1
     assert not certificate.is_too_new
+
+
+def test_own_certificate_that_no_client_accepts_is_an_error(tmp_path: Path) -> None:
+    file = str(tmp_path / "client.pem")
+    only_for_clients = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node1")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(only_for_clients, critical=False)
+        .sign(key, SHA256())
+    )
+    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password)
+    Path(file).write_bytes(certificate.public_bytes(pem) + private)
+    with pytest.raises(ConfigError, match=r"clients will reject .*purpose"):
+        own_certificate(server_context(file, None, None), file)
 
 
 @pytest.mark.parametrize(
