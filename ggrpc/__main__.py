@@ -1,8 +1,18 @@
-"""`python -m ggrpc` is the `ggrpc` command."""
+"""The `ggrpc` command, which `python -m ggrpc` is too."""
 
 from __future__ import annotations
 
-from ggrpc.commands.main import main
+import sys
+
+
+def main() -> None:
+    """Run the command; Ctrl-C ends it quietly while its modules load, too."""
+    try:
+        from ggrpc.commands.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)  # as ExitCode.INTERRUPTED, which is not loaded yet
+    run()
+
 
 if __name__ == "__main__":
     main()

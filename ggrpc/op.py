@@ -1,4 +1,4 @@
-"""ggml's operations, with their numbers in the newest protocol (7.0.0).
+"""ggml's operations, with their numbers in the newest protocol version.
 
 Source: `enum ggml_op`, `enum ggml_unary_op`, `enum ggml_glu_op`. Older protocols have
 other numbers: see `ggrpc.engine.wire.op_tables`.

@@ -66,3 +66,15 @@ def test_links_and_files_exist(page: Path) -> None:
     named = [page.parent / link for link in LINK.findall(text)]
     named += [ROOT / file for file in FILE.findall(text)]
     assert [str(path) for path in named if not path.exists()] == []
+
+
+def test_names_on_the_architecture_page_exist() -> None:
+    """Those that look like names of the code, `Graph.validate` or `_HANDLERS`."""
+    text = (DOCS / "architecture.md").read_text()
+    sources = [*(ROOT / "ggrpc").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sources)))
+    names = re.findall(r"`@?([A-Za-z_][\w.]*)(?:\([^`]*\))?`", text)
+    parts = {part for name in names for part in name.split(".")}
+    parts -= {part for part in parts if part.islower() and "_" not in part}
+    assert len(parts) > 100
+    assert sorted(parts - words) == []

@@ -1,4 +1,4 @@
-"""Views of tensors as numpy arrays, and conversion of every type to and from float32.
+"""The codec of each type, to and from float32, and views of tensors as numpy arrays.
 
 The shape of an array is ne reversed, so that the last axis is the contiguous one. The
 block formats are those of ggml's quantize and dequantize functions; the package `gguf`

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
 from ggrpc.errors import GraphError
-from ggrpc.op import Op
+from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.tensor import OP_PARAMS_BYTES, Dims, Tensor
 from ggrpc.types import GGMLType, type_names
 
@@ -57,6 +57,15 @@ class Node(NamedTuple):
         for tensor, source in zip(self.src, sources, strict=False):
             if tensor is not None and not source.target:
                 yield tensor
+
+    @property
+    def operations(self) -> Iterator[Op | UnaryOp | GluOp]:
+        """The op, and its sub-operation if it has several."""
+        yield self.tensor.op
+        if self.tensor.op is Op.UNARY:
+            yield UnaryOp(self.params.op)
+        elif self.tensor.op is Op.GLU:
+            yield GluOp(self.params.op)
 
 
 @dataclass(frozen=True, slots=True)

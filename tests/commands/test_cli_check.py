@@ -14,7 +14,7 @@ def test_check_of_a_healthy_node_sums_up(piped) -> None:  # type: ignore[no-unty
     assert (code, err) == (0, "")
     headers, protocol, arithmetic = out.splitlines()
     assert headers.split()[:5] == ["ENDPOINT", "DEVICE", "PART", "CHECK", "RESULT"]
-    assert protocol.startswith(f"{server}       0  protocol    all 15  ok ")
+    assert protocol.startswith(f"{server}       0  protocol    all 18  ok ")
     assert arithmetic.endswith("51 ok")
 
 
@@ -36,7 +36,7 @@ def test_check_json_has_a_row_for_each_check(piped) -> None:  # type: ignore[no-
         *("endpoint", "device", "part", "check", "result", "error", "limit", "ms"),
         "detail",
     ]
-    assert len(outcome.rows) == 66
+    assert len(outcome.rows) == 69
     skipped = [row for row in outcome.rows if row["result"] == "skipped"]
     assert [row["check"] for row in skipped] == ["GET_DEVICE_SUPPORTS_OP"]
 
@@ -44,7 +44,7 @@ def test_check_json_has_a_row_for_each_check(piped) -> None:  # type: ignore[no-
 def test_check_all_shows_every_check(piped) -> None:  # type: ignore[no-untyped-def]
     with running() as server:
         _, out, _ = piped("check", str(server), "--all", "--no-headers")
-    assert len(out.splitlines()) == 66
+    assert len(out.splitlines()) == 69
 
 
 def test_check_of_nobody_exits_3(piped) -> None:  # type: ignore[no-untyped-def]

@@ -6,10 +6,13 @@ import json
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
@@ -148,3 +151,20 @@ def test_what_looks_at_a_server_takes_no_version_away(tmp_path: Path) -> None:
             hello(served.endpoint).close()
             assert tries(served, "0.3.36", tmp_path) == 1
         working.close()
+
+
+CLIENTS = st.sampled_from((NEWEST, "0.3.36", "0.3.17"))
+LOOKS = st.sampled_from(("probe", "mem", "bench --rounds 1 --sizes 4K", "check"))
+
+
+@settings(max_examples=3, deadline=None, phases=[Phase.generate], derandomize=True)
+@given(st.lists(st.tuples(CLIENTS, LOOKS), min_size=3, max_size=5))
+def test_no_client_of_an_address_is_refused_twice(steps: list[tuple[str, str]]) -> None:
+    """Clients of three versions in any order, and commands of ggrpc's in between."""
+    with tempfile.TemporaryDirectory() as name, serving(state=Path(name)) as served:
+        for release, look in steps:
+            assert tries(served, release, Path(name)) <= 2
+            command = [sys.executable, "-m", "ggrpc", *look.split()]
+            subprocess.run(
+                [*command, str(served.endpoint)], check=True, capture_output=True
+            )

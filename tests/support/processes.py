@@ -6,6 +6,7 @@ import ast
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -23,6 +24,11 @@ from tests.support.paths import SHARED, peer_environment, peer_python, shared
 START_SECONDS = 30
 GENERATE_SECONDS = 120
 # The client for models that encode; the peer brings the one for all others.
+# Python ignores SIGPIPE; llama.cpp's own program dies of it.
+AS_A_PROGRAM = (
+    "import runpy, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
@@ -110,7 +116,7 @@ def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
     endpoint = Endpoint("127.0.0.1", free_port())
     script = shared("peer/native_server.py")
     process = subprocess.Popen(
-        [peer_python(version), script, str(endpoint), *arguments],
+        [peer_python(version), "-c", AS_A_PROGRAM, script, str(endpoint), *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=peer_environment(version),
@@ -179,10 +185,12 @@ def generate(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to clients."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_until_open(endpoint: Endpoint, process: subprocess.Popen[bytes]) -> None:

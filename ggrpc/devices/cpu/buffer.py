@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.mapped_memory import mapped
 from ggrpc.devices.device import Buffer
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.kernel_table import KERNELS, PACKS, is_supported
-from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.mapped_memory import mapped
 from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache

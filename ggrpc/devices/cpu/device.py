@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import psutil
 
+from ggrpc.devices.cpu.available_memory import Machine
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.kernel_table import is_supported
-from ggrpc.devices.cpu.machine import Machine
-from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.mapped_memory import mapped
 from ggrpc.devices.cpu.program import CpuProgram
 from ggrpc.devices.cpu.scratch import ALIGNMENT
 from ggrpc.devices.cpu.weights import WeightCache

@@ -17,7 +17,7 @@ from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
 from ggrpc.engine.client.failures import UnansweredCommands
-from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer, operations_of
+from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
 from ggrpc.errors import GgrpcError, RefusedError, TransportError, UnsupportedOp
 
 PROTOCOL, ARITHMETIC = "protocol", "arithmetic"
@@ -189,14 +189,14 @@ class Checker(Closable):
 
 def _reason_to_skip(device: RemoteDevice, case: Case) -> str:
     """Why the result of a case would tell nothing about this server, or ''."""
-    tables = device.client.dialect.tables
-    if case.since > tables[-1].date:
+    dialect = device.client.dialect
+    if case.since > dialect.tables[-1].date:
         return f"added on {case.since[:10]}; the server may be older"
     trial = Trial()
     case.build(trial)
     for node in trial.g.graph().nodes:
-        for operation in operations_of(node):
-            if len({table.number(operation) for table in tables}) > 1:
+        for operation in node.operations:
+            if not dialect.has_one_number(operation):
                 return (
                     f"{operation.name} has several numbers in protocol "
                     f"{device.client.version}: choose one with --op-table"

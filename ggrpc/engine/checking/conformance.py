@@ -86,6 +86,27 @@ def _transfers(device: RemoteDevice) -> str | None:
     return None
 
 
+def _rows(device: RemoteDevice) -> str | None:
+    """Rows with gaps, rows without, and one row."""
+    buffer = device.allocate(1 << 16)
+    tensor = _tensor(buffer, 0, 1 << 16)
+    for size, stride, count in ((4096, 8192, 7), (3, 3, 1000), (70, 100, 1)):
+        device.client.clear(buffer.handle, 255)
+        rows = np.arange(count * size, dtype=np.uint32).astype(np.uint8)
+        device.client.set_tensor_2d(tensor, rows.data, size, stride, offset=5)
+        expected = np.full(1 << 16, 255, np.uint8)
+        for at, row in enumerate(rows.reshape(count, size)):
+            expected[5 + at * stride :][:size] = row
+        with buffer.read(0, 1 << 16) as view:
+            if view != expected:
+                return f"{count} rows of {size} bytes are not where they belong"
+        back = np.empty_like(rows)
+        device.client.get_tensor_2d(tensor, back.data, size, stride, offset=5)
+        if not np.array_equal(back, rows):
+            return f"{count} rows of {size} bytes differ after writing and reading"
+    return _freed(buffer)
+
+
 def _clear(device: RemoteDevice) -> str | None:
     buffer = device.allocate(4097)
     for value in (255, 0):
@@ -154,6 +175,33 @@ def _compute(device: RemoteDevice) -> str | None:
     return None
 
 
+def _two_graphs(device: RemoteDevice) -> str | None:
+    """Two graphs in turn; a version with uids gets each of them once."""
+    g = GraphBuilder()
+    x = g.tensor("F32", 33)
+    y, z = g.add(x, x), g.mul(x, x)
+    with (
+        Computation(g, outputs=[y], devices=[device]) as double,
+        Computation(g, outputs=[z], devices=[device]) as square,
+    ):
+        for value in range(3):
+            values = np.full(33, value, np.float32)
+            if not np.array_equal(double.run({x: values})[y], 2 * values):
+                return f"x + x is wrong for x = {value}, after another graph"
+            if not np.array_equal(square.run({x: values})[z], values * values):
+                return f"x * x is wrong for x = {value}, after another graph"
+    return None
+
+
+def _comm(device: RemoteDevice) -> str | None:
+    """What links nothing: a world of three servers, and the end of no link."""
+    if device.client.comm_init(0, 1, device=device.number, world=3):
+        return "the server claims to link three servers"
+    device.client.comm_free(device.number)
+    device.synchronize()
+    return None
+
+
 def _supports(device: RemoteDevice) -> str | None:
     g = GraphBuilder()
     x = g.tensor("F32", 32)
@@ -180,6 +228,7 @@ STEPS = (
     Step("ALLOC_BUFFER of too much", _too_much, Command.ALLOC_BUFFER),
     Step("FREE_BUFFER", _free, Command.FREE_BUFFER),
     Step("SET_TENSOR, GET_TENSOR", _transfers, Command.SET_TENSOR),
+    Step("SET_TENSOR_2D, GET_TENSOR_2D", _rows, Command.SET_TENSOR_2D),
     Step("BUFFER_CLEAR", _clear, Command.BUFFER_CLEAR),
     Step("MEMSET_TENSOR", _memset, Command.MEMSET_TENSOR),
     Step("COPY_TENSOR", _copy, Command.COPY_TENSOR),
@@ -187,6 +236,8 @@ STEPS = (
     Step("SET_TENSOR_HASH", _hash, Command.SET_TENSOR_HASH),
     Step("GET_ALLOC_SIZE", _alloc_size, Command.GET_ALLOC_SIZE),
     Step("GRAPH_COMPUTE", _compute, Command.GRAPH_COMPUTE),
+    Step("GRAPH_RECOMPUTE of two", _two_graphs, Command.GRAPH_RECOMPUTE),
+    Step("COMM_INIT, COMM_FREE", _comm, Command.COMM_FREE),
     Step("GET_DEVICE_SUPPORTS_OP", _supports, Command.GET_DEVICE_SUPPORTS_OP),
 )
 

@@ -37,6 +37,7 @@ from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.errors import (
     ConnectionLost,
     GgrpcError,
+    LocalProtocolError,
     OutOfMemory,
     RefusedError,
     VersionMismatch,
@@ -282,8 +283,16 @@ class Client(Exchange):
         """A graph as this server takes it.
 
         Raises:
-            LocalProtocolError: the server's version lacks one of its ops.
+            LocalProtocolError: the server's version lacks one of its ops, or does not
+                tell its number; llama.cpp's server would die of a wrong one.
         """
+        for node in graph.nodes if len(self.dialect.tables) > 1 else ():
+            for operation in node.operations:
+                if not self.dialect.has_one_number(operation):
+                    raise LocalProtocolError(
+                        f"{self.endpoint}: {operation.name} has several numbers in "
+                        f"protocol {self.version}: choose one with --op-table"
+                    )
         return write_graph(graph, self.dialect.table, self.dialect.optional)
 
     def compute_encoded(

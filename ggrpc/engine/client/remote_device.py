@@ -22,7 +22,6 @@ from ggrpc.errors import (
     UnsupportedOp,
 )
 from ggrpc.graph import Graph
-from ggrpc.op import GluOp, Op, UnaryOp
 from ggrpc.ops import Node
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
@@ -212,7 +211,7 @@ class RemoteDevice(Device):
         """
         table = self.client.dialect.table
         types = {tensor.type for tensor in (node.tensor, *node.src) if tensor}
-        if not all(map(table.has, operations_of(node))):
+        if not all(map(table.has, node.operations)):
             return False
         if not all(map(table.has_type, types)):
             return False
@@ -240,15 +239,6 @@ class RemoteDevice(Device):
         ]
         encoded = self.client.encode(Graph.of(tensors, graph.node_ids))
         return RemoteProgram(self, encoded, list(there.values()))
-
-
-def operations_of(node: Node) -> Iterator[Op | UnaryOp | GluOp]:
-    """An op, and which of its sub-operations."""
-    yield node.tensor.op
-    if node.tensor.op is Op.UNARY:
-        yield UnaryOp(node.params.op)
-    elif node.tensor.op is Op.GLU:
-        yield GluOp(node.params.op)
 
 
 def _remote(buffer: Buffer) -> RemoteBuffer:

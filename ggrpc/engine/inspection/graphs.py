@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from ggrpc.bounds import Region
-from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter

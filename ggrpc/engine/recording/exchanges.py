@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from ggrpc.engine.recording.chunks import damaged
+from ggrpc.engine.recording.chunk_file import damaged
 from ggrpc.engine.recording.journal import Closed, Journal, Message, Opened
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of

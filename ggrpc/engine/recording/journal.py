@@ -1,6 +1,6 @@
 """The events of a recording: connections, messages of both sides, and their times.
 
-Each event is one chunk or several ones (see `chunks`). Numbers are little-endian. Times
+Each event is one chunk or several (see `chunk_file`). Numbers are little-endian. Times
 are in nanoseconds since the recording began.
 
     OPENED   connection u32 | time u64 | JSON: client, server
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ggrpc.closable import Closable
-from ggrpc.engine.recording.chunks import (
+from ggrpc.engine.recording.chunk_file import (
     Bytes,
     Chunk,
     ChunkReader,

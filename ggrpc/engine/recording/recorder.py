@@ -17,7 +17,7 @@ from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.pump import Watch, pump
 from ggrpc.engine.net.tls import connect_stream
 from ggrpc.engine.net.transport import Stream
-from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import JournalWriter
 from ggrpc.engine.recording.weights import WeightRecording

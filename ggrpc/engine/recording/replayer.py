@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ggrpc.devices.device import Device
-from ggrpc.engine.recording.chunks import damaged
+from ggrpc.engine.recording.chunk_file import damaged
 from ggrpc.engine.recording.comparison import compare
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.journal import Closed, Journal

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,20 +123,14 @@ def _stamp_of(file: Path) -> object:
 @contextmanager
 def _locked(file: Path | None) -> Iterator[None]:
     """Keep other servers from writing, where the folder can be locked."""
-    if file is None:
+    with ExitStack() as stack:
+        if file is not None:
+            with suppress(OSError):  # writing then says what is wrong
+                file.parent.mkdir(parents=True, exist_ok=True)
+                lock = os.open(file.parent, os.O_RDONLY)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(file.parent, os.O_RDONLY)
-    except OSError:
-        yield
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _read(file: Path) -> Clients:

@@ -16,6 +16,7 @@ from ggrpc.engine.wire.layouts import CAPS_BYTES, REPLIES, REQUESTS, Layout
 from ggrpc.engine.wire.messages import Done, Request
 from ggrpc.engine.wire.op_tables import FIRST, OpTable, op_table
 from ggrpc.errors import ConfigError
+from ggrpc.op import GluOp, Op, UnaryOp
 
 
 class Version(NamedTuple):
@@ -66,6 +67,10 @@ class Dialect:
     def table(self) -> OpTable:
         """The newest op table."""
         return self.tables[0]
+
+    def has_one_number(self, operation: Op | UnaryOp | GluOp) -> bool:
+        """Whether an op or sub-operation has the same number in all op tables."""
+        return len({table.number(operation) for table in self.tables}) == 1
 
     @property
     def hello_size(self) -> int:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.cpu.memory import HUGE_PAGE
+from ggrpc.devices.cpu.mapped_memory import HUGE_PAGE
 
 Seen = list[tuple[CpuBuffer, int, int]]
 

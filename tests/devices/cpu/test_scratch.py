@@ -9,7 +9,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.compiler import MAX_PARTS, MIN_COUNTED_COPY, Compiler
-from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.mapped_memory import mapped
 from ggrpc.devices.cpu.ops.reductions import SORT_BYTES
 from ggrpc.devices.cpu.scratch import MIN_CHUNK, Scratch
 from ggrpc.devices.device import Placed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,60 +14,70 @@ from ggrpc.engine.checking.conformance import STEPS, TOO_MUCH
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.client.remote_device import RemoteDevice
-from ggrpc.engine.wire.dialects import V7_0_1
+from ggrpc.engine.wire.dialects import NEWEST, V7_0_1
 from ggrpc.tensor import Tensor
 from tests.support.servers import running
 
+Devices = list[RemoteDevice]
+
 
 @pytest.fixture(scope="module")
-def device() -> Iterator[RemoteDevice]:
-    served = CpuDevice(threads=1, weight_cache=0)
-    with (
-        running(served, dialects=(V7_0_1,)) as endpoint,
-        connect(endpoint, timeout=60) as server,
-    ):
-        yield server.device()
+def devices() -> Iterator[Devices]:
+    """A device by the newest version, and one by the proposal that no version took."""
+    with ExitStack() as stack:
+        served = CpuDevice(threads=1, weight_cache=0)
+        endpoints = [
+            stack.enter_context(running(served, dialects=(dialect,)))
+            for dialect in (NEWEST, V7_0_1)
+        ]
+        servers = [stack.enter_context(connect(e, timeout=60)) for e in endpoints]
+        yield [server.device() for server in servers]
 
 
-def found(device: RemoteDevice, name: str) -> str | None:
+def found(devices: Devices, name: str) -> str | None:
+    """Run a step on the first device whose version has it."""
     (step,) = (step for step in STEPS if step.name == name)
-    return step.run(device)
+    return next(
+        step.run(device)
+        for device in devices
+        if step.needs in device.client.dialect.commands
+    )
 
 
 @pytest.mark.parametrize("name", [step.name for step in STEPS])
-def test_correct_server_passes(device: RemoteDevice, name: str) -> None:
-    assert found(device, name) is None
+def test_correct_server_passes(devices: Devices, name: str) -> None:
+    assert found(devices, name) is None
 
 
 def test_bytes_that_change_are_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuBuffer, "read", lambda self, at, size: self.memory[:size])
     assert "differ after writing and reading" in str(
-        found(device, "SET_TENSOR, GET_TENSOR")
+        found(devices, "SET_TENSOR, GET_TENSOR")
     )
 
 
 def test_clear_and_memset_that_do_nothing_are_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuBuffer, "fill", lambda *arguments: None)
-    assert found(device, "BUFFER_CLEAR") == "bytes are not 255 after a clear"
-    assert "bytes 3 to 93" in str(found(device, "MEMSET_TENSOR"))
+    assert found(devices, "BUFFER_CLEAR") == "bytes are not 255 after a clear"
+    assert "bytes 3 to 93" in str(found(devices, "MEMSET_TENSOR"))
 
 
 def test_copy_that_is_refused_or_wrong_is_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(CpuBuffer, "copy", lambda *arguments: None)
-        assert found(device, "COPY_TENSOR") == "the copy differs from its source"
+        assert found(devices, "COPY_TENSOR") == "the copy differs from its source"
     monkeypatch.setattr(Client, "copy_tensor", lambda *arguments: False)
-    assert found(device, "COPY_TENSOR") == "the server cannot copy within a device"
+    assert found(devices, "COPY_TENSOR") == "the server cannot copy within a device"
 
 
 def test_impossible_buffer_is_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allocate = CpuDevice.allocate
 
@@ -74,7 +85,7 @@ def test_impossible_buffer_is_found(
         return allocate(self, 64 if size == TOO_MUCH else size)
 
     monkeypatch.setattr(CpuDevice, "allocate", allocate_less)
-    wrong = found(device, "ALLOC_BUFFER of too much")
+    wrong = found(devices, "ALLOC_BUFFER of too much")
     assert wrong == f"the server allocated a buffer of {TOO_MUCH} bytes"
 
 
@@ -82,7 +93,7 @@ def test_impossible_buffer_is_found(
     ("gap", "message"), [(-4096, "two buffers overlap"), (3, "is not aligned")]
 )
 def test_impossible_addresses_are_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch, gap: int, message: str
+    devices: Devices, monkeypatch: pytest.MonkeyPatch, gap: int, message: str
 ) -> None:
     base = Client.base
     handles: list[int] = []
@@ -92,37 +103,37 @@ def test_impossible_addresses_are_found(
         return base(self, buffer) + 3 if gap > 0 else base(self, handles[0])
 
     monkeypatch.setattr(Client, "base", wrong_base)
-    assert message in str(found(device, "ALLOC_BUFFER"))
+    assert message in str(found(devices, "ALLOC_BUFFER"))
 
 
 def test_size_that_is_too_small_is_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def halve(self: CpuDevice, tensor: Tensor) -> int:
         return tensor.nbytes // 2
 
     monkeypatch.setattr(CpuDevice, "alloc_size", halve)
-    wrong = found(device, "GET_ALLOC_SIZE")
+    wrong = found(devices, "GET_ALLOC_SIZE")
     assert wrong == "F32: 576 bytes for a tensor of 1152"
 
 
 def test_claim_to_have_unknown_data_is_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Client, "set_tensor_hash", lambda *arguments: True)
-    assert "with a random hash" in str(found(device, "SET_TENSOR_HASH"))
+    assert "with a random hash" in str(found(devices, "SET_TENSOR_HASH"))
 
 
 def test_more_free_than_total_memory_is_found(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuDevice, "memory", lambda self: Memory(2, 1))
-    assert found(device, "GET_DEVICE_MEMORY") == "2 of 1 bytes are free"
+    assert found(devices, "GET_DEVICE_MEMORY") == "2 of 1 bytes are free"
 
 
 def test_add_must_be_supported(
-    device: RemoteDevice, monkeypatch: pytest.MonkeyPatch
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CpuDevice, "supports", lambda self, node: False)
-    wrong = found(device, "GET_DEVICE_SUPPORTS_OP")
+    wrong = found(devices, "GET_DEVICE_SUPPORTS_OP")
     assert wrong == "the server says that it does not support ADD"

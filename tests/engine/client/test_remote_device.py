@@ -20,6 +20,7 @@ from ggrpc.engine.wire.op_tables import op_table
 from ggrpc.errors import (
     ConnectionLost,
     DeviceError,
+    LocalProtocolError,
     OutOfMemory,
     RefusedError,
     UnsupportedOp,
@@ -29,20 +30,16 @@ from ggrpc.op import Op, UnaryOp
 from ggrpc.ops.activations import UnaryParams
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, run_case
+from tests.support.clients import squares
 from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
 from tests.support.servers import running
 
 DIALECTS = {str(d.version): d for d in (V2_0_0, V3_6_1, V7_0_0, V7_0_1, V8_0_0)}
-# llama-cpp-python, and the op table of its build where its version leaves several.
-NATIVE = {
-    "0.3.16": "2025-08-14b",
-    "0.3.17": "",
-    "0.3.24": "",
-    "0.3.35": "",
-    "0.3.36": "",
-    NEWEST: "",
-}
+# Releases of the native server.
+NATIVE = (NEWEST, "0.3.36", "0.3.35", "0.3.24", "0.3.17", "0.3.16")
+# The op table where the version leaves several.
+OP_TABLES = {"0.3.16": "2025-08-14b", "2.0.0": "2025-10-12"}
 
 
 @contextlib.contextmanager
@@ -53,7 +50,7 @@ def server_of(kind: str) -> Iterator[RemoteServer]:
             endpoint = stack.enter_context(native_serving(kind))
         else:
             endpoint = stack.enter_context(running(dialects=(DIALECTS[kind],)))
-        table = op_table(NATIVE[kind]) if NATIVE.get(kind) else None
+        table = op_table(OP_TABLES[kind]) if kind in OP_TABLES else None
         client = connect(endpoint, timeout=60, op_table=table)
         yield stack.enter_context(RemoteServer(client))
 
@@ -216,6 +213,15 @@ def test_op_newer_than_the_server_is_not_supported() -> None:
         buffer = device.allocate(case.size)
         with pytest.raises(UnsupportedOp, match="does not compute CUMSUM"):
             device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+
+
+def test_op_with_several_numbers_is_not_sent() -> None:
+    """A native server of another build would die of it."""
+    with running(dialects=(V2_0_0,)) as endpoint, connect(endpoint, timeout=60) as old:
+        _, graph = squares(old)
+        with pytest.raises(LocalProtocolError, match="choose one with --op-table"):
+            old.compute(graph)
+        assert old.memory().total
 
 
 def test_program_runs_again_by_recompute(ours: RemoteDevice) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.engine.cache.fnv1a import fnv1a
-from ggrpc.engine.recording.chunks import ChunkWriter
+from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter, Omitted

@@ -10,7 +10,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.engine.inspection.graphs import graphs_in
-from ggrpc.engine.recording.chunks import ChunkReader, ChunkWriter
+from ggrpc.engine.recording.chunk_file import ChunkReader, ChunkWriter
 from ggrpc.engine.recording.journal import (
     CLOSED,
     MESSAGE,

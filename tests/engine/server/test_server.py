@@ -52,7 +52,7 @@ def spoken(request):  # type: ignore[no-untyped-def]
 @pytest.fixture
 def client(spoken):  # type: ignore[no-untyped-def]
     dialect, endpoint = spoken
-    with connect(endpoint, dialect, timeout=20) as client:
+    with connect(endpoint, dialect, 20, dialect.table) as client:
         yield client
 
 

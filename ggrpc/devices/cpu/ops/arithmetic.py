@@ -1,4 +1,4 @@
-"""ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS."""
+"""ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU and others, in numpy."""
 
 from __future__ import annotations
 

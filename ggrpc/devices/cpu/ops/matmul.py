@@ -16,7 +16,7 @@ import numpy as np
 
 from ggrpc.devices.cpu.compiler import MIN_PARALLEL, Compiler
 from ggrpc.devices.cpu.kernel_table import kernel
-from ggrpc.devices.cpu.memory import mapped
+from ggrpc.devices.cpu.mapped_memory import mapped
 from ggrpc.devices.cpu.weights import Weight
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.formats.codecs import CODECS, GROUP, Array, Convert, pieces

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ggrpc.devices.cpu import CpuDevice, machine
-from ggrpc.devices.cpu.machine import Machine
+from ggrpc.devices.cpu import CpuDevice, available_memory
+from ggrpc.devices.cpu.available_memory import Machine
 from ggrpc.errors import OutOfMemory
 
 MIB = 1 << 20
@@ -15,8 +15,8 @@ MIB = 1 << 20
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
     """Replaces the machine's control groups."""
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(available_memory, "ROOT", tmp_path)
+    monkeypatch.setattr(available_memory, "MEMBERSHIP", tmp_path / "membership")
 
     def put(membership: str, files: dict[str, str]) -> None:
         (tmp_path / "membership").write_text(membership)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.recording.chunks import ChunkReader, ChunkWriter
+from ggrpc.engine.recording.chunk_file import ChunkReader, ChunkWriter
 from ggrpc.errors import ConfigError, RecordingError
 
 
