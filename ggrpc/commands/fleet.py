@@ -7,7 +7,8 @@ of several has a row with the reason, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
 from threading import Thread
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -18,12 +19,14 @@ from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Column, Listing, Row
 from ggrpc.commands.numbers import finite
+from ggrpc.commands.progress import bar
 from ggrpc.commands.tls import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.errors import (
+    Cancelled,
     ConnectionLost,
     GgrpcError,
     OutOfMemory,
@@ -59,7 +62,7 @@ Timeout = Annotated[
         min=0,
         max=3600,
         callback=finite,
-        help="How long to wait for an answer.",
+        help="How long to wait for a server's answer, or for progress.",
     ),
 ]
 Protocol = Annotated[
@@ -149,8 +152,9 @@ class Fleet(NamedTuple):
         """
         endpoints = endpoints_of(self.endpoints, environment)
         options = client_options(environment, self.timeout, self.protocol)
-        answers = all_at_once(_asker(look, options), endpoints)
-        return show(environment, answers, listing)
+        with bar(environment, "servers", len(endpoints), steps=True) as answered:
+            answers = all_at_once(_asker(look, options), endpoints, answered)
+        return show(environment, answers, listing, len(endpoints))
 
 
 def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
@@ -159,7 +163,7 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
         rows: list[Row] = []
         note = ""
         try:
-            with open_client(endpoint, options, to_look=True) as client:
+            with open_client(endpoint, options, True, deadline) as client:
                 note = client.identity.refusal
                 for device in range(client.device_count()):
                     deadline.timeout()  # limits any device count that a server claims
@@ -176,18 +180,29 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
 
 
 def show(
-    environment: Environment, answers: Sequence[Answer], listing: Listing
+    environment: Environment, answers: Sequence[Answer], listing: Listing, asked: int
 ) -> ExitCode:
-    """Write the answers to stdout and the errors to stderr."""
+    """Write the answers to stdout and the errors to stderr.
+
+    Args:
+        environment: provides the streams.
+        answers: those of `all_at_once`.
+        listing: the form of the output.
+        asked: the number of servers; with fewer answers, Ctrl-C came before the end.
+    """
     rows: list[Row] = []
     for answer in answers:
         rows += answer.rows
-        if answer.error and (listing.json or answers[1:]):
+        if answer.error and (listing.json or asked > 1):
             rows.append(answer.failure(listing.json))
     listing.show(environment, rows)
     for answer in answers:
         if answer.error:
             environment.fail(answer.error, answer.message)
+    if len(answers) < asked:
+        error = Cancelled(f"interrupted after {len(answers)} of {asked} servers")
+        environment.fail(error)
+        return code_of(error)
     return code_of_several([answer.code for answer in answers])
 
 
@@ -210,19 +225,42 @@ def reason_of(error: Exception | None) -> str:
     return next(fitting, "failed")
 
 
-def all_at_once(ask: Callable[[Endpoint], T], endpoints: Sequence[Endpoint]) -> list[T]:
-    """Query in threads; the answers are in the order of the endpoints."""
-    promised = [(endpoint, Future[T]()) for endpoint in endpoints]
-    todo = iter(promised)
+def all_at_once(
+    ask: Callable[[Endpoint], T],
+    endpoints: Sequence[Endpoint],
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[T]:
+    """Query in threads.
+
+    Args:
+        ask: queries one server.
+        endpoints: the servers.
+        answered: called with 1 after each server.
+
+    Returns:
+        The answers in the order of the endpoints; after Ctrl-C, those that are there.
+    """
+    done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
+    todo = iter(enumerate(endpoints))
 
     def work() -> None:
-        for endpoint, promise in todo:
+        for at, endpoint in todo:
             try:
-                promise.set_result(ask(endpoint))
+                done.put((at, ask(endpoint)))
             except BaseException as error:
-                promise.set_exception(error)
+                done.put((at, error))
 
-    for _ in promised[:MAX_THREADS]:
-        # Daemon threads, so that Ctrl-C does not wait for a slow server.
-        Thread(target=work, daemon=True).start()
-    return [promise.result() for _, promise in promised]
+    answers: dict[int, T] = {}
+    with suppress(KeyboardInterrupt):
+        for _ in endpoints[:MAX_THREADS]:
+            # Daemon threads, so that Ctrl-C does not wait for a slow server.
+            Thread(target=work, daemon=True).start()
+        for _ in endpoints:
+            at, answer = done.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            answers[at] = answer
+            answered(1)
+    for _ in todo:  # leave nothing to the threads
+        pass
+    return [answers[at] for at in sorted(answers)]

@@ -103,7 +103,8 @@ def push(
     command ends.
 
     PRESENT counts the tensors that a server already had. The timeout applies to
-    connecting, and to transfers that make no progress.
+    connecting, and to a server that makes no progress: it must take data and look for
+    it in its cache at a minimum rate.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
@@ -121,8 +122,9 @@ def push(
 
             answers = all_at_once(to, servers)
         columns = PLANNED if dry_run else COLUMNS
-        code = show(environment, answers, Listing(columns, as_json, not no_headers))
-        if held:
+        listing = Listing(columns, as_json, not no_headers)
+        code = show(environment, answers, listing, len(servers))
+        if held and len(answers) == len(servers):
             environment.note("tensors are held until Ctrl-C; 'ggrpc pull' fetches them")
             code = _watch(environment, held)
     return code

@@ -14,22 +14,30 @@ from ggrpc.commands import serve_options as flags
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
-from ggrpc.commands.signals import at_signal
+from ggrpc.commands.signals import at_hangup, at_signal
 from ggrpc.commands.unused import refuse_unused
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
+from ggrpc.engine.net.certificate import own_certificate
 from ggrpc.engine.server import sd_notify
-from ggrpc.engine.server.build import AUTO, ServerOptions, build_server
+from ggrpc.engine.server.build import (
+    AUTO,
+    ServerOptions,
+    build_server,
+    reload_tls,
+)
 from ggrpc.engine.server.client_memory import ClientMemory, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.malloc_arenas import limit_arenas
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
+from ggrpc.errors import ConfigError, GgrpcError
 from ggrpc.units import format_size, parse_size
 
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
 
 MAX_SHOWN = 8  # addresses of clients in the log
+SOON_DAYS = 14  # of which a certificate's last ones are worth a warning
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +84,7 @@ def serve(
 
     The protocol has no passwords and no encryption: listen on trusted networks only, or
     use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
-    'ggrpc tunnel'.
+    'ggrpc tunnel'. SIGHUP reads the certificates again.
 
     For 'llama-server -sm tensor' two servers link with each other: the first server of
     --rpc listens for the second on its port + 1000, only while it waits for it. The
@@ -138,8 +146,20 @@ def _serve(options: ServerOptions) -> None:
             sd_notify.notify(sd_notify.STOPPING)
             server.stop()
 
+        def reload() -> None:
+            try:
+                reload_tls(server, options)
+            except GgrpcError as error:
+                log.error("the certificates stay as they were: %s", error)
+            else:
+                log.info("the certificates were read again, for new connections")
+                _announce_certificate(server.settings, options)
+
         at_signal(stop)
+        if options.tls_certificate:
+            at_hangup(reload)
         _announce(server)
+        _announce_certificate(server.settings, options)
         if options.protocol == AUTO and options.negotiation_state:
             _announce_clients(options.negotiation_state)
         sd_notify.notify(sd_notify.READY)
@@ -164,10 +184,36 @@ def _announce(server: Server) -> None:
             *(number, device.name, device.description, free, total),
             "" if limit is None else " for clients (--max-memory)",
         )
+    secured = " with TLS" if settings.tls else ""
+    if settings.tls and settings.tls.verify_mode:
+        secured += " for clients with a certificate"
     for endpoint in server.endpoints:
-        log.info("listening on %s", endpoint)
+        log.info("listening on %s%s", endpoint, secured)
     if not all(ip_address(endpoint.host).is_loopback for endpoint in server.endpoints):
         _warn_if_open(settings)
+
+
+def _announce_certificate(settings: ServerSettings, options: ServerOptions) -> None:
+    """Tell whom the certificate is for; warn if clients reject it, or soon will."""
+    file = options.tls_certificate
+    if settings.tls is None or file is None:
+        return
+    try:
+        certificate = own_certificate(settings.tls, file)
+    except ConfigError as error:
+        log.warning("%s", error)
+        return
+    until, days = f"{certificate.until:%Y-%m-%d}", certificate.days_left
+    names = ", ".join(certificate.names) or "no name: clients will reject it"
+    log.info("the certificate in %s is for %s, until %s", file, names, until)
+    advice = "renew it, then send SIGHUP to this process"
+    if days < 0:
+        log.warning("the certificate in %s expired on %s: %s", file, until, advice)
+    elif certificate.is_too_new:
+        since = f"{certificate.since:%Y-%m-%d}"
+        log.warning("the certificate in %s is not valid before %s", file, since)
+    elif days < SOON_DAYS:
+        log.warning("the certificate in %s expires in %d days: %s", file, days, advice)
 
 
 def _announce_clients(file: Path) -> None:

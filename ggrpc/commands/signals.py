@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM for commands that run until they are stopped, and with drivers."""
+"""Signals for commands that run until they are stopped, and with drivers."""
 
 from __future__ import annotations
 
@@ -43,3 +43,8 @@ def at_signal(stop: Callable[[], None]) -> None:
 
     for number in STOPPING:
         signal.signal(number, handle)
+
+
+def at_hangup(reload: Callable[[], None]) -> None:
+    """Call `reload` at each SIGHUP, which would end the process otherwise."""
+    signal.signal(signal.SIGHUP, lambda number, frame: reload())

@@ -11,13 +11,14 @@ import typer
 from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.logs import LogFormat, logging_to
-from ggrpc.commands.signals import at_signal
+from ggrpc.commands.signals import at_hangup, at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.tls import TlsStream, client_context
-from ggrpc.errors import ConfigError
+from ggrpc.engine.net.transport import Stream
+from ggrpc.errors import ConfigError, GgrpcError
 
 EXAMPLES = (
     "ggrpc tunnel 50052 gpu1.lan:50052 --tls-ca ca.pem",
@@ -48,20 +49,31 @@ def tunnel(
     --tls-cert'. Every program that can connect to LISTEN uses the certificate of this
     machine, so LISTEN must be a loopback address unless you give --expose.
 
-    Ctrl-C or SIGTERM closes all connections and stops the tunnel.
+    Ctrl-C or SIGTERM closes all connections and stops the tunnel. SIGHUP reads the
+    certificates again.
     """
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     environment = environment_of(context)
     tls = tls_context(environment) or client_context()
+
+    def connect() -> Stream:
+        return TlsStream.connect_with(tls, server, Deadline(CONNECTING, None))
+
+    def reload() -> None:
+        nonlocal tls
+        try:
+            tls = tls_context(environment) or client_context()
+        except GgrpcError as error:
+            log.error("the certificates stay as they were: %s", error)
+        else:
+            log.info("the certificates were read again, for new connections")
+
     with logging_to(environment, None, LogFormat.text):
-        running = Proxy(
-            plain,
-            server,
-            lambda: TlsStream.connect_with(tls, server, Deadline(CONNECTING, None)),
-        )
+        running = Proxy(plain, server, connect)
         for address in running.endpoints:
             log.info("listening on %s, for %s", address, server)
         at_signal(running.stop)
+        at_hangup(reload)
         running.run()
         log.info("stopped")
 

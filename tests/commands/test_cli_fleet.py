@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import re
 import signal
@@ -10,13 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from ggrpc.commands.environment import Environment
+from ggrpc.commands.main import run
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator
+from ggrpc.engine.server.session import Session
 from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, spoken
-from tests.commands.conftest import NoMaths
+from tests.commands.conftest import NoMaths, Terminal
 from tests.support.paths import NEWEST as NEWEST_PEER
 from tests.support.paths import peer_python
 from tests.support.processes import free_port, native_serving
@@ -204,7 +212,7 @@ def test_silent_server_exits_4(piped) -> None:  # type: ignore[no-untyped-def]
     with stranger(None) as endpoint:
         code, out, err = piped("mem", endpoint, "--timeout", "0.2")
     assert (code, out) == (4, "")
-    assert f"{endpoint} took longer than 0.2 s; increase --timeout" in err
+    assert f"{endpoint} accepts connections but did not answer within 0.2 s" in err
 
 
 def test_timeout_of_nothing_still_names_the_server(piped, server: str) -> None:  # type: ignore[no-untyped-def]
@@ -369,7 +377,89 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
             connection.recv(1)  # it has asked, and waits
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "")
+    assert process.returncode == 130
+    assert err == "ggrpc: error: interrupted after 0 of 1 servers\n"
+
+
+def test_ctrl_c_shows_the_answers_that_are_there(server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = "{}:{}".format(*listener.getsockname())
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ggrpc", "mem", "--json", "--timeout", "60"),
+                *(server, silent, server),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            time.sleep(1)  # the others answer meanwhile
+            process.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            out, err = process.communicate(timeout=20)
+            assert time.monotonic() - start < 5
+    assert process.returncode == 130
+    assert [json.loads(line)["device"] for line in out.splitlines()] == [0, 1] * 2
+    assert err == "ggrpc: error: interrupted after 2 of 3 servers\n"
+
+
+def test_ctrl_c_among_very_many_servers_ends_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = "{}:{}".format(*listener.getsockname())
+        many = "127.[0-9].[0-99].[1-99]:1"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ggrpc", "mem", silent, many, "--timeout", "60"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        listener.accept()[0].close()
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130
+    assert re.search(r"interrupted after \d+ of 99001 servers\n$", err)
+
+
+def test_servers_have_a_progress_bar_in_a_terminal(server: str) -> None:
+    terminal = Terminal()
+    code = run(["mem", server, server], Environment(io.StringIO(), terminal))
+    assert code == 0
+    assert "servers" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+
+
+@contextlib.contextmanager
+def slow(seconds: float) -> Iterator[str]:
+    """A server that answers each request after some seconds."""
+
+    def delayed(session: Session, request: Any, link: Any) -> Any:
+        time.sleep(seconds)
+        return handle(session, request, link)
+
+    handle = Session.handle
+    with pytest.MonkeyPatch.context() as patched, running(host="127.0.0.1") as server:
+        patched.setattr(Session, "handle", delayed)
+        yield str(server)
+
+
+@pytest.mark.parametrize("command", ["probe", "mem", "check", "push", "replay"])
+def test_timeout_is_for_all_answers_together(  # type: ignore[no-untyped-def]
+    piped, command: str, tmp_path: Path
+) -> None:
+    array = tmp_path / "one.npy"
+    np.save(array, np.zeros(4, np.float32))
+    files = {"push": [str(array)], "replay": [str(array)]}.get(command, [])
+    with slow(0.35) as server:
+        start = time.monotonic()
+        code, _, err = piped(command, *files, server, "--timeout", "0.6")
+        assert time.monotonic() - start < 4
+    assert code == 4
+    assert "within 0.6 s" in err
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ggrpc.commands import push
+from ggrpc.engine.cache import warming
+from ggrpc.engine.server.session import Session
+from ggrpc.engine.wire import messages as m
 from tests.support.caches import write_gguf
 from tests.support.paths import NEWEST
 from tests.support.processes import Served, native_serving, serving
+from tests.support.servers import running
 
 LARGE = 11 << 20  # bytes, above what a cache keeps
 
@@ -56,6 +61,37 @@ def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
             (row,) = piped("push", str(model), str(server), "--json").rows
             assert (row["present"], row["sent"]) == expected
     assert len(list(folder.rglob("*"))) >= 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--dry-run"], r"took \d+ s to look for 22.0 MiB in its cache"),
+        ([], "has not stored a tensor in its cache within 2 s"),
+    ],
+)
+def test_server_that_looks_for_tensors_very_slowly_exceeds_the_timeout(  # type: ignore[no-untyped-def]
+    piped, tmp_path, flags, told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each single answer is in time."""
+    monkeypatch.setattr(warming, "DISK_BYTES_PER_SECOND", 1 << 30)
+    monkeypatch.setattr(warming, "PENDING_TIMEOUT", 1.0)
+    data = np.random.default_rng(1).bytes
+    model = write_gguf(tmp_path / "m.gguf", *(data(LARGE) for _ in range(4)))
+    handle = Session.handle
+
+    def slow(session: Session, request: Any, link: Any) -> Any:
+        if isinstance(request, m.SetTensorHash):
+            time.sleep(1.2)
+        return handle(session, request, link)
+
+    monkeypatch.setattr(Session, "handle", slow)
+    with running(host="127.0.0.1") as server:
+        start = time.monotonic()
+        code, _, err = piped("push", str(model), str(server), "--timeout", "2", *flags)
+        assert time.monotonic() - start < 10
+    assert code == 4
+    assert re.search(told, err)
 
 
 def test_server_without_a_cache_is_an_error(piped, model: Path) -> None:  # type: ignore[no-untyped-def]

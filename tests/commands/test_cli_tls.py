@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client.client import connect
+from ggrpc.engine.net.tls import client_context
 from ggrpc.engine.wire.dialects import NEWEST
-from tests.support.certificates import Certificates, make_certificates
+from tests.support.certificates import Certificates, issue, make_certificates
 from tests.support.processes import Served, serving
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,15 @@ def served(files: Certificates) -> Iterator[Served]:
 
 @contextmanager
 def tunnel_to(served: Served, files: Certificates) -> Iterator[Endpoint]:
+    """The plain port of a `ggrpc tunnel`."""
+    with tunnel_process(served, files) as (_, endpoint):
+        yield endpoint
+
+
+@contextmanager
+def tunnel_process(
+    served: Served, files: Certificates
+) -> Iterator[tuple[subprocess.Popen[str], Endpoint]]:
     """A `ggrpc tunnel` process, and its plain port."""
     flags = ["--tls-ca", files.ca, "--tls-cert", files.client]
     with subprocess.Popen(
@@ -43,7 +58,7 @@ def tunnel_to(served: Served, files: Certificates) -> Iterator[Endpoint]:
         found = re.search(r"listening on (\S+), for ", process.stderr.readline())
         assert found
         try:
-            yield Endpoint.parse(found[1])
+            yield process, Endpoint.parse(found[1])
         finally:
             process.terminate()
         assert process.stderr.read().endswith(" INFO stopped\n")
@@ -75,7 +90,7 @@ def test_one_run_leaves_nothing_to_the_next(  # type: ignore[no-untyped-def]
 ) -> None:
     flags = ["--tls-ca", files.ca, "--tls-cert", files.client]
     assert piped("mem", str(served.endpoint), *flags).code == 0
-    assert piped("mem", str(served.endpoint)).code == 6
+    assert piped("mem", str(served.endpoint)).code == 5
 
 
 def test_server_that_is_not_trusted_exits_3(piped, served: Served) -> None:  # type: ignore[no-untyped-def]
@@ -151,3 +166,79 @@ def test_listening_beyond_this_machine_says_who_gets_in(
     warnings = [line for line in served.log.splitlines() if " WARNING " in line]
     assert len(warnings) == bool(told)
     assert told in "".join(warnings)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "told"),
+    [
+        (-9, -2, "WARNING the certificate in {file} expired on "),
+        (2, 9, "WARNING the certificate in {file} is not valid before "),
+        (-9, 5.5, "WARNING the certificate in {file} expires in 5 days: renew it"),
+        (-9, 99, ""),
+    ],
+)
+def test_certificate_is_announced_at_start(
+    tmp_path: Path, since: float, until: float, told: str
+) -> None:
+    file = issue(
+        trustme.CA(), tmp_path / "node.pem", "gpu1.lan", since=since, until=until
+    )
+    with serving("-t", "1", "--tls-cert", file) as served:
+        served.wait_for_line(f"listening on {served.endpoint} with TLS\n")
+        served.wait_for_line(f"INFO the certificate in {file} is for gpu1.lan, until ")
+        served.wait_for_line(told.format(file=file))
+    assert served.log.count("WARNING") == bool(told)
+
+
+def test_first_log_line_of_a_connection_names_the_client(  # type: ignore[no-untyped-def]
+    piped, files: Certificates
+) -> None:
+    flags = ["--tls-cert", files.server, "--tls-client-ca", files.ca]
+    with serving("-t", "1", *flags) as served:
+        served.wait_for_line(" with TLS for clients with a certificate\n")
+        mine = ["--tls-ca", files.ca, "--tls-cert", files.client]
+        assert piped("check", str(served.endpoint), *mine).code == 0
+        served.wait_for_line("session ended")
+    lines = [line for line in served.log.splitlines() if "session ended" in line]
+    assert all("(client@example.org): session ended after" in line for line in lines)
+    assert served.log.count("client@example.org") == len(lines)
+
+
+def test_hangup_reads_the_certificates_again(piped, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    old, new = trustme.CA(), trustme.CA()
+    cas = [str(tmp_path / "old.pem"), str(tmp_path / "new.pem")]
+    for ca, path in zip((old, new), cas, strict=True):
+        ca.cert_pem.write_to_path(path)
+    node = tmp_path / "node.pem"
+    file = issue(old, node, "127.0.0.1")
+    with serving("-t", "1", "--tls-cert", file) as served:
+        endpoint, context = str(served.endpoint), client_context(cas[0])
+        with connect(served.endpoint, timeout=20, tls=context) as session:
+            assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 0
+            node.write_text("nothing")
+            served.process.send_signal(signal.SIGHUP)
+            served.wait_for_line("ERROR the certificates stay as they were: no ")
+            assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 0
+            issue(new, node, "127.0.0.1")
+            served.process.send_signal(signal.SIGHUP)
+            served.wait_for_line("INFO the certificates were read again")
+            assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 3
+            assert piped("mem", endpoint, "--tls-ca", cas[1]).code == 0
+            assert session.memory().total > 0  # a session goes on
+
+
+def test_hangup_reads_the_certificates_of_a_tunnel_again(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path
+) -> None:
+    ca, own = trustme.CA(), tmp_path / "me.pem"
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = issue(ca, tmp_path / "node.pem", "127.0.0.1")
+    expired = issue(ca, own, "me@example.org", until=-2)
+    flags = ["--tls-cert", server, "--tls-client-ca", str(tmp_path / "ca.pem")]
+    with serving("-t", "1", *flags) as served:
+        files = Certificates(str(tmp_path / "ca.pem"), server, expired, "")
+        with tunnel_process(served, files) as (process, endpoint):
+            assert piped("mem", str(endpoint)).code != 0
+            issue(ca, own, "me@example.org")
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: piped("mem", str(endpoint)).code == 0)

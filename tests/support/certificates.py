@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,31 @@ class Certificates(NamedTuple):
     server: str
     client: str
     stranger: str
+
+
+def issue(
+    ca: trustme.CA, file: Path, *names: str, since: float = -9, until: float = 99
+) -> str:
+    """Write a certificate and its key into a file.
+
+    Args:
+        ca: the CA that signs it.
+        file: the file.
+        names: host names, addresses, or one e-mail address of a client.
+        since: when it becomes valid, in days from now.
+        until: when it expires, in days from now.
+
+    Returns:
+        The path of the file.
+    """
+    now = datetime.now(timezone.utc)
+    issued = ca.issue_cert(
+        *names,
+        not_before=now + timedelta(days=since),
+        not_after=now + timedelta(days=until),
+    )
+    issued.private_key_and_cert_chain_pem.write_to_path(str(file))
+    return str(file)
 
 
 def make_certificates(folder: Path) -> Certificates:

@@ -22,6 +22,7 @@ class Tape:
     """
 
     endpoint = PEER
+    subject = ""
 
     def __init__(self, recorded: bytes, was_shut: bool = False) -> None:
         self._left = memoryview(recorded)

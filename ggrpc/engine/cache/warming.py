@@ -19,13 +19,19 @@ from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.reading import OnProgress
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.files.ranges import FileRange
-from ggrpc.errors import Cancelled, ConfigError, RefusedError, RemoteProtocolError
+from ggrpc.errors import (
+    Cancelled,
+    ConfigError,
+    RefusedError,
+    RemoteProtocolError,
+    TransportTimeout,
+)
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 from ggrpc.units import format_size
 
 STORE_TIMEOUT = 60.0  # seconds; for a client without a timeout
-SLOWEST_DISK = 16 << 20  # bytes per second
+DISK_BYTES_PER_SECOND = 10 << 20  # less than any disk that a cache is worth having on
 MAX_ROW = 1 << 20  # elements; ne and nb have 32 bits on the wire
 
 
@@ -151,10 +157,11 @@ def warm(
     buffer = client.allocate(weights.largest, device)
     base, counts = client.base(buffer), WarmingCounts()
     sent: list[tuple[Tensor, int]] = []
+    questions = _HashQuestions(client)
     for weight in weights:
         tensor = _as_rows(weight, buffer, base)
         value = int(weight.hash, 16)
-        present = client.set_tensor_hash(tensor, value)
+        present = questions.ask(tensor, value)
         if not present and not dry_run:
             _send(client, tensor, weight)
             if not sent:
@@ -168,6 +175,34 @@ def warm(
     client.free(buffer)
     client.alignment(device)  # its reply comes after all requests were processed
     return counts
+
+
+class _HashQuestions:
+    """The questions whether a server has a tensor, within a limit of all of them.
+
+    All together may take the timeout, and what a slow disk needs to read the tensors.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def ask(self, tensor: Tensor, value: int) -> bool:
+        start = time.monotonic()
+        present = self._client.set_tensor_hash(tensor, value)
+        self._seconds += time.monotonic() - start
+        self._bytes += tensor.nbytes
+        timeout = self._client.timeout
+        if timeout and self._seconds > timeout + self._bytes / DISK_BYTES_PER_SECOND:
+            raise TransportTimeout(
+                f"{self._client.endpoint} took {self._seconds:.0f} s to look for "
+                f"{format_size(self._bytes)} in its cache: its disk is too slow or it "
+                "is overloaded; increase --timeout to wait longer",
+                endpoint=str(self._client.endpoint),
+                command="SET_TENSOR_HASH",
+            )
+        return present
 
 
 def _as_rows(weight: ModelTensor, buffer: int, base: int) -> Tensor:
@@ -184,7 +219,8 @@ def _send(client: Client, tensor: Tensor, weight: ModelTensor) -> None:
 
 
 def _check_stored(client: Client, tensor: Tensor, value: int) -> None:
-    slowest = (client.timeout or STORE_TIMEOUT) + tensor.nbytes / SLOWEST_DISK
+    slowest = client.timeout or STORE_TIMEOUT
+    slowest += tensor.nbytes / DISK_BYTES_PER_SECOND
     end = time.monotonic() + slowest
     while True:
         start = time.monotonic()

@@ -16,12 +16,13 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking import extended_cases, llm_cases
 from ggrpc.engine.checking.conformance import NEEDED, STEPS, Step
 from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
+from ggrpc.engine.client.failures import UnansweredCommands
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
 from ggrpc.errors import (
     GgrpcError,
     ProtocolError,
+    RefusedError,
     TransportError,
-    TransportTimeout,
     UnsupportedOp,
 )
 
@@ -89,8 +90,8 @@ class CheckSettings:
 class Checker(Closable):
     """Checks one server; a context manager that closes the session.
 
-    If a check breaks the session, the next check opens a new one. If the server does
-    not answer in time, there is no next check: each would take as long.
+    If a check breaks the session, the next check opens a new one. What the server has
+    left unanswered is not sent again.
 
     Args:
         endpoint: the server.
@@ -107,8 +108,9 @@ class Checker(Closable):
         self._endpoint = endpoint
         self._settings = settings
         self._steps, self._cases = settings.steps, settings.cases
-        self._server: RemoteServer | None = settings.connect(endpoint)
-        self._timeout: TransportTimeout | None = None
+        self._unanswered = UnansweredCommands()
+        self._server: RemoteServer | None = None
+        self._server = self._connected()
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(self._steps) + len(self._cases))
         self._broken: dict[int, str] = {}  # by device, a failed step of `NEEDED`
@@ -122,15 +124,8 @@ class Checker(Closable):
         """Run all checks; yields each finding as soon as it is there.
 
         Raises:
-            TransportTimeout: the server did not answer the last check in time.
             GgrpcError: the session broke, and no new one could be opened.
         """
-        for finding in self._findings():
-            yield finding
-            if self._timeout is not None:
-                raise self._timeout
-
-    def _findings(self) -> Iterator[Finding]:
         for number in self._devices:
             for step in self._steps:
                 yield self._step(number, step)
@@ -148,16 +143,14 @@ class Checker(Closable):
         start = time.perf_counter()
         try:
             fault = step.run(device)
+            verdict = Verdict.FAILED if fault else Verdict.OK
         except GgrpcError as error:
-            fault = str(error)
+            fault, verdict = str(error), self._verdict(error)
             self._drop_session(error)
-        if fault and step.name in NEEDED:
+        if verdict is Verdict.FAILED and step.name in NEEDED:
             self._broken.setdefault(number, step.name)
-        return finding._replace(
-            result=Verdict.FAILED if fault else Verdict.OK,
-            detail=fault or "",
-            seconds=time.perf_counter() - start,
-        )
+        seconds = time.perf_counter() - start
+        return finding._replace(result=verdict, detail=fault or "", seconds=seconds)
 
     def _case(self, number: int, case: Case) -> Finding:
         finding = Finding(number, ARITHMETIC, case.name, Verdict.OK, limit=case.limit)
@@ -172,8 +165,11 @@ class Checker(Closable):
         except UnsupportedOp as unsupported:
             return finding._replace(result=Verdict.SKIPPED, detail=str(unsupported))
         except GgrpcError as failure:
+            verdict = self._verdict(failure)
             self._drop_session(failure)
-            return self._failed(finding, str(failure))
+            if verdict is Verdict.FAILED:
+                return self._failed(finding, str(failure))
+            return finding._replace(result=verdict, detail=str(failure))
         error = difference(case, theirs, ours)
         finding = finding._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
@@ -190,14 +186,26 @@ class Checker(Closable):
         return finding._replace(result=Verdict.FAILED, detail=detail)
 
     def _device(self, number: int) -> RemoteDevice:
+        """A device, with the whole timeout for the next check."""
         if self._server is None:
-            self._server = self._settings.connect(self._endpoint)
+            self._server = self._connected()
+        self._server.client.restart_deadline()
         return self._server.device(number)
+
+    def _connected(self) -> RemoteServer:
+        server = self._settings.connect(self._endpoint)
+        # A command that hangs would take the whole timeout in each check.
+        server.client.unanswered = self._unanswered
+        return server
+
+    def _verdict(self, error: GgrpcError) -> Verdict:
+        """Skipped if a check needs what the server has left unanswered before."""
+        unanswered = any(each.name == error.command for each in self._unanswered)
+        refused = isinstance(error, RefusedError) and unanswered
+        return Verdict.SKIPPED if refused else Verdict.FAILED
 
     def _drop_session(self, error: GgrpcError) -> None:
         """Close the session if the error ended it."""
-        if isinstance(error, TransportTimeout):
-            self._timeout = error
         if self._server is not None and isinstance(
             error, (ProtocolError, TransportError)
         ):

@@ -1,31 +1,31 @@
 """The client: one connection to a server of any make, and every command it knows.
 
-Requests without a reply are sent and forgotten, as llama.cpp does: a server that
-refuses one closes the connection, which the next reply shows. Threads may share a
-client; they take turns.
+Threads may share a client; they take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from ssl import SSLContext
-from threading import Lock, RLock
-from typing import TypeVar, cast
+from threading import RLock
 
-from ggrpc.closable import Closable
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.client import failures
+from ggrpc.engine.client.exchange import PROVOKING_SECONDS, Exchange
 from ggrpc.engine.client.options import ClientOptions
-from ggrpc.engine.net.deadline import Deadline, IdleTimeout, TimeLimit
-from ggrpc.engine.net.tls import connect_stream
+from ggrpc.engine.net.deadline import NEVER, Deadline
+from ggrpc.engine.net.tls import answer_to_tls, connect_stream
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import ClientConnection
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
+    NEWEST,
     Dialect,
     Version,
     spoken_by,
@@ -34,23 +34,18 @@ from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
 from ggrpc.engine.wire.identity import Identity, identify
 from ggrpc.engine.wire.introduction import Maker, introduction
 from ggrpc.engine.wire.op_tables import OpTable
+from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.errors import (
-    Cancelled,
     ConnectionLost,
+    GgrpcError,
     LocalProtocolError,
     OutOfMemory,
     RefusedError,
-    RemoteProtocolError,
-    TransportTimeout,
     VersionMismatch,
 )
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 
-R = TypeVar("R", bound=m.Reply)
-
-# Requests that move as much data as a tensor has.
-BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
 _uids = count(1)
 
 
@@ -59,12 +54,10 @@ def new_uid() -> int:
     return next(_uids)
 
 
-class Client(Closable):
+class Client(Exchange):
     """A session on a server; a context manager. Use `connect` to get one.
 
     Attributes:
-        endpoint: the server.
-        dialect: the protocol spoken.
         version: the version that the server announced.
         maker: who made the server.
         identity: what the server is, by its answer to HELLO.
@@ -74,17 +67,10 @@ class Client(Closable):
     def __init__(
         self, stream: Stream, dialect: Dialect, timeout: float | None = None
     ) -> None:
-        self.endpoint = stream.endpoint
-        self.dialect = dialect
+        super().__init__(stream, dialect, timeout)
         self.version = dialect.version
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
-        self._stream = stream
-        self.timeout = timeout
-        self._connection = ClientConnection(dialect)
-        self._turns = Lock()  # held from a request to the end of its reply
-        self._cancelled = False
-        self._told: Command | None = None  # the last request that has no reply
         # By device, the uids of the graphs that the server keeps, and the last one. The
         # lock is held while a request changes them, so that they are true in any order
         # of threads.
@@ -92,30 +78,15 @@ class Client(Closable):
         self._last: dict[int, int] = {}
         self._graph_turns = RLock()
 
-    def close(self) -> None:
-        """End the session, from any thread; the server frees its buffers."""
-        self.cancel()
-        with self._turns:
-            if self._connection.awaits_reply:
-                self._stream.reset()
-            else:
-                self._stream.close()
-
-    def cancel(self) -> None:
-        """End the connection, from any thread.
-
-        A call that waits, and every later one, raises `Cancelled`.
-        """
-        self._cancelled = True
-        self._stream.interrupt()
-
     def hello(self, purpose: str = "") -> Identity:
         """Say HELLO, twice to ggrpc's own server, and learn what the server is.
 
         Args:
             purpose: what the session is for, if it is a test.
         """
+        deadline, self.deadline = self.deadline, self.deadline.before(PROVOKING_SECONDS)
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
+        self.deadline = deadline
         if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
             self.maker = Maker(welcome.padding)
             caps = introduction(self.dialect.version, purpose)
@@ -404,89 +375,6 @@ class Client(Closable):
                 command="GRAPH_COMPUTE",
             )
 
-    def _tell(self, request: m.Request) -> None:
-        """Send a request whose reply, if there is one, is empty."""
-        if self.dialect.replies.get(request.command) is None:
-            with self._turn(request):
-                self._told = request.command
-        else:
-            self._ask(request, m.Done)
-
-    def _ask(self, request: m.Request, kind: type[R]) -> R:
-        with self._turn(request) as limit:
-            return self._receive(kind, request, limit)
-
-    @contextmanager
-    def _turn(self, request: m.Request) -> Iterator[TimeLimit]:
-        """Send a request, and keep other threads out until its reply is there.
-
-        What fails here ends the connection: a reply that comes late would be taken
-        for that to the next request.
-        """
-        with self._turns:
-            if self._cancelled:
-                raise self._was_cancelled(request)
-            pieces = self._connection.request(request)
-            limit = self._time_limit(request)
-            try:
-                self._stream.send(pieces, limit)
-                yield limit
-                self._connection.check_silence(request)
-            except ConnectionLost as error:
-                self._stream.reset()
-                if self._cancelled:
-                    raise self._was_cancelled(request) from None
-                raise self._lost(request) from error
-            except TransportTimeout as error:
-                self._give_up()
-                error.command = request.command.name
-                raise
-            except RemoteProtocolError as error:
-                self._give_up()
-                raise RemoteProtocolError(
-                    f"{self.endpoint}: {error}",
-                    endpoint=str(self.endpoint),
-                    command=request.command.name,
-                ) from error
-            except BaseException:
-                self._give_up()
-                raise
-
-    def _give_up(self) -> None:
-        self._cancelled = True
-        self._stream.reset()
-
-    def _time_limit(self, request: m.Request) -> TimeLimit:
-        bulk = isinstance(request, BULK)
-        return IdleTimeout(self.timeout) if bulk else Deadline(self.timeout)
-
-    def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
-        while (reply := self._connection.next_reply()) is None:
-            count = self._stream.receive(self._connection.space(), limit)
-            if not count:
-                raise ConnectionLost("the connection ended")
-            self._connection.filled(count)
-        self._told = None
-        return cast(R, reply)
-
-    def _lost(self, request: m.Request) -> ConnectionLost:
-        name = request.command.name
-        answered = self.dialect.replies[request.command] is not None
-        told = f", sent after {self._told.name}" if self._told else ""
-        return ConnectionLost(
-            f"{self.endpoint} closed the connection instead of "
-            f"{'answering' if answered else 'taking'} {name}{told}; its log says why",
-            endpoint=str(self.endpoint),
-            command=name,
-        )
-
-    def _was_cancelled(self, request: m.Request) -> Cancelled:
-        return Cancelled(
-            f"the connection with {self.endpoint} was ended here",
-            endpoint=str(self.endpoint),
-            command=request.command.name,
-        )
-
 
 def connect(
     endpoint: Endpoint,
@@ -500,7 +388,10 @@ def connect(
 
 
 def open_client(
-    endpoint: Endpoint, options: ClientOptions, to_look: bool = False
+    endpoint: Endpoint,
+    options: ClientOptions,
+    to_look: bool = False,
+    deadline: Deadline | None = None,
 ) -> Client:
     """Connect to a server and send HELLO.
 
@@ -512,26 +403,57 @@ def open_client(
         options: how to connect.
         to_look: whether to accept a server that only answers the commands in `QUERIES`:
             a newer one, or a fork's.
+        deadline: the limit of this call and of all requests of the client; None limits
+            this call by the timeout of the options, and each request by itself.
 
     Raises:
         ConnectError: the server cannot be reached or is not trusted.
         TransportTimeout: the server did not answer in time.
         ConnectionLost: the server dropped every HELLO.
+        RemoteProtocolError: the server speaks another protocol, such as TLS or HTTP.
         VersionMismatch: the server speaks a version that ggrpc does not.
     """
+    limit = deadline or Deadline(options.timeout)
+    client = _first_accepted(endpoint, options, to_look, limit)
+    if deadline is None:
+        client.deadline = NEVER
+    if client.identity.refusal:
+        return client
+    table = options.op_table.date if options.op_table else ""
+    return client.speak(spoken_by(client.version, client.dialect, table))
+
+
+def _first_accepted(
+    endpoint: Endpoint, options: ClientOptions, to_look: bool, deadline: Deadline
+) -> Client:
     candidates = (options.dialect,) if options.dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            client = _greet(endpoint, candidate, options, to_look)
+            return _greet(endpoint, candidate, options, to_look, deadline)
         except ConnectionLost:
-            if candidate is candidates[-1]:
-                raise
-        else:
-            if client.identity.refusal:
-                return client
-            table = options.op_table.date if options.op_table else ""
-            return client.speak(spoken_by(client.version, client.dialect, table))
+            if candidate is not candidates[-1]:
+                continue
+            # A server just hangs up on who speaks TLS where it does not, or vice versa.
+            if options.tls and _answers_without_tls(endpoint, options, deadline):
+                raise failures.without_tls(endpoint) from None
+            if not options.tls and _answers_tls(endpoint, deadline):
+                raise failures.other_protocol(endpoint, TLS) from None
+            raise
     raise AssertionError("there is at least one dialect")
+
+
+def _answers_without_tls(
+    endpoint: Endpoint, options: ClientOptions, deadline: Deadline
+) -> bool:
+    plain = replace(options, tls=None)
+    with suppress(GgrpcError):
+        _greet(endpoint, options.dialect or NEWEST, plain, True, deadline).close()
+        return True
+    return False
+
+
+def _answers_tls(endpoint: Endpoint, deadline: Deadline) -> bool:
+    return protocol_of(answer_to_tls(endpoint, deadline)) == TLS
 
 
 def _one_for_each_hello() -> tuple[Dialect, ...]:
@@ -541,10 +463,15 @@ def _one_for_each_hello() -> tuple[Dialect, ...]:
 
 
 def _greet(
-    endpoint: Endpoint, dialect: Dialect, options: ClientOptions, to_look: bool
+    endpoint: Endpoint,
+    dialect: Dialect,
+    options: ClientOptions,
+    to_look: bool,
+    deadline: Deadline,
 ) -> Client:
-    stream = connect_stream(endpoint, Deadline(options.timeout), options.tls)
+    stream = connect_stream(endpoint, deadline, options.tls)
     client = Client(stream, dialect, options.timeout)
+    client.deadline = deadline
     try:
         identity = client.hello(options.purpose)
         if identity.dialect is None or (identity.refusal and not to_look):

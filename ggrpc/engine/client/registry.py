@@ -18,6 +18,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import open_client
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.client.remote_device import RemoteBuffer, RemoteDevice, RemoteServer
+from ggrpc.engine.net.deadline import NEVER, Deadline
 from ggrpc.errors import ConfigError
 
 SCHEME = "rpc://"
@@ -55,14 +56,16 @@ def connect(
 
 
 def open_server(endpoint: Endpoint, options: ClientOptions) -> RemoteServer:
-    """Open a session with a server.
+    """Open a session with a server, and ask for its devices, within the timeout.
 
     Raises:
         GgrpcError: see `connect`.
     """
-    session = open_client(endpoint, options)
+    session = open_client(endpoint, options, deadline=Deadline(options.timeout))
     try:
-        return RemoteServer(session)
+        server = RemoteServer(session)
+        session.deadline = NEVER  # each later request has the timeout for itself
+        return server
     except BaseException:
         session.close()
         raise

@@ -100,7 +100,8 @@ class RemoteBuffer(Buffer):
         if self.freed:
             return
         self.freed = True
-        with suppress(TransportError):  # the buffer ends with the session
+        # The buffer ends with the session.
+        with suppress(TransportError, RefusedError):
             self.client.free(self.handle)
 
     def _copy_there(self, offset: int, source: Buffer, start: int, size: int) -> bool:

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 
 from ggrpc.errors import TransportTimeout
 
-# What a peer must reach on average while it sends or receives: less than any network
-# that people split a model over, but more than what an attacker sends to hold a thread.
+# What a peer must reach on average while it sends or receives data: less than any
+# network that people split a model over, but more than what holds a thread for nothing.
 MIN_BYTES_PER_SECOND = 16 << 10
 
 
@@ -74,32 +74,43 @@ class Deadline(_Timeout):
         """Whether no time is left."""
         return self._end is not None and time.monotonic() >= self._end
 
+    def before(self, seconds: float) -> Deadline:
+        """A deadline of the same limit that ends `seconds` earlier, or a tenth."""
+        sooner = Deadline(self.seconds, self._flag)
+        if self._end is not None and self.seconds is not None:
+            sooner._end = self._end - min(seconds, self.seconds / 10)
+        return sooner
+
     def moved(self, count: int) -> None:
         """Do nothing: an overall limit does not depend on progress."""
 
 
 class IdleTimeout(_Timeout):
-    """A limit on the time that may pass without a byte, for data of any size.
+    """An idle limit, for data of any size: each byte extends it, a slow one by little.
 
-    The bytes must not come one by one for ever either: once the first one has come,
-    they may take the same time again, and what MIN_BYTES_PER_SECOND takes.
+    The limit is never more than `seconds` away. A peer that sends single bytes, each
+    of them in time, exceeds it in the end.
+
+    Args:
+        seconds: how long the peer may pause, None for no limit.
+        flag: the command-line flag that sets the limit, for messages.
+        rate: the bytes per second that the peer must reach on average.
     """
 
-    def __init__(self, seconds: float | None, flag: str | None = "--timeout") -> None:
+    def __init__(
+        self,
+        seconds: float | None,
+        flag: str | None = "--timeout",
+        rate: float = MIN_BYTES_PER_SECOND,
+    ) -> None:
         super().__init__(seconds, flag)
-        self._first: float | None = None
-        self._moved = 0
+        self._rate = rate
 
     def moved(self, count: int) -> None:
-        """Restart the limit."""
-        if self.seconds is None:
-            return
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-        self._moved += count
-        slowest = self._moved / MIN_BYTES_PER_SECOND
-        self._end = self.seconds + min(now, self._first + slowest)
+        """Extend the limit by the time for `count` bytes."""
+        if self._end is not None and self.seconds is not None:
+            latest = time.monotonic() + self.seconds
+            self._end = min(self._end + count / self._rate, latest)
 
 
 class MinimumRate(TimeLimit):

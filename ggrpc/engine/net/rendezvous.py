@@ -10,10 +10,11 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from ssl import SSLContext
-from threading import Event, Thread
+from threading import Event
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
+from ggrpc.engine.net.resolve import addresses_of
 from ggrpc.engine.net.tls import TlsStream, server_streams
 from ggrpc.engine.net.transport import Stream, accept, dial, listen
 from ggrpc.errors import (
@@ -49,7 +50,8 @@ def await_peer(
     Raises:
         BindError: the address is not available.
         TransportTimeout: nothing connected in time.
-        ConnectionLost: the TLS handshake failed.
+        ConnectError: a certificate is not trusted.
+        ConnectionLost: the other server closed the connection.
         Cancelled: `stop` was set.
     """
     listeners = listen(endpoint, "free that port, or serve on another --port")
@@ -69,7 +71,7 @@ def _first_admitted(
     tls: SSLContext | None,
     stop: Event | None,
 ) -> Stream:
-    make = server_streams(tls)
+    make = server_streams(lambda: tls)
     advice = "does a firewall let it reach that port?"
     with selectors.DefaultSelector() as selector:
         for listener in listeners:
@@ -112,12 +114,13 @@ def meet_peer(
     Raises:
         RefusedError: the host has no address that is admitted.
         ConnectError: the host has no address.
-        ConnectionLost: the TLS handshake failed.
+        ConnectError: a certificate is not trusted.
+        ConnectionLost: the other server closed the connection.
         TransportTimeout: it did not listen in time.
         Cancelled: `stop` was set.
     """
-    found = _resolved(endpoint, deadline)
-    addresses = [Endpoint(host, endpoint.port) for host in found if admits(host)]
+    found = addresses_of(endpoint, deadline)
+    addresses = [address for address in found if admits(address.host)]
     if not addresses:
         raise RefusedError(
             f"this server may not connect to {endpoint}; allow it with --comm-peers"
@@ -168,30 +171,6 @@ def _is_its_own_peer(sock: socket.socket) -> bool:
     with suppress(OSError):  # if the peer has closed already
         return bool(sock.getsockname() == sock.getpeername())
     return False
-
-
-def _resolved(endpoint: Endpoint, deadline: Deadline) -> list[str]:
-    """The addresses of a host, from a thread, because the resolver has no deadline."""
-    found: list[str] = []
-    reasons: list[Exception] = []
-
-    def resolve() -> None:
-        try:
-            for *_, address in socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM):
-                found.append(str(address[0]))
-        except (OSError, UnicodeError) as error:
-            reasons.append(error)
-
-    thread = Thread(target=resolve, name=f"resolve {endpoint}", daemon=True)
-    thread.start()
-    thread.join(deadline.timeout())
-    if reasons or not found:
-        reason = reasons[0] if reasons else "the resolver does not answer"
-        raise ConnectError(
-            f"cannot find {endpoint}: {getattr(reason, 'strerror', None) or reason}",
-            endpoint=str(endpoint),
-        )
-    return found
 
 
 def _secured(stream: Stream, deadline: Deadline) -> Stream:

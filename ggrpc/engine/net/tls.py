@@ -8,15 +8,32 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from ggrpc.endpoint import Endpoint
+from ggrpc.engine.net.certificate import (
+    Certificate,
+    certificate_of,
+    without_time_and_name,
+)
 from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
+from ggrpc.engine.net.tls_failures import cause_at_client, cause_at_server
 from ggrpc.engine.net.transport import Pieces, Stream, dial
-from ggrpc.errors import ConfigError, ConnectError, ConnectionLost, FileError
+from ggrpc.errors import (
+    ConfigError,
+    ConnectError,
+    ConnectionLost,
+    FileError,
+    TransportError,
+    TransportTimeout,
+)
 
 # The most bytes that one call encrypts, because each call has the whole time limit.
 MAX_AT_ONCE = 1 << 20
+ALERT_SECONDS = 0.1  # for an alert that must have come, if there is one
+READING_SECONDS = 1.0  # for reading a certificate, to tell what is wrong with it
 # Messages up to this many bytes are joined, so that they take a single TLS record.
 MAX_JOINED = 1 << 14
 
@@ -39,6 +56,9 @@ class TlsStream(Stream):
         server_side: bool = True,
     ) -> None:
         super().__init__(sock, endpoint)
+        self._context = context
+        self._is_server = server_side
+        self._certificate: Certificate | None = None  # a server's that is rejected
         self._socket = self._secure = context.wrap_socket(
             sock,
             server_side=server_side,
@@ -55,6 +75,7 @@ class TlsStream(Stream):
 
         Raises:
             ConnectError: no server answers, or its certificate is not trusted.
+            ConnectionLost: the server closed the connection.
             TransportTimeout: the deadline passed.
         """
         stream = cls(dial(endpoint, deadline), endpoint, context, server_side=False)
@@ -62,7 +83,20 @@ class TlsStream(Stream):
             stream.handshake(deadline)
         except ConnectionLost as error:
             stream.close()
-            raise _handshake_error(endpoint, error.__cause__) from error
+            raise ConnectionLost(
+                f"{endpoint} closed the connection in the TLS handshake: it does not "
+                "use TLS (then omit --tls), or does not admit this address; its log "
+                "says why",
+                endpoint=str(endpoint),
+            ) from error
+        except TransportTimeout as error:
+            stream.close()
+            raise TransportTimeout(
+                f"{endpoint} accepts connections but did not answer the TLS handshake "
+                f"within {deadline.seconds:g} s: it is hung, busy with another client, "
+                "or does not use TLS (then omit --tls)",
+                endpoint=str(endpoint),
+            ) from error
         except BaseException:
             stream.close()
             raise
@@ -72,7 +106,8 @@ class TlsStream(Stream):
         """Do the TLS handshake.
 
         Raises:
-            ConnectionLost: the peer uses no TLS, or a certificate is not trusted.
+            ConnectError: the peer uses no TLS, or a certificate is not trusted.
+            ConnectionLost: the peer closed the connection.
             TransportTimeout: the limit was exceeded.
         """
 
@@ -86,6 +121,62 @@ class TlsStream(Stream):
     def has_handshake(self) -> bool:
         """Whether `handshake` exchanges bytes with the peer: it does."""
         return True
+
+    @property
+    def subject(self) -> str:
+        """Whom the peer's certificate is for; '' if it has none."""
+        peer = self._secure.getpeercert()
+        return certificate_of(peer).subject if peer else ""
+
+    def _broken(self, error: OSError) -> TransportError:
+        if not isinstance(error, ssl.SSLError) or _is_end(error):
+            error = self._last_alert() or error
+        if not isinstance(error, ssl.SSLError):
+            return super()._broken(error)
+        if _is_end(error):
+            return ConnectionLost(
+                f"{self.endpoint} closed the TLS connection",
+                endpoint=str(self.endpoint),
+            )
+        if self._is_server:
+            cause = cause_at_server(error)
+        else:
+            certificate = self._rejected_certificate(error)
+            cause = cause_at_client(error, self.endpoint.host, certificate)
+        return ConnectError(
+            f"no TLS connection with {self.endpoint}: {cause}",
+            endpoint=str(self.endpoint),
+        )
+
+    def _last_alert(self) -> ssl.SSLError | None:
+        """The alert that came before the peer closed; a failed `send` has not read it.
+
+        From TLS 1.3 on, a server checks the client's certificate after the handshake.
+        """
+        if self._is_server:
+            return None
+        with suppress(ValueError):
+            try:
+                self._secure.settimeout(ALERT_SECONDS)
+                self._secure.recv(1)
+            except ssl.SSLError as error:
+                return error
+            except OSError:
+                pass
+        return None
+
+    def _rejected_certificate(self, error: ssl.SSLError) -> Certificate | None:
+        """The server's certificate, from another connection that tolerates it."""
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return None
+        reading = without_time_and_name(self._context)
+        deadline = Deadline(READING_SECONDS)
+        with suppress(OSError, TransportError), dial(self.endpoint, deadline) as sock:
+            sock.settimeout(READING_SECONDS)
+            with reading.wrap_socket(sock) as secure:
+                peer = secure.getpeercert()
+                return certificate_of(peer) if peer else None
+        return None
 
     @property
     def has_input(self) -> bool:
@@ -126,17 +217,39 @@ class TlsStream(Stream):
         self._call_timeout = seconds
 
 
+def answer_to_tls(endpoint: Endpoint, deadline: Deadline) -> bytes:
+    """The first bytes with which a server answers a TLS handshake, to tell what it is.
+
+    Returns:
+        Two bytes; none if the server does not answer.
+    """
+    outgoing, context = ssl.MemoryBIO(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    first = bytearray(2)
+    with suppress(TransportError), closing(Stream.connect(endpoint, deadline)) as peer:
+        peer.send([outgoing.read()], deadline)
+        peer.receive_exactly(memoryview(first), deadline)
+        return bytes(first)
+    return b""
+
+
 def server_streams(
-    context: ssl.SSLContext | None,
+    context_now: Callable[[], ssl.SSLContext | None],
 ) -> Callable[[socket.socket, Endpoint], Stream]:
     """A function that makes a server's stream from a socket and its peer's address.
 
     Args:
-        context: the server's context, None for no TLS.
+        context_now: the server's context for a new connection, None for no TLS.
     """
-    if context is None:
-        return Stream
-    return lambda sock, endpoint: TlsStream(sock, endpoint, context)
+
+    def stream(sock: socket.socket, endpoint: Endpoint) -> Stream:
+        context = context_now()
+        return TlsStream(sock, endpoint, context) if context else Stream(sock, endpoint)
+
+    return stream
 
 
 def server_context(
@@ -206,10 +319,22 @@ def _load_identity(context: ssl.SSLContext, certificate: str, key: str | None) -
     try:
         context.load_cert_chain(certificate, key, refuse_password)
     except (OSError, ValueError) as error:
-        files = f"{certificate} and {key}" if key else certificate
-        raise FileError(
-            f"no certificate and key in {files}: {_reason(error)}"
-        ) from error
+        raise FileError(_no_identity(certificate, key, error)) from error
+
+
+def _no_identity(certificate: str, key: str | None, error: Exception) -> str:
+    """What is wrong with the files of a certificate and its key."""
+    reason = _reason(error)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {key or certificate} is not that of {certificate}"
+    with suppress(OSError):
+        if b"BEGIN CERTIFICATE" not in Path(certificate).read_bytes():
+            reason = f"{certificate} has no certificate in PEM"
+        elif b"PRIVATE KEY" not in Path(key or certificate).read_bytes():
+            advice = "" if key else "; name its file with --tls-key"
+            reason = f"{key or certificate} has no private key in PEM{advice}"
+    files = f"{certificate} and {key}" if key else certificate
+    return f"no certificate and key in {files}: {reason}"
 
 
 def _load_trusted(context: ssl.SSLContext, ca: str) -> None:
@@ -219,17 +344,11 @@ def _load_trusted(context: ssl.SSLContext, ca: str) -> None:
         raise FileError(f"no CA in {ca}: {_reason(error)}") from error
 
 
-def _handshake_error(endpoint: Endpoint, cause: BaseException | None) -> ConnectError:
-    reason = _reason(cause)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        advice = f"{cause.verify_message}; name its CA with --tls-ca"
-    elif "wrong version" in reason:
-        advice = f"the server does not use TLS ({reason}); omit --tls"
-    else:
-        advice = reason
-    return ConnectError(
-        f"no TLS connection with {endpoint}: {advice}", endpoint=str(endpoint)
-    )
+def _is_end(error: OSError) -> bool:
+    """Whether an error says no more than that the peer has closed."""
+    reason = getattr(error, "reason", None) or ""
+    ends = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    return isinstance(error, ends) or "UNEXPECTED_EOF" in reason
 
 
 def _reason(error: BaseException | None) -> str:

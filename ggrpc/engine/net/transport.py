@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import NEVER, Deadline, TimeLimit
+from ggrpc.engine.net.resolve import addresses_of
 from ggrpc.errors import (
     BindError,
     ConnectError,
@@ -131,7 +132,7 @@ class Stream:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise self._broke(error) from error
+            raise self._broken(error) from error
 
     @property
     def has_input(self) -> bool:
@@ -262,39 +263,69 @@ class Stream:
             self._set_timeout(limit.timeout() or self._call_timeout)
             count = call(argument)
         except (TimeoutError, BlockingIOError, TransportTimeout):
-            raise _timed_out(self.endpoint, limit, "waiting for") from None
+            raise _timed_out(self.endpoint, limit) from None
         except OSError as error:
-            raise self._broke(error) from error
+            raise self._broken(error) from error
         limit.moved(count)
         return count
 
-    def _broke(self, error: OSError) -> ConnectionLost:
+    def _broken(self, error: OSError) -> TransportError:
         return ConnectionLost(
             f"the connection with {self.endpoint} broke: {error.strerror or error}",
             endpoint=str(self.endpoint),
         )
 
+    @property
+    def subject(self) -> str:
+        """Whom the peer's certificate is for; '' if it has none."""
+        return ""
+
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
     """Connect a socket to a server. It is reset if the process ends without closing it.
+
+    Of a name with several addresses, each has its share of the time.
 
     Raises:
         ConnectError: no server answers at the address.
         TransportTimeout: the deadline passed.
     """
+    addresses = addresses_of(endpoint, deadline)
+    while True:
+        address, *addresses = addresses
+        try:
+            return _dialled(address, deadline, 1 + len(addresses))
+        except (TimeoutError, TransportTimeout) as error:
+            if not addresses:
+                raise _no_connection(endpoint, deadline) from error
+        except OSError as error:
+            if not addresses:
+                raise ConnectError(
+                    f"cannot connect to {endpoint}: {error.strerror or error}; "
+                    "is the server running there, and the port right?",
+                    endpoint=str(endpoint),
+                ) from error
+
+
+def _dialled(address: Endpoint, deadline: Deadline, shares: int) -> socket.socket:
+    left = deadline.timeout()
+    sock = socket.create_connection(address, left and left / shares)
     try:
-        sock = socket.create_connection(endpoint, deadline.timeout())
         _keep_alive(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
-    except TimeoutError:
-        raise _timed_out(endpoint, deadline, "connecting to") from None
-    except OSError as error:
-        raise ConnectError(
-            f"cannot connect to {endpoint}: {error.strerror or error}; "
-            "is the server running there, and the port right?",
-            endpoint=str(endpoint),
-        ) from error
+    except OSError:  # the server has closed already
+        sock.close()
+        raise
     return sock
+
+
+def _no_connection(endpoint: Endpoint, deadline: Deadline) -> TransportTimeout:
+    return TransportTimeout(
+        f"connecting to {endpoint} had no answer within {deadline.seconds:g} s: the "
+        "machine is off, a firewall drops the packets, or too many clients wait for "
+        "the server",
+        endpoint=str(endpoint),
+    )
 
 
 def _at_once(pieces: Pieces) -> Pieces:
@@ -316,8 +347,8 @@ def _after(pieces: Pieces, count: int) -> Pieces:
     return []
 
 
-def _timed_out(endpoint: Endpoint, limit: TimeLimit, doing: str) -> TransportTimeout:
-    message = f"{doing} {endpoint} took {limit.describe()}"
+def _timed_out(endpoint: Endpoint, limit: TimeLimit) -> TransportTimeout:
+    message = f"waiting for {endpoint} took {limit.describe()}"
     return TransportTimeout(message, endpoint=str(endpoint))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from ssl import SSLContext
 
@@ -129,6 +129,17 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
         finally:
             if server.unfinished:
                 resources.pop_all()  # a session still uses them
+
+
+def reload_tls(server: Server, options: ServerOptions) -> None:
+    """Read the certificates of a server again, for later connections.
+
+    Raises:
+        ConfigError: a file cannot be used; the server keeps the certificates it has.
+    """
+    tls = _tls(options)
+    comm = _comm(options, server.settings.allowlist, tls)
+    server.settings = replace(server.settings, tls=tls, comm=comm)
 
 
 def _devices(options: ServerOptions) -> AbstractContextManager[Sequence[Device]]:

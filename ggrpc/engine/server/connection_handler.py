@@ -95,6 +95,7 @@ class ConnectionHandler:
         self._dialect: Dialect | None = None
         self._profile: Profile | None = None
         self._request: m.Request | None = None  # in progress, for messages
+        self._subject = ""  # of the client's certificate, until a line names it
         self._count = 0  # of requests, for the log
         self._was_closed = False  # by the client, in good order
         self._has_accepted = False  # the version, as a llama.cpp that speaks no other
@@ -224,6 +225,7 @@ class ConnectionHandler:
 
     def _serve(self) -> None:
         self._timed_stream.handshake()
+        self._subject = self._stream.subject
         while (request := self._next_request()) is not None:
             self._handle(request)
 
@@ -367,10 +369,14 @@ class ConnectionHandler:
     ) -> None:
         if command is None and self._request is not None:
             command = self._request.command.name
+        subject = f" ({self._subject})" if self._subject else ""
+        if log.isEnabledFor(level):
+            self._subject = ""
         log.log(
             level,
-            "%s%s: %s",
+            "%s%s%s: %s",
             self._stream.endpoint,
+            subject,
             f" {command}" if command else "",
             what,
             extra={

@@ -14,11 +14,7 @@ import numpy as np
 
 from ggrpc.devices.device import Buffer
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.net.deadline import (
-    MIN_BYTES_PER_SECOND,
-    Deadline,
-    MinimumRate,
-)
+from ggrpc.engine.net.deadline import MIN_BYTES_PER_SECOND, Deadline, MinimumRate
 from ggrpc.engine.net.rendezvous import await_peer, meet_peer
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.server.comm_settings import CommSettings

@@ -41,7 +41,7 @@ class Server:
         settings: the server's settings.
 
     Attributes:
-        settings: the server's settings.
+        settings: the server's settings; new ones hold for later connections.
 
     Raises:
         BindError: the address is not available.
@@ -55,7 +55,7 @@ class Server:
         self._budget = StrangerBudget(lambda: self._quotas.computes)
         self._listener = Listener(
             settings.endpoint,
-            server_streams(settings.tls),
+            server_streams(lambda: self.settings.tls),
             self._connections.evict_idle,
             Pacer(self._budget),
         )

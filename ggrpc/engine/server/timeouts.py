@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ggrpc.engine.net.deadline import (
-    MIN_BYTES_PER_SECOND,
-    Deadline,
-    MinimumRate,
-)
+from ggrpc.engine.net.deadline import MIN_BYTES_PER_SECOND, Deadline, MinimumRate
 from ggrpc.engine.net.transport import Pieces, Stream
 from ggrpc.engine.server.limits import Limits
 from ggrpc.errors import TransportTimeout

@@ -23,6 +23,7 @@ from ggrpc.engine.wire.forks import fork_sending
 from ggrpc.engine.wire.graphs import tensor_bytes
 from ggrpc.engine.wire.inbox import ROOM, Inbox
 from ggrpc.engine.wire.layouts import Layout
+from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.engine.wire.reply_rules import ReplyRules
 from ggrpc.engine.wire.tensors import TENSOR_BYTES
 from ggrpc.errors import LocalProtocolError, RemoteProtocolError, UnsupportedFork
@@ -30,6 +31,7 @@ from ggrpc.errors import LocalProtocolError, RemoteProtocolError, UnsupportedFor
 REQUEST_HEAD = struct.Struct("<BQ")  # command, size
 REPLY_HEAD = struct.Struct("<Q")  # size
 MAX_REQUEST = 256 << 20
+MAX_FIRST = 64  # enough to recognize a protocol
 
 
 class _Side:
@@ -56,6 +58,14 @@ class _Side:
     def is_empty(self) -> bool:
         """Whether every received byte has been read."""
         return not len(self._inbox)
+
+    @property
+    def first_bytes(self) -> bytes:
+        """The first bytes that have arrived and are not read, to tell what sent them.
+
+        After an error, they begin with the message that caused it.
+        """
+        return bytes(self._inbox.peek(0, min(len(self._inbox), MAX_FIRST)))
 
     def take(self, view: memoryview) -> int:
         """Start reading data: move the bytes received so far into `view`.
@@ -115,6 +125,8 @@ class ServerConnection(_Side):
         if not self._has(REQUEST_HEAD.size):
             return None
         command, size = self._inbox.unpack(REQUEST_HEAD)
+        if self.dialect is None and (other := protocol_of(self.first_bytes)):
+            raise RemoteProtocolError(_not_a_client(other))
         try:
             return self._request(command, size)
         except RemoteProtocolError as error:
@@ -269,6 +281,13 @@ class ClientConnection(_Side):
                 f"{len(self._inbox)} bytes came after {request.command.name} that no "
                 "request asked for; is it a ggml RPC server?"
             )
+
+
+def _not_a_client(protocol: str) -> str:
+    advice = "it is not a ggml RPC client"
+    if protocol == TLS:
+        advice = "start this server with --tls-cert, or the client without --tls"
+    return f"the client speaks {protocol}: {advice}"
 
 
 def _check_tensor_bytes(dialect: Dialect, size: float) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
+from threading import Event
 
 import pytest
 
@@ -17,14 +19,13 @@ from ggrpc.engine.checking.checker import (
 )
 from ggrpc.engine.client.registry import connect
 from ggrpc.engine.server import session as session_module
-from ggrpc.engine.server.session import Session
-from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0, V7_0_1
+from ggrpc.engine.server.session import DataLink, Session
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0
 from ggrpc.engine.wire.messages import SetTensor
-from ggrpc.errors import ConnectError, RefusedError, TransportTimeout
+from ggrpc.errors import ConnectError, RefusedError
 from ggrpc.op import Op
 from tests.support.faulty import FailingDevice, WrongDevice
-from tests.support.lying_server import SLOW, lying
 from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running
@@ -161,17 +162,61 @@ def test_unreachable_server_is_an_error(reference: CpuDevice) -> None:
         findings(Endpoint("127.0.0.1", free_port()), reference)
 
 
-def test_server_that_does_not_answer_is_not_asked_again(reference: CpuDevice) -> None:
-    with running(dialects=(V7_0_1,), host="127.0.0.1") as honest:
-        never = SLOW["never"]
-        with lying(honest, V7_0_1, Command.COPY_TENSOR, never) as server:
-            settings = CheckSettings(lambda to: connect(to, timeout=1), reference)
-            found: list[Finding] = []
-            with (
-                Checker(server.endpoint, settings) as checker,
-                pytest.raises(TransportTimeout, match="longer than 1 s"),
-            ):
-                found.extend(checker.run())
-            assert server.lies == 1
-    assert [finding.name for finding in failed(found)] == ["COPY_TENSOR"]
-    assert found[-1].name == "COPY_TENSOR"
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (m.GetTensor, "GET_TENSOR"),
+        (m.AllocBuffer, "ALLOC_BUFFER"),
+        (m.SetTensorHash, "SET_TENSOR_HASH"),
+    ],
+)
+def test_command_without_an_answer_costs_one_timeout(
+    kind: type[m.Request],
+    named: str,
+    reference: CpuDevice,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release, handle = Event(), Session.handle
+
+    def hang(session: Session, request: m.Request, link: DataLink) -> m.Reply | None:
+        if isinstance(request, kind):
+            release.wait()
+        return handle(session, request, link)
+
+    monkeypatch.setattr(Session, "handle", hang)
+    opener = partial(connect, timeout=2)
+    with running() as endpoint:
+        start = time.monotonic()
+        with Checker(endpoint, CheckSettings(opener, reference)) as checker:
+            found = list(checker.run())
+        assert time.monotonic() - start < 8
+        release.set()
+    (missed,) = failed(found)
+    assert f"did not answer {named}" in missed.detail
+    assert "within 2 s" in missed.detail
+    skipped = [f for f in found if f.detail.startswith(f"{named} is not sent again")]
+    assert all(finding.result is Verdict.SKIPPED for finding in skipped)
+    assert bool(skipped) == (kind is not m.SetTensorHash)
+    assert len(found) == checker.total
+
+
+def test_graphs_that_hang_are_tried_three_times(
+    reference: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, handle = Event(), Session.handle
+
+    def hang(session: Session, request: m.Request, link: DataLink) -> m.Reply | None:
+        if isinstance(request, m.GraphCompute):
+            release.wait()
+        return handle(session, request, link)
+
+    monkeypatch.setattr(Session, "handle", hang)
+    with running() as endpoint:
+        opener = partial(connect, timeout=1)
+        with Checker(endpoint, CheckSettings(opener, reference)) as checker:
+            found = list(checker.run())
+        release.set()
+    assert [f.detail.count("(sent after GRAPH_COMPUTE)") for f in failed(found)] == [
+        *(1, 1, 1)
+    ]
+    assert found[-1].detail.startswith("GRAPH_COMPUTE is not sent again")

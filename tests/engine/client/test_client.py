@@ -138,7 +138,7 @@ def test_patch_of_a_version_only_counts_ops(scripted) -> None:  # type: ignore[n
 def test_something_else_than_a_server_is_a_protocol_error(scripted) -> None:  # type: ignore[no-untyped-def]
     endpoint, script = scripted
     script.append(b"SSH-2.0-OpenSSH_9.2\r\n")
-    with pytest.raises(RemoteProtocolError, match="reply to HELLO"):
+    with pytest.raises(RemoteProtocolError, match="speaks SSH"):
         connect(endpoint, timeout=5)
 
 

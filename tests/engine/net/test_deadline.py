@@ -48,11 +48,19 @@ def test_deadline_knows_when_it_is_over() -> None:
     assert not NEVER.is_over
 
 
-def test_idle_timeout_restarts_with_each_byte(clock: Clock) -> None:
-    idle = IdleTimeout(10)
+def test_deadline_before_another_ends_sooner(clock: Clock) -> None:
+    assert Deadline(10).before(0.5).timeout() == 9.5
+    assert Deadline(1).before(0.5).timeout() == pytest.approx(0.9)
+    assert NEVER.before(1).timeout() is None
+
+
+def test_idle_timeout_extends_with_each_byte_up_to_its_seconds(clock: Clock) -> None:
+    idle = IdleTimeout(10, rate=5)
     clock.now += 9
     assert idle.timeout() == 1
-    idle.moved(1)
+    idle.moved(10)  # 2 seconds more
+    assert idle.timeout() == 3
+    idle.moved(1 << 40)
     assert idle.timeout() == 10
     clock.now += 10
     with pytest.raises(TransportTimeout, match="within 10 s"):

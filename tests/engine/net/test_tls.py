@@ -25,7 +25,7 @@ from ggrpc.errors import (
     ConnectError,
     ConnectionLost,
     FileError,
-    TransportTimeout,
+    RemoteProtocolError,
 )
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.clients import byte_vector, closed_within, computes
@@ -105,17 +105,9 @@ def test_client_without_a_trusted_certificate_is_refused(
             connect(mutual, timeout=20, tls=unknown)
 
 
-def test_client_without_tls_loses_its_connection(server: Endpoint) -> None:
-    with pytest.raises(ConnectionLost):
+def test_client_without_tls_is_told_to_use_it(server: Endpoint) -> None:
+    with pytest.raises(RemoteProtocolError, match="speaks TLS, add --tls"):
         connect(server, timeout=20)
-
-
-def test_server_without_tls_is_an_error(files: Certificates) -> None:
-    with (
-        running(limits=Limits(hello_seconds=5)) as endpoint,
-        pytest.raises((ConnectError, TransportTimeout)),
-    ):
-        connect(endpoint, timeout=1, tls=client_context(files.ca))
 
 
 def test_handshake_that_never_begins_ends_the_connection(files: Certificates) -> None:

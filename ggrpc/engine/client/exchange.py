@@ -1,0 +1,168 @@
+"""Requests and their replies on one connection, within the time limits.
+
+Requests without a reply are sent and forgotten, as llama.cpp does: a server that
+refuses one closes the connection, which the next reply shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import TypeVar, cast
+
+from ggrpc.closable import Closable
+from ggrpc.engine.client import failures
+from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, TimeLimit
+from ggrpc.engine.net.transport import Stream
+from ggrpc.engine.wire import messages as m
+from ggrpc.engine.wire.commands import Command
+from ggrpc.engine.wire.connection import ClientConnection
+from ggrpc.engine.wire.dialects import Dialect
+from ggrpc.errors import ConnectionLost, GgrpcError, TransportError, TransportTimeout
+
+R = TypeVar("R", bound=m.Reply)
+
+# Requests that move as much data as a tensor has.
+BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
+# For a peer that waits for the end of a line. These seconds are a part of the timeout.
+PROVOKING_SECONDS = 0.2
+
+
+class Exchange(Closable):
+    """The requests of one connection; threads take turns.
+
+    Attributes:
+        endpoint: the server.
+        dialect: the protocol spoken.
+        timeout: the seconds for each request, None for no limit.
+        deadline: the limit of all requests together, but for the data of tensors; NEVER
+            limits each one by itself.
+        unanswered: what the server has left unanswered; it is not sent again.
+    """
+
+    def __init__(self, stream: Stream, dialect: Dialect, timeout: float | None) -> None:
+        self.endpoint = stream.endpoint
+        self.dialect = dialect
+        self.timeout = timeout
+        self.deadline = NEVER
+        self.unanswered = failures.UnansweredCommands()
+        self._stream = stream
+        self._connection = ClientConnection(dialect)
+        self._turns = Lock()  # held from a request to the end of its reply
+        self._cancelled = False
+        self._answers = 0  # within the deadline
+        self._told: Command | None = None  # the last request that has no reply
+
+    def close(self) -> None:
+        """End the session, from any thread; the server frees its buffers."""
+        self.cancel()
+        with self._turns:
+            if self._connection.awaits_reply:
+                self._stream.reset()
+            else:
+                self._stream.close()
+
+    def cancel(self) -> None:
+        """End the connection, from any thread.
+
+        A call that waits, and every later one, raises `Cancelled`.
+        """
+        self._cancelled = True
+        self._stream.interrupt()
+
+    def restart_deadline(self) -> None:
+        """Limit all requests together, from now on, by the timeout."""
+        self.deadline, self._answers = Deadline(self.timeout), 1  # that to HELLO
+
+    def _tell(self, request: m.Request) -> None:
+        """Send a request whose reply, if there is one, is empty."""
+        if self.dialect.replies.get(request.command) is None:
+            with self._turn(request):
+                self._told = request.command
+        else:
+            self._ask(request, m.Done)
+
+    def _ask(self, request: m.Request, kind: type[R]) -> R:
+        with self._turn(request) as limit:
+            return self._receive(kind, request, limit)
+
+    @contextmanager
+    def _turn(self, request: m.Request) -> Iterator[TimeLimit]:
+        """Send a request, and keep other threads out until its reply is there.
+
+        What fails here ends the connection: a reply that comes late would be taken
+        for that to the next request.
+        """
+        with self._turns:
+            if self._cancelled:
+                raise failures.cancelled(self.endpoint, request.command)
+            if request.command in self.unanswered:
+                raise failures.not_asked(self.endpoint, request.command)
+            pieces = self._connection.request(request)
+            limit = self._time_limit(request)
+            try:
+                self._stream.send(pieces, limit)
+                yield limit
+                self._connection.check_silence(request)
+            except ConnectionLost as error:
+                self._stream.reset()
+                if self._cancelled:
+                    raise failures.cancelled(self.endpoint, request.command) from None
+                raise self._failed(request).explained(error) from error
+            except GgrpcError as error:
+                if self._cancelled and isinstance(error, TransportError):
+                    raise failures.cancelled(self.endpoint, request.command) from None
+                if isinstance(error, TransportTimeout):
+                    self.unanswered.add(request.command, self._told)
+                    if not self._answers:
+                        self._provoke()
+                self._give_up()
+                raise self._failed(request).explained(error) from error
+            except BaseException:
+                self._give_up()
+                raise
+
+    def _failed(self, request: m.Request) -> failures.FailedRequest:
+        return failures.FailedRequest(
+            self.endpoint,
+            request.command,
+            self.dialect.replies.get(request.command) is not None,
+            self._told,
+            self.timeout,
+            None if self._answers else self._connection.first_bytes,
+            0 if self.deadline is NEVER else self._answers,
+        )
+
+    def _provoke(self) -> None:
+        """Make a server that waits for the end of a line show its protocol.
+
+        It is the last that this connection sends. A server of ggml RPC that reads it
+        would wait for more, and finds the connection closed.
+        """
+        limit = Deadline(PROVOKING_SECONDS)
+        with suppress(TransportError):
+            self._stream.send([b"\r\n\r\n"], limit)
+            count = self._stream.receive(self._connection.space(), limit)
+            self._connection.filled(count)
+
+    def _give_up(self) -> None:
+        self._cancelled = True
+        self._stream.reset()
+
+    def _time_limit(self, request: m.Request) -> TimeLimit:
+        if isinstance(request, BULK):
+            return IdleTimeout(self.timeout)
+        if self.deadline is not NEVER:
+            return self.deadline
+        return Deadline(self.timeout)
+
+    def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
+        while (reply := self._connection.next_reply()) is None:
+            count = self._stream.receive(self._connection.space(), limit)
+            if not count:
+                raise ConnectionLost("the connection ended")
+            self._connection.filled(count)
+        self._told = None
+        self._answers += 1
+        return cast(R, reply)
