@@ -67,7 +67,7 @@ def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
     ("flags", "told"),
     [
         (["--dry-run"], r"took \d+ s to look for 22.0 MiB in its cache"),
-        ([], "has not stored a tensor in its cache within 2 s"),
+        ([], "has not stored a tensor of .* check its disk"),
     ],
 )
 def test_server_that_looks_for_tensors_very_slowly_exceeds_the_timeout(  # type: ignore[no-untyped-def]
@@ -90,7 +90,7 @@ def test_server_that_looks_for_tensors_very_slowly_exceeds_the_timeout(  # type:
         start = time.monotonic()
         code, _, err = piped("push", str(model), str(server), "--timeout", "2", *flags)
         assert time.monotonic() - start < 10
-    assert code == 4
+    assert code == (4 if flags else 5)
     assert re.search(told, err)
 
 

@@ -199,8 +199,8 @@ def test_first_log_line_of_a_connection_names_the_client(  # type: ignore[no-unt
         mine = ["--tls-ca", files.ca, "--tls-cert", files.client]
         assert piped("check", str(served.endpoint), *mine).code == 0
         served.wait_for_line("session ended")
-    lines = [line for line in served.log.splitlines() if "session ended" in line]
-    assert all("(client@example.org): session ended after" in line for line in lines)
+    lines = [line for line in served.log.splitlines() if "tests this server" in line]
+    assert all("(client@example.org) HELLO: 'ggrpc check'" in line for line in lines)
     assert served.log.count("client@example.org") == len(lines)
 
 

@@ -325,7 +325,7 @@ def _load_identity(context: ssl.SSLContext, certificate: str, key: str | None) -
 def _no_identity(certificate: str, key: str | None, error: Exception) -> str:
     """What is wrong with the files of a certificate and its key."""
     reason = _reason(error)
-    if reason == "KEY_VALUES_MISMATCH":
+    if reason == "key values mismatch":
         return f"the key in {key or certificate} is not that of {certificate}"
     with suppress(OSError):
         if b"BEGIN CERTIFICATE" not in Path(certificate).read_bytes():

@@ -24,8 +24,8 @@ from ggrpc.engine.net.certificate import certificate_of, own_certificate
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.tls import TlsStream, client_context, server_context
 from ggrpc.errors import (
-    ConfigError,
     ConnectError,
+    FileError,
     RemoteProtocolError,
     TransportTimeout,
 )
@@ -236,7 +236,7 @@ def test_files_that_do_not_fit_are_named(
     one.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     other.private_key_pem.write_to_path(str(tmp_path / "other.pem"))
     key_file = key and str(tmp_path / f"{key}.pem")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(FileError, match=told):
         server_context(str(tmp_path / f"{certificate}.pem"), key_file, None)
 
 
@@ -266,7 +266,7 @@ def test_own_certificate_that_no_client_accepts_is_an_error(tmp_path: Path) -> N
     pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password)
     Path(file).write_bytes(certificate.public_bytes(pem) + private)
-    with pytest.raises(ConfigError, match=r"clients will reject .*purpose"):
+    with pytest.raises(FileError, match=r"clients will reject .*purpose"):
         own_certificate(server_context(file, None, None), file)
 
 
