@@ -24,6 +24,7 @@ from ggrpc.engine.net.certificate import certificate_of, own_certificate
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.tls import TlsStream, client_context, server_context
 from ggrpc.errors import (
+    ConfigError,
     ConnectError,
     FileError,
     RemoteProtocolError,
@@ -266,7 +267,7 @@ def test_own_certificate_that_no_client_accepts_is_an_error(tmp_path: Path) -> N
     pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password)
     Path(file).write_bytes(certificate.public_bytes(pem) + private)
-    with pytest.raises(FileError, match=r"clients will reject .*purpose"):
+    with pytest.raises(ConfigError, match=r"clients will reject .*purpose"):
         own_certificate(server_context(file, None, None), file)
 
 
