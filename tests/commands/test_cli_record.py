@@ -152,7 +152,6 @@ def test_several_clients_at_once_are_told_apart(piped, tmp_path: Path) -> None: 
             thread.start()
         for thread in threads:
             thread.join()
-        compute(endpoint, 1)  # the graph that is too many
 
     with running(host="127.0.0.1") as server, client_of(port, clients):
         arguments = (str(port), str(server), "-o", str(path), "-n", "20")
