@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -86,12 +87,16 @@ def model() -> Path:
 
 
 def ggrpc(*arguments: str) -> Process:
+    # Coverage would be interrupted while it saves what it has measured.
+    measured = ("COV_", "COVERAGE_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(measured)}
     return subprocess.Popen(
         [sys.executable, "-m", "ggrpc", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=env,
     )
 
 
