@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import free_port, generate, native_serving, serving
+from tests.support.waiting import wait_until
 
 # Releases of llama.cpp's own server; "" is ggrpc's.
 SERVERS = (NEWEST, "0.3.36", "0.3.17", "0.3.16", "0.3.35", "")
@@ -117,11 +119,20 @@ def finish(process: Process) -> None:
 def end_all(server: Endpoint, files: Files, number: signal.Signals) -> None:
     """Run all commands at once, and send each of them a signal while it is at work."""
     processes = [start(command, server, files, TO_THE_END) for command in COMMANDS]
-    time.sleep(2.0)
     for process in processes:
+        wait_until(partial(is_at_work, process, server), 60)
         process.send_signal(number)
     for process in processes:
         finish(process)
+
+
+def is_at_work(process: Process, server: Endpoint) -> bool:
+    """Whether a command has connected to the server, or is over already."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        if not any(c.raddr and c.raddr.port == server.port for c in connections):
+            return process.poll() is not None
+    return True
 
 
 def assert_serves(release: str, server: Endpoint, folder: Path) -> None:
