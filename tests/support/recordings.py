@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording import recorder as engine
 from ggrpc.engine.recording.recorder import RecorderSettings
 from ggrpc.engine.recording.weights import WeightRecording
+from tests.support.background import in_background
 from tests.support.servers import running
 
 
@@ -95,15 +95,8 @@ def compute(endpoint: Endpoint, steps: int = 3, rows: int = 8) -> None:
 @contextlib.contextmanager
 def recording_here(settings: RecorderSettings) -> Iterator[Endpoint]:
     """Record in this process; yields the address that clients connect to."""
-    recorder = engine.Recorder(settings)
-    thread = threading.Thread(target=recorder.run)
-    thread.start()
-    try:
-        yield recorder.endpoints[0]
-    finally:
-        recorder.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+    with in_background(engine.Recorder(settings)) as endpoint:
+        yield endpoint
 
 
 def recorded_here(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from ssl import SSLContext
 
@@ -18,6 +17,7 @@ from ggrpc.engine.server.negotiation import FixedNegotiator, Negotiator
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.engine.wire.dialects import DEFAULTS, Dialect
+from tests.support.background import in_background
 
 NO_LIMITS = Limits()
 COMM = CommSettings()
@@ -51,12 +51,5 @@ def running(
         profile=profile,
         grace=grace,
     )
-    server = Server(settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server.endpoints[0]
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+    with in_background(Server(settings)) as endpoint:
+        yield endpoint

@@ -28,8 +28,10 @@ _SERVER_FINDS = {
     ),
     "UNSUPPORTED_PROTOCOL": "the client's TLS is older than 1.2: update it",
 }
+# What OpenSSL also says of a peer that speaks without TLS.
+_NO_TLS = ("UNKNOWN_PROTOCOL", "BAD_RECORD_TYPE", "PACKET_LENGTH_TOO_LONG")
 _SERVER_FINDS |= dict.fromkeys(
-    ("UNKNOWN_PROTOCOL", "BAD_RECORD_TYPE", "PACKET_LENGTH_TOO_LONG"),
+    _NO_TLS,
     _SERVER_FINDS["WRONG_VERSION_NUMBER"],
 )
 _CLIENT_FINDS = {
@@ -40,7 +42,7 @@ _CLIENT_FINDS = {
     "UNSUPPORTED_PROTOCOL": "the server's TLS is older than 1.2: update it",
 }
 _CLIENT_FINDS |= dict.fromkeys(
-    ("UNKNOWN_PROTOCOL", "BAD_RECORD_TYPE", "PACKET_LENGTH_TOO_LONG"),
+    _NO_TLS,
     _CLIENT_FINDS["WRONG_VERSION_NUMBER"],
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.proxy import Proxy
 from ggrpc.engine.net.transport import Stream
+from tests.support.background import in_background
 from tests.support.clients import reset
 from tests.support.processes import free_port
 from tests.support.waiting import wait_until
@@ -23,13 +23,8 @@ LOCAL = Endpoint("127.0.0.1", 0)
 @contextmanager
 def proxy_to(server: Endpoint) -> Iterator[Endpoint]:
     proxy = Proxy(LOCAL, server, lambda: Stream.connect(server))
-    thread = threading.Thread(target=proxy.run)
-    thread.start()
-    try:
-        yield proxy.endpoints[0]
-    finally:
-        proxy.stop()
-        thread.join(20)
+    with in_background(proxy) as endpoint:
+        yield endpoint
 
 
 @contextmanager
