@@ -163,7 +163,9 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
         rows: list[Row] = []
         note = ""
         try:
-            with open_client(endpoint, options, True, deadline) as client:
+            with open_client(
+                endpoint, options, queries_only=True, deadline=deadline
+            ) as client:
                 note = client.identity.refusal
                 for device in range(client.device_count()):
                     deadline.timeout()  # limits any device count that a server claims

@@ -17,7 +17,7 @@ from ggrpc.commands.signals import at_signal
 from ggrpc.commands.tls import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
 from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 
 EXAMPLES = (
     "ggrpc record 50053 localhost:50052 -o graph.bin",

@@ -53,7 +53,7 @@ def test_check_names_the_op_that_is_wrong_and_exits_1(piped) -> None:  # type: i
     assert len(lines) == 5
     assert [str(wrong) in line for line in lines] == [False] * 2 + [True] * 3
     assert " ARGMAX " in lines[-1]
-    assert "differs from cpu here" in lines[-1]
+    assert "differ from those of the local cpu" in lines[-1]
 
 
 def test_check_json_has_a_row_for_each_check(piped) -> None:  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ import pytest
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.op import Op
 from tests.support.caches import noise, write_gguf
 from tests.support.faulty import FailingDevice, WrongDevice

@@ -146,7 +146,7 @@ def test_invalid_cache_folder_exits_9(tmp_path: Path) -> None:
     served = Served(["--cache-dir", str(tmp_path / "file")], str(tmp_path))
     assert served.process.wait(30) == 9
     assert served.stop() == 9
-    assert "cannot hold a cache" in served.log
+    assert "cannot be used as a cache" in served.log
 
 
 def test_missing_model_exits_9(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.engine.cache.folder import LOCK
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.loading import Loader
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.quotas import ServerQuota
 from ggrpc.engine.server.session import Session

@@ -17,7 +17,7 @@ from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording import recorder as engine
 from ggrpc.engine.recording.recorder import RecorderSettings
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from tests.support.background import in_background
 from tests.support.servers import running
 

@@ -9,7 +9,7 @@ from ssl import SSLContext
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits

@@ -1,1 +1,1 @@
-"""The tensor cache: stores tensors by the hash of their bytes, to receive them once."""
+"""The tensor cache: stores tensors by hash, so that clients send them only once."""

@@ -1,4 +1,4 @@
-"""Hashing on a device, if one can hash and computes correct values."""
+"""Creates hashers that use a device, if one computes hashes correctly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ggrpc.devices.device import Device
 from ggrpc.engine.cache.fnv1a import Bytes, Hasher, fnv1a
 from ggrpc.errors import GgrpcError
 
-DEVICE_THRESHOLD = 1 << 30  # bytes; for fewer it does not pay to open a device
+# Bytes; for fewer, numpy is done before a device is open.
+DEVICE_THRESHOLD = 1 << 30
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,13 @@ class Hashing:
         self._local = threading.local()
 
     def hasher(self) -> Hasher:
-        """A new hasher; a thread must not use its previous one any more."""
+        """A new hasher; the thread must not use its previous hasher again."""
         if not hasattr(self._local, "block_hash"):
             self._local.block_hash = self._block_hash()
         return Hasher(self._local.block_hash)
 
     def of(self, data: Bytes) -> int:
-        """The hash of some bytes."""
+        """The 64-bit FNV-1a hash of `data`."""
         hasher = self.hasher()
         hasher.update(data)
         return hasher.value
@@ -59,7 +60,7 @@ class Hashing:
 
 
 def hashing_for(size: int) -> Hashing:
-    """The fastest hashing for `size` bytes on this machine."""
+    """The fastest way to hash `size` bytes on this machine."""
     if size < DEVICE_THRESHOLD:
         return Hashing()
     return Hashing(lambda: [open_best(Choices(weight_cache=0))])

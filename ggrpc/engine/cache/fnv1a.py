@@ -1,6 +1,6 @@
-"""FNV-1a with 64 bits, the hash that llama.cpp identifies tensors by.
+"""The 64-bit FNV-1a hash of a stream of bytes, by which llama.cpp identifies tensors.
 
-`devices/block_hash.py` hashes one block; this module hashes a stream of bytes.
+`devices/block_hash.py` hashes single blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def fnv1a(data: Bytes) -> int:
-    """The hash of some bytes."""
+    """The 64-bit FNV-1a hash of `data`."""
     hasher = Hasher()
     hasher.update(data)
     return hasher.value
@@ -33,7 +33,7 @@ def hash_name(value: int) -> str:
 
 
 class Hasher:
-    """An incremental hash; large pieces are faster.
+    """Computes a hash incrementally; large pieces are faster.
 
     Args:
         block_hash: hashes blocks on a device; numpy takes over after a failure.
@@ -59,7 +59,7 @@ class Hasher:
         self.value = value
 
     def _after_block(self, array: NDArray[np.uint8]) -> tuple[int, int]:
-        """The hash after as many whole blocks as possible, and their size in bytes."""
+        """Hash as many whole blocks as possible; returns the hash and their bytes."""
         if self._block_hash and len(array) >= self._block_hash.least:
             try:
                 return self._block_hash.update(self.value, array)

@@ -3,11 +3,11 @@
 Several servers may share a folder, llama.cpp's server included. Locks are `flock`s,
 which the kernel releases when a process dies:
 
-- The lock of the folder is held while space is freed and an entry is started, and while
-  an entry is renamed.
+- The lock of the folder is held while space is freed for a new entry, and while an
+  entry is renamed.
 - An entry that is being written is a `.part` file, locked by its writer. A `.part` file
   without a lock was left by a process that died, and is removed.
-- An entry that is being read is locked by its reader. It is not removed.
+- An entry that is being read is locked by its reader, and is not removed.
 
 This module does not read the contents of the files.
 """
@@ -38,8 +38,8 @@ class CacheEntry(NamedTuple):
     Attributes:
         name: the hash of the bytes, 16 hexadecimal digits.
         size: the size in bytes.
-        mtime_ns: the time of the last write.
-        atime_ns: the time of the last use.
+        mtime_ns: the time of the last write, in nanoseconds since 1970.
+        atime_ns: the time of the last use, in nanoseconds since 1970.
     """
 
     name: str
@@ -64,7 +64,8 @@ class Folder:
 
     Args:
         path: the folder.
-        create: whether to create it if it does not exist; without one it is empty.
+        create: whether to create it if it does not exist; if False, a missing folder
+            counts as empty.
 
     Raises:
         OSError: the folder cannot be created.
@@ -91,8 +92,8 @@ class Folder:
             limit: the maximum size of all entries in bytes, including this one.
 
         Returns:
-            The file, open, locked and of that size, and its path; None if there is not
-            enough room beside the entries that are in use.
+            The descriptor of the file, which is locked and has that size, and its path.
+            None if the entries in use do not leave enough room.
 
         Raises:
             OSError: the folder cannot be written.
@@ -106,7 +107,7 @@ class Folder:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                os.ftruncate(fd, size)  # other processes count it
+                os.ftruncate(fd, size)  # so that other processes count it
             except OSError:
                 os.close(fd)
                 path.unlink()
@@ -114,8 +115,8 @@ class Folder:
             return fd, path
 
     def publish(self, part: Path, name: str) -> None:
-        """Rename a complete entry, which must be synced to the disk."""
-        with self.locked():  # so that a scan finds it exactly once
+        """Rename a complete `.part` file, which must be synced to the disk."""
+        with self.locked():  # so that a scan finds the entry exactly once
             os.replace(part, self.path / name)
         fd = os.open(self.path, os.O_RDONLY)
         try:
@@ -135,7 +136,7 @@ class Folder:
             dry_run: remove nothing.
 
         Returns:
-            The removed entries.
+            The removed entries; in a dry run, those that would be removed.
         """
         with nullcontext() if dry_run else self.locked():
             removed: list[CacheEntry] = []
@@ -155,7 +156,7 @@ class Folder:
         try:
             fd = os.open(path, os.O_RDONLY)
         except OSError:
-            # It is missing or unreadable, so there are no readers.
+            # It is missing or unreadable, so nothing reads it.
             path.unlink(missing_ok=True)
             return True
         try:
@@ -178,7 +179,7 @@ class Folder:
             os.close(fd)
 
     def _scan(self, clean: bool = False) -> tuple[list[CacheEntry], int]:
-        """The entries, and the size of those being written.
+        """The entries, and the total size in bytes of those being written.
 
         Args:
             clean: remove the files that dead writers left.

@@ -1,9 +1,9 @@
-"""An SQLite database of checksums and names of the cached tensors, beside the files.
+"""The SQLite database with the checksums and names of the cached tensors.
 
-For a server the database is only a hint: a record is valid while the stamp of its file
-is the same, and the checksum is compared before the first use. If the database is lost,
-damaged or locked, tensors are hashed again and a warning is logged. Several processes
-may use it at the same time.
+It is in the folder of the cache, and several processes may use it at the same time. For
+a server the database is only a hint: a record is valid while the stamp of its file is
+the same, and the checksum is compared before the first use. If the database is lost,
+damaged or locked, tensors are hashed again and a warning is logged.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class EntryRecord(NamedTuple):
         size: the size in bytes when the checksum was computed.
         mtime_ns: the modification time when the checksum was computed.
         crc: the CRC-32 of the bytes.
-        tensor: the name of the tensor that was first sent, "" if it is unknown.
+        tensor: the name of the first tensor with these bytes; "" if it is unknown.
     """
 
     size: int
@@ -94,9 +94,9 @@ class Access(Enum):
     """How an index uses its file.
 
     Attributes:
-        HINT: reads and writes; if that fails, it goes on in memory.
+        HINT: reads and writes; if that fails, the index continues in memory.
         REQUIRED: reads and writes; a failure is an error.
-        READ: reads; what would be written is dropped.
+        READ: only reads; writes do nothing.
     """
 
     HINT = "hint"
@@ -112,8 +112,8 @@ class Index:
         access: how to use the file.
 
     Raises:
-        FileError: `access` is REQUIRED, and the file cannot be written. The same goes
-            for all methods.
+        FileError: `access` is REQUIRED, and the file cannot be written. All methods
+            raise it too.
     """
 
     def __init__(self, folder: Path, access: Access = Access.HINT) -> None:
@@ -210,7 +210,9 @@ class Index:
                 return self._database.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:  # locked, or the disk is full
                 self._check_not_required(error)
-                log.warning("cannot use %s: %s; going on without", self._path, error)
+                log.warning(
+                    "cannot use %s: %s; continuing without it", self._path, error
+                )
             except sqlite3.DatabaseError as error:
                 self._database.close()
                 if self._access is Access.READ:
@@ -271,7 +273,7 @@ def _connect(path: str) -> sqlite3.Connection:
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
     try:
-        # The database is only a hint, so it need not survive a power cut.
+        # The database is only a hint, so it need not survive a power failure.
         database.execute("PRAGMA synchronous = OFF")
         database.executescript(_SCHEMA)
     except BaseException:

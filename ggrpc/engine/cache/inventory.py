@@ -1,4 +1,4 @@
-"""A listing of the tensors that a cache has, from the index and the folder."""
+"""Lists the tensors of a cache, from its index and its folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Item(NamedTuple):
     """A tensor that a server need not receive.
 
     Attributes:
-        name: the hash of its bytes.
+        name: the hash of its bytes, 16 hexadecimal digits.
         kind: `entry` for a file of the cache, `model` for a tensor in a model file.
         size: its size in bytes.
         added_ns: when the file was written, in nanoseconds since 1970.
         used_ns: when it was last used; None for tensors in model files.
         tensor: its name; None if it is unknown.
-        model: a model file that has it; None if there is none.
+        model: a model file that contains it; None if there is none.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 def items(folder: Folder, index: Index) -> list[Item]:
-    """The entries, the most recently used first, then the tensors in model files."""
+    """The entries, most recently used first, then the tensors in model files."""
     records, in_models = index.entries(), index.model_tensors()
     by_hash = {tensor.hash: tensor for tensor in in_models}
     entries = sorted(folder.entries(), key=lambda entry: -entry.atime_ns)

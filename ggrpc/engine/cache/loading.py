@@ -1,4 +1,4 @@
-"""The use of the cache by one session: SET_TENSOR_HASH and SET_TENSOR."""
+"""Loads tensors from the cache for one session, and adds tensors that it receives."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from ggrpc.devices.device import Buffer
-from ggrpc.engine.cache.reading import PIECE
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.checked_reads import PIECE
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.cache.writer import PendingEntry
 from ggrpc.engine.wire import messages as m
 
@@ -15,11 +15,11 @@ from ggrpc.engine.wire import messages as m
 THRESHOLD = 10 << 20
 # Seconds that a client waits for an entry of its own that is being stored.
 PENDING_TIMEOUT = 10.0
-# Seconds that a client waits, in all, for entries of other clients that then turn out
-# to be something else, or are not stored in time.
-PATIENCE = 10.0
-# Complete entries of a client that are being stored. More than this, and the client
-# waits, so that it leaves pending entries for others.
+# Seconds that a client waits in total, in vain, for entries of other clients: another
+# client's announced hash may be wrong, or its entry not stored in time.
+WASTED_WAIT_LIMIT = 10.0
+# Entries of one client that are being stored. With more the client waits, so that other
+# clients can have pending entries too.
 MAX_PENDING = 64
 
 Receive = Callable[[memoryview], None]
@@ -30,8 +30,8 @@ class Loader:
 
     Args:
         cache: the cache of the server; None if it has none.
-        asked: True if the client says which tensors to store, as from protocol 7.0 on;
-            False to store all tensors above the threshold.
+        asked: whether the client says which tensors to store, as it does from protocol
+            7.0 on; if False, all tensors above the threshold are stored.
     """
 
     def __init__(self, cache: TensorCache | None = None, asked: bool = True) -> None:
@@ -39,7 +39,7 @@ class Loader:
         self._asked = asked
         self._missed: m.SetTensorHash | None = None
         self._pending: list[PendingEntry] = []  # this client's, oldest first
-        self._patience = PATIENCE
+        self._wait_left = WASTED_WAIT_LIMIT
 
     def load(self, request: m.SetTensorHash, buffer: Buffer, at: int) -> bool:
         """Write the tensor with the requested hash to a buffer.
@@ -64,11 +64,11 @@ class Loader:
         )
         if not found:
             self._missed = request
-            self._patience = max(0.0, self._patience - waited)
+            self._wait_left = max(0.0, self._wait_left - waited)
         return found
 
     def receive(self, request: m.SetTensor, view: memoryview, receive: Receive) -> None:
-        """Receive the bytes of a tensor, and add them to the cache if requested.
+        """Receive the bytes of a tensor, and add them to the cache if it is to be stored.
 
         Args:
             request: the request.
@@ -85,21 +85,23 @@ class Loader:
                 receive(piece)
                 pending.write(piece)
         except BaseException:
-            pending.give_up()
+            pending.discard_incomplete()
             raise
 
     def _wait_for(self, value: int) -> bool:
-        """Wait for an entry with a hash that is being stored, this client's first.
+        """Wait for the entry with a hash, if one is being stored.
+
+        An entry of this client comes first.
 
         Returns:
-            Whether it is this client's.
+            Whether the entry is this client's.
         """
         assert self._cache is not None
         for pending in self._pending:
             if pending.announced == value and not pending.done.is_set():
                 pending.done.wait(PENDING_TIMEOUT)
                 return True
-        self._cache.wait_for(value, self._patience)
+        self._cache.wait_for(value, self._wait_left)
         return False
 
     def _begin(self, request: m.SetTensor) -> PendingEntry | None:
@@ -122,7 +124,7 @@ class Loader:
         return bool(request.cache) if self._asked else request.size > THRESHOLD
 
     def _announced(self, request: m.SetTensor) -> int | None:
-        """The hash of the request that the cache could not answer before this one."""
+        """The hash of the preceding SET_TENSOR_HASH, if it missed and fits this tensor."""
         missed, self._missed = self._missed, None
         place = request.tensor.data, request.offset
         if missed and (missed.tensor.data, missed.offset) == place:

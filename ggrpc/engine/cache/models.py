@@ -1,6 +1,6 @@
-"""Hashes the large tensors of model files, so that a cache can find them.
+"""Hashes the large tensors of model files, so that a cache can load them from there.
 
-Each file is read once. The index keeps the hashes until the file changes; the tensors
+Each file is read once. The index keeps the hashes until the file changes. The tensors
 are not copied.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.checked_reads import OnProgress, check_unchanged, scan
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.index import Index, ModelTensor, Stamp
 from ggrpc.engine.cache.loading import THRESHOLD
-from ggrpc.engine.cache.reading import OnProgress, check_unchanged, scan
 from ggrpc.engine.files.gguf import GgufTensor, tensors_of
 from ggrpc.errors import Cancelled, FileError, GgrpcError
 from ggrpc.units import format_size
@@ -29,20 +29,23 @@ log = logging.getLogger(__name__)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The model files that a path given by the user stands for.
+    """The model files at a path.
 
     Args:
-        path: a GGUF, any file of a split GGUF, or a folder with GGUFs.
+        path: a GGUF file, any file of a split model, or a folder with GGUF files.
+
+    Returns:
+        The absolute paths of all files of the model, or of the models in the folder.
 
     Raises:
-        FileError: there is no such file, or no GGUF in the folder.
+        FileError: the file does not exist, or the folder contains no GGUF file.
     """
     if path.is_dir():
         found = sorted(path.rglob("*.gguf"))
     else:
         found = _parts_of(path) if path.exists() else []
     if not found:
-        raise FileError(f"there is no model at {path}: name a GGUF, or a folder")
+        raise FileError(f"there is no model at {path}: give a GGUF file, or a folder")
     return [file.resolve() for file in found]
 
 
@@ -60,7 +63,7 @@ def _parts_of(path: Path) -> list[Path]:
 
 
 class LocalModel:
-    """The tensors of a model file that are above the threshold of the cache.
+    """The tensors of a model file that are larger than the threshold of the cache.
 
     Args:
         path: the GGUF.
@@ -73,7 +76,7 @@ class LocalModel:
         done: the tensors that have been hashed.
 
     Raises:
-        FileError: the file cannot be read, is not a GGUF or is truncated.
+        FileError: the file cannot be read, is not a GGUF file, or is truncated.
     """
 
     def __init__(self, path: Path, index: Index, hashing: Hashing) -> None:
@@ -97,7 +100,7 @@ class LocalModel:
         return sum(tensor.size for tensor in self.todo)
 
     def hash(self, on_progress: OnProgress = lambda count: None) -> None:
-        """Hash all tensors in `todo`; see `tensors` for arguments and errors."""
+        """Hash all tensors in `todo`; the argument and errors are those of `tensors`."""
         for _ in self.tensors(on_progress):
             pass
 

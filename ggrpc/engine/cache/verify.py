@@ -1,4 +1,4 @@
-"""Verifies every byte of a cache, and repairs or removes damaged entries."""
+"""Verifies the tensors of a cache, and repairs or removes damaged entries."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import hashing_for
+from ggrpc.engine.cache.checked_reads import PIECE, OnProgress, scan, set_used
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import PIECE, OnProgress, scan, set_used
 from ggrpc.engine.files.ranges import FileChangedError, read_at
 
 UNLIMITED = 1 << 62
@@ -128,7 +128,7 @@ class Verifier:
         return "ok"
 
     def _repair(self, name: str, path: Path) -> str:
-        """Replace a damaged entry by a copy from a model file, or remove it."""
+        """Replace a damaged entry with a copy from a model file, or remove it."""
         sources = self._index.model_tensors(name)
         if self._dry_run:
             return "would be repaired" if sources else "would be removed"
@@ -138,7 +138,7 @@ class Verifier:
         return "repaired" if any(map(self._add_copy, sources)) else "removed"
 
     def _add_copy(self, tensor: ModelTensor) -> bool:
-        """Add an entry with the bytes of a model tensor; False if that fails."""
+        """Add an entry with the bytes of a model tensor; returns False on failure."""
         begun = self._folder.begin(tensor.size, UNLIMITED)
         if begun is None:
             return False

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.checked_reads import OnProgress
 from ggrpc.engine.cache.index import Index, ModelTensor
 from ggrpc.engine.cache.loading import PENDING_TIMEOUT
 from ggrpc.engine.cache.models import LocalModel
-from ggrpc.engine.cache.reading import OnProgress
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.files.ranges import FileRange
 from ggrpc.errors import (
@@ -31,17 +31,17 @@ from ggrpc.types import GGMLType
 from ggrpc.units import format_size
 
 STORE_TIMEOUT = 60.0  # seconds; for a client without a timeout
-DISK_BYTES_PER_SECOND = 10 << 20  # less than any disk that a cache is worth having on
+DISK_BYTES_PER_SECOND = 10 << 20  # slower than any disk that is fit for a cache
 MAX_ROW = 1 << 20  # elements; ne and nb have 32 bits on the wire
 
 
 class WarmingCounts(NamedTuple):
-    """The numbers of tensors that a server had and was sent.
+    """How many tensors a server already had, and how many were sent to it.
 
     Attributes:
         present: the number of tensors that the server already had.
         present_bytes: their total size in bytes.
-        sent: the number of tensors that were sent; in a dry run, that would be.
+        sent: the number of tensors that were sent; in a dry run, those that would be.
         sent_bytes: their total size in bytes.
     """
 
@@ -65,7 +65,7 @@ class ModelWeights:
     the hashing thread is raised in each of them.
 
     Args:
-        paths: the GGUFs.
+        paths: the GGUF files.
         index: stores the hashes.
         hashing: computes the hashes.
 
@@ -75,8 +75,8 @@ class ModelWeights:
         largest: the size of the largest one in bytes.
 
     Raises:
-        ConfigError: no tensor is large enough.
-        FileError: a file cannot be read, is not a GGUF or is truncated.
+        ConfigError: no tensor is large enough for a cache.
+        FileError: a file cannot be read, is not a GGUF file, or is truncated.
     """
 
     def __init__(self, paths: Sequence[Path], index: Index, hashing: Hashing) -> None:
@@ -146,22 +146,23 @@ def warm(
         weights: the tensors.
         device: the device for a temporary buffer of the size of the largest tensor.
         dry_run: send nothing.
-        on_progress: called with the size of each tensor that the server has.
+        on_progress: called with the size of each tensor that was present or sent.
 
     Raises:
         OutOfMemory: the device does not have enough memory for the buffer.
         RefusedError: the server does not store the tensors in a cache.
-        RemoteProtocolError: it claims to be storing one for too long.
+        RemoteProtocolError: the server takes too long to store a tensor.
+        TransportTimeout: the server takes too long to look up tensors.
         GgrpcError: the connection failed, or a model file cannot be read.
     """
     buffer = client.allocate(weights.largest, device)
     base, counts = client.base(buffer), WarmingCounts()
     sent: list[tuple[Tensor, int]] = []
-    questions = _HashQuestions(client)
+    queries = _HashQueries(client)
     for weight in weights:
         tensor = _as_rows(weight, buffer, base)
         value = int(weight.hash, 16)
-        present = questions.ask(tensor, value)
+        present = queries.ask(tensor, value)
         if not present and not dry_run:
             _send(client, tensor, weight)
             if not sent:
@@ -169,16 +170,16 @@ def warm(
             sent.append((tensor, value))
         counts = counts.plus(weight.size, present)
         on_progress(weight.size)
-    # A limit that is too small loses the first tensor, a full disk the last.
+    # If the limit is too small, the first tensor is gone; if the disk is full, the last.
     for tensor, value in (sent[0], sent[-1]) if len(sent) > 1 else ():
         _check_stored(client, tensor, value)
     client.free(buffer)
-    client.alignment(device)  # its reply comes after all requests were processed
+    client.alignment(device)  # its reply shows that all requests are done
     return counts
 
 
-class _HashQuestions:
-    """The questions whether a server has a tensor, within a limit of all of them.
+class _HashQueries:
+    """The queries whether a server has a tensor, within a limit of all of them.
 
     All together may take the timeout, and what a slow disk needs to read the tensors.
     """

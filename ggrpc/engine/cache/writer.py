@@ -1,8 +1,8 @@
-"""Writes entries atomically, in the background.
+"""Writes the entries of a cache atomically, in the background.
 
 The thread that receives a tensor writes its bytes to a `.part` file. When the file is
-complete, a second thread hashes it, syncs it and renames it, so that the client need
-not wait for that. An entry whose bytes are still arriving delays no other entry.
+complete, a second thread hashes, syncs and renames it, so that the client does not wait
+for that. An entry whose bytes are still arriving does not delay other entries.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.checked_reads import PIECE, scan
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder
 from ggrpc.engine.cache.index import EntryRecord, Index
-from ggrpc.engine.cache.reading import PIECE, scan
 from ggrpc.errors import Cancelled, GgrpcError
 
-# Pending entries of all clients; each holds an open file. The limit of open files may
-# reduce it, so that most of them are left for connections.
+# Pending entries of all clients. Each has an open file, and most open files are left
+# for connections: pending entries may use one in OPEN_FILES_DIVISOR.
 MAX_PENDING = 256
-PART_OF_OPEN_FILES = 8
+OPEN_FILES_DIVISOR = 8
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ class PendingEntry:
     """An entry that is being received or written.
 
     Args:
-        fd: the `.part` file, open, locked and of the size of the entry.
+        fd: the descriptor of the `.part` file, which is locked and has the entry's size.
         path: the path of that file.
         size: the size of the entry in bytes, at least 1.
         announced: the hash that the client announced; None if it did not.
         tensor: the name of the tensor.
-        complete: takes the entry when all its bytes have arrived.
+        complete: the queue that receives the entry when all its bytes have arrived.
 
     Attributes:
         path: the path of the `.part` file.
@@ -77,11 +77,11 @@ class PendingEntry:
 
     @property
     def rate(self) -> float:
-        """The bytes per second so far; a new entry is taken for a fast one."""
+        """The bytes per second so far; a new entry counts as fast."""
         return (self._written + PIECE) / (time.monotonic() - self._begun_at + 1)
 
     def write(self, piece: memoryview) -> None:
-        """Write the next bytes; if that fails, log it and give up."""
+        """Write the next bytes; a failure is logged, and discards the entry."""
         try:
             with self._lock:
                 if self.done.is_set():
@@ -97,8 +97,8 @@ class PendingEntry:
         if self._written == self.size:
             self._complete.put(self)
 
-    def give_up(self) -> None:
-        """Discard the entry if bytes are missing: they will not arrive."""
+    def discard_incomplete(self) -> None:
+        """Discard the entry if bytes are missing, because they will not arrive."""
         with self._lock:
             if self.is_arriving:
                 self._close()
@@ -116,7 +116,7 @@ class PendingEntry:
 
         def check(count: int) -> None:
             if is_cancelled.is_set():
-                raise Cancelled("the server stops")
+                raise Cancelled("the server is stopping")
 
         return scan(self._fd, 0, self.size, self.path, hashing.hasher(), check)
 
@@ -189,7 +189,7 @@ class CacheWriter:
                 return None
             if any(self._complete_with(announced)):
                 return None
-            if len(self._pending) >= max_pending() and not self._give_up_slowest():
+            if len(self._pending) >= max_pending() and not self._discard_slowest():
                 log.info("%s is not cached: the disk is too slow", tensor)
                 return None
             begun = self._folder.begin(size, limit)
@@ -202,7 +202,7 @@ class CacheWriter:
     def wait_for(self, announced: int, seconds: float) -> None:
         """Wait until a complete entry with this hash, if there is one, is stored.
 
-        Entries that are still arriving may take for ever, and are not waited for.
+        It does not wait for entries that are still arriving, which may take forever.
         """
         end = time.monotonic() + seconds
         with self._lock:
@@ -211,10 +211,10 @@ class CacheWriter:
             pending.done.wait(max(0.0, end - time.monotonic()))
 
     def close(self, seconds: float) -> None:
-        """Store the complete entries, for at most this time; discard the others."""
+        """Store complete entries for at most `seconds`, and discard the others."""
         with self._lock:
             for pending in self._pending:
-                pending.give_up()
+                pending.discard_incomplete()
         self._complete.put(None)
         self._thread.join(seconds)
         self._discards.set()
@@ -249,26 +249,26 @@ class CacheWriter:
         )
 
     def _complete_with(self, announced: int | None) -> Iterator[PendingEntry]:
-        """The complete entries for which this hash was announced."""
+        """The complete pending entries for which a client announced this hash."""
         self._pending = [entry for entry in self._pending if not entry.done.is_set()]
         for pending in self._pending:
             if pending.announced == announced is not None and not pending.is_arriving:
                 yield pending
 
-    def _give_up_slowest(self) -> bool:
-        """Discard the entry that arrives most slowly; False if none is arriving."""
+    def _discard_slowest(self) -> bool:
+        """Discard the entry that arrives most slowly; returns False if none arrives."""
         arriving = [pending for pending in self._pending if pending.is_arriving]
         if not arriving:
             return False
         slowest = min(arriving, key=lambda pending: pending.rate)
-        slowest.give_up()
+        slowest.discard_incomplete()
         log.info("%s is not cached: it arrives too slowly", slowest.tensor)
         return True
 
 
 def max_pending() -> int:
-    """How many entries may be pending, within the process's limit of open files."""
+    """The maximum number of pending entries, within the limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_PENDING
-    return min(MAX_PENDING, soft // PART_OF_OPEN_FILES)
+    return min(MAX_PENDING, soft // OPEN_FILES_DIVISOR)

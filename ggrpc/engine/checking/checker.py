@@ -1,4 +1,4 @@
-"""Checks each device of a server: first the protocol, then the arithmetic."""
+"""Runs the checks on each device of a server: first protocol, then arithmetic."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ggrpc.closable import Closable
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking import extended_cases, llm_cases
-from ggrpc.engine.checking.conformance import NEEDED, STEPS, Step
-from ggrpc.engine.checking.trial import Case, Trial, difference, result_of
+from ggrpc.engine.checking.case import Case, CaseBuilder, difference, result_of
+from ggrpc.engine.checking.conformance import PREREQUISITES, STEPS, Step
 from ggrpc.engine.client.failures import UnansweredCommands
 from ggrpc.engine.client.remote_device import RemoteDevice, RemoteServer
 from ggrpc.errors import (
@@ -46,8 +46,9 @@ class Finding(NamedTuple):
         name: the command, or the op and its variant.
         result: how the check ended.
         detail: what is wrong, or why the check was skipped.
-        error: the normalised mean squared error, compared with the reference device.
-        limit: the largest error that passes.
+        error: the normalised mean squared error, compared with the reference device;
+            None if nothing was compared.
+        limit: an error must be smaller than this to pass; None for the protocol.
         seconds: the time that the check took on the server.
     """
 
@@ -68,8 +69,8 @@ class CheckSettings:
     Attributes:
         connect: opens a session on a server.
         reference: the local device that computes the expected results.
-        full: whether to check all ops and types, and requests that a server refuses, or
-            only those of language models.
+        full: whether to check all ops and types, and requests that a server refuses;
+            otherwise only the ops and types of language models.
     """
 
     connect: Callable[[Endpoint], RemoteServer]
@@ -90,8 +91,8 @@ class CheckSettings:
 class Checker(Closable):
     """Checks one server; a context manager that closes the session.
 
-    If a check breaks the session, the next check opens a new one. What the server has
-    left unanswered is not sent again.
+    If a check breaks the session, the next check opens a new one. Commands that the
+    server did not answer are not sent again.
 
     Args:
         endpoint: the server.
@@ -113,7 +114,8 @@ class Checker(Closable):
         self._server = self._connected()
         self._devices = range(len(self._server.devices))
         self.total = len(self._devices) * (len(self._steps) + len(self._cases))
-        self._broken: dict[int, str] = {}  # by device, a failed step of `NEEDED`
+        # By device, the first step of `PREREQUISITES` that failed.
+        self._failed_prerequisite: dict[int, str] = {}
 
     def close(self) -> None:
         """End the session on the server."""
@@ -121,7 +123,7 @@ class Checker(Closable):
             self._server.close()
 
     def run(self) -> Iterator[Finding]:
-        """Run all checks; yields each finding as soon as it is there.
+        """Run all checks; yields each finding as soon as it is known.
 
         Raises:
             GgrpcError: the session broke, and no new one could be opened.
@@ -147,8 +149,8 @@ class Checker(Closable):
         except GgrpcError as error:
             fault, verdict = str(error), self._verdict(error)
             self._drop_session(error)
-        if verdict is Verdict.FAILED and step.name in NEEDED:
-            self._broken.setdefault(number, step.name)
+        if verdict is Verdict.FAILED and step.name in PREREQUISITES:
+            self._failed_prerequisite.setdefault(number, step.name)
         seconds = time.perf_counter() - start
         return finding._replace(result=verdict, detail=fault or "", seconds=seconds)
 
@@ -174,13 +176,15 @@ class Checker(Closable):
         finding = finding._replace(error=error, seconds=time.perf_counter() - start)
         if error < case.limit:
             return finding
-        where = "in the places of infinity and NaN" if error == inf else "in its values"
-        detail = f"differs from {self._settings.reference.name} here, {where}"
-        return self._failed(finding, detail)
+        where = "the positions of infinity and NaN" if error == inf else "the values"
+        reference = self._settings.reference.name
+        return self._failed(
+            finding, f"{where} differ from those of the local {reference}"
+        )
 
     def _failed(self, finding: Finding, detail: str) -> Finding:
-        """A case that failed, or was bound to, because a step had failed before."""
-        if step := self._broken.get(finding.device):
+        """The finding for a failed case; skipped if a prerequisite had failed."""
+        if step := self._failed_prerequisite.get(finding.device):
             detail = f"follows from {step}, which failed: {detail}"
             return finding._replace(result=Verdict.SKIPPED, detail=detail)
         return finding._replace(result=Verdict.FAILED, detail=detail)
@@ -194,12 +198,12 @@ class Checker(Closable):
 
     def _connected(self) -> RemoteServer:
         server = self._settings.connect(self._endpoint)
-        # A command that hangs would take the whole timeout in each check.
+        # Otherwise a command that hangs would take the whole timeout in each check.
         server.client.unanswered = self._unanswered
         return server
 
     def _verdict(self, error: GgrpcError) -> Verdict:
-        """Skipped if a check needs what the server has left unanswered before."""
+        """Skipped if the check needs a command that the server left unanswered."""
         unanswered = any(each.name == error.command for each in self._unanswered)
         refused = isinstance(error, RefusedError) and unanswered
         return Verdict.SKIPPED if refused else Verdict.FAILED
@@ -215,13 +219,13 @@ class Checker(Closable):
 
 
 def _reason_to_skip(device: RemoteDevice, case: Case) -> str:
-    """Why the result of a case would tell nothing about this server, or ''."""
+    """Why the result of a case says nothing about this server; '' if it does."""
     dialect = device.client.dialect
     if case.since > dialect.tables[-1].date:
         return f"added on {case.since[:10]}; the server may be older"
-    trial = Trial()
-    case.build(trial)
-    for node in trial.g.graph().nodes:
+    builder = CaseBuilder()
+    case.build(builder)
+    for node in builder.g.graph().nodes:
         for operation in node.operations:
             if not dialect.has_one_number(operation):
                 return (

@@ -1,7 +1,7 @@
-"""Checks of the protocol: every command of the server's version, with edge cases.
+"""Checks that a server conforms to the protocol: each command, with edge cases.
 
-The steps send only what llama.cpp's servers of every version survive, and hold a
-few MiB at a time.
+The steps send only requests that llama.cpp's servers of every version survive, and
+allocate a few MiB at a time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ggrpc.tensor import MAX_SRC, Tensor
 from ggrpc.types import GGMLType
 
 TOO_MUCH = 1 << 60
-# The steps without which a graph gets no data, and its results cannot be read.
-NEEDED = frozenset({"ALLOC_BUFFER", "SET_TENSOR, GET_TENSOR"})
-# Sizes next to multiples that allocators round up to, and one above a socket's buffer.
+# The steps that the arithmetic depends on: it needs memory, inputs and results.
+PREREQUISITES = frozenset({"ALLOC_BUFFER", "SET_TENSOR, GET_TENSOR"})
+# Bytes: next to multiples that allocators round up to, and more than a socket buffers.
 SIZES = (1, 63, 64, 4097, (1 << 20) + 1)
 
 
@@ -32,10 +32,10 @@ class Step(NamedTuple):
     """A check of one command.
 
     Attributes:
-        name: the name of the command, and what is special.
+        name: the name of the command, and the variant.
         run: runs the check on a device; returns what is wrong, or None.
         needs: the command that the server's version must have.
-        is_refused: whether a server refuses the request, which its log may report.
+        is_refused: whether a correct server refuses the request, and may log that.
     """
 
     name: str
@@ -104,7 +104,7 @@ def _rows(device: RemoteDevice) -> str | None:
             expected[5 + at * stride :][:size] = row
         with buffer.read(0, 1 << 16) as view:
             if view != expected:
-                return f"{count} rows of {size} bytes are not where they belong"
+                return f"{count} rows of {size} bytes were written to wrong places"
         back = np.empty_like(rows)
         device.client.get_tensor_2d(tensor, back.data, size, stride, offset=5)
         if not np.array_equal(back, rows):
@@ -127,7 +127,7 @@ def _memset(device: RemoteDevice) -> str | None:
     buffer.fill(3, 90, 7)
     with buffer.read(0, 100) as view:
         if bytes(view) != bytes(3) + b"\7" * 90 + bytes(7):
-            return "not exactly bytes 3 to 93 became 7"
+            return "MEMSET_TENSOR of bytes 3 to 92 changed too many bytes or too few"
     return _freed(buffer)
 
 
@@ -154,7 +154,7 @@ def _hash(device: RemoteDevice) -> str | None:
     buffer = device.allocate(4096)
     unknown = int(np.random.default_rng().integers(1 << 62))
     if device.client.set_tensor_hash(_tensor(buffer, 0, 4096), unknown):
-        return "the server claims to have data with a random hash"
+        return "the server claims to have data for a random hash"
     return _freed(buffer)
 
 
@@ -166,7 +166,7 @@ def _alloc_size(device: RemoteDevice) -> str | None:
 
 
 def _compute(device: RemoteDevice) -> str | None:
-    """GRAPH_COMPUTE, and GRAPH_RECOMPUTE with other data if the version has it."""
+    """GRAPH_COMPUTE, then GRAPH_RECOMPUTE on other data, if the version has it."""
     g = GraphBuilder()
     x = g.tensor("F32", 33)
     y = g.add(g.add(x, x), x)
@@ -179,7 +179,7 @@ def _compute(device: RemoteDevice) -> str | None:
 
 
 def _two_graphs(device: RemoteDevice) -> str | None:
-    """Two graphs in turn; a version with uids gets each of them once."""
+    """Two graphs in turn; with uids, each of them is sent only once."""
     g = GraphBuilder()
     x = g.tensor("F32", 33)
     y, z = g.add(x, x), g.mul(x, x)
@@ -197,7 +197,7 @@ def _two_graphs(device: RemoteDevice) -> str | None:
 
 
 def _comm(device: RemoteDevice) -> str | None:
-    """What links nothing: a world of three servers, and the end of no link."""
+    """Requests that must not link devices: COMM_INIT of 3 servers, and COMM_FREE."""
     if device.client.comm_init(0, 1, device=device.number, world=3):
         return "the server claims to link three servers"
     device.client.comm_free(device.number)
@@ -228,7 +228,7 @@ STEPS = (
     Step("GET_MAX_SIZE", _max_size, Command.GET_MAX_SIZE),
     Step("GET_DEVICE_MEMORY", _memory, Command.GET_DEVICE_MEMORY),
     Step("ALLOC_BUFFER", _buffers, Command.ALLOC_BUFFER),
-    Step("ALLOC_BUFFER of too much", _too_much, Command.ALLOC_BUFFER, True),
+    Step("ALLOC_BUFFER, too large", _too_much, Command.ALLOC_BUFFER, True),
     Step("FREE_BUFFER", _free, Command.FREE_BUFFER),
     Step("SET_TENSOR, GET_TENSOR", _transfers, Command.SET_TENSOR),
     Step("SET_TENSOR_2D, GET_TENSOR_2D", _rows, Command.SET_TENSOR_2D),
@@ -239,7 +239,7 @@ STEPS = (
     Step("SET_TENSOR_HASH", _hash, Command.SET_TENSOR_HASH),
     Step("GET_ALLOC_SIZE", _alloc_size, Command.GET_ALLOC_SIZE),
     Step("GRAPH_COMPUTE", _compute, Command.GRAPH_COMPUTE),
-    Step("GRAPH_RECOMPUTE of two", _two_graphs, Command.GRAPH_RECOMPUTE),
+    Step("GRAPH_RECOMPUTE, two graphs", _two_graphs, Command.GRAPH_RECOMPUTE),
     Step("COMM_INIT, COMM_FREE", _comm, Command.COMM_FREE, True),
     Step("GET_DEVICE_SUPPORTS_OP", _supports, Command.GET_DEVICE_SUPPORTS_OP),
 )
@@ -255,7 +255,7 @@ def _tensor(buffer: RemoteBuffer, offset: int, size: int) -> Tensor:
 
 
 def _freed(*buffers: RemoteBuffer) -> str | None:
-    """Free buffers; returns that nothing is wrong."""
+    """Free buffers; returns None, as a step does that found nothing wrong."""
     for buffer in buffers:
         buffer.free()
     return None

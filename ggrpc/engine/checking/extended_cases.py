@@ -1,7 +1,7 @@
-"""Test cases of the other ops, which a backend may lack, and of rare types.
+"""Test cases of the ops and types that a backend may lack, for `ggrpc check --full`.
 
-A native server exits when its backend lacks an op. Run these cases only on servers that
-may be restarted.
+llama.cpp's server exits when its backend lacks an op. Run these cases only on servers
+that may be restarted.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ggrpc.engine.checking import llm_cases
+from ggrpc.engine.checking.case import ROUNDED, Case, CaseBuilder
 from ggrpc.engine.checking.llm_cases import TOKENS, N
-from ggrpc.engine.checking.trial import ROUNDED, Case, Trial
 from ggrpc.engine.wire.op_tables import TYPES_SINCE
 from ggrpc.formats.codecs import CODECS
 from ggrpc.op import GluOp, UnaryOp
@@ -21,7 +21,7 @@ from ggrpc.ops.upscaling import ScaleMode
 from ggrpc.tensor import Tensor
 from ggrpc.types import QUANTIZED, GGMLType
 
-# Types of activations that backends use internally; no weights have them.
+# Types that backends use internally for activations; weights do not have them.
 INTERNAL = {GGMLType.Q8_1, GGMLType.Q8_K}
 
 UNARY_SINCE = {
@@ -64,11 +64,11 @@ def _types() -> Iterator[Case]:
         yield Case(f"GET_ROWS-{type.name}", llm_cases.rows_of(type), since=since)
     for type in (GGMLType.BF16, GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q8_0):
         assert CODECS[type].pack
-        # A value between two steps may be rounded to either one.
+        # A value halfway between two quantized values may be rounded to either one.
         yield Case(f"CPY-{type.name}", _cast(type), 1e-4)
 
 
-def _cast(type: GGMLType) -> Callable[[Trial], Tensor]:
+def _cast(type: GGMLType) -> Callable[[CaseBuilder], Tensor]:
     return lambda t: t.g.cast(t.normal(N, TOKENS), type)
 
 
@@ -139,13 +139,13 @@ def _rows() -> Iterator[Case]:
     yield Case("ROPE-MROPE", _mrope)
 
 
-def _count_equal(t: Trial) -> Tensor:
+def _count_equal(t: CaseBuilder) -> Tensor:
     rows = t.rng.integers(0, 4, (5, 64))
     other = t.rng.integers(0, 4, (5, 64))
     return t.g.count_equal(t.given(rows, "I32"), t.given(other, "I32"))
 
 
-def _solve_tri(t: Trial) -> Tensor:
+def _solve_tri(t: CaseBuilder) -> Tensor:
     matrix = t.rng.uniform(-0.5, 0.5, (16, 16))
     for at in range(16):
         matrix[at, at] = 2
@@ -153,7 +153,7 @@ def _solve_tri(t: Trial) -> Tensor:
     return t.g.solve_tri(t.given(matrix), t.normal(5, 16))
 
 
-def _mrope(t: Trial) -> Tensor:
+def _mrope(t: CaseBuilder) -> Tensor:
     x, positions = t.normal(64, 4, TOKENS), t.indices(100, 4 * TOKENS)
     return t.g.rope(
         *(x, positions),
@@ -240,7 +240,7 @@ def _images() -> Iterator[Case]:
     yield Case("GET_REL_POS", lambda t: t.g.get_rel_pos(t.normal(8, 9, type="F16")))
 
 
-def _pool_2d(t: Trial, image: Tensor) -> Tensor:
+def _pool_2d(t: CaseBuilder, image: Tensor) -> Tensor:
     return t.g.pool_2d(image, op=PoolOp.MAX, k0=2, k1=2, s0=2, s1=2)
 
 
@@ -253,7 +253,7 @@ def _sequences() -> Iterator[Case]:
     yield Case("GATED_DELTA_NET", _delta_net, 1e-6, since="2026-07-17a")
 
 
-def _ssm_scan(t: Trial) -> Tensor:
+def _ssm_scan(t: CaseBuilder) -> Tensor:
     size, dim, heads, seqs = 16, 8, MANY_HEADS, 2
     state, x = t.normal(size, dim, heads, seqs), t.normal(dim, heads, TOKENS, seqs)
     dt, decay = t.normal(heads, TOKENS, seqs), t.uniform(-1, -0.1, 1, heads)
@@ -261,25 +261,25 @@ def _ssm_scan(t: Trial) -> Tensor:
     return t.g.ssm_scan(state, x, dt, decay, b, c, t.indices(seqs, seqs))
 
 
-def _wkv6(t: Trial) -> Tensor:
+def _wkv6(t: CaseBuilder) -> Tensor:
     k, v, r = (t.weights(*HEADS) for _ in range(3))
     decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
     return t.g.rwkv_wkv6(k, v, r, t.normal(SIZE, MANY_HEADS), decay, state)
 
 
-def _wkv7(t: Trial) -> Tensor:
+def _wkv7(t: CaseBuilder) -> Tensor:
     r, k, v, a, b = (t.weights(*HEADS) for _ in range(5))
     decay, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
     return t.g.rwkv_wkv7(r, decay, k, v, a, b, state)
 
 
-def _gla(t: Trial) -> Tensor:
+def _gla(t: CaseBuilder) -> Tensor:
     k, v, q = (t.weights(*HEADS) for _ in range(3))
     gate, state = t.uniform(0.5, 1, *HEADS), t.normal(SIZE * SIZE * MANY_HEADS, 1)
     return t.g.gated_linear_attn(k, v, q, gate, state, scale=0.125)
 
 
-def _delta_net(t: Trial) -> Tensor:
+def _delta_net(t: CaseBuilder) -> Tensor:
     size, heads, tokens = HEADS
     q, k, v = (t.weights(*HEADS) for _ in range(3))
     gate, beta = t.uniform(-3, 0, 1, heads, tokens), t.uniform(0, 1, 1, heads, tokens)
@@ -312,7 +312,7 @@ def _deepseek() -> Iterator[Case]:
     )
 
 
-def _indexer(t: Trial) -> Tensor:
+def _indexer(t: CaseBuilder) -> Tensor:
     q, k = t.normal(32, 4, TOKENS), t.normal(32, 1, 20)
     return t.g.lightning_indexer(
         q, k, t.normal(4, TOKENS), t.normal(20, TOKENS, type="F16")
@@ -359,20 +359,20 @@ def _training() -> Iterator[Case]:
     yield Case("POOL_2D_BACK", _pool_2d_back)
 
 
-def _soft_max_back(t: Trial) -> Tensor:
+def _soft_max_back(t: CaseBuilder) -> Tensor:
     return t.g.soft_max_back(t.normal(64, 5), t.uniform(0, 0.1, 64, 5))
 
 
-def _rope_back(t: Trial) -> Tensor:
+def _rope_back(t: CaseBuilder) -> Tensor:
     return t.g.rope_back(t.normal(64, 4, TOKENS), t.indices(100, TOKENS), n_dims=64)
 
 
-def _adamw(t: Trial) -> Tensor:
+def _adamw(t: CaseBuilder) -> Tensor:
     weights, grad, m = t.normal(N), t.normal(N), t.normal(N)
     v, params = t.uniform(0, 1, N), t.uniform(0.1, 0.9, 7)
     return t.g.opt_step_adamw(weights, grad, m, v, params)
 
 
-def _pool_2d_back(t: Trial) -> Tensor:
+def _pool_2d_back(t: CaseBuilder) -> Tensor:
     grad, image = t.normal(6, 4, 3), t.normal(12, 8, 3)
     return t.g.pool_2d_back(grad, image, op=PoolOp.AVG, k0=2, k1=2, s0=2, s1=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ggrpc.engine.checking.trial import ROUNDED, TABLED, Case, Compare, Trial
+from ggrpc.engine.checking.case import ROUNDED, TABLED, Case, CaseBuilder, Compare
 from ggrpc.op import GluOp, UnaryOp
 from ggrpc.ops.rope import RopeMode
 from ggrpc.tensor import Tensor
@@ -22,7 +22,7 @@ N, TOKENS = 256, 7
 
 
 def cases() -> Iterator[Case]:
-    """A few dozen cases, each with a few thousand numbers."""
+    """All cases: a few dozen, each with a few thousand numbers."""
     yield from _arithmetic()
     yield from _products()
     yield from _attention()
@@ -47,10 +47,10 @@ def _arithmetic() -> Iterator[Case]:
 
 
 def function_of(function: UnaryOp | GluOp, since: str = "", **params: float) -> Case:
-    """A function of UNARY or GLU, applied to a matrix."""
+    """A case that applies a function of UNARY or GLU to a matrix."""
     op = "UNARY" if isinstance(function, UnaryOp) else "GLU"
 
-    def build(t: Trial) -> Tensor:
+    def build(t: CaseBuilder) -> Tensor:
         method = getattr(t.g, function.name.lower())
         result: Tensor = method(t.normal(N, TOKENS), **params)
         return result
@@ -74,7 +74,7 @@ def _products() -> Iterator[Case]:
 
 
 def product(type: GGMLType) -> Case:
-    """Weights of a type, multiplied with the activations of a prompt."""
+    """A case that multiplies weights of a type with the activations of a prompt."""
     return Case(
         f"MUL_MAT-{type.name}",
         lambda t: t.g.mul_mat(t.normal(N, 48, type=type), t.normal(N, TOKENS)),
@@ -82,13 +82,13 @@ def product(type: GGMLType) -> Case:
     )
 
 
-def rows_of(type: GGMLType) -> Callable[[Trial], Tensor]:
-    """Rows of a matrix of a type, such as a table of embeddings."""
+def rows_of(type: GGMLType) -> Callable[[CaseBuilder], Tensor]:
+    """Builds GET_ROWS from a matrix of a type, such as a table of embeddings."""
     return lambda t: t.g.get_rows(t.normal(N, 19, type=type), t.indices(19, 5))
 
 
 def experts(type: GGMLType) -> Case:
-    """Two of four experts for each token."""
+    """A case that multiplies with two of four experts for each token."""
     return Case(
         f"MUL_MAT_ID-{type.name}",
         lambda t: t.g.mul_mat_id(
@@ -119,15 +119,15 @@ def _attention() -> Iterator[Case]:
     )
 
 
-def _rope(mode: RopeMode) -> Callable[[Trial], Tensor]:
-    def build(t: Trial) -> Tensor:
+def _rope(mode: RopeMode) -> Callable[[CaseBuilder], Tensor]:
+    def build(t: CaseBuilder) -> Tensor:
         x, positions = t.normal(64, 4, TOKENS), t.indices(1000, TOKENS)
         return t.g.rope(x, positions, n_dims=64, mode=mode)
 
     return build
 
 
-def _flash(t: Trial) -> Tensor:
+def _flash(t: CaseBuilder) -> Tensor:
     q = t.normal(64, TOKENS, 4)
     k, v = t.normal(64, 96, 2, type=F16), t.normal(64, 96, 2, type=F16)
     # ggml before 2025-10 needs a multiple of 64 rows in the mask.
@@ -153,7 +153,7 @@ def _copies() -> Iterator[Case]:
     )
 
 
-def _layer(t: Trial) -> Tensor:
+def _layer(t: CaseBuilder) -> Tensor:
     """A layer of a model: attention and a feed-forward network."""
     g, heads, size = t.g, 4, 32
     x = t.normal(heads * size, TOKENS)

@@ -1,3 +1,3 @@
-"""Client sessions, remote devices, and the registry of devices."""
+"""Clients of a server, its devices, a registry of all devices, and benchmarks."""
 
 from __future__ import annotations

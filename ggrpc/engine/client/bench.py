@@ -1,4 +1,4 @@
-"""Compares the speed of servers by timing the same workloads on each of them in turn.
+"""Compares the speed of servers by timing the same workloads on each, in rounds.
 
 Machines are shared and noisy. The result is therefore the ratio of two servers in the
 same round, and the range of that ratio over the rounds. This module does not print.
@@ -23,11 +23,11 @@ from ggrpc.op import Op
 from ggrpc.tensor import FLAG_COMPUTE, Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
-NODES = 200  # the graph of a decode step has some hundreds
+NODES = 200  # the graph of a decode step has several hundred
 TINY = 32  # elements; so few that only the dispatch takes time
 ROW = 4096  # bytes of a row in the transfers of rows
-TURN_SECONDS = 0.02  # for which a workload is timed in a turn
-MAX_CALLS = 200  # of a workload in a turn
+WORKLOAD_SECONDS = 0.02  # how long a workload is repeated in a round
+MAX_CALLS = 200  # of a workload in a round
 
 
 class Workload(NamedTuple):
@@ -43,7 +43,7 @@ class Workload(NamedTuple):
 
 
 Call = Callable[[], object]
-Turn = dict[Workload, list[float]]  # the seconds of each call
+Samples = dict[Workload, list[float]]  # seconds of each call
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Ratio(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The result of a workload on a server.
+    """How fast a server ran a workload.
 
     Attributes:
         workload: the workload.
@@ -89,10 +89,10 @@ class Timing(NamedTuple):
 
 
 class Bench:
-    """A benchmark of several servers. A server that fails is not timed any more.
+    """A benchmark of several servers. A server that fails is not timed again.
 
     Args:
-        endpoints: the servers; the others are compared with the first.
+        endpoints: the servers; each is compared with the first.
         settings: the settings.
 
     Attributes:
@@ -103,7 +103,7 @@ class Bench:
         self.errors: dict[int, GgrpcError] = {}
         self._endpoints = endpoints
         self._settings = settings
-        self._turns: list[list[Turn]] = [[] for _ in endpoints]
+        self._samples: list[list[Samples]] = [[] for _ in endpoints]
         self._order = list(reversed(range(len(endpoints))))
 
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
@@ -116,8 +116,8 @@ class Bench:
         for at in self._order:
             if at not in self.errors:
                 try:
-                    turn = take_turn(self._endpoints[at], self._settings)
-                    self._turns[at].append(turn)
+                    samples = time_workloads(self._endpoints[at], self._settings)
+                    self._samples[at].append(samples)
                 except GgrpcError as error:
                     self.errors[at] = error
             done(1)
@@ -128,31 +128,34 @@ class Bench:
         Args:
             at: the index of the server in `endpoints`.
         """
-        if at in self.errors or not self._turns[at]:
+        if at in self.errors or not self._samples[at]:
             return []
-        return [self._result(at, workload) for workload in self._turns[at][0]]
+        return [self._result(at, workload) for workload in self._samples[at][0]]
 
     def _result(self, at: int, workload: Workload) -> Timing:
-        rounds = [turn[workload] for turn in self._turns[at]]
-        calls = sorted(seconds for turn in rounds for seconds in turn)
+        rounds = [samples[workload] for samples in self._samples[at]]
+        calls = sorted(seconds for samples in rounds for seconds in samples)
         ratio = self._ratio(workload, rounds) if at else None
         p99 = calls[min(len(calls) - 1, len(calls) * 99 // 100)]
         return Timing(workload, statistics.median(calls), p99, len(calls), ratio)
 
     def _ratio(self, workload: Workload, rounds: list[list[float]]) -> Ratio | None:
-        if 0 in self.errors or workload not in self._turns[0][0]:
+        if 0 in self.errors or workload not in self._samples[0][0]:
             return None
-        first = [statistics.median(turn[workload]) for turn in self._turns[0]]
+        first = [statistics.median(samples[workload]) for samples in self._samples[0]]
         mine = map(statistics.median, rounds)
         ratios = [a / b for a, b in zip(first, mine, strict=True)]
         return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
+def time_workloads(endpoint: Endpoint, settings: BenchSettings) -> Samples:
     """Time every workload on one server, in a new session.
 
     The session is closed afterwards, because llama.cpp's own server handles only one
     client at a time.
+
+    Returns:
+        The seconds of each call, by workload.
 
     Raises:
         GgrpcError: the server failed.
@@ -160,20 +163,21 @@ def take_turn(endpoint: Endpoint, settings: BenchSettings) -> Turn:
 
     def connect() -> None:
         with open_client(endpoint, settings.options) as client:
-            client.alignment()  # whoever leaves after HELLO has rejected the version
+            # A client that disconnects after HELLO has rejected the version.
+            client.alignment()
 
-    turn = {Workload("connect"): _timed(connect)}
+    samples = {Workload("connect"): _timed(connect)}
     with open_client(endpoint, settings.options) as client:
         for workload, call in _workloads(client, settings):
-            turn[workload] = _timed(call)
-    return turn
+            samples[workload] = _timed(call)
+    return samples
 
 
 def _timed(call: Call) -> list[float]:
     """The seconds of each call, after one call to warm up."""
     call()
     times: list[float] = []
-    end = time.perf_counter() + TURN_SECONDS
+    end = time.perf_counter() + WORKLOAD_SECONDS
     while len(times) < MAX_CALLS:
         start = time.perf_counter()
         call()
@@ -204,7 +208,7 @@ def _workloads(
 def _transfers(
     client: Client, size: int, device: int
 ) -> Iterator[tuple[Workload, Call]]:
-    """Transfers of a size in bytes; the buffers are freed at the end."""
+    """Transfers of `size` bytes; the buffers are freed when the iteration ends."""
     count = size // 4
     source, target = (client.allocate(size, device) for _ in range(2))
     first, second = _vector(client, 1, count, source), _vector(client, 2, count, target)
@@ -212,7 +216,7 @@ def _transfers(
 
     def set_tensor() -> None:
         client.set_tensor(first, data)
-        client.alignment(device)  # answered once the request before is done
+        client.alignment(device)  # its reply shows that SET_TENSOR is done
 
     def clear() -> None:
         client.clear(target)
@@ -249,7 +253,7 @@ def _row_transfers(
 
 
 def _dispatches(client: Client, device: int) -> Iterator[tuple[Workload, Call]]:
-    """A graph of NODES small additions that is sent each time, or recomputed."""
+    """A graph of NODES small additions: sent for each call, or only recomputed."""
     handle = client.allocate((NODES + 1) * TINY * 4, device)
     tensors = [_vector(client, 1, TINY, handle)]
     for at in range(1, NODES + 1):

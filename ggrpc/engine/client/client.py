@@ -1,6 +1,6 @@
-"""The client: one connection to a server of any make, and every command it knows.
+"""The client: one connection to a ggml RPC server, with a method for each command.
 
-Threads may share a client; they take turns.
+Threads may share a client. Only one of them is in a request at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from threading import RLock
 from ggrpc.devices.device import Memory
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client import failures
-from ggrpc.engine.client.exchange import PROVOKING_SECONDS, Exchange
+from ggrpc.engine.client.channel import LINE_PROBE_SECONDS, Channel
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.net.deadline import NEVER, Deadline
 from ggrpc.engine.net.tls import answer_to_tls, connect_stream
@@ -50,18 +50,18 @@ _uids = count(1)
 
 
 def new_uid() -> int:
-    """A number for a graph that this process has given to no other one."""
+    """A number for a graph, unique in this process."""
     return next(_uids)
 
 
-class Client(Exchange):
+class Client(Channel):
     """A session on a server; a context manager. Use `connect` to get one.
 
     Attributes:
         version: the version that the server announced.
-        maker: who made the server.
-        identity: what the server is, by its answer to HELLO.
-        timeout: the seconds that an answer may take; None for no limit.
+        maker: the project that the server comes from.
+        identity: what the server is, according to its answer to HELLO.
+        timeout: the maximum time in seconds for an answer; None for no limit.
     """
 
     def __init__(
@@ -71,20 +71,26 @@ class Client(Exchange):
         self.version = dialect.version
         self.maker = Maker.LLAMA_CPP
         self.identity = Identity(dialect.version, dialect)
-        # By device, the uids of the graphs that the server keeps, and the last one. The
-        # lock is held while a request changes them, so that they are true in any order
-        # of threads.
+        # By device: the uids of the graphs that the server keeps, and the last one. The
+        # lock is held while a request changes them, so that they match the server's
+        # state whichever thread sends first.
         self._kept: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
-        self._graph_turns = RLock()
+        self._graph_lock = RLock()
 
     def hello(self, purpose: str = "") -> Identity:
-        """Say HELLO, twice to ggrpc's own server, and learn what the server is.
+        """Send HELLO, a second time to ggrpc's own server, and identify the server.
 
         Args:
-            purpose: what the session is for, if it is a test.
+            purpose: what the session is for, if it is a test; the server logs it.
+
+        Raises:
+            GgrpcError: the server did not answer, or its answer is invalid.
         """
-        deadline, self.deadline = self.deadline, self.deadline.before(PROVOKING_SECONDS)
+        deadline, self.deadline = (
+            self.deadline,
+            self.deadline.before(LINE_PROBE_SECONDS),
+        )
         welcome = self._ask(m.Hello(caps=bytes(self.dialect.hello_size)), m.Welcome)
         self.deadline = deadline
         if welcome.padding in (Maker.GGRPC, Maker.GGRPC_ADAPTIVE):
@@ -96,19 +102,19 @@ class Client(Exchange):
         return self.identity
 
     def speak(self, dialect: Dialect) -> Client:
-        """Go on in the dialect that fits the server; HELLO is the same for several."""
+        """Continue in the server's dialect; several dialects have the same HELLO."""
         self.dialect = dialect
         self._connection = ClientConnection(dialect)
         return self
 
     def device_count(self) -> int:
-        """How many devices the server has; before protocol 3.0 it was one."""
+        """The number of devices; always 1 before protocol 3.0."""
         if Command.DEVICE_COUNT not in self.dialect.commands:
             return 1
         return self._ask(m.DeviceCount(), m.Count).device_count
 
     def alignment(self, device: int = 0) -> int:
-        """What addresses of tensors on a device must be a multiple of, in bytes."""
+        """The alignment that a device needs for the addresses of tensors, in bytes."""
         return self._ask(m.GetAlignment(device=device), m.Alignment).alignment
 
     def max_size(self, device: int = 0) -> int:
@@ -121,62 +127,63 @@ class Client(Exchange):
         return Memory(reply.free, reply.total)
 
     def allocate(self, size: int, device: int = 0) -> int:
-        """Take a buffer.
+        """Allocate a buffer of `size` bytes.
 
         Returns:
             Its handle.
 
         Raises:
-            OutOfMemory: the server answers that it cannot.
+            OutOfMemory: the server cannot allocate that much.
         """
         reply = self._ask(m.AllocBuffer(device=device, size=size), m.Allocated)
         if not reply.remote_ptr:
             raise OutOfMemory(
-                f"{self.endpoint} has no {size} bytes on device {device}",
+                f"{self.endpoint} cannot allocate {size} bytes on device {device}: "
+                "'ggrpc mem' shows how much is free",
                 endpoint=str(self.endpoint),
                 command="ALLOC_BUFFER",
             )
         return reply.remote_ptr
 
     def base(self, buffer: int) -> int:
-        """The address at which a buffer begins."""
+        """The address of a buffer's first byte."""
         return self._ask(m.BufferGetBase(remote_ptr=buffer), m.Base).base_ptr
 
     def free(self, buffer: int) -> None:
-        """Give a buffer back."""
-        with self._graph_turns:
-            self._kept.clear()  # servers from 7.0 on forget them
-            self._tell(m.FreeBuffer(remote_ptr=buffer))
+        """Free a buffer."""
+        with self._graph_lock:
+            self._kept.clear()  # servers from 7.0 on drop the graphs that use it
+            self._send(m.FreeBuffer(remote_ptr=buffer))
 
     def clear(self, buffer: int, value: int = 0) -> None:
-        """Set all bytes of a buffer."""
-        self._tell(m.BufferClear(remote_ptr=buffer, value=value))
+        """Set all bytes of a buffer to `value`."""
+        self._send(m.BufferClear(remote_ptr=buffer, value=value))
 
     def alloc_size(
         self, tensor: Tensor, srcs: tuple[Tensor | None, ...] = (), device: int = 0
     ) -> int:
-        """The bytes to set aside for a tensor."""
+        """The bytes to allocate for a tensor, including the device's padding."""
         request = m.GetAllocSize(device=device, tensor=tensor, srcs=srcs)
         return self._ask(request, m.AllocSize).alloc_size
 
     def init_tensor(self, tensor: Tensor) -> None:
-        """Prepare a tensor."""
-        self._tell(m.InitTensor(tensor=tensor))
+        """Let the device prepare a tensor, which quantized types may need."""
+        self._send(m.InitTensor(tensor=tensor))
 
     def set_tensor(
         self, tensor: Tensor, data: m.Bytes, offset: int = 0, keep: bool = False
     ) -> None:
-        """Write bytes into a tensor, from their place, without a copy.
+        """Write bytes into a tensor. They are sent without a copy.
 
         Args:
-            tensor: where to.
+            tensor: the tensor.
             data: the bytes.
-            offset: of the first one in the tensor.
-            keep: ask the server to keep them in its cache; before protocol 7.0 it keeps
-                what it thinks worth it.
+            offset: the offset of the first byte in the tensor.
+            keep: ask the server to store them in its cache; before protocol 7.0 the
+                server alone decides that.
         """
         view = memoryview(data).cast("B")
-        self._tell(
+        self._send(
             m.SetTensor(
                 tensor=tensor,
                 cache=int(keep),
@@ -194,35 +201,39 @@ class Client(Exchange):
         Args:
             tensor: the tensor.
             size: the number of bytes.
-            pieces: the bytes; an error that it raises ends the session.
-            keep: as for `set_tensor`.
+            pieces: the bytes in order; an error that it raises ends the session.
+            keep: see `set_tensor`.
         """
         request = m.SetTensor(tensor=tensor, cache=int(keep), offset=0, size=size)
-        with self._turn(request) as limit:
+        with self._round_trip(request) as limit:
             for piece in pieces:
                 self._stream.send([piece], limit)
             if self.dialect.replies[request.command] is None:
-                self._told = request.command
+                self._last_silent = request.command
             else:
                 self._receive(m.Done, request, limit)
 
     def set_tensor_hash(self, tensor: Tensor, value: int, offset: int = 0) -> bool:
-        """Write what the server's cache has under a hash; False: it has nothing."""
+        """Write the data that the server's cache has for a hash.
+
+        Returns:
+            False if the cache has none; the tensor is unchanged then.
+        """
         request = m.SetTensorHash(tensor=tensor, offset=offset, hash=value)
         return bool(self._ask(request, m.Result).result)
 
     def memset_tensor(
         self, tensor: Tensor, value: int, size: int, offset: int = 0
     ) -> None:
-        """Set bytes of a tensor to one value (from protocol 5.0 on)."""
-        self._tell(m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value))
+        """Set `size` bytes of a tensor to one value (from protocol 5.0 on)."""
+        self._send(m.MemsetTensor(tensor=tensor, offset=offset, size=size, value=value))
 
     def get_tensor(self, tensor: Tensor, into: memoryview, offset: int = 0) -> None:
-        """Read bytes of a tensor straight into `into`, as many as it has."""
+        """Read `len(into)` bytes of a tensor directly into `into`."""
         self._get(m.GetTensor(tensor=tensor, offset=offset, size=len(into)), into)
 
     def _get(self, request: m.GetTensor | m.GetTensor2D, into: memoryview) -> None:
-        with self._turn(request) as limit:
+        with self._round_trip(request) as limit:
             self._receive(m.TensorData, request, limit)
             done = self._connection.take(into)
             self._stream.receive_exactly(into[done:], limit)
@@ -236,11 +247,11 @@ class Client(Exchange):
             tensor: the tensor.
             data: the rows, packed.
             size: the bytes of one row.
-            stride: the bytes from the begin of one row in the tensor to the next.
-            offset: the offset of the first row in the tensor.
+            stride: the bytes from the start of one row in the tensor to the next.
+            offset: the offset of the first row in the tensor, in bytes.
         """
         view = memoryview(data).cast("B")
-        self._tell(
+        self._send(
             m.SetTensor2D(
                 tensor=tensor,
                 offset=offset,
@@ -267,9 +278,12 @@ class Client(Exchange):
     def comm_init(
         self, rank: int, port: int, host: str = "", device: int = 0, world: int = 2
     ) -> bool:
-        """Link a device with one of another server; False if that fails.
+        """Link a device with one of another server.
 
         Both servers need the request at the same time: see `messages.CommInit`.
+
+        Returns:
+            False if the server could not link them.
         """
         request = m.CommInit(
             device=device, rank=rank, world=world, port=port, host=host.encode()
@@ -277,40 +291,46 @@ class Client(Exchange):
         return bool(self._ask(request, m.Result).result)
 
     def comm_allreduce(self, tensor: Tensor, device: int = 0) -> None:
-        """Add the linked device's tensor to this one, and this one to that."""
-        self._tell(m.CommAllreduce(device=device, tensor=tensor))
+        """Replace a tensor, here and on the linked device, by the sum of both."""
+        self._send(m.CommAllreduce(device=device, tensor=tensor))
 
     def comm_free(self, device: int = 0) -> None:
         """Close the link of a device."""
-        self._tell(m.CommFree(device=device))
+        self._send(m.CommFree(device=device))
 
     def copy_tensor(self, src: Tensor, dst: Tensor) -> bool:
-        """Copy a tensor on the server; False where it cannot."""
+        """Copy a tensor on the server; returns False if the server cannot."""
         return bool(self._ask(m.CopyTensor(src=src, dst=dst), m.Result).result)
 
     def supports(
         self, tensor: Tensor, srcs: tuple[Tensor | None, ...], device: int = 0
     ) -> bool:
-        """Whether a device computes such a node (from protocol 7.0.1 on)."""
+        """Whether a device computes a node (from protocol 7.0.1 on).
+
+        Args:
+            tensor: the node.
+            srcs: its sources, in ggml's order; None for one that is absent.
+            device: the device.
+        """
         request = m.GetDeviceSupportsOp(device=device, tensor=tensor, srcs=srcs)
         return bool(self._ask(request, m.Result).result)
 
     def compute(self, graph: Graph, device: int = 0) -> None:
         """Run a graph.
 
-        From protocol 3.5 on a failure shows at the next request that has a reply.
+        From protocol 3.5 on, the next request that has a reply raises the error.
 
         Raises:
-            RefusedError: an older server says that it failed.
+            RefusedError: an older server reports that it failed.
         """
         self.compute_encoded(self.encode(graph), device)
 
     def encode(self, graph: Graph) -> bytes:
-        """A graph as this server takes it.
+        """Encode a graph for this server.
 
         Raises:
-            LocalProtocolError: the server's version lacks one of its ops, or does not
-                tell its number; llama.cpp's server would die of a wrong one.
+            LocalProtocolError: the server's version lacks one of the ops, or its number
+                is ambiguous; a wrong number would crash llama.cpp's server.
         """
         for node in graph.nodes if len(self.dialect.tables) > 1 else ():
             for operation in node.operations:
@@ -324,15 +344,15 @@ class Client(Exchange):
     def compute_encoded(
         self, payload: bytes, device: int = 0, uid: int | None = None
     ) -> None:
-        """Run a graph that is encoded already, as `compute` does.
+        """Run an encoded graph, see `compute`.
 
         Args:
-            payload: the graph.
+            payload: the graph, from `encode`.
             device: the device.
-            uid: what `run` knows it by; None takes a new one.
+            uid: the number that identifies it in `run`; None takes a new one.
         """
         uid = uid or new_uid()
-        with self._graph_turns:
+        with self._graph_lock:
             kept = self._kept.setdefault(device, set())
             if not self.dialect.has_uids or len(kept) >= MAX_GRAPHS:
                 kept.clear()
@@ -343,14 +363,14 @@ class Client(Exchange):
                 self._last[device] = uid
 
     def run(self, payload: bytes, uid: int, device: int = 0) -> None:
-        """As `compute_encoded`, by GRAPH_RECOMPUTE where the server has that graph.
+        """Run an encoded graph; send GRAPH_RECOMPUTE instead if the server keeps it.
 
         Args:
-            payload: the graph.
-            uid: from `new_uid`, the same for the same graph.
+            payload: the graph, from `encode`.
+            uid: a number from `new_uid`, the same each time that this graph runs.
             device: the device.
         """
-        with self._graph_turns:
+        with self._graph_lock:
             if uid in self._kept.get(device, ()):
                 self._recompute(device, uid)
             else:
@@ -363,14 +383,15 @@ class Client(Exchange):
     def _recompute(self, device: int, uid: int) -> None:
         self._last[device] = uid
         on_wire = uid if self.dialect.has_uids else None
-        self._tell(m.GraphRecompute(device=device, uid=on_wire))
+        self._send(m.GraphRecompute(device=device, uid=on_wire))
 
     def _compute(self, request: m.GraphCompute) -> None:
         if self.dialect.replies[Command.GRAPH_COMPUTE] is None:
-            self._tell(request)
+            self._send(request)
         elif status := self._ask(request, m.Status).status:
             raise RefusedError(
-                f"{self.endpoint} failed the graph: status {status}; its log says why",
+                f"{self.endpoint} could not compute the graph (status {status}): its "
+                "log says why",
                 endpoint=str(self.endpoint),
                 command="GRAPH_COMPUTE",
             )
@@ -383,38 +404,42 @@ def connect(
     op_table: OpTable | None = None,
     tls: SSLContext | None = None,
 ) -> Client:
-    """Connect to a server with single options: see `open_client`."""
+    """Connect to a server and send HELLO; the options are arguments.
+
+    Raises:
+        GgrpcError: see `open_client`.
+    """
     return open_client(endpoint, ClientOptions(timeout, dialect, op_table, tls))
 
 
 def open_client(
     endpoint: Endpoint,
     options: ClientOptions,
-    to_look: bool = False,
+    queries_only: bool = False,
     deadline: Deadline | None = None,
 ) -> Client:
     """Connect to a server and send HELLO.
 
-    Without a dialect in the options, the first HELLO is one of protocol 4.0 and later.
-    If the server drops it, a second connection sends one of 3.x.
+    Without a dialect in the options, the first HELLO is that of protocol 4.0 and later.
+    If the server closes the connection, a second connection sends that of 3.x.
 
     Args:
         endpoint: the server.
         options: how to connect.
-        to_look: whether to accept a server that only answers the commands in `QUERIES`:
-            a newer one, or a fork's.
-        deadline: the limit of this call and of all requests of the client; None limits
-            this call by the timeout of the options, and each request by itself.
+        queries_only: also accept a newer server or a fork, to which only the commands
+            in `QUERIES` are sent.
+        deadline: the limit for this call and all requests of the client together; None
+            applies the timeout of the options to this call and to each request.
 
     Raises:
         ConnectError: the server cannot be reached or is not trusted.
         TransportTimeout: the server did not answer in time.
         ConnectionLost: the server dropped every HELLO.
         RemoteProtocolError: the server speaks another protocol, such as TLS or HTTP.
-        VersionMismatch: the server speaks a version that ggrpc does not.
+        VersionMismatch: ggrpc does not support the server's version.
     """
     limit = deadline or Deadline(options.timeout)
-    client = _first_accepted(endpoint, options, to_look, limit)
+    client = _first_accepted(endpoint, options, queries_only, limit)
     if deadline is None:
         client.deadline = NEVER
     if client.identity.refusal:
@@ -424,16 +449,16 @@ def open_client(
 
 
 def _first_accepted(
-    endpoint: Endpoint, options: ClientOptions, to_look: bool, deadline: Deadline
+    endpoint: Endpoint, options: ClientOptions, queries_only: bool, deadline: Deadline
 ) -> Client:
     candidates = (options.dialect,) if options.dialect else _one_for_each_hello()
     for candidate in candidates:
         try:
-            return _greet(endpoint, candidate, options, to_look, deadline)
+            return _greet(endpoint, candidate, options, queries_only, deadline)
         except ConnectionLost:
             if candidate is not candidates[-1]:
                 continue
-            # A server just hangs up on who speaks TLS where it does not, or vice versa.
+            # If only one of the two uses TLS, the server closes without a message.
             if options.tls and _answers_without_tls(endpoint, options, deadline):
                 raise failures.without_tls(endpoint) from None
             if not options.tls and _answers_tls(endpoint, deadline):
@@ -466,7 +491,7 @@ def _greet(
     endpoint: Endpoint,
     dialect: Dialect,
     options: ClientOptions,
-    to_look: bool,
+    queries_only: bool,
     deadline: Deadline,
 ) -> Client:
     stream = connect_stream(endpoint, deadline, options.tls)
@@ -474,7 +499,7 @@ def _greet(
     client.deadline = deadline
     try:
         identity = client.hello(options.purpose)
-        if identity.dialect is None or (identity.refusal and not to_look):
+        if identity.dialect is None or (identity.refusal and not queries_only):
             raise _mismatch(endpoint, identity.refusal)
         if identity.refusal or options.dialect is None:
             return client.speak(identity.dialect)

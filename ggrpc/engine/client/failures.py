@@ -1,7 +1,7 @@
-"""What to tell of a server that does not answer, or answers something else.
+"""The errors for requests that a server does not answer, or answers wrongly.
 
-At the first request, HELLO, it may be anything that listens on the port; later it is a
-server of ggml RPC that hangs, computes, or refuses.
+When HELLO fails, the peer may be any program that listens on the port. When a later
+request fails, it is a ggml RPC server that hangs, computes, or refuses.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ MAX_HUNG_GRAPHS = 3
 class UnansweredCommands:
     """The commands that a server has left unanswered, so that they are not sent again.
 
-    Sessions with the same server share it. If an answer is missing after a graph, that
-    graph may be the cause, and others may do: MAX_HUNG_GRAPHS of them are tried.
+    Sessions with the same server share it. If an answer is missing after a graph, the
+    cause may be that one graph. Graphs are sent until MAX_HUNG_GRAPHS of them hung.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[Command] = Counter()
 
-    def add(self, command: Command, told: Command | None) -> None:
+    def add(self, command: Command, after: Command | None) -> None:
         """Count a request without an answer.
 
         Args:
             command: the request.
-            told: the request without a reply that was sent before, if there is one.
+            after: the last request without a reply that was sent before, if any.
         """
-        self._counts[told if told and told in GRAPHS else command] += 1
+        self._counts[after if after and after in GRAPHS else command] += 1
 
     def __contains__(self, command: Command) -> bool:
         limit = MAX_HUNG_GRAPHS if command in GRAPHS else 1
@@ -61,41 +61,41 @@ class FailedRequest(NamedTuple):
         endpoint: the server.
         command: the request.
         has_reply: whether it has a reply.
-        told: the request without a reply that was sent before, if there is one.
+        after: the last request without a reply that was sent before, if any.
         seconds: the time limit.
-        first: the first bytes that came, if none of the peer's answers was valid so
-            far; else None.
+        first: the first bytes received, if the peer has not sent a valid answer yet;
+            else None.
         answers: how many other requests were answered within the time limit.
     """
 
     endpoint: Endpoint
     command: Command
     has_reply: bool
-    told: Command | None
+    after: Command | None
     seconds: float | None
     first: bytes | None
     answers: int
 
     def explained(self, error: GgrpcError) -> GgrpcError:
-        """The error that tells the cause.
+        """An error that names the server, the request and the likely cause.
 
         Args:
-            error: what the stream or the connection raised.
+            error: the error that the stream or the connection raised.
         """
         if isinstance(error, LocalProtocolError):
             return error
         if self.first and (protocol := protocol_of(self.first)):
             return other_protocol(self.endpoint, protocol)
         if isinstance(error, TransportTimeout):
-            return TransportTimeout(self._timed_out(), **self._place)
+            return TransportTimeout(self._timed_out(), **self._attributes)
         if isinstance(error, ConnectionLost):
-            return ConnectionLost(self._lost(), **self._place)
+            return ConnectionLost(self._lost(), **self._attributes)
         if isinstance(error, RemoteProtocolError):
-            return RemoteProtocolError(f"{self.endpoint}: {error}", **self._place)
+            return RemoteProtocolError(f"{self.endpoint}: {error}", **self._attributes)
         return error
 
     @property
-    def _place(self) -> dict[str, str]:
+    def _attributes(self) -> dict[str, str]:
         return {"endpoint": str(self.endpoint), "command": self.command.name}
 
     def _timed_out(self) -> str:
@@ -121,7 +121,9 @@ class FailedRequest(NamedTuple):
     def _lost(self) -> str:
         advice = "its log says why"
         if self.first is not None:
-            advice = f"it does not admit this client ({advice}), or is no RPC server"
+            advice = (
+                f"it does not admit this client ({advice}), or is not a ggml RPC server"
+            )
         return (
             f"{self.endpoint} closed the connection instead of "
             f"{'answering' if self.has_reply else 'taking'} {self._name}; {advice}"
@@ -129,8 +131,8 @@ class FailedRequest(NamedTuple):
 
     @property
     def _name(self) -> str:
-        told = f" (sent after {self.told.name})" if self.told else ""
-        return f"{self.command.name}{told}"
+        after = f" (sent after {self.after.name})" if self.after else ""
+        return f"{self.command.name}{after}"
 
 
 def other_protocol(endpoint: Endpoint, protocol: str) -> RemoteProtocolError:
@@ -146,7 +148,7 @@ def other_protocol(endpoint: Endpoint, protocol: str) -> RemoteProtocolError:
 
 
 def without_tls(endpoint: Endpoint) -> RemoteProtocolError:
-    """The error for a server of ggml RPC that does not use TLS."""
+    """The error for a ggml RPC server that does not use TLS."""
     return RemoteProtocolError(
         f"{endpoint} is a ggml RPC server without TLS: omit --tls and --tls-ca, or "
         "start it with --tls-cert",
@@ -156,9 +158,9 @@ def without_tls(endpoint: Endpoint) -> RemoteProtocolError:
 
 
 def cancelled(endpoint: Endpoint, command: Command) -> Cancelled:
-    """The error for a request on a connection that this process has ended."""
+    """The error for a request on a connection that this process has closed."""
     return Cancelled(
-        f"the connection with {endpoint} was ended here",
+        f"this process closed the connection to {endpoint}",
         endpoint=str(endpoint),
         command=command.name,
     )

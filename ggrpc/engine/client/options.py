@@ -1,4 +1,4 @@
-"""Options of a client session."""
+"""The options of a client's connection: timeout, version, op table and TLS."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ class ClientOptions:
     """How to connect to a server.
 
     Attributes:
-        timeout: seconds for connecting, and for each later operation; None: no limit.
+        timeout: the maximum time in seconds to connect, and for each later operation;
+            None for no limit.
         dialect: the protocol version to speak; None detects it.
-        op_table: the server's op numbers; None takes those of its version, the newest
-            if the version had several.
+        op_table: the server's op numbers; None takes the newest ones of its version.
         tls: the certificates to trust and to present; None connects without TLS.
-        purpose: what ggrpc's servers log about the session, if it is a test: `check`.
+        purpose: what the session is for, if it is a test, such as `check`; ggrpc's
+            servers log it.
     """
 
     timeout: float | None = None
@@ -36,16 +37,16 @@ class ClientOptions:
         op_table: str | None = None,
         tls: SSLContext | None = None,
     ) -> ClientOptions:
-        """Options from the names that an operator types.
+        """Options with the version and the op table by name.
 
         Args:
-            timeout: as the attribute.
+            timeout: see the attribute.
             protocol: a version such as `7.0.0`; None detects it.
-            op_table: the day, such as `2025-07-20`, of the server's op numbers.
-            tls: as the attribute.
+            op_table: the date of the server's op table, such as `2025-07-20`.
+            tls: see the attribute.
 
         Raises:
-            ConfigError: the version or the day is unknown.
+            ConfigError: the version or the date is unknown.
         """
         return cls(
             timeout,

@@ -72,7 +72,7 @@ def open_server(endpoint: Endpoint, options: ClientOptions) -> RemoteServer:
 
 
 def is_rpc(what: Device | Buffer) -> bool:
-    """Whether a device, or a buffer, is on a server."""
+    """Whether a device or a buffer is on a server."""
     return isinstance(what, (RemoteDevice, RemoteBuffer))
 
 
@@ -108,7 +108,7 @@ class Registry(Closable, Mapping[str, Device]):
         """The device with a name; opens it if necessary.
 
         Raises:
-            ConfigError: there is no such device.
+            ConfigError: no device has this name.
             GgrpcError: the device cannot be used, or its server failed.
         """
         with self._opening:

@@ -1,8 +1,8 @@
 """The devices of a server, with the same interface as local devices.
 
-All of a server's devices share one connection, and with it one session. Handles,
-addresses and op numbers are translated here. Some requests have no reply, graphs
-above all. If one fails, the next call that waits for a reply raises the error.
+All devices of a server share one connection and session. Handles, addresses and op
+numbers are translated here. Some requests, such as GRAPH_COMPUTE, have no reply. If one
+fails, the next call that waits for a reply raises the error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ggrpc.ops import Node
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
-# Bytes that one message moves: ne and nb on the wire have 32 bits.
+# Bytes; data is moved as a row of I8, and ne and nb have 32 bits on the wire.
 MAX_AT_ONCE = 1 << 30
 
 
@@ -36,7 +36,7 @@ class RemoteBuffer(Buffer):
 
     Attributes:
         client: the session that it belongs to.
-        handle: the server's number of the buffer.
+        handle: the number that identifies it on the server.
         base: the address of its first byte on the server.
         freed: whether it was freed.
     """
@@ -90,7 +90,7 @@ class RemoteBuffer(Buffer):
             self.put(offset, memoryview(bytes([value]) * size))
 
     def copy(self, offset: int, source: Buffer, source_offset: int, size: int) -> None:
-        """Copy bytes from another buffer, on the server if possible."""
+        """Copy `size` bytes from another buffer, on the server if possible."""
         if not self._copy_there(offset, source, source_offset, size):
             with source.read(source_offset, size) as view:
                 self.put(offset, view)
@@ -100,7 +100,7 @@ class RemoteBuffer(Buffer):
         if self.freed:
             return
         self.freed = True
-        # The buffer ends with the session.
+        # If the session has ended, the server has freed the buffer.
         with suppress(TransportError, RefusedError):
             self.client.free(self.handle)
 
@@ -109,15 +109,15 @@ class RemoteBuffer(Buffer):
         if not isinstance(source, RemoteBuffer) or source.client is not self.client:
             return False
         if source is self and abs(offset - start) < size:
-            return False  # servers use memcpy
+            return False  # servers use memcpy, which needs separate memory
         there = zip(source._parts(start, size), self._parts(offset, size), strict=True)
         return all(self.client.copy_tensor(a, b) for (_, a), (_, b) in there)
 
     def _parts(self, offset: int, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Bytes as tensors that one message can carry, and where each begins.
+        """Tensors that cover the bytes, and the position of each one in them.
 
         Raises:
-            DeviceError: the buffer was freed, for which a server ends the session.
+            DeviceError: the buffer was freed; a server would end the session.
         """
         if self.freed:
             raise DeviceError(
@@ -160,11 +160,11 @@ class RemoteDevice(Device):
 
     Args:
         client: the session.
-        number: which of the server's devices.
+        number: the device's number on the server.
 
     Attributes:
         client: the session.
-        number: which of the server's devices.
+        number: the device's number on the server.
     """
 
     def __init__(self, client: Client, number: int) -> None:
@@ -175,11 +175,11 @@ class RemoteDevice(Device):
             f"device {number} of {client.endpoint}, protocol {client.version}"
         )
 
-    # Asked when first used: a server may have many devices, and answer slowly.
+    # These are asked on first use: a server may have many devices and answer slowly.
 
     @cached_property
     def alignment(self) -> int:  # type: ignore[override]
-        """What addresses of tensors must be a multiple of, in bytes."""
+        """The alignment in bytes: addresses of tensors are multiples of it."""
         return self.client.alignment(self.number)
 
     @cached_property
@@ -192,21 +192,29 @@ class RemoteDevice(Device):
         return self.client.memory(self.number)
 
     def allocate(self, size: int) -> RemoteBuffer:
-        """Allocate a buffer of zeros."""
+        """Allocate a buffer of `size` bytes, all zero.
+
+        Raises:
+            OutOfMemory: the server cannot allocate that much.
+        """
         # Some servers treat a size of 0 as a failure.
         handle = self.client.allocate(max(size, 1), self.number)
         self.client.clear(handle)
         return RemoteBuffer(self.client, handle, size)
 
     def alloc_size(self, tensor: Tensor) -> int:
-        """The bytes to allocate for a tensor."""
+        """The bytes to allocate for a tensor, including the device's padding.
+
+        Raises:
+            DeviceError: the server's version does not have the type.
+        """
         # As in llama.cpp: devices pad quantized tensors only.
         if not tensor.type.is_quantized:
             return tensor.nbytes
         if not self.client.dialect.table.has_type(tensor.type):
             raise DeviceError(
-                f"{self.name} is of protocol {self.client.version}, which is older "
-                f"than {tensor.type.name}: no server of it knows that type",
+                f"{self.name} speaks protocol {self.client.version}, which is older "
+                f"than {tensor.type.name}: use a newer server",
                 endpoint=str(self.client.endpoint),
             )
         return self.client.alloc_size(tensor, device=self.number)
@@ -279,7 +287,7 @@ class RemoteServer(Closable):
         self.client = client
         self.devices = [RemoteDevice(client, n) for n in range(client.device_count())]
         if not self.devices:
-            raise RefusedError(f"{client.endpoint} has no device")
+            raise RefusedError(f"{client.endpoint} has no devices")
 
     @property
     def endpoint(self) -> Endpoint:
@@ -288,7 +296,7 @@ class RemoteServer(Closable):
 
     @property
     def version(self) -> str:
-        """The protocol version that it announces, such as `7.0.0`."""
+        """The protocol version that the server announces, such as `7.0.0`."""
         return str(self.client.version)
 
     def device(self, number: int = 0) -> RemoteDevice:

@@ -1,1 +1,1 @@
-"""Computation of graphs on local devices and on servers."""
+"""Computes graphs on local devices and on servers."""

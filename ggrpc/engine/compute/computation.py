@@ -1,7 +1,7 @@
 """Computes graphs of the builder on one or more devices, local or remote.
 
-Copies between devices of one server stay on the server; all others pass through this
-process.
+Data is copied between devices of one server on that server. All other copies pass
+through this process.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ggrpc.tensor import MAX_SRC, Tensor
 # An array, which is converted to the type of the tensor, or the bytes of the tensor.
 Values = Array | bytes | bytearray | memoryview
 Data = Mapping[Tensor, Values | DeviceTensor]
-Copy = tuple[int, Device]  # the copy of a root on a device
-Step = Callable[[Callable[[], None]], None]  # takes the checkpoint: see `Program.run`
+Copy = tuple[int, Device]  # the id of a root, and a device that has a copy of it
+Step = Callable[[Callable[[], None]], None]  # called with a checkpoint: `Program.run`
 
 SPACING = 1 << 44  # bytes between the base addresses of the buffers in a graph
 
@@ -39,7 +39,8 @@ SPACING = 1 << 44  # bytes between the base addresses of the buffers in a graph
 class Computation(Closable):
     """A compiled graph with its memory, to be run many times; a context manager.
 
-    Threads may share it. A run and the data given to it are not mixed with others.
+    Threads may share it. Runs of several threads happen one after the other, each with
+    its own data.
 
     A leaf is a tensor that no node computes. Its data is in a `DeviceTensor` of the
     caller, or in memory that this class allocates; nodes that read it are computed on
@@ -74,9 +75,8 @@ class Computation(Closable):
         placement: Mapping[Tensor, Device] | None = None,
     ) -> None:
         self._graph = g.graph()
-        self._lock = (
-            RLock()
-        )  # held for a whole run, from writing its data to its result
+        # Held for a whole run, from writing its data to reading its results.
+        self._lock = RLock()
         self._cancelled = False
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
         for tensor, data_tensor in stored.items():
@@ -126,8 +126,8 @@ class Computation(Closable):
     def cancel(self) -> None:
         """Make the current run, and every later one, raise `Cancelled`.
 
-        May be called from any thread. The protocol has no message to stop a server, so
-        the sessions with all servers that take part are closed.
+        May be called from any thread. The protocol has no message that stops a
+        computation, so the sessions with all servers that take part are closed.
         """
         self._cancelled = True
         for device in self._devices:
@@ -135,10 +135,10 @@ class Computation(Closable):
                 device.client.cancel()
 
     def device_of(self, tensor: Tensor) -> Device:
-        """The device that computes a node, or on which the data of a leaf is written.
+        """The device that computes a node, or that the data of a leaf is written to.
 
         Raises:
-            ConfigError: no node uses the tensor.
+            ConfigError: the graph does not use the tensor.
         """
         device = self._homes.get(root_of(tensor))
         if device is None:
@@ -169,14 +169,14 @@ class Computation(Closable):
         """Compute the graph.
 
         Args:
-            data: the data of leaves to write first, as for `set`.
+            data: the data of leaves to write first; see `set`.
             timeout: the maximum time in seconds; None for no limit. It is checked
                 between the nodes on local devices. For servers, the timeout of the
                 session applies.
 
         Returns:
-            The values of the outputs. The shape is ne reversed, without leading ones;
-            the dtype is that of the type, or float32 if numpy does not have it.
+            The values of the outputs. The shape is `ne` reversed, without leading ones.
+            The dtype is numpy's for the type, or float32 if numpy does not have it.
 
         Raises:
             ConfigError: a leaf has no data.
@@ -213,7 +213,7 @@ class Computation(Closable):
             raise ConfigError(f"{tensor} is not a leaf of this graph")
 
     def _allocate(self, plan: Plan, stack: ExitStack) -> None:
-        """Allocate memory for every root, on each device that needs it."""
+        """Allocate memory for each root, on each device that uses it."""
         by_device: dict[Device, list[int]] = {}
         for root, device in plan.places():
             if (root, device) not in self._places:
@@ -238,7 +238,7 @@ class Computation(Closable):
         return lambda checkpoint: target.copy(at, source, source_at, size)
 
     def _placed(self, segment: Segment) -> tuple[Graph, dict[int, Placed]]:
-        """The graph of a segment, with addresses, and its buffers by handle."""
+        """A segment as a graph with addresses, and its buffers by handle."""
         handles: dict[Buffer, int] = {}
         ids = [node.tensor.id for node in segment.nodes]
         own = set(ids)
@@ -268,8 +268,10 @@ def compute(
 ) -> dict[Tensor, Array]:
     """Compute a graph once.
 
-    The arguments are those of `Computation`. The result is that of `Computation.run`,
-    and the errors are those of both.
+    The arguments are those of `Computation`. The result is that of `Computation.run`.
+
+    Raises:
+        GgrpcError: see `Computation` and `Computation.run`.
     """
     with Computation(
         g, data, outputs=outputs, devices=devices, placement=placement

@@ -1,4 +1,4 @@
-"""A tensor in the memory of a device that is written and read as a numpy array."""
+"""A tensor in the memory of a device, which is written and read as a numpy array."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class DeviceTensor:
 
         Args:
             device: the device for the memory.
-            array: the values; the shape is ne reversed.
+            array: the values; the shape is `ne` reversed.
             type: the type of the tensor; None for the type of the array's dtype.
 
         Raises:
@@ -96,7 +96,7 @@ class DeviceTensor:
         """Write an array, converted to the type of the tensor.
 
         Raises:
-            ConfigError: the array has another shape than ne reversed.
+            ConfigError: the shape of the array is not `ne` reversed.
         """
         array = np.asarray(array)
         if ne_of(array.shape) != self.ne:
@@ -110,7 +110,7 @@ class DeviceTensor:
         """Write raw bytes, such as the blocks of a quantized type.
 
         Raises:
-            ConfigError: the number of bytes is not that of the tensor.
+            ConfigError: the number of bytes is not `nbytes`.
         """
         view = memoryview(data).cast("B")
         if len(view) != self.nbytes:
@@ -123,13 +123,13 @@ class DeviceTensor:
         """A copy of the values.
 
         Returns:
-            The shape is ne reversed, without leading ones; the dtype is that of the
-            type, or float32 if numpy does not have it.
+            The shape is `ne` reversed, without leading ones. The dtype is numpy's for
+            the type, or float32 if numpy does not have it.
         """
         return unpack(self.tensor, memoryview(self.bytes()))
 
     def pieces(self) -> Iterator[bytearray]:
-        """Yield the raw bytes in pieces. A piece is valid until the next one."""
+        """Yield the raw bytes in pieces; the next piece may overwrite the last one."""
         piece = bytearray(min(PIECE, self.nbytes))
         for at in range(0, self.nbytes, PIECE):
             left = self.nbytes - at
@@ -145,5 +145,5 @@ class DeviceTensor:
         return data
 
     def free(self) -> None:
-        """Free the buffer. Call it once."""
+        """Free the buffer; call this once."""
         self.buffer.free()

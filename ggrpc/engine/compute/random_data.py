@@ -1,4 +1,4 @@
-"""Random data for tensors of any type; a generator's seed determines it."""
+"""Random data for tensors of any type, from a numpy generator."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def normal_bytes(tensor: Tensor, rng: np.random.Generator) -> memoryview:
     Args:
         tensor: a contiguous tensor.
         rng: the generator.
+
+    Returns:
+        `tensor.nbytes` bytes.
     """
     if tensor.type not in CODECS or CODECS[tensor.type].pack:
         values = rng.standard_normal(tensor.ne[::-1], np.float32)
@@ -27,7 +30,7 @@ def normal_bytes(tensor: Tensor, rng: np.random.Generator) -> memoryview:
 
 
 def random_blocks(type: GGMLType, count: int, rng: np.random.Generator) -> Array:
-    """Random blocks whose largest absolute value is between 0.1 and 10.
+    """Random blocks, in each of which the largest absolute value is from 0.1 to 10.
 
     Returns:
         uint8 of shape (count, type_size).

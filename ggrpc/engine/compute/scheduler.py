@@ -1,6 +1,6 @@
 """Assigns the nodes of a graph to devices, and plans the copies between them.
 
-Planning copies nothing and allocates no memory. A root is a tensor that has its own
+The plan is made without copies or allocations. A root is a tensor that has its own
 memory; every other tensor is a view of a root.
 """
 
@@ -23,7 +23,7 @@ class Segment:
     Attributes:
         device: the device.
         nodes: the nodes, in order.
-        copies: the ids of the roots to copy to the device first, from their homes.
+        copies: the ids of the roots to copy from their homes to the device first.
     """
 
     device: Device
@@ -45,7 +45,7 @@ class Plan:
     segments: list[Segment] = field(default_factory=list)
 
     def places(self) -> dict[tuple[int, Device], None]:
-        """Each root with each device that needs it; a dict for its order."""
+        """Each root with each device that uses it, in order (a dict without values)."""
         needed = dict.fromkeys(self.homes.items())
         for segment in self.segments:
             needed.update(((root, segment.device), None) for root in segment.copies)
@@ -53,7 +53,7 @@ class Plan:
 
 
 def root_of(tensor: Tensor) -> int:
-    """The id of the tensor that has the memory of this one."""
+    """The id of the root whose memory a tensor uses."""
     return tensor.view_src or tensor.id
 
 
@@ -63,8 +63,8 @@ class Scheduler:
     Args:
         graph: the graph.
         devices: the devices to choose from, in order of preference.
-        stored: for each leaf whose data is on a device already, that device.
-        wanted: for each node that must run on a certain device, that device.
+        stored: the device of each leaf whose data is on a device already, by id.
+        wanted: the device of each node that must run on a certain one, by id.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Scheduler:
         self._devices = devices
         self._stored = stored
         self._wanted = wanted
+        # By root: the devices that have its current contents.
         self._valid: dict[int, set[Device]] = {}
 
     def plan(self) -> Plan:
@@ -85,8 +86,8 @@ class Scheduler:
 
         Raises:
             UnsupportedOp: no device supports a node.
-            ConfigError: a node must run on a certain device, but writes to a tensor on
-                another one.
+            ConfigError: a node must run on a certain device, but it writes to a tensor
+                on another one.
         """
         plan = Plan(dict(self._stored))
         for id, device in self._wanted.items():

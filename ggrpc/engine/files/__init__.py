@@ -1,1 +1,1 @@
-"""Tensors and arrays in files: GGUF, numpy and safetensors."""
+"""Reads and writes files of tensors: GGUF, numpy and safetensors."""

@@ -1,8 +1,8 @@
-"""GGUF files: the table of tensors.
+"""Reads the table of tensors in the header of a GGUF file.
 
-The file may come from anybody, so each count and length is held against the bytes that
-are left in the file before anything is read or allocated, which the package `gguf` does
-not do. Format: ggml's docs/gguf.md, versions 2 and 3.
+The file may come from an untrusted source. Each count and length is therefore compared
+with the bytes that are left in the file before anything is read or allocated; the
+package `gguf` does not do that. Format: ggml's docs/gguf.md, versions 2 and 3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALIGNMENT = b"general.alignment"
 DEFAULT_ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 24
 
-# Models have some thousand tensors, and some million strings: their vocabularies.
+# Models have some thousand tensors, and up to a million strings in their vocabularies.
 MAX_TENSORS = 1 << 16
 MAX_VALUES = 1 << 21
 MAX_NAME = 0xFFFF  # bytes
@@ -35,7 +35,7 @@ UINT32, STRING, ARRAY = 4, 8, 9
 # The sizes of the other types of values: integers, floats and bool.
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, UINT32: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
-# The fewest bytes of an entry: empty names, and values of one byte.
+# The smallest size of each entry in bytes: with empty names and values of one byte.
 MIN_TENSOR, MIN_PAIR, MIN_STRING, MIN_ARRAY = 24, 13, 8, 12
 
 _HEADER = struct.Struct("<4sIQQ")
@@ -80,7 +80,7 @@ def tensors_of(path: Path) -> list[GgufTensor]:
     """The tensors of a GGUF file, in the order of the file; reads only the header.
 
     Raises:
-        FileError: the file cannot be read, is not a GGUF or is truncated.
+        FileError: the file cannot be read, is not a GGUF file, or is truncated.
     """
     try:
         with path.open("rb") as file:
@@ -94,7 +94,7 @@ def tensors_of(path: Path) -> list[GgufTensor]:
 
 
 class _Invalid(Exception):
-    """The file breaks a rule of the format."""
+    """The file breaks a rule of the format, which the message names."""
 
 
 class _Reader:
@@ -128,7 +128,7 @@ class _Reader:
         return placed
 
     def _check(self, tensors: list[GgufTensor]) -> None:
-        """Check that tensors have different names, and lie one after the other."""
+        """Check that tensors have different names, do not overlap, and are complete."""
         if len({tensor.name for tensor in tensors}) < len(tensors):
             raise _Invalid("two tensors have the same name")
         end = 0
@@ -148,7 +148,7 @@ class _Reader:
         if key == ALIGNMENT and type == UINT32:
             (self._alignment,) = self._unpack(_U32)
             if not 1 <= self._alignment <= MAX_ALIGNMENT:
-                raise _Invalid(f"an alignment of {self._alignment} bytes")
+                raise _Invalid(f"its alignment of {self._alignment} bytes is invalid")
         else:
             self._skip_value(type)
 
@@ -163,7 +163,7 @@ class _Reader:
         elif type == ARRAY:
             raise _Invalid("arrays are nested too deeply")
         else:
-            raise _Invalid(f"there is no type {type} of values")
+            raise _Invalid(f"a value has the unknown type {type}")
 
     def _skip_array(self, nesting: int) -> None:
         type, count = self._unpack(_ARRAY)
@@ -205,7 +205,7 @@ class _Reader:
     def _string(self) -> bytes:
         (size,) = self._unpack(_U64)
         if size > MAX_NAME:
-            raise _Invalid(f"a name has {size} bytes")
+            raise _Invalid(f"a name has {size} bytes, more than {MAX_NAME}")
         return self._read(size)
 
     def _skip_string(self) -> None:

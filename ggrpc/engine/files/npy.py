@@ -1,7 +1,7 @@
-"""Arrays in the format of numpy, read in pieces.
+"""Reads an array in numpy's .npy format, in pieces.
 
-Format: numpy's lib/format.py. A header is at most some kilobytes; the size of the array
-is held against the bytes that follow before any of them is read.
+Format: numpy's lib/format.py. numpy limits a header to some kilobytes. The size of the
+array is compared with the bytes that follow before any of them is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ggrpc.tensor import Dims
 from ggrpc.types import GGMLType
 from ggrpc.units import format_size
 
-# An array whose first axis is contiguous cannot be converted in pieces.
+# Larger arrays in Fortran order are refused: they cannot be converted in pieces.
 MAX_WHOLE = 256 << 20  # bytes
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -40,8 +40,8 @@ class StoredArray(NamedTuple):
     Attributes:
         shape: its shape.
         dtype: its dtype.
-        by_columns: whether the first axis is the contiguous one.
-        at: the offset of its data.
+        by_columns: whether it is in Fortran order: the first axis is contiguous.
+        at: the offset of its data in the file.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class StoredArray(NamedTuple):
 
     @property
     def type(self) -> GGMLType:
-        """The type for its dtype.
+        """The ggml type for its dtype.
 
         Raises:
             ConfigError: ggml has no type for it.
@@ -63,7 +63,7 @@ class StoredArray(NamedTuple):
         """Its dimensions, the fastest first.
 
         Raises:
-            ConfigError: it has more than 4.
+            ConfigError: it has more than 4 dimensions.
         """
         return ne_of(self.shape)
 
@@ -79,7 +79,7 @@ class StoredArray(NamedTuple):
             open: opens the file at its start.
 
         Raises:
-            ConfigError: the first axis is contiguous, and the array is large.
+            ConfigError: the array is in Fortran order and larger than MAX_WHOLE.
             InvalidFileError: the file ends early.
         """
         type = self.type
@@ -117,26 +117,27 @@ def read_header(file: IO[bytes], size: int) -> StoredArray:
         size: the size of the file in bytes.
 
     Raises:
-        InvalidFileError: it holds no numbers, or is too short for its array.
-        ValueError: it is not in the format of numpy.
+        InvalidFileError: the file contains Python objects, or is too short for its
+            array.
+        ValueError: the file is not in numpy's format.
     """
     version = npy.read_magic(file)
     if version not in HEADERS:
         raise InvalidFileError(f"format {version[0]}.{version[1]} is not supported")
     shape, by_columns, dtype = HEADERS[version](file)
     if dtype.hasobject:
-        raise InvalidFileError("it holds Python objects, not numbers")
+        raise InvalidFileError("it contains Python objects, not numbers")
     several = sum(n > 1 for n in shape) > 1
     array = StoredArray(shape, dtype, by_columns and several, file.tell())
     if min(shape, default=0) < 0 or array.nbytes > size - array.at:
         raise InvalidFileError(
-            f"an array of shape {list(shape)} is not in {size} bytes"
+            f"an array of shape {list(shape)} does not fit into its {size} bytes"
         )
     return array
 
 
 def read_array(file: IO[bytes], size: int) -> Array:
-    """Read a whole array; see `read_header`."""
+    """Read a whole array; the arguments and errors are those of `read_header`."""
     array = read_header(file, size)
     data = np.frombuffer(_exactly(file, array.nbytes), array.dtype)
     return data.reshape(array.shape, order="F" if array.by_columns else "C")

@@ -1,6 +1,7 @@
-"""Reads of ranges of a file.
+"""Reads a range of bytes of a file.
 
-Files are not mapped: if a mapped file is truncated, the process gets SIGBUS.
+Files are not mapped into memory: if a mapped file is truncated, the process gets
+SIGBUS.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from ggrpc.errors import FileError
 
 PIECE = 16 << 20  # bytes of a tensor to read, send or compare at a time
-AT_ONCE = 4 << 20  # bytes of one call of the system
+AT_ONCE = 4 << 20  # bytes of one system call
 
 
 class FileChangedError(FileError):
@@ -35,7 +36,7 @@ def read_at(fd: int, at: int, view: memoryview, path: Path) -> None:
 
 
 class FileRange(NamedTuple):
-    """Some bytes of a file.
+    """A range of bytes of a file.
 
     Attributes:
         path: the path of the file.
@@ -57,7 +58,7 @@ class FileRange(NamedTuple):
         return next(self._pieces(max(1, self.size)), memoryview(b""))
 
     def pieces(self) -> Iterator[memoryview]:
-        """The bytes in pieces of PIECE bytes. A piece is valid until the next one.
+        """The bytes in pieces of PIECE bytes; the next one overwrites a piece.
 
         Raises:
             FileChangedError: the file has become shorter.

@@ -1,7 +1,8 @@
-"""Tensors in .npy, .npz, .safetensors and .gguf files.
+"""Reads the tensors of .npy, .npz, .safetensors and .gguf files.
 
-The files may come from anybody. What a file says about itself is held against its size
-first, and data is read in pieces. Files of raw bytes are read by `arrays.py`.
+The files may come from an untrusted source. The sizes in a header are therefore
+compared with the size of the file first, and data is read in pieces. Files of raw bytes
+are read by `single_tensor.py`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ SAFETENSORS = {
     "I64": GGMLType.I64,
     "BF16": GGMLType.BF16,
 }
-MAX_HEADER = 8 << 20  # bytes; that of a large model has one
-# What numpy writes. Of others, a few bytes can become gigabytes in one call.
+MAX_HEADER = 8 << 20  # bytes; the header of a large model has 1 MiB
+# Those that numpy writes. With others, one call can expand a few bytes to gigabytes.
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MAX_MEMBERS = 1 << 16
 
@@ -46,8 +47,9 @@ class FileTensor(NamedTuple):
         type: its type.
         ne: its dimensions, the fastest first.
         size: its size in bytes.
-        pieces: reads its bytes, contiguous, in pieces of `ranges.PIECE` bytes; a piece
-            is valid until the next one. Raises the same errors as `read_tensors`.
+        pieces: reads the bytes of the contiguous tensor in pieces of `ranges.PIECE`
+            bytes, each valid until the next one. Raises the same errors as
+            `read_tensors`.
     """
 
     name: str
@@ -61,7 +63,7 @@ def read_tensors(path: Path) -> Iterator[FileTensor]:
     """The tensors of a file, in the order of the file.
 
     Raises:
-        ConfigError: the suffix is unknown, or ggml lacks the type of a tensor.
+        ConfigError: the suffix is unknown, or ggml does not have the type of a tensor.
         FileError: the file cannot be read, or is damaged.
     """
     read = READERS.get(path.suffix.lower())
@@ -84,7 +86,7 @@ def _guarded(path: Path, pieces: Callable[[], Pieces]) -> Callable[[], Pieces]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged file causes into errors that name the file."""
+    """Convert the exceptions for a damaged file to errors that name the file."""
     kind = path.suffix.lower()
     try:
         yield
@@ -96,9 +98,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except InvalidFileError as error:
         raise FileError(f"{path} is not a valid {kind} file: {error}") from None
-    except Exception as error:  # numpy, zlib and JSON raise anything on a damaged file
+    except Exception as error:  # numpy, zlib and json raise various types for these
         raise FileError(
-            f"{path} is not a valid {kind} file: it is damaged, or of another format"
+            f"{path} is not a valid {kind} file: it is damaged or has another format"
         ) from error
 
 
@@ -120,7 +122,7 @@ def _npz(path: Path) -> Iterator[FileTensor]:
                 raise InvalidFileError(f"{member.filename} is not an array")
             if member.compress_type not in COMPRESSIONS:
                 raise InvalidFileError(
-                    f"{member.filename} is compressed in an unusual way"
+                    f"{member.filename} has an unsupported compression method"
                 )
             with archive.open(member) as file:
                 array = read_header(file, member.file_size)
@@ -149,7 +151,7 @@ def _of_array(
 
 
 def _safetensors(path: Path) -> Iterator[FileTensor]:
-    """Read 8 bytes with the length of a JSON header, the header, and the data."""
+    """Read a safetensors file: the size of the JSON header, the header, the data."""
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -175,13 +177,13 @@ def _safetensors(path: Path) -> Iterator[FileTensor]:
 
 
 def _entry(name: str, dtype: str, shape: Sequence[object]) -> FileTensor:
-    """A tensor whose bytes are not known yet."""
+    """A tensor without its bytes, of which only the size is known here."""
     dims = [n for n in shape if isinstance(n, int) and n >= 0]
     type = SAFETENSORS.get(dtype)
     if type is None:
         raise ConfigError(f"ggml has no type for {name}, which has type {dtype}")
     if len(dims) != len(shape):
-        raise InvalidFileError(f"{name} has the shape {shape}")
+        raise InvalidFileError(f"{name} has the invalid shape {shape}")
     size = math.prod(dims) * type.type_size
     return FileTensor(name, type, ne_of(dims), size, lambda: iter(()))
 

@@ -1,1 +1,1 @@
-"""Reads the graphs of recordings and captured sessions, without running them."""
+"""Reads, compares and draws the graphs of recordings, without running them."""

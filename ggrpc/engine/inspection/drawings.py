@@ -1,4 +1,4 @@
-"""Drawings of graphs: DOT, Mermaid, and SVG that graphviz makes."""
+"""Draws graphs in DOT, Mermaid and SVG."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def svg(graph: Graph) -> str:
 
 
 def _boxes(graph: Graph) -> Iterator[tuple[int, str, bool]]:
-    """The number, the label and whether it is computed, of each tensor in use."""
+    """For each tensor in use: its number, its label, and whether it is computed."""
     ops = {node.tensor.id: name_of_op(node) for node in graph.nodes}
     used = {s.id for node in graph.nodes for s in node.src if s} | ops.keys()
     for number, tensor in enumerate(graph.tensors.values()):
@@ -67,7 +67,7 @@ def _label(tensor: Tensor, op: str | None) -> str:
 
 
 def _arrows(graph: Graph) -> Iterator[tuple[int, int]]:
-    """The numbers of source and result, for each source of each node."""
+    """For each source of each node: the numbers of the source and of the result."""
     numbers = {id: number for number, id in enumerate(graph.tensors)}
     for node in graph.nodes:
         for source in filter(None, node.src):

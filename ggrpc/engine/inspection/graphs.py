@@ -1,4 +1,4 @@
-"""The graphs of a recording or a captured session, their costs and differences."""
+"""Reads the graphs of a recording, estimates their costs, and compares them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.engine.server.graph_reader import GraphReader
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -60,7 +60,7 @@ def cost_of(nodes: Sequence[Node]) -> Cost:
 
 
 def _bytes(node: Node) -> int:
-    """The bytes that a node reads and writes; ops that select rows read only those."""
+    """The bytes that a node reads and writes; of selected rows, only these count."""
     sources = list(node.reads)
     read = sum(map(_element_bytes, sources))
     written = _element_bytes(node.tensor)
@@ -97,7 +97,7 @@ class SentGraph:
     """A graph that a client sent, once or several times.
 
     Attributes:
-        number: the position of the graph among the different ones, from 1.
+        number: the number of the graph, from 1, in the order of first use.
         connection: the number of the connection.
         device: the number of the device.
         runs: how often the graph was computed.
@@ -116,7 +116,7 @@ class SentGraphs(list[SentGraph]):
     """The graphs of a file.
 
     Attributes:
-        is_cut: whether the file ends inside a message; only its whole part is listed.
+        is_cut: whether the file ends inside a message, which is then left out.
     """
 
     is_cut = False
@@ -128,7 +128,8 @@ def graphs_in(path: Path) -> Iterator[SentGraphs]:
 
     Args:
         path: a recording; or `NAME.c2s.bin` with the bytes that a client sent, next to
-            `NAME.s2c.bin` with the bytes that the server sent; or a folder of these.
+            `NAME.s2c.bin` with the bytes that the server sent; or a folder of such
+            pairs.
 
     Raises:
         RecordingError: the file has another format, is damaged or cannot be read.
@@ -177,7 +178,7 @@ def _graphs(journal: Journal) -> SentGraphs:
 
 
 class _ConnectionReader:
-    """Reads the graphs of one connection, and keeps track of its buffers for that.
+    """Reads the graphs of one connection, for which it keeps track of its buffers.
 
     Args:
         tables: the op tables that the client may use.
@@ -186,28 +187,28 @@ class _ConnectionReader:
     def __init__(self, tables: Sequence[OpTable]) -> None:
         self._reader = GraphReader(tables)
         self._regions: dict[int, Region] = {}
-        self._seen: Mapping[int, Region] | None = None  # a copy, for graphs
+        self._copy: Mapping[int, Region] | None = None  # of `_regions`, for graphs
 
     def note_buffer(self, exchange: Exchange) -> None:
-        """Keep the handle, address and size of a buffer if the exchange tells them."""
+        """Record the address and size of a buffer, if the exchange has them."""
         command, reply = exchange.message.command, exchange.reply
         if command == Command.ALLOC_BUFFER and reply:
             region = Region(reply.remote_ptr, reply.remote_size)
-            self._regions[reply.remote_ptr], self._seen = region, None
+            self._regions[reply.remote_ptr], self._copy = region, None
         elif command == Command.BUFFER_GET_BASE and reply:
             handle = cast(m.BufferGetBase, exchange.request).remote_ptr
             size = self._regions[handle].size if handle in self._regions else 0
             region = Region(reply.base_ptr, size)
-            self._regions[handle], self._seen = region, None
+            self._regions[handle], self._copy = region, None
 
     def reader_of(self, exchange: Exchange) -> Callable[[], Graph]:
         """A function that reads a graph, with the buffers as they are now."""
-        if self._seen is None:
-            self._seen = dict(self._regions)
-        regions = self._seen
+        if self._copy is None:
+            self._copy = dict(self._regions)
+        regions = self._copy
 
         def read() -> Graph:
-            # A copy, because an exchange keeps its decoded request.
+            # Decode a copy, because an exchange keeps its decoded request in memory.
             request = replace(exchange).request
             return self._reader.read(cast(m.GraphCompute, request).graph, regions)
 
@@ -256,7 +257,10 @@ class Change(NamedTuple):
 
 
 def differences(first: Graph, second: Graph) -> Iterator[Change]:
-    """The differences of two graphs by node; addresses and endpoints do not count."""
+    """The differences between two graphs, node by node.
+
+    Addresses, and endpoints in the names of tensors, are not compared.
+    """
     labels = _labels(first), _labels(second)
     for at in range(max(len(first.nodes), len(second.nodes))):
         pair = [g.nodes[at] if at < len(g.nodes) else None for g in (first, second)]
@@ -300,5 +304,5 @@ def _properties(node: Node, labels: dict[int, str]) -> tuple[str, ...]:
 
 
 def _labels(graph: Graph) -> dict[int, str]:
-    """The label of each node's result: its position, because names may differ."""
+    """The label of each node's result by id: its position, because names may differ."""
     return {node.tensor.id: f"#{at}" for at, node in enumerate(graph.nodes, 1)}

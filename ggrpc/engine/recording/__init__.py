@@ -1,1 +1,1 @@
-"""Recordings of sessions: written, read, and replayed on other devices."""
+"""Writes and reads recordings of sessions, and replays them on other devices."""

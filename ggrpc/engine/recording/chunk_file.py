@@ -3,8 +3,8 @@
     header  "GGRPCREC" | version u32 | 0 u32
     chunk   kind u32 | length u64 | payload | CRC-32 of the chunk so far u32
 
-All numbers are little-endian. A truncated file is valid up to its last whole chunk. A
-reader can list chunks without reading their payloads.
+All numbers are little-endian. A truncated file is valid up to its last complete chunk.
+A reader can list chunks without reading their payloads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ Bytes = bytes | bytearray | memoryview
 
 
 def damaged(what: str) -> RecordingError:
-    """The error of a recording with invalid contents."""
+    """The error for a recording with invalid contents.
+
+    Args:
+        what: what is wrong, and in which file.
+    """
     return RecordingError(f"{what}; the file is damaged, record it again")
 
 
@@ -141,7 +145,7 @@ class ChunkReader(Closable):
         self._file.close()
 
     def chunks(self) -> Iterator[Chunk]:
-        """Every whole chunk, in order, without reading payloads."""
+        """Every complete chunk, in order, without reading payloads."""
         at = _HEADER.size
         while at < self.size:
             head = self._bytes(at, _HEAD.size)

@@ -20,7 +20,7 @@ class Difference(NamedTuple):
             integers, the share of elements that differ.
         largest: the largest absolute difference.
         first: the index of the first element that differs by more than the tolerance
-            allows for an element of average size, or None.
+            allows for an element of RMS size; None if no element does.
     """
 
     nmse: float

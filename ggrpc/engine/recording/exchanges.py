@@ -27,7 +27,7 @@ class Exchange:
         dialect: the dialect of the connection.
         message: the recorded request.
         answer: the recorded reply; None if the command has none, or none arrived.
-        answered: False if a reply was expected and none arrived.
+        answered: False if a reply was expected but none arrived.
     """
 
     connection: int
@@ -38,7 +38,7 @@ class Exchange:
 
     @property
     def command(self) -> Command | None:
-        """The command of the request; None if the version has none of its number."""
+        """The command of the request; None if the version does not have its number."""
         return self.dialect.command(self.message.command)
 
     @property
@@ -172,7 +172,7 @@ def _answered(state: _Connection, answer: Message, journal: Journal) -> Exchange
             f"{journal.path}: a reply on connection {answer.connection} has no request"
         )
     message = state.waiting.popleft()
-    # ggrpc's client says HELLO twice, and the second answer counts.
+    # ggrpc's client sends HELLO twice, and the second reply counts.
     if state.dialect is None or message.command == Command.HELLO:
         state.dialect = _dialect(answer, journal)
     return Exchange(message.connection, state.dialect, message, answer)
@@ -193,6 +193,6 @@ def _dialect(answer: Message, journal: Journal) -> Dialect:
         name = f" ({identity.name})" if identity.name else ""
         raise RecordingError(
             f"{journal.path} was recorded from a server of protocol {version}{name}, "
-            f"which ggrpc does not speak; it speaks {spoken()}"
+            f"which ggrpc does not support; it supports {spoken()}"
         )
     return identity.dialect

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.recording.journal import JournalWriter
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.connection import REPLY_HEAD, REQUEST_HEAD
 from ggrpc.engine.wire.dialects import Dialect, Version
@@ -30,7 +30,7 @@ class MessageFramer:
         on_begin: called at the start of a message, with its command (0 for replies),
             its size and its first bytes; returns how many of its bytes to record, None
             for all.
-        hashes: whether to hash the bytes that are not recorded.
+        hashes: whether to record a hash of the bytes that are left out.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class MessageFramer:
         self._on_begin = on_begin
         self._hashes = hashes
         self._pending = b""
-        self._left = 0  # bytes of the message that have not come yet
+        self._left = 0  # bytes of the message that have not arrived yet
         self._keep = 0  # how many of those to record
         self._omitted = 0  # bytes of the message that are not recorded
         self._hasher: Hasher | None = None
@@ -120,7 +120,7 @@ class ConnectionTap:
         connection: the number of the connection.
         weights: how to record weights.
         computed: called when a graph is computed.
-        greeted: called with what the server is, before its first reply is recorded.
+        greeted: called with the server's identity, before its first reply is recorded.
 
     Attributes:
         requests: feed it the bytes from the client.
@@ -149,7 +149,7 @@ class ConnectionTap:
 
     def _request(self, command: int, size: int, data: memoryview) -> int | None:
         if command == Command.HELLO:
-            self._has_dialect = False  # until its answer comes
+            self._has_dialect = False  # until the reply arrives
         elif command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
             self._has_computed = True
             self._computed()
@@ -160,12 +160,12 @@ class ConnectionTap:
             and not self._has_computed
             and self._is_weight(data)
         ):
-            # The size of the fields is only known for a known version.
+            # The fields are recorded. Their size depends on the version.
             return self._dialect.requests[command].size if self._dialect else None
         return None
 
     def _is_weight(self, data: memoryview) -> bool:
-        """Whether the data that is set is weights; if so, remember its buffer."""
+        """Whether a client sets weights; while it loads them, remember the buffer."""
         if self._weights is WeightRecording.FULL or len(data) < MIN_BEGINNING:
             return False
         buffer: int = _BUFFER.unpack_from(data, _BUFFER_AT)[0]

@@ -1,4 +1,4 @@
-"""The events of a recording: connections, messages of both sides, and their times.
+"""Writes and reads the events of a recording: connections, messages, and their times.
 
 Each event is one chunk or several (see `chunk_file`). Numbers are little-endian. Times
 are in nanoseconds since the recording began.
@@ -156,14 +156,14 @@ class Message:
 
     Attributes:
         connection: the number of the connection.
-        time: the time of its first byte.
+        time: the time of its first byte, in nanoseconds since the recording began.
         from_server: whether it is a reply.
         command: the command of a request; 0 for a reply.
         size: the size of its payload on the wire in bytes.
         omitted: the bytes that are not recorded; None if all are.
         reader: reads its chunks.
-        chunks: the chunks with its bytes, and where the bytes begin in each.
-        left: the number of bytes that were not read yet.
+        chunks: the chunks with its bytes, and the offset of the bytes in each payload.
+        left: the number of bytes whose chunks have not been found yet.
     """
 
     connection: int
@@ -260,7 +260,7 @@ class Journal(Closable):
             self._reader.read(chunk)
 
     def events(self) -> Iterator[Event]:
-        """All events, in order; a message counts from its last byte.
+        """All events, in order; a message comes at the position of its last byte.
 
         Raises:
             RecordingError: the file is damaged.
@@ -288,7 +288,7 @@ class Journal(Closable):
             about = json.loads(payload[_OPENED.size :])
             return Opened(connection, time, about["client"], about["server"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise self._damaged(chunk, "do not name client and server") from None
+            raise self._damaged(chunk, "do not name a client and a server") from None
 
     def _closed(self, chunk: Chunk) -> Closed:
         payload = self._reader.read(chunk)
@@ -304,9 +304,9 @@ class Journal(Closable):
         else:
             message, size = self._continue(chunk, pending)
         key = message.connection, message.from_server
-        # A side sends one message after the other.
+        # Each side completes a message before it starts the next one.
         if size > message.left or pending.get(key, message) is not message:
-            raise self._damaged(chunk, "belong to no message")
+            raise self._damaged(chunk, "do not belong to a message")
         message.left -= size
         if message.left:
             pending[key] = message
@@ -338,7 +338,7 @@ class Journal(Closable):
         connection, server, *rest = self._fields(layout, chunk, head)
         message = pending.get((connection, bool(server)))
         if message is None:
-            raise self._damaged(chunk, "belong to no message")
+            raise self._damaged(chunk, "do not belong to a message")
         if chunk.kind == PART:
             message.chunks.append((chunk, _PART.size))
             return message, chunk.size - _PART.size
@@ -351,5 +351,5 @@ class Journal(Closable):
         return layout.unpack_from(payload)
 
     def _damaged(self, chunk: Chunk, what: str) -> RecordingError:
-        self._reader.read(chunk)  # a wrong checksum explains more
+        self._reader.read(chunk)  # if the checksum is wrong, that is the better error
         return damaged(f"{self.path}: {chunk.size} bytes at {chunk.at} {what}")

@@ -20,7 +20,7 @@ from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import JournalWriter
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.engine.wire.identity import Identity
 from ggrpc.errors import (
     GgrpcError,
@@ -30,7 +30,7 @@ from ggrpc.errors import (
 )
 
 CONNECT_TIMEOUT = 10.0  # seconds
-# Seconds without a client after which the missing graphs are not expected any more.
+# Seconds without a client after which the recorder stops waiting for more graphs.
 IDLE_TIMEOUT = 30.0
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,9 @@ class RecorderSettings:
 class Recorder:
     """A recording proxy; it listens from construction on.
 
-    At a limit it stops writing. It keeps forwarding until the last connection ends. If
-    the clients leave before the limit on graphs, it gives up after `IDLE_TIMEOUT`.
+    When it reaches a limit, it stops recording, but forwards until the last connection
+    ends. If the clients leave before the limit on graphs, it stops after
+    `IDLE_TIMEOUT`.
 
     Args:
         settings: what to record, and where.
@@ -98,7 +99,7 @@ class Recorder:
         self._idle = Timer(0, self._give_up)  # runs while there is no client
         self._lock = Lock()  # guards the file and the four below
         self._writes = True
-        self._greeted = False  # whether a client has spoken with the server
+        self._greeted = False  # whether the server has answered a client's HELLO
         self._failure: GgrpcError | None = None
         self.graphs = 0
 
@@ -181,7 +182,7 @@ class Recorder:
                 self.stop()
 
     def _check_version(self, identity: Identity) -> None:
-        """Refuse servers whose graphs nothing here could read or replay.
+        """Refuse servers whose graphs ggrpc could not read or replay.
 
         Raises:
             VersionMismatch: the server is newer than ggrpc, or a fork's.
@@ -197,7 +198,7 @@ class Recorder:
         """Count a graph.
 
         Raises:
-            _LimitReachedError: the limit on graphs was reached before.
+            _LimitReachedError: the recording already has as many as the limit allows.
         """
         if self.graphs == self._settings.graphs:
             raise _LimitReachedError
@@ -209,7 +210,7 @@ class Recorder:
         self._stop_if_idle()
 
     def _ended(self) -> None:
-        """Note that a connection ended."""
+        """End the recording, or start the idle timer, after the last connection."""
         if self._proxy.connections:
             return
         if self.graphs == self._settings.graphs:
@@ -222,7 +223,7 @@ class Recorder:
         self._stop_if_idle()
 
     def _give_up(self) -> None:
-        """End a recording that waits for graphs of clients that do not come."""
+        """End a recording that still waits for graphs, if no client is connected."""
         if not self._writes or self._proxy.connections:
             return
         self._failure = TransportTimeout(
@@ -246,4 +247,4 @@ class Recorder:
 
 
 class _LimitReachedError(Exception):
-    """The recording has as many graphs as it should have."""
+    """The recording has as many graphs as the limit allows."""

@@ -1,8 +1,8 @@
-"""A recorded connection on new devices: a server session that the recording feeds.
+"""Replays one recorded connection on new devices, as a server session.
 
-Unlike in a session of a server, buffers keep the handles and addresses of the recorded
-server, data comes from the recording, and a graph can run several times on the same
-inputs. There are no quotas.
+A replay session differs from a session of a server: buffers have the handles and
+addresses of the recorded server, data comes from the recording, a graph can run several
+times on the same inputs, and there are no quotas.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RecordedLink(DataLink):
         self._pieces = exchange.data()
         request = exchange.request
         if self._omitted and isinstance(request, m.SetTensor2D):
-            # Rows are a part of a tensor, which no file holds in one piece.
+            # The rows of a tensor split are not contiguous in a GGUF file.
             self._pieces = iter([weights.random(request.tensor, request.data_size)])
             self._omitted = None
         self._piece = memoryview(b"")
@@ -76,7 +76,7 @@ class RecordedLink(DataLink):
             view, self._piece = view[count:], self._piece[count:]
 
     def note(self, what: object) -> None:
-        """Log why a request gets a reply that says no."""
+        """Log why the reply to a request reports a failure."""
         log.info("%s", what)
 
     def send_pieces(self, size: int, batches: Iterable[Sequence[memoryview]]) -> None:
@@ -102,7 +102,7 @@ class RecordedAddressSpace(AddressSpace):
         """Set the recorded address of a buffer.
 
         Raises:
-            RecordingError: the recording does not allocate the buffer.
+            RecordingError: the recording does not contain its allocation.
         """
         self.placed[handle] = self.find(handle)._replace(base=base)
 
@@ -110,7 +110,7 @@ class RecordedAddressSpace(AddressSpace):
         """The buffer with a recorded handle.
 
         Raises:
-            RecordingError: the recording does not allocate the buffer.
+            RecordingError: the recording does not contain its allocation.
         """
         try:
             return super().find(handle)
@@ -143,7 +143,7 @@ class ReplaySession(Session):
         repeat: how often to run each graph, each time on the same inputs.
 
     Attributes:
-        seconds: the time of each run of the last graph.
+        seconds: the time of each run of the last graph, in seconds.
     """
 
     def __init__(
@@ -164,11 +164,11 @@ class ReplaySession(Session):
         """Repeat a recorded request.
 
         Returns:
-            The bytes that GET_TENSOR read; None for other commands.
+            The bytes that GET_TENSOR or GET_TENSOR_2D read; None for other commands.
 
         Raises:
             RecordingError: the recording is damaged or incomplete.
-            GgrpcError: the target cannot do it.
+            GgrpcError: the target device cannot do it.
         """
         request = exchange.request
         link = RecordedLink(exchange, self._weights)
@@ -188,15 +188,15 @@ class ReplaySession(Session):
         return link.sent
 
     def handle(self, request: m.Request, link: DataLink) -> m.Reply | None:
-        """Do what a request asks for; see `Session.handle`.
+        """Execute a request; see `Session.handle`.
 
         Raises:
             RecordingError: the recording lacks what the request needs.
         """
         if isinstance(request, m.CommAllreduce):
             raise RecordingError(
-                "COMM_ALLREDUCE adds what another server sent, which no recording has; "
-                "set GGML_RPC_NO_COMM=1 for the client, and record it anew"
+                "COMM_ALLREDUCE adds data of another server, which is not recorded; "
+                "set GGML_RPC_NO_COMM=1 for the client, and record again"
             )
         try:
             return super().handle(request, link)
@@ -213,9 +213,17 @@ class ReplaySession(Session):
         return self._computed[self._device(number)]
 
     def named(self, tensor: Tensor, size: int) -> Tensor:
-        """The tensor of a graph at the place of an unnamed tensor, if there is one.
+        """The node of a computed graph with the same bytes as an unnamed tensor.
 
-        ggrpc's own client reads and writes plain bytes.
+        ggrpc's own client reads unnamed tensors of type I8. A node has the type that
+        the comparison needs.
+
+        Args:
+            tensor: the tensor that the client read.
+            size: the number of bytes that it read.
+
+        Returns:
+            The node; `tensor` itself if it has a name, or if no node fits.
         """
         if tensor.name:
             return tensor
@@ -243,7 +251,7 @@ class ReplaySession(Session):
         return RepeatableProgram(super()._build(device, graph, buffers), graph, buffers)
 
     def _run(self, program: Program, device: Device) -> None:
-        """Run a program as often as the settings say, and measure each run."""
+        """Run a program `repeat` times on the same inputs, and time each run."""
         program = cast(RepeatableProgram, program)
         self._computed[device] = program.graph
         repeats = self._repeat - 1
@@ -255,13 +263,13 @@ class ReplaySession(Session):
 
 
 def _unlimited() -> ClientQuota:
-    """A quota that nothing exceeds; it has no slots, because `_run` takes none."""
+    """A quota without limits, and without slots, because `_run` takes none."""
     memory = MemoryQuota(None, sys.maxsize, "no limit")
     return ClientQuota(memory, Reservation(memory), sys.maxsize, FairSemaphore(), {})
 
 
 def _parts(request: _SETS_DATA) -> Iterator[m.Request]:
-    """A request in parts of at most `MAX_WRITE` bytes, to need little memory."""
+    """Split a request into parts of at most `MAX_WRITE` bytes, to save memory."""
     if isinstance(request, m.SetTensor2D):
         yield from _row_parts(request)
         return

@@ -1,7 +1,7 @@
 """Repeats the requests of a recording on any devices, and compares the results.
 
-Each connection becomes a `ReplaySession`. The version and the make of the recorded
-server do not matter, because devices get decoded graphs and buffers of their own.
+Each connection becomes a `ReplaySession`. Devices receive decoded graphs, so the
+protocol version of the recorded server does not matter.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class ReplaySettings:
     Attributes:
         tolerance: the largest NMSE that counts as equal.
         repeat: how often to run each graph, each time on the same inputs.
-        model: the file with weights that the recording lacks; None makes them random.
+        model: the file with the weights that the recording lacks; None makes them
+            random.
     """
 
     tolerance: float = 1e-3
@@ -73,7 +74,8 @@ class Replayer:
         self._weights = SubstituteWeights(settings.model)
         self._sessions: dict[int, ReplaySession] = {}
         self._graph = 0
-        # Graphs whose recorded time is not known yet, and when their requests came.
+        # By connection: the graph whose recorded time is not known yet, and the time of
+        # its request.
         self._pending: dict[int, tuple[Computed, int]] = {}
         self._last: dict[int, Exchange] = {}  # of each connection
         self.dropped: list[Dropped] = []
@@ -84,11 +86,11 @@ class Replayer:
         return self._weights.counts
 
     def run(self, journal: Journal) -> Iterator[Computed | Compared]:
-        """Replay everything; yields each result as soon as it is there.
+        """Replay all connections; yields each result as soon as it is known.
 
         Raises:
             RecordingError: the recording is damaged or incomplete.
-            GgrpcError: the target cannot do it.
+            GgrpcError: a target device cannot do it.
         """
         try:
             for event in exchanges(journal):

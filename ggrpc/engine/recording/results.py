@@ -1,4 +1,4 @@
-"""The results of a replay."""
+"""The results of a replay: graphs, compared tensors, dropped connections, totals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Computed:
         nodes: the number of nodes.
         recorded: seconds from the request to its recorded reply or, if the version has
             no such reply, to the next reply on the connection; None while unknown.
-        seconds: the time of each run on the target.
+        seconds: the time of each run on the target, in seconds.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Compared:
     Attributes:
         graph: the number of the last graph before the read.
         tensor: the tensor.
-        offset: the offset of the first byte that was read.
+        offset: the offset of the first byte that was read in the tensor.
         size: the number of bytes.
         difference: the difference between the target's result and the recorded one.
     """
@@ -67,9 +67,9 @@ class Dropped:
     """A connection that the recorded server closed.
 
     Attributes:
-        graph: the number of the last graph before.
+        graph: the number of the last graph before that.
         command: the last command of the client.
-        answered: whether the command has its reply in the recording, or needs none.
+        answered: False if the recording lacks the reply to this command.
     """
 
     graph: int

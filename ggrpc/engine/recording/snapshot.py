@@ -1,4 +1,4 @@
-"""Snapshots of the inputs that a graph overwrites, so that it can run again."""
+"""Saves and restores the inputs that a graph overwrites, so that it can run again."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class ClobberedRange(NamedTuple):
 
 
 def clobbered_ranges(graph: Graph) -> Iterator[ClobberedRange]:
-    """The input bytes that differ after a run of the graph.
+    """The ranges of input bytes that a run of the graph overwrites.
 
     These are inputs whose memory llama.cpp's allocator reuses for results, and state
     that the graph updates in place. The gaps between strided rows count as part of
-    their tensor.
+    the tensor.
     """
     read: defaultdict[int, RangeSet] = defaultdict(RangeSet)
     written: defaultdict[int, RangeSet] = defaultdict(RangeSet)

@@ -1,4 +1,4 @@
-"""Substitutes for weights that a recording lacks: from a GGUF file, or random."""
+"""Supplies weights that a recording lacks, from a GGUF file or at random."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GgufWeights:
         path: the file.
 
     Raises:
-        FileError: the file cannot be read, is not a GGUF or is truncated.
+        FileError: the file cannot be read, is not a GGUF file, or is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class GgufWeights:
     def bytes_of(
         self, tensor: Tensor, offset: int, size: int, hash: int
     ) -> memoryview | None:
-        """Some bytes of the tensor with the same name.
+        """Bytes of the file's tensor with the same name.
 
         Args:
             tensor: the tensor to look up.
@@ -90,7 +90,7 @@ class SubstituteWeights(Loader):
         return True
 
     def fill(self, view: memoryview, tensor: Tensor, offset: int, hash: int) -> None:
-        """Fill `view` with bytes of a tensor.
+        """Fill `view` with bytes of a tensor, from the model file or at random.
 
         Args:
             view: the bytes to fill.

@@ -15,7 +15,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import Hashing
 from ggrpc.engine.cache.loading import THRESHOLD
 from ggrpc.engine.cache.models import Indexer, files_of
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.net.tls import client_context, server_context
 from ggrpc.engine.server.allowlist import Allowlist
 from ggrpc.engine.server.client_memory import ClientMemory

@@ -1,1 +1,1 @@
-"""Tensors that a session keeps on a server, shared with other processes."""
+"""Keeps tensors in a session, and shares them with other processes of the user."""

@@ -1,6 +1,6 @@
-"""Lets other processes of the same user save the tensors of an open session.
+"""Lets other processes of the same user list and save the tensors of an open session.
 
-On a server, only a session can access its own memory. The process with the session
+A server gives a session access only to its own memory. The process that has the session
 therefore listens on a Unix socket, and writes tensors to files on request.
 """
 
@@ -21,8 +21,8 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConnectionLost, FileError, GgrpcError, RefusedError
 from ggrpc.tensor import Tensor
 
-MAX_MESSAGE = 1 << 26  # bytes of a request or reply; replies have a row for each tensor
-REPLY_TIMEOUT = 300.0  # seconds; enough to fetch and write a large tensor
+MAX_MESSAGE = 1 << 26  # bytes of a request or a reply, which has a row for each tensor
+REPLY_TIMEOUT = 300.0  # seconds; enough to read and save a large tensor
 
 Row = dict[str, Any]
 
@@ -52,7 +52,7 @@ def tensor_row(name: str, tensor: Tensor) -> Row:
 
 
 def runtime_dir() -> Path:
-    """The folder of the sockets, accessible to this user only.
+    """The folder of the sockets, which only this user can access.
 
     Raises:
         FileError: the folder cannot be created, or other users have access to it.
@@ -65,12 +65,12 @@ def runtime_dir() -> Path:
     except OSError as error:
         raise FileError(f"cannot use {folder}: {error.strerror}") from None
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise FileError(f"other users have access to {folder}: remove it")
+        raise FileError(f"other users have access to {folder}: remove the folder")
     return folder
 
 
 class SharingServer(Closable):
-    """Shares the tensors of a holder, in a thread; a context manager.
+    """Shares the tensors of a holder from a thread; a context manager.
 
     Args:
         endpoint: the server that has the memory.
@@ -89,7 +89,7 @@ class SharingServer(Closable):
         handle, name = tempfile.mkstemp(".sock", "", runtime_dir())
         os.close(handle)
         self.path = Path(name)
-        self.path.unlink()  # the socket gets this unique name
+        self.path.unlink()  # the socket takes this unique name
         try:
             self._listener = Listener(name, "AF_UNIX")
         except OSError as error:
@@ -131,7 +131,7 @@ class SharingServer(Closable):
 
 
 class SharedSession:
-    """A session of another process.
+    """A session of another process; asks for its tensors on construction.
 
     Args:
         path: the path of its socket.
@@ -154,9 +154,8 @@ class SharedSession:
         """Let the other process write a tensor to a file.
 
         Raises:
-            FileError: the file cannot be written; the message is that of the other
-                process.
-            RefusedError: it could not for another reason.
+            FileError: the other process cannot write the file.
+            RefusedError: the other process failed for another reason.
             ConnectionLost: the process has ended, or does not reply.
         """
         request = {"save": name, "path": str(path.absolute()), "force": force}
@@ -178,7 +177,13 @@ class SharedSession:
 
 
 def shared_sessions() -> Iterator[SharedSession]:
-    """The sessions that this user's processes share; removes sockets of dead ones."""
+    """The sessions that this user's processes share.
+
+    Sockets of processes that have ended are removed.
+
+    Raises:
+        FileError: the folder of the sockets cannot be used; see `runtime_dir`.
+    """
     for path in sorted(runtime_dir().glob("*.sock")):
         try:
             yield SharedSession(path)

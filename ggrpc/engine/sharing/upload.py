@@ -1,4 +1,4 @@
-"""Tensors of files that are uploaded to a device, verified, and can be shared."""
+"""Uploads the tensors of files to a device, verifies them, and keeps them there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ggrpc.devices.device import Device
 from ggrpc.engine.compute.device_tensor import DeviceTensor
-from ggrpc.engine.files.arrays import save
+from ggrpc.engine.files.single_tensor import save
 from ggrpc.engine.files.tensors import FileTensor, read_tensors
 from ggrpc.engine.sharing.session_sharing import tensor_row
 from ggrpc.errors import ConfigError, DeviceError
@@ -71,7 +71,7 @@ class UploadedTensors:
         return [tensor_row(name, each.tensor) for name, each in self._stored.items()]
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write a tensor to a file; see `engine.files.arrays.save`.
+        """Write a tensor to a file; see `engine.files.single_tensor.save`.
 
         Raises:
             ConfigError: there is no such tensor.

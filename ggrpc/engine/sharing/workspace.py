@@ -1,4 +1,4 @@
-"""The state of the shell: a session, its tensors by name, and a graph."""
+"""The state of `ggrpc shell`: a session, its tensors by name, and a graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ggrpc.engine.client.remote_device import RemoteServer
 from ggrpc.engine.compute.computation import Computation
 from ggrpc.engine.compute.device_tensor import DeviceTensor
 from ggrpc.engine.compute.random_data import normal_bytes
-from ggrpc.engine.files.arrays import load, save
+from ggrpc.engine.files.single_tensor import load, save
 from ggrpc.engine.inspection.graphs import graphs_in
 from ggrpc.engine.sharing.session_sharing import SharingServer, tensor_row
 from ggrpc.errors import ConfigError
@@ -84,7 +84,7 @@ class Workspace(Closable):
         self.device_number = number
 
     def alloc(self, name: str, type: str, ne: Sequence[int]) -> None:
-        """Allocate a tensor of zeros, which replaces one of the same name.
+        """Allocate a tensor of zeros; it replaces a tensor of the same name.
 
         Raises:
             ConfigError: the name or the type is not valid.
@@ -99,8 +99,8 @@ class Workspace(Closable):
         Args:
             name: the name of the tensor.
             values: nested lists, one number for all elements, or the path of a file.
-            type: the type of the new tensor; None to write an existing one, or for the
-                type of the file's dtype, or F32.
+            type: the type of the new tensor. None writes an existing tensor; if there
+                is none, the type is that of the file's dtype, or F32.
 
         Raises:
             ConfigError: the values are not numbers, or have another shape.
@@ -126,7 +126,7 @@ class Workspace(Closable):
         """The values of a result or a tensor.
 
         Raises:
-            ConfigError: there is no such tensor.
+            ConfigError: no result or tensor has this name.
         """
         if name in self.outputs:
             return self.outputs[name]
@@ -134,10 +134,10 @@ class Workspace(Closable):
         return Output(tensor.tensor, tensor.numpy())
 
     def save(self, name: str, path: Path, force: bool) -> None:
-        """Write a result or a tensor to a file; see `engine.files.arrays.save`.
+        """Write a result or a tensor to a file; see `engine.files.single_tensor.save`.
 
         Raises:
-            ConfigError: there is no such tensor.
+            ConfigError: no result or tensor has this name.
             FileError: the file cannot be written.
         """
         if name in self.outputs:
@@ -148,8 +148,8 @@ class Workspace(Closable):
             save(path, stored.tensor, stored.pieces(), force)
 
     def listing(self) -> list[dict[str, Any]]:
-        """A row for each tensor that `get` and `save` accept."""
-        # The sharing server calls this from its thread while the shell changes them.
+        """A row for each tensor that `get` and `save` accept; see `tensor_row`."""
+        # Copies: the sharing server's thread calls this while the shell changes them.
         stored, outputs = dict(self.stored), dict(self.outputs)
         named = {name: tensor.tensor for name, tensor in stored.items()}
         named.update({name: output.tensor for name, output in outputs.items()})
@@ -180,7 +180,7 @@ class Workspace(Closable):
         Args:
             name: the name of the node.
             op: the name of a method of the builder.
-            arguments: the names of tensors, numbers, and None for absent sources.
+            arguments: names of tensors, numbers, and None for an absent source.
             options: the op's parameters.
 
         Raises:
@@ -202,10 +202,10 @@ class Workspace(Closable):
         self._discard_results()
 
     def load(self, path: Path, number: int) -> None:
-        """Replace the graph by one of a recording.
+        """Replace the graph with one of a recording.
 
-        Its leaves become tensors of zeros, unless there is a tensor of the same name,
-        type and shape.
+        A leaf uses the tensor with its name, type and shape if there is one. Otherwise
+        it becomes a tensor of zeros.
 
         Args:
             path: the path of the recording; see `graphs_in`.
@@ -217,7 +217,9 @@ class Workspace(Closable):
         """
         with graphs_in(path) as graphs:
             if not 1 <= number <= len(graphs):
-                raise ConfigError(f"{path} has {len(graphs)} graphs, no {number}")
+                raise ConfigError(
+                    f"{path} has no graph {number}: it has {len(graphs)} graphs"
+                )
             g = GraphBuilder.of(graphs[number - 1].read())
         self.new_graph()
         self._g = g
@@ -251,7 +253,8 @@ class Workspace(Closable):
         """Compute the graph.
 
         Args:
-            names: the nodes whose results are kept; if empty, those that no node reads.
+            names: the nodes whose results are kept; if empty, the nodes that no other
+                node reads.
 
         Raises:
             ConfigError: there is no graph, or no such node.
@@ -274,7 +277,12 @@ class Workspace(Closable):
         self.recompute()
 
     def recompute(self) -> None:
-        """Compute the same graph again, with GRAPH_RECOMPUTE if the server has it."""
+        """Compute the same graph again, with GRAPH_RECOMPUTE if the server has it.
+
+        Raises:
+            ConfigError: `compute` was not called for this graph.
+            GgrpcError: the computation failed.
+        """
         if self._computation is None:
             raise ConfigError("nothing was computed yet: use 'compute' first")
         names = {tensor.id: name for name, tensor in self.nodes.items()}
@@ -310,7 +318,7 @@ class Workspace(Closable):
         return self.stored[name]
 
     def _tensor(self, name: str) -> Tensor:
-        """A node, or the leaf for a tensor of `stored`."""
+        """The node with a name, or else the leaf for the stored tensor of that name."""
         if name in self.nodes:
             return self.nodes[name]
         if name not in self._leaves:

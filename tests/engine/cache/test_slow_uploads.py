@@ -16,7 +16,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache import loading, writer
 from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import PART
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.wire import messages as m
 from ggrpc.tensor import Tensor, contiguous_nb
@@ -122,7 +122,7 @@ def test_entry_that_is_not_what_was_announced_delays_a_client_only_once(
 ) -> None:
     stuck = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda fd: stuck.wait(30))
-    monkeypatch.setattr(loading, "PATIENCE", 0.3)
+    monkeypatch.setattr(loading, "WASTED_WAIT_LIMIT", 0.3)
     with opened(tmp_path) as cache:
         for value in range(5):
             Sender(cache).load(noise(100, seed=value), value=value)

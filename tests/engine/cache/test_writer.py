@@ -104,5 +104,5 @@ def test_complete_tensor_that_is_pending_is_not_written_again(
         assert beside is not None  # the first one may never be complete
         begun.write(memoryview(DATA))
         assert cache.begin(LARGE, 1, "third") is None
-        beside.give_up()
+        beside.discard_incomplete()
         stuck.set()

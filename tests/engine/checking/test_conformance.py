@@ -86,7 +86,7 @@ def test_impossible_buffer_is_found(
         return allocate(self, 64 if size == TOO_MUCH else size, device)
 
     monkeypatch.setattr(Client, "allocate", allocate_less)
-    wrong = found(devices, "ALLOC_BUFFER of too much")
+    wrong = found(devices, "ALLOC_BUFFER, too large")
     assert wrong == f"the server allocated a buffer of {TOO_MUCH} bytes"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ggrpc.endpoint import Endpoint
-from ggrpc.engine.client.bench import Bench, BenchSettings, Workload, take_turn
+from ggrpc.engine.client.bench import Bench, BenchSettings, Workload, time_workloads
 from ggrpc.engine.client.options import ClientOptions
 from ggrpc.engine.wire.dialects import V2_0_0, V3_6_1
 from ggrpc.errors import RefusedError
@@ -31,17 +31,17 @@ def server() -> Iterator[Endpoint]:
         yield endpoint
 
 
-def test_turn_times_every_workload(server: Endpoint) -> None:
-    turn = take_turn(server, SETTINGS)
-    assert list(turn) == CASES
-    assert all(0 < seconds < 20 for times in turn.values() for seconds in times)
+def test_measurement_times_every_workload(server: Endpoint) -> None:
+    samples = time_workloads(server, SETTINGS)
+    assert list(samples) == CASES
+    assert all(0 < seconds < 20 for times in samples.values() for seconds in times)
 
 
-def test_turn_omits_commands_that_the_version_lacks() -> None:
+def test_measurement_omits_commands_that_the_version_lacks() -> None:
     with running(dialects=(V2_0_0,)) as endpoint:
         lacking = {"SET_TENSOR_2D", "GET_TENSOR_2D", "GRAPH_RECOMPUTE, 200 nodes"}
         expected = [case for case in CASES if case.name not in lacking]
-        assert list(take_turn(endpoint, SETTINGS)) == expected
+        assert list(time_workloads(endpoint, SETTINGS)) == expected
 
 
 def test_ratios_compare_with_the_first_server(server: Endpoint) -> None:
@@ -68,7 +68,7 @@ def test_failed_server_is_not_timed_again(server: Endpoint) -> None:
 
 def test_invalid_device_is_refused(server: Endpoint) -> None:
     with pytest.raises(RefusedError, match="has no device 1: 'ggrpc probe'"):
-        take_turn(server, BenchSettings(sizes=(), device=1))
+        time_workloads(server, BenchSettings(sizes=(), device=1))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_invalid_device_is_refused(server: Endpoint) -> None:
 def test_native_server_is_timed(peer: str, dialect) -> None:  # type: ignore[no-untyped-def]
     with native_serving(peer) as endpoint:
         settings = BenchSettings((4096,), options=ClientOptions(20, dialect))
-        turn = take_turn(endpoint, settings)
-        assert take_turn(endpoint, settings).keys() == turn.keys()
-    assert Workload("GET_TENSOR", 4096) in turn
+        samples = time_workloads(endpoint, settings)
+        assert time_workloads(endpoint, settings).keys() == samples.keys()
+    assert Workload("GET_TENSOR", 4096) in samples

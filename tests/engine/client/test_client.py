@@ -77,7 +77,7 @@ def test_cancel_interrupts_a_call_in_another_thread(scripted) -> None:  # type: 
     with connect(endpoint, timeout=60) as client:
         timer = threading.Timer(0.1, client.cancel)
         timer.start()
-        with pytest.raises(Cancelled, match=f"{endpoint} was ended here"):
+        with pytest.raises(Cancelled, match=f"closed the connection to {endpoint}"):
             client.memory()
         timer.join()
         with pytest.raises(Cancelled):

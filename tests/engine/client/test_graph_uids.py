@@ -33,14 +33,14 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
 def sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> Sent:
     """The graphs that the client sends, by kind."""
     kinds: Sent = []
-    tell = Client._tell
+    send = Client._send
 
     def noting(self: Client, request: m.Request) -> None:
         if isinstance(request, m.GraphCompute | m.GraphRecompute):
             kinds.append(type(request))
-        tell(self, request)
+        send(self, request)
 
-    monkeypatch.setattr(client_module.Client, "_tell", noting)
+    monkeypatch.setattr(client_module.Client, "_send", noting)
     return kinds
 
 

@@ -19,9 +19,9 @@ from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.warming import ModelWeights, warm
 from ggrpc.engine.client.registry import connect
-from ggrpc.engine.files.arrays import load
 from ggrpc.engine.files.gguf import MAX_TENSORS, MAX_VALUES, tensors_of
 from ggrpc.engine.files.ranges import PIECE, FileChangedError, FileRange
+from ggrpc.engine.files.single_tensor import load
 from ggrpc.engine.files.tensors import read_tensors
 from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.journal import Journal

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ggrpc.engine.recording.journal import Journal, Message
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from tests.support.paths import ROOT
 from tests.support.recordings import compute, recorded_here
 

@@ -12,7 +12,7 @@ from ggrpc.engine.recording.chunk_file import ChunkWriter
 from ggrpc.engine.recording.exchanges import Exchange, exchanges
 from ggrpc.engine.recording.framing import ConnectionTap
 from ggrpc.engine.recording.journal import Closed, Journal, JournalWriter, Omitted
-from ggrpc.engine.recording.weights import WeightRecording
+from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import Dialect, dialect_named

@@ -88,7 +88,7 @@ def test_graph_of_a_captured_session_is_loaded_and_computed(
     assert {name: workspace.stored[name] for name in weights} == kept
     workspace.compute([])
     assert workspace.get("result_output").values.shape == (512,)
-    with pytest.raises(ConfigError, match="has 2 graphs, no 3"):
+    with pytest.raises(ConfigError, match="has no graph 3: it has 2 graphs"):
         workspace.load(session, 3)
     with pytest.raises(RecordingError, match="No such file"):
         workspace.load(Path("/nix"), 1)

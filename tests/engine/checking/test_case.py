@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.engine.checking.trial import Case, Compare, Trial, difference, result_of
+from ggrpc.engine.checking.case import Case, CaseBuilder, Compare, difference, result_of
 from ggrpc.types import GGMLType
 
 VALUES = Case("VALUES", lambda t: t.normal(1))
@@ -20,18 +20,18 @@ def test_data_are_the_same_each_time() -> None:
 
 
 def test_indices_of_a_row_are_different() -> None:
-    trial = Trial()
-    tensor = trial.indices(8, 4, 3)
-    rows = np.frombuffer(trial.data[tensor], np.int32).reshape(3, 4)  # type: ignore[call-overload]
+    builder = CaseBuilder()
+    tensor = builder.indices(8, 4, 3)
+    rows = np.frombuffer(builder.data[tensor], np.int32).reshape(3, 4)  # type: ignore[call-overload]
     assert all(len(set(row)) == 4 for row in rows)
     assert rows.max() < 8
 
 
 @pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.IQ2_XXS, GGMLType.I8])
 def test_every_type_has_random_data(type: GGMLType) -> None:
-    trial = Trial()
-    tensor = trial.normal(256, 2, type=type)
-    assert len(memoryview(trial.data[tensor])) == tensor.nbytes  # type: ignore[arg-type]
+    builder = CaseBuilder()
+    tensor = builder.normal(256, 2, type=type)
+    assert len(memoryview(builder.data[tensor])) == tensor.nbytes  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

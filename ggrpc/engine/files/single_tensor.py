@@ -1,4 +1,4 @@
-"""Files of one tensor: .npy files hold an array, all others the raw bytes."""
+"""Loads and saves a file of one tensor: an array in .npy, or raw bytes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def load(path: Path) -> Array | bytes:
     """Read a file.
 
     Returns:
-        An array if the file is called .npy, or the bytes.
+        An array if the suffix is .npy; otherwise the bytes.
 
     Raises:
-        FileError: the file cannot be read, or is called .npy and has another format.
+        FileError: the file cannot be read, or its suffix is .npy but it has another
+            format.
     """
     try:
         if path.suffix != ".npy":
@@ -35,9 +36,9 @@ def load(path: Path) -> Array | bytes:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from None
     except InvalidFileError as error:
         raise FileError(f"cannot read {path} as .npy: {error}") from None
-    except Exception as error:  # numpy raises anything on a damaged file
+    except Exception as error:  # numpy raises various types for a damaged file
         raise FileError(
-            f"cannot read {path} as .npy: it is damaged, or has no plain numbers"
+            f"cannot read {path} as .npy: it is damaged, or does not contain numbers"
         ) from error
 
 
@@ -50,7 +51,7 @@ def save(
     """Write a tensor as an array, or as raw bytes. A failed write leaves no file.
 
     Args:
-        path: the file.
+        path: the file; the suffix .npy selects an array.
         tensor: the description of the tensor, contiguous.
         pieces: its bytes in order.
         force: replace an existing file.

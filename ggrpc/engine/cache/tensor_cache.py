@@ -1,7 +1,7 @@
-"""The tensor cache of a server: loads tensors by their hash, and stores new ones.
+"""The tensor cache of a server: finds tensors by hash, and stores new ones.
 
-A tensor is verified before this process serves it for the first time. If anything goes
-wrong, the cache reports a miss, and the client sends the tensor as usual.
+A tensor is verified before this process serves it for the first time. If anything
+fails, the cache reports a miss, and the client sends the tensor.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import NamedTuple
 
 from ggrpc.closable import Closable
 from ggrpc.engine.cache.accelerated_hash import Hashing
+from ggrpc.engine.cache.checked_reads import check_unchanged, read_checked, set_used
 from ggrpc.engine.cache.fnv1a import hash_name
 from ggrpc.engine.cache.folder import Folder, default_folder
 from ggrpc.engine.cache.index import EntryRecord, Index, ModelTensor, Stamp
-from ggrpc.engine.cache.reading import check_unchanged, read_checked, set_used
 from ggrpc.engine.cache.writer import CacheWriter, PendingEntry
 from ggrpc.engine.files.ranges import FileChangedError, read_at
 from ggrpc.errors import FileError
 from ggrpc.units import format_size
 
-# Seconds to finish received entries when the server stops.
+# Seconds to store received entries when the server stops.
 CLOSE_TIMEOUT = 30.0
 
 # Opens a destination of the given number of bytes.
@@ -41,7 +41,7 @@ class TensorCache(Closable):
     A context manager; may be shared by threads.
 
     Args:
-        folder: the folder; None for that of llama.cpp's rpc-server.
+        folder: the folder; None for the one that llama.cpp's rpc-server uses.
         limit: the maximum size of all entries in bytes; None for a tenth of the disk.
         use_entries: whether to load and store entries; False to load only tensors of
             model files.
@@ -70,26 +70,26 @@ class TensorCache(Closable):
             self.limit = self.folder.default_limit() if limit is None else limit
         except OSError as error:
             raise FileError(
-                f"{path} cannot hold a cache: {error.strerror}; name another folder "
-                "with --cache-dir"
+                f"{path} cannot be used as a cache: {error.strerror}; choose another "
+                "folder with --cache-dir"
             ) from error
         self._use_entries = use_entries
         self.index = Index(path)
         self.hashing = hashing or Hashing()
         self._writer = CacheWriter(self.folder, self.index, self.hashing)
         self._verified: set[tuple[str, int, Stamp]] = set()
-        self._told_too_large = False
+        self._warned_too_large = False
 
     def __str__(self) -> str:
         return f"{self.folder.path}, at most {format_size(self.limit)}"
 
     def close(self, seconds: float = CLOSE_TIMEOUT) -> None:
-        """Finish received entries, for at most this time, and discard the others."""
+        """Store received entries for at most `seconds`, and discard the others."""
         self._writer.close(seconds)
         self.index.close()
 
     def wait_for(self, value: int, seconds: float) -> None:
-        """Wait until the entry with a hash, if it is being stored, is stored."""
+        """Wait, for at most `seconds`, until an entry that is being stored is stored."""
         self._writer.wait_for(value, seconds)
 
     def load(self, value: int, max_size: int, open_target: OpenTarget) -> bool:
@@ -128,7 +128,7 @@ class TensorCache(Closable):
         if not self._use_entries:
             return None
         if size > self.limit:
-            self._tell_too_large(size, tensor)
+            self._warn_too_large(size, tensor)
             return None
         try:
             return self._writer.begin(size, self.limit, announced, tensor)
@@ -139,12 +139,12 @@ class TensorCache(Closable):
             )
             return None
 
-    def _tell_too_large(self, size: int, tensor: str) -> None:
+    def _warn_too_large(self, size: int, tensor: str) -> None:
         """Log the first tensor that the cache is too small for."""
-        if not self._told_too_large:
-            self._told_too_large = True
+        if not self._warned_too_large:
+            self._warned_too_large = True
             log.warning(
-                "%s has %s, but the cache may have at most %s: it is not cached, and "
+                "%s has %s, but the limit of the cache is %s: it is not cached, and "
                 "neither are larger tensors; raise --cache-limit",
                 *(tensor, format_size(size), format_size(self.limit)),
             )
@@ -187,7 +187,7 @@ class TensorCache(Closable):
                 set_used(path, time.time_ns(), stamp.mtime_ns)
                 return True
             damaged = True
-        if damaged:  # remove it only now: the lock above would prevent that
+        if damaged:  # removed here, because the lock above would prevent it
             log.warning(
                 "%s is damaged and will be removed; the client must send it", path
             )
@@ -198,7 +198,7 @@ class TensorCache(Closable):
     def _read(
         self, source: _Source, crc: int | None, value: int, open_target: OpenTarget
     ) -> int | None:
-        """Copy bytes to their destination, and verify them unless that was done before.
+        """Copy bytes to their destination, and verify them if they were not before.
 
         Args:
             source: the bytes.
@@ -254,7 +254,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _log_errors(path: Path) -> Iterator[None]:
-    """Log and suppress the errors of reading a file; a missing file is no error."""
+    """Log and suppress errors of reading a file; a missing file is not logged."""
     try:
         yield
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
 from ggrpc.engine.cache.models import LocalModel
-from ggrpc.engine.cache.store import TensorCache
+from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.errors import ConnectionLost, FileError
 from tests.support.caches import (
     LARGE,
@@ -195,7 +195,7 @@ def test_cache_works_while_the_index_is_locked(
 
 def test_folder_that_cannot_be_created_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match=r"cannot hold a cache: .*--cache-dir"):
+    with pytest.raises(FileError, match=r"cannot be used as a cache: .*--cache-dir"):
         TensorCache(tmp_path / "file")
 
 
@@ -318,4 +318,4 @@ def test_only_part_files_of_dead_writers_are_removed(tmp_path: Path) -> None:
         Sender(cache).load(noise(20), value=1)
         assert not dead.exists()
         assert begun.path.exists()
-        begun.give_up()
+        begun.discard_incomplete()

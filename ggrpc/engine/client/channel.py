@@ -1,7 +1,7 @@
-"""Requests and their replies on one connection, within the time limits.
+"""Sends requests on one connection and receives their replies, within time limits.
 
-Requests without a reply are sent and forgotten, as llama.cpp does: a server that
-refuses one closes the connection, which the next reply shows.
+Some requests have no reply. A server that refuses one closes the connection, so the
+next request that has a reply raises the error.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ggrpc.errors import ConnectionLost, GgrpcError, TransportError, TransportTi
 
 R = TypeVar("R", bound=m.Reply)
 
-# Requests that move as much data as a tensor has.
+# Requests that move the data of a tensor, which may take longer than the timeout.
 BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
-# For a peer that waits for the end of a line. These seconds are a part of the timeout.
-PROVOKING_SECONDS = 0.2
+# The part of the timeout that is reserved for `_send_line_end` and its answer.
+LINE_PROBE_SECONDS = 0.2
 
 
-class Exchange(Closable):
-    """The requests of one connection; threads take turns.
+class Channel(Closable):
+    """The requests on one connection, one at a time.
 
     Attributes:
         endpoint: the server.
         dialect: the protocol spoken.
-        timeout: the seconds for each request, None for no limit.
-        deadline: the limit of all requests together, but for the data of tensors; NEVER
-            limits each one by itself.
-        unanswered: what the server has left unanswered; it is not sent again.
+        timeout: the maximum time in seconds for each request; None for no limit.
+        deadline: the limit for all requests together, except the data of tensors; NEVER
+            applies the timeout to each request.
+        unanswered: the commands that the server did not answer; not sent again.
     """
 
     def __init__(self, stream: Stream, dialect: Dialect, timeout: float | None) -> None:
@@ -49,15 +49,15 @@ class Exchange(Closable):
         self.unanswered = failures.UnansweredCommands()
         self._stream = stream
         self._connection = ClientConnection(dialect)
-        self._turns = Lock()  # held from a request to the end of its reply
+        self._lock = Lock()  # held from a request to the end of its reply
         self._cancelled = False
-        self._answers = 0  # within the deadline
-        self._told: Command | None = None  # the last request that has no reply
+        self._answers = 0  # received within the deadline
+        self._last_silent: Command | None = None  # the last request that has no reply
 
     def close(self) -> None:
         """End the session, from any thread; the server frees its buffers."""
         self.cancel()
-        with self._turns:
+        with self._lock:
             if self._connection.awaits_reply:
                 self._stream.reset()
             else:
@@ -72,29 +72,29 @@ class Exchange(Closable):
         self._stream.interrupt()
 
     def restart_deadline(self) -> None:
-        """Limit all requests together, from now on, by the timeout."""
-        self.deadline, self._answers = Deadline(self.timeout), 1  # that to HELLO
+        """Allow the timeout, from now on, for all requests together."""
+        self.deadline, self._answers = Deadline(self.timeout), 1  # HELLO's answer
 
-    def _tell(self, request: m.Request) -> None:
+    def _send(self, request: m.Request) -> None:
         """Send a request whose reply, if there is one, is empty."""
         if self.dialect.replies.get(request.command) is None:
-            with self._turn(request):
-                self._told = request.command
+            with self._round_trip(request):
+                self._last_silent = request.command
         else:
             self._ask(request, m.Done)
 
     def _ask(self, request: m.Request, kind: type[R]) -> R:
-        with self._turn(request) as limit:
+        with self._round_trip(request) as limit:
             return self._receive(kind, request, limit)
 
     @contextmanager
-    def _turn(self, request: m.Request) -> Iterator[TimeLimit]:
-        """Send a request, and keep other threads out until its reply is there.
+    def _round_trip(self, request: m.Request) -> Iterator[TimeLimit]:
+        """Send a request, and keep other threads out until the block has its reply.
 
-        What fails here ends the connection: a reply that comes late would be taken
-        for that to the next request.
+        A failure ends the connection, because a late reply would be taken for the
+        reply to the next request.
         """
-        with self._turns:
+        with self._lock:
             if self._cancelled:
                 raise failures.cancelled(self.endpoint, request.command)
             if request.command in self.unanswered:
@@ -114,13 +114,13 @@ class Exchange(Closable):
                 if self._cancelled and isinstance(error, TransportError):
                     raise failures.cancelled(self.endpoint, request.command) from None
                 if isinstance(error, TransportTimeout):
-                    self.unanswered.add(request.command, self._told)
+                    self.unanswered.add(request.command, self._last_silent)
                     if not self._answers:
-                        self._provoke()
-                self._give_up()
+                        self._send_line_end()
+                self._abort()
                 raise self._failed(request).explained(error) from error
             except BaseException:
-                self._give_up()
+                self._abort()
                 raise
 
     def _failed(self, request: m.Request) -> failures.FailedRequest:
@@ -128,25 +128,25 @@ class Exchange(Closable):
             self.endpoint,
             request.command,
             self.dialect.replies.get(request.command) is not None,
-            self._told,
+            self._last_silent,
             self.timeout,
             None if self._answers else self._connection.first_bytes,
             0 if self.deadline is NEVER else self._answers,
         )
 
-    def _provoke(self) -> None:
-        """Make a server that waits for the end of a line show its protocol.
+    def _send_line_end(self) -> None:
+        """Send the end of a line, so that an HTTP or SMTP server shows its protocol.
 
-        It is the last that this connection sends. A server of ggml RPC that reads it
-        would wait for more, and finds the connection closed.
+        The connection is closed afterwards. A ggml RPC server takes these bytes for the
+        start of a request that never arrives.
         """
-        limit = Deadline(PROVOKING_SECONDS)
+        limit = Deadline(LINE_PROBE_SECONDS)
         with suppress(TransportError):
             self._stream.send([b"\r\n\r\n"], limit)
             count = self._stream.receive(self._connection.space(), limit)
             self._connection.filled(count)
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         self._cancelled = True
         self._stream.reset()
 
@@ -163,6 +163,6 @@ class Exchange(Closable):
             if not count:
                 raise ConnectionLost("the connection ended")
             self._connection.filled(count)
-        self._told = None
+        self._last_silent = None
         self._answers += 1
         return cast(R, reply)

@@ -1,4 +1,4 @@
-"""The ways to record weights, in a file of their own that imports fast."""
+"""The choices for `ggrpc record --weights`, in a module that imports fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of files with a checksum of the bytes."""
+"""Reads files, and computes checksums and hashes of the bytes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ggrpc.engine.cache.fnv1a import Hasher
 from ggrpc.engine.cache.index import Stamp
 from ggrpc.engine.files.ranges import FileChangedError, read_at
 
-PIECE = 4 << 20  # bytes; small enough to be checked in the processor's cache
-HASH_PIECE = 16 << 20  # bytes; large enough for a device
+PIECE = 4 << 20  # bytes; small enough to stay in the processor's cache for the checksum
+HASH_PIECE = 16 << 20  # bytes; large enough to hash on a device
 
 OnProgress = Callable[[int], None]  # called with a number of bytes; may raise
 
 
 def crc32(view: memoryview, crc: int = 0) -> int:
-    """The CRC-32 of bytes; `crc` is the CRC-32 of the bytes before them."""
+    """The CRC-32 of `view`; `crc` is the CRC-32 of the bytes before it."""
     return zlib_ng.crc32(view, crc)
 
 
@@ -29,6 +29,10 @@ def read_checked(fd: int, at: int, view: memoryview, path: Path) -> int:
 
     Returns:
         The CRC-32 of the bytes.
+
+    Raises:
+        FileChangedError: the file ends early.
+        OSError: the file cannot be read.
     """
     crc = 0
     for start in range(0, len(view), PIECE):
@@ -57,7 +61,7 @@ def scan(
         on_progress: called with the size of each piece.
 
     Returns:
-        The hash and the CRC-32.
+        The FNV-1a hash and the CRC-32.
 
     Raises:
         FileChangedError: the file ends early.
@@ -75,7 +79,7 @@ def scan(
 
 
 def set_used(path: Path, used_ns: int, written_ns: int) -> None:
-    """Set the times of a file; does nothing if another user owns it."""
+    """Set atime and mtime of a file; does nothing if another user owns it."""
     with suppress(OSError):
         os.utime(path, ns=(used_ns, written_ns))
 

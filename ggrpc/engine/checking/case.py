@@ -1,6 +1,6 @@
-"""Test cases: small graphs with random data, built again for each device.
+"""A test case: how to build its graph and random data, compute and compare it.
 
-The data come from a fixed seed, so that every device gets the same bytes.
+The random data has a fixed seed, so that every device gets the same bytes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ggrpc.types import GGMLType
 
 SEED = 20251124
 
-# The largest normalised mean squared errors that pass. They are the limits of ggml's
-# own comparison of its backends (tests/test-backend-ops.cpp).
+# Limits of the normalised mean squared error. They are those that ggml uses when it
+# compares its backends (tests/test-backend-ops.cpp).
 EXACT = 1e-7
 TABLED = 1e-6  # functions that a backend may look up in a table, as ggml's cpu does
 ROUNDED = 5e-4  # products of F16 or quantized values, which each backend rounds
@@ -42,26 +42,27 @@ class Case(NamedTuple):
 
     Attributes:
         name: the op and, after a hyphen, the variant.
-        build: builds the graph of a trial, and returns the result.
-        limit: the largest normalised mean squared error that passes.
+        build: builds the graph and its data, and returns the result.
+        limit: the normalised mean squared error must be smaller than this to pass.
         compare: how to compare the results.
-        since: the first op table in which the op has its present meaning.
+        since: the date of the first op table in which the op has its present meaning;
+            "" for ops that every op table has.
     """
 
     name: str
-    build: Callable[[Trial], Tensor]
+    build: Callable[[CaseBuilder], Tensor]
     limit: float = EXACT
     compare: Compare = Compare.VALUES
     since: str = ""
 
 
-class Trial:
-    """A graph under construction, and its data.
+class CaseBuilder:
+    """Builds a graph and its input data.
 
     Attributes:
         g: the builder of the graph.
         data: the values or bytes of each input.
-        rng: random numbers, for cases that make their own data.
+        rng: the source of random numbers, for cases that make their own data.
     """
 
     def __init__(self) -> None:
@@ -70,7 +71,7 @@ class Trial:
         self.rng = np.random.default_rng(SEED)
 
     def given(self, array: Array, type: GGMLType | str = GGMLType.F32) -> Tensor:
-        """An input with these values; the shape of the array is ne reversed."""
+        """An input with the values of an array, whose shape is `ne` reversed."""
         tensor = self.g.tensor(type, *array.shape[::-1])
         self.data[tensor] = pack(array, tensor.type)
         return tensor
@@ -93,7 +94,7 @@ class Trial:
     def indices(
         self, below: int, *ne: int, type: GGMLType | str = GGMLType.I32
     ) -> Tensor:
-        """An input of random integers below a limit, different within a row."""
+        """An input of random integers from 0 to `below` - 1, different in each row."""
         rows = [self.rng.permutation(below)[: ne[0]] for _ in range(_rows(ne))]
         return self.given(np.array(rows).reshape(ne[::-1]), type)
 
@@ -101,14 +102,17 @@ class Trial:
 def result_of(case: Case, device: Device) -> Array:
     """Compute a case on a device.
 
+    Returns:
+        The result; its shape is the tensor's `ne` reversed.
+
     Raises:
         UnsupportedOp: the device does not support an op.
         GgrpcError: the computation failed.
     """
-    trial = Trial()
-    result = case.build(trial)
+    builder = CaseBuilder()
+    result = case.build(builder)
     with Computation(
-        trial.g, trial.data, outputs=[result], devices=[device]
+        builder.g, builder.data, outputs=[result], devices=[device]
     ) as computation:
         return computation.run()[result]
 
@@ -117,13 +121,13 @@ def difference(case: Case, theirs: Array, ours: Array) -> float:
     """The error of a result.
 
     Args:
-        case: says how to compare.
+        case: the case, which determines how to compare.
         theirs: the result of the device under test.
         ours: the expected result.
 
     Returns:
         The normalised mean squared error; for integers, the share of elements that
-        differ; infinity if infinity or NaN are in other places.
+        differ; infinity if infinity or NaN are at different positions.
     """
     if case.compare is Compare.SETS:
         theirs, ours = np.sort(theirs), np.sort(ours)
