@@ -1,1 +1,1 @@
-"""One file a subcommand: parse, call the engine, print."""
+"""The command line: one file per subcommand, which parses, calls the engine, prints."""

@@ -1,4 +1,4 @@
-"""`ggrpc bench`: latency, throughput and graph dispatch of servers."""
+"""`ggrpc bench`: compares the latency, throughput and graph dispatch of servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ggrpc.commands.fleet import (
 )
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
-from ggrpc.commands.tls import client_options
+from ggrpc.commands.tls_options import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.bench import Bench, BenchSettings, Timing
 from ggrpc.units import format_size, parse_size
@@ -72,9 +72,9 @@ def bench(
 
     It times connecting, a small request, transfers, and a graph of small nodes. The
     servers are timed alternately. RATIO is the speed of a server relative to the first
-    one: the median over the rounds, and its spread. Ratios make two nodes comparable on
-    a noisy machine. The last lines have the geometric mean over all cases for each
-    server. List an endpoint twice to see the effect of noise alone.
+    one: the median over the rounds, and the range FROM .. TO. A ratio is meaningful
+    even on a noisy machine. The last lines show the geometric mean over all cases for
+    each server. List an endpoint twice to see the effect of noise alone.
 
     ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
     twice the largest size.
@@ -87,7 +87,7 @@ def bench(
         client_options(environment, timeout, protocol),
     )
     bench = Bench(servers, settings)
-    with bar(environment, "turns", rounds * len(servers), steps=True) as done:
+    with bar(environment, "measuring", rounds * len(servers), steps=True) as done:
         for _ in range(rounds):
             bench.round(done)
     listing = Listing(COLUMNS, as_json, not no_headers)

@@ -1,4 +1,4 @@
-"""`ggrpc cache`: management of the tensors that a worker keeps on its disk."""
+"""`ggrpc cache`: lists, adds, verifies and removes the tensors on a worker's disk."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Limit = Annotated[
         metavar="SIZE",
         show_default=False,
         help="Reduce the cache to this size, such as 200G; the least recently used "
-        "entries go first.",
+        "entries are removed first.",
     ),
 ]
 OlderThan = Annotated[
@@ -59,7 +59,7 @@ OlderThan = Annotated[
     typer.Option(
         metavar="AGE",
         show_default=False,
-        help="Remove entries that were not used for this time: 12h, 30d, 8w.",
+        help="Remove entries that were not used for this time, such as 12h, 30d or 8w.",
     ),
 ]
 
@@ -129,8 +129,9 @@ def ls(
 ) -> None:
     """List the tensors that clients need not send.
 
-    The files of the cache come first, the last used one first. The tensors of indexed
-    models follow. The last lines are the totals: only entries take space in the cache.
+    The files of the cache (entry) come first, most recently used first, then the
+    tensors of indexed model files (model). The last lines are the totals. Only entries
+    take space in the cache.
     """
     with _opened(cache_dir, changes=False) as (folder, index):
         found = items(folder, index)
@@ -143,7 +144,7 @@ def ls(
 
 
 def _totals(sizes: Iterable[tuple[str, int]]) -> list[Row]:
-    """The last rows, from the kind and the size of each tensor."""
+    """The last rows: the number of tensors and their size, by kind."""
     of_kind: dict[str, list[int]] = {}
     for kind, size in sizes:
         of_kind.setdefault(kind, []).append(size)
@@ -229,9 +230,9 @@ def verify(
 ) -> ExitCode:
     """Check every byte, and repair or remove damaged entries.
 
-    A damaged entry is repaired if an indexed model has its tensor. The output lists
-    damaged entries, with --json all entries, and ends with a total. The exit code is 1
-    if any was damaged.
+    A damaged entry is repaired if an indexed model file has its tensor. The output
+    lists damaged tensors and ends with a total; with --json it lists all tensors. The
+    exit code is 1 if any is damaged.
     """
     environment = environment_of(context)
     with _opened(cache_dir, changes=not dry_run) as (folder, index):
@@ -243,7 +244,7 @@ def verify(
     total = {
         "hash": "total",
         "size_bytes": sum(result.size for result in found),
-        "result": f"{len(found)} checked, {len(bad)} of them wrong",
+        "result": f"{len(found)} checked, {len(bad)} of them damaged",
     }
     Listing(RESULTS, as_json, not no_headers).show(
         environment, [_result(result) for result in shown], [total]
@@ -270,13 +271,13 @@ def prune(
     as_json: Json = False,
     no_headers: NoHeaders = False,
 ) -> None:
-    """Remove entries that were not used for a time or exceed a size.
+    """Remove entries by age, or until the cache has a given size.
 
     The output lists the removed entries, and ends with a total. An entry that a server
-    is reading stays.
+    is reading is not removed.
     """
     if limit is None and older_than is None:
-        raise ConfigError("nothing to prune by: give --limit, --older-than, or both")
+        raise ConfigError("nothing to prune: give --limit, --older-than, or both")
     size = None if limit is None else parse_size(limit)
     age = None if older_than is None else parse_age(older_than)
     with _opened(cache_dir, changes=not dry_run) as (folder, index):

@@ -1,4 +1,4 @@
-"""`ggrpc check`: tests of a server's protocol and arithmetic."""
+"""`ggrpc check`: tests whether servers follow the protocol and compute correctly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ggrpc.commands.fleet import (
 )
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
-from ggrpc.commands.tls import client_options
+from ggrpc.commands.tls_options import client_options
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.checking.checker import Checker, CheckSettings, Finding
@@ -39,7 +39,7 @@ Full = Annotated[
     bool,
     typer.Option(
         "--full",
-        help="Test all ops and types, not only those of language models. A native "
+        help="Test all ops and types, not only those of language models. llama.cpp's "
         "server exits if its backend lacks one.",
     ),
 ]
@@ -72,13 +72,13 @@ def check(
 
     It tests every command of the protocol, including edge cases. It computes small
     graphs on each device and on the local cpu device, and compares the results within
-    the precision of types and ops. Only with --full it asks for more memory than there
-    is, which servers log. The output is a summary of each device, each failed check,
-    and a last line for each server; with --json all checks, one a line. The exit code
-    is 1 if a check failed.
+    the precision of types and ops. With --full it also sends requests that servers
+    refuse and may log, such as for more memory than there is. The output is a summary
+    of each device, each failed check, and a last line for each server; with --json, all
+    checks, one per line. The exit code is 1 if a check failed.
 
-    ENDPOINTs have the same form as for 'ggrpc probe'; they are checked one by one. A
-    server of llama.cpp handles one client at a time: it must have no other client.
+    ENDPOINTs have the same form as for 'ggrpc probe'; they are checked one by one.
+    llama.cpp's server handles one client at a time, so disconnect its other clients.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)

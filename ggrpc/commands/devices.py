@@ -1,4 +1,4 @@
-"""`ggrpc devices`: the compute devices of this machine."""
+"""`ggrpc devices`: lists the compute devices of this machine, and tunes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
-from ggrpc.commands.signals import interrupts_held
+from ggrpc.commands.signals import interrupts_blocked
 from ggrpc.devices import catalogue
 from ggrpc.devices.catalogue import DeviceListing
 from ggrpc.units import format_size
@@ -22,7 +22,7 @@ Tune = Annotated[
     typer.Option(
         "--tune",
         help="Measure the best work-group shapes of each OpenCL device, and save them "
-        "for serve.",
+        "for 'ggrpc serve'.",
     ),
 ]
 
@@ -63,7 +63,7 @@ def devices(
     with the reason.
     """
     environment = environment_of(context)
-    with interrupts_held() as check_interrupt:
+    with interrupts_blocked() as check_interrupt:
         if tune:
             rows = _tuned(environment, check_interrupt)
             Listing(TUNED, as_json, not no_headers).show(environment, rows)
@@ -71,7 +71,7 @@ def devices(
         rows = [_row(entry) for entry in catalogue.entries()]
     Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
     if all(row["name"] == "cpu" for row in rows):
-        environment.note("no OpenCL driver is installed here")
+        environment.note("no OpenCL driver is installed on this machine")
 
 
 def _tuned(environment: Environment, check_interrupt: Callable[[], None]) -> list[Row]:

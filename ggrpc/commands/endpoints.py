@@ -1,4 +1,4 @@
-"""Parsing of endpoint arguments: lists, ranges, files and the environment.
+"""Parses the ENDPOINT arguments of commands: lists, ranges, files and the environment.
 
 Only the text is parsed; no server is contacted and no name is resolved.
 """
@@ -19,7 +19,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.errors import ConfigError, FileError
 
 VARIABLE = "GGRPC_ENDPOINTS"
-MAX = 100_000  # far more than any fleet: more is a typing error in a range
+MAX = 100_000  # far more than any fleet has: more is a typing error in a range
 
 Endpoints = Annotated[list[str] | None, typer.Argument(metavar="ENDPOINT", hidden=True)]
 OneEndpoint = Annotated[
@@ -35,11 +35,11 @@ _RANGES = re.compile(r"\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]")
 def endpoints_of(
     typed: Sequence[str] | None, environment: Environment
 ) -> list[Endpoint]:
-    """Parse endpoints as an operator types them.
+    """Parse the ENDPOINT arguments of a command.
 
     Args:
         typed: single endpoints, lists with commas, `@FILE` or `-`, with ranges as in
-            `node[01-16,20]:50052`; empty reads $GGRPC_ENDPOINTS.
+            `node[01-16,20]:50052`; if empty, $GGRPC_ENDPOINTS is read.
         environment: provides stdin for `-`.
 
     Raises:
@@ -63,7 +63,7 @@ def one_endpoint(typed: str) -> Endpoint:
     """Parse the endpoint of a command that takes a single server.
 
     Raises:
-        ConfigError: it is invalid, or names several.
+        ConfigError: the text is invalid, or names several endpoints.
     """
     if len(list(itertools.islice(_expand(typed), 2))) > 1 or _COMMA.search(typed):
         raise ConfigError(f"'{typed}' names several endpoints: give exactly one")
@@ -85,7 +85,7 @@ def _words(text: str, environment: Environment) -> Iterable[str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The endpoints of a file: any number a line, with # before a comment."""
+    """The endpoints of a file: any number per line, with # before a comment."""
     for line in text.splitlines():
         for word in line.partition("#")[0].split():
             yield from filter(None, _COMMA.split(word))

@@ -1,6 +1,6 @@
-"""The environment of a command: its streams, and how much it prints.
+"""The environment of a command: its streams, its verbosity, and its TLS options.
 
-Data goes to stdout, everything else to stderr. Tests use an environment of their own.
+Data goes to stdout, everything else to stderr. Tests create their own environments.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Tls:
 
     Attributes:
         wanted: whether to connect over TLS.
-        ca: file with the CAs to trust, None for those of the system.
-        cert: file with the certificate to present.
-        key: file with its private key, None if `cert` has it.
+        ca: the file with the CAs to trust; None for those of the system.
+        cert: the file with the certificate to present; None presents none.
+        key: the file with its private key; None if `cert` contains it.
     """
 
     wanted: bool = False
@@ -82,8 +82,8 @@ class Environment:
         """Write data.
 
         Raises:
-            typer.Exit: the reader has closed the pipe, as `head` does.
-            GgrpcError: stdout cannot be written.
+            typer.Exit: the reader of the pipe has closed it, as `head` does.
+            GgrpcError: writing to stdout failed.
         """
         try:
             self.stdout.write(text)

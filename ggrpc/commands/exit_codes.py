@@ -1,4 +1,4 @@
-"""Exit codes of all commands, and the table that maps errors to them."""
+"""The exit codes of all commands, and the table that maps errors to them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def code_of(error: Exception) -> ExitCode:
 
 
 def code_of_several(codes: Sequence[ExitCode]) -> ExitCode:
-    """The exit code of a command that asked several servers.
+    """The exit code of a command that queried several servers.
 
     Args:
         codes: one for each server.

@@ -1,7 +1,7 @@
-"""Parallel queries to several servers, and the output of their answers.
+"""Queries several servers in parallel, and shows their answers.
 
-A server that fails adds one line to stderr and does not affect the other servers. One
-of several has a row with the reason, too.
+A server that fails adds one line to stderr and does not affect the other servers. If
+there are several servers, the failed one also has a row with the reason.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ggrpc.commands.endpoints import endpoints_of
 from ggrpc.commands.environment import Environment
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.listing import Column, Listing, Row
-from ggrpc.commands.numbers import finite
+from ggrpc.commands.number_checks import finite
 from ggrpc.commands.progress import bar
-from ggrpc.commands.tls import client_options
+from ggrpc.commands.tls_options import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
@@ -39,9 +39,9 @@ from ggrpc.errors import (
 
 T = TypeVar("T")
 
-# Only there if a server is newer than ggrpc, or a fork's.
+# Shown only if a server is newer than ggrpc, or a fork's.
 NOTE = Column("note", "NOTE", wraps=True, is_rare=True)
-# Only there if a server failed: one or two words; stderr has the whole message.
+# Shown only if a server failed: one or two words; stderr has the whole message.
 REASON = Column("reason", "REASON", wraps=True, is_rare=True)
 REASONS: tuple[tuple[type[GgrpcError], str], ...] = (
     (TransportTimeout, "timeout"),
@@ -53,7 +53,7 @@ REASONS: tuple[tuple[type[GgrpcError], str], ...] = (
     (OutOfMemory, "no memory"),
 )
 
-MAX_THREADS = 128  # most of them wait for an answer most of the time
+MAX_THREADS = 128  # more than processors, because most threads wait for an answer
 
 Timeout = Annotated[
     float,
@@ -81,13 +81,13 @@ OpTableDate = Annotated[
         "--op-table",
         metavar="DATE",
         show_default="the table of its version",
-        help="Day of the llama.cpp build that defines the server's op numbers, such as "
-        "2025-07-20.",
+        help="Date of the llama.cpp build that defines the server's op numbers, such "
+        "as 2025-07-20.",
     ),
 ]
 
-# Queries one device of a server; returns its row without the first two keys and `note`.
-Look = Callable[["Client", int], dict[str, Any]]
+# Queries one device of a server; returns its row without endpoint, device and note.
+DeviceQuery = Callable[["Client", int], dict[str, Any]]
 
 
 class Answer(NamedTuple):
@@ -96,7 +96,7 @@ class Answer(NamedTuple):
     Attributes:
         endpoint: the server.
         rows: one for each of its devices.
-        error: the reason if the query failed, else None.
+        error: the error if the query failed; else None.
         done: what was done or learned before the failure, as text.
     """
 
@@ -132,10 +132,10 @@ class Fleet(NamedTuple):
     """The servers to query.
 
     Attributes:
-        endpoints: as typed by the operator; each may name several. None reads them
-            from the environment.
-        timeout: seconds to wait for each.
-        protocol: the protocol version, None to detect it.
+        endpoints: the arguments of the command; each may name several endpoints. None
+            reads them from $GGRPC_ENDPOINTS.
+        timeout: the maximum time in seconds for each server.
+        protocol: the protocol version; None detects it.
     """
 
     endpoints: Sequence[str] | None
@@ -143,7 +143,7 @@ class Fleet(NamedTuple):
     protocol: str | None
 
     def survey(
-        self, environment: Environment, look: Look, listing: Listing
+        self, environment: Environment, query: DeviceQuery, listing: Listing
     ) -> ExitCode:
         """Query all servers, and show the answers in the order of the endpoints.
 
@@ -153,11 +153,11 @@ class Fleet(NamedTuple):
         endpoints = endpoints_of(self.endpoints, environment)
         options = client_options(environment, self.timeout, self.protocol)
         with bar(environment, "servers", len(endpoints), steps=True) as answered:
-            answers = all_at_once(_asker(look, options), endpoints, answered)
+            answers = all_at_once(_asker(query, options), endpoints, answered)
         return show(environment, answers, listing, len(endpoints))
 
 
-def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
+def _asker(query: DeviceQuery, options: ClientOptions) -> Callable[[Endpoint], Answer]:
     def ask(endpoint: Endpoint) -> Answer:
         deadline = Deadline(options.timeout)
         rows: list[Row] = []
@@ -171,9 +171,9 @@ def _asker(look: Look, options: ClientOptions) -> Callable[[Endpoint], Answer]:
                     deadline.timeout()  # limits any device count that a server claims
                     first = {"endpoint": str(endpoint), "device": device}
                     last = {"note": client.identity.note or None}
-                    rows.append(first | look(client, device) | last)
+                    rows.append(first | query(client, device) | last)
             if not rows:
-                raise RefusedError("this server has no device")
+                raise RefusedError("this server has no devices")
         except GgrpcError as error:
             return Answer(endpoint, error=error, done=note and f"it {note}")
         return Answer(endpoint, rows)
@@ -188,9 +188,9 @@ def show(
 
     Args:
         environment: provides the streams.
-        answers: those of `all_at_once`.
+        answers: the result of `all_at_once`.
         listing: the form of the output.
-        asked: the number of servers; with fewer answers, Ctrl-C came before the end.
+        asked: the number of servers; if there are fewer answers, Ctrl-C was pressed.
     """
     rows: list[Row] = []
     for answer in answers:
@@ -214,9 +214,9 @@ def show_with_verdicts(
     rows: Sequence[Row],
     verdicts: Sequence[Row],
 ) -> None:
-    """Write rows, and then a line for each server.
+    """Write rows, and then the verdict on each server.
 
-    A single server that failed at once has no line: stderr says it all.
+    A single server without rows has no verdict, because stderr has its error.
     """
     listing.show(environment, rows, verdicts if rows or verdicts[1:] else ())
 
@@ -232,7 +232,7 @@ def all_at_once(
     endpoints: Sequence[Endpoint],
     answered: Callable[[int], None] = lambda count: None,
 ) -> list[T]:
-    """Query in threads.
+    """Query several servers at the same time, in threads.
 
     Args:
         ask: queries one server.
@@ -240,7 +240,7 @@ def all_at_once(
         answered: called with 1 after each server.
 
     Returns:
-        The answers in the order of the endpoints; after Ctrl-C, those that are there.
+        The answers in the order of the endpoints; after Ctrl-C, those received so far.
     """
     done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
     todo = iter(enumerate(endpoints))
@@ -263,6 +263,6 @@ def all_at_once(
                 raise answer
             answers[at] = answer
             answered(1)
-    for _ in todo:  # leave nothing to the threads
+    for _ in todo:  # so that the threads start no further queries
         pass
     return [answers[at] for at in sorted(answers)]

@@ -1,4 +1,4 @@
-"""`ggrpc inspect`: the contents of a recording, a captured session or a model."""
+"""`ggrpc inspect`: shows the contents of a recording, captured session or model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.engine.files.gguf import is_gguf, tensors_of
 from ggrpc.engine.inspection import drawings
 from ggrpc.engine.inspection.graphs import (
@@ -41,7 +41,7 @@ EXAMPLES = (
 
 
 class By(str, Enum):
-    """The unit of a row."""
+    """What a row shows."""
 
     graph = "graph"
     op = "op"
@@ -99,7 +99,7 @@ COLUMNS: dict[By, tuple[Column, ...]] = {
         Column("type", "TYPE"),
         SHAPE,
         Column("size_bytes", "SIZE", format_size, right=True),
-        Column("at", "AT", right=True),
+        Column("at", "OFFSET", right=True),
     ),
     By.type: (
         Column("type", "TYPE"),
@@ -139,7 +139,7 @@ NodeName = Annotated[
     typer.Option(
         "--node",
         metavar="NAME",
-        help="Show only nodes of this name or number, with their sources and readers.",
+        help="Show only nodes with this name or number, their sources and readers.",
     ),
 ]
 Shape = Annotated[
@@ -153,8 +153,8 @@ Other = Annotated[
     typer.Option(
         "--diff",
         metavar="FILE",
-        help="Show where the graphs of another recording differ; exit code 1 if they "
-        "do.",
+        help="Show how the graphs of another recording differ; the exit code is 1 if "
+        "they do.",
     ),
 ]
 
@@ -173,9 +173,9 @@ def inspect(
     """Show a recording, a captured session or a model.
 
     FILE is the output of 'ggrpc record', a session captured as NAME.c2s.bin and
-    NAME.s2c.bin, or a GGUF. The nodes of graphs are shown with their types, shapes and
-    sources, and their cost: floating-point operations (a multiply-add counts as two)
-    and bytes read and written. Nothing is computed.
+    NAME.s2c.bin, or a GGUF. The output shows the types, shapes and sources of nodes,
+    and their cost: floating-point operations (a multiply-add counts as two) and bytes
+    read and written. Nothing is computed.
     """
     environment = environment_of(context)
     if is_gguf(file):
@@ -297,7 +297,7 @@ def _op_rows(seen: Sequence[SentGraph]) -> Iterator[Row]:
 
 
 def _around(seen: Sequence[SentGraph], name: str) -> Iterator[Row]:
-    """The nodes of a name or number, with their sources and readers."""
+    """The nodes with a name or number, and their sources and readers."""
     found = False
     for one in seen:
         nodes = one.read().nodes

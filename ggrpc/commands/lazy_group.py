@@ -1,4 +1,4 @@
-"""A command group that imports a command's module when the command is used."""
+"""A group of commands that imports the module of a command only when it is used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LazyGroup(TyperGroup):
 
         Args:
             summaries: the first line of each command's help, by command name.
-            load: imports and builds the command of a name.
+            load: imports and builds the command with a name.
         """
         self._load = load
         self._unloaded = frozenset(summaries)
@@ -30,7 +30,7 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, help=summary), name)
 
     def load(self, name: str) -> None:
-        """Replace the placeholder of a command by the command."""
+        """Replace the placeholder of a command with the command."""
         if self._load and name in self._unloaded:
             self._unloaded -= {name}
             self.add_command(self._load(name), name)

@@ -1,4 +1,4 @@
-"""Output of rows: a table in a terminal, plain columns in a pipe, or JSON.
+"""Prints rows as a table in a terminal, as plain columns in a pipe, or as JSON.
 
 More than `MAX` rows are printed as plain columns in a terminal too. A row is a flat
 mapping whose keys name the units. Cells are plain text, never markup, and control
@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 MAX = 500
 DIGITS = 6
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 NoHeaders = Annotated[
     bool, typer.Option("--no-headers", help="Omit the header line, and totals.")
 ]
@@ -43,8 +43,8 @@ class Column(NamedTuple):
         wraps: whether long text may take several lines.
         is_rare: whether to leave it out of the text if no row has a value.
         styles: the colours of cells that show a state, keyed by cell text.
-        spare: columns with the highest number are left out first if a terminal is too
-            narrow; 0 never is.
+        spare: if a terminal is too narrow, the columns with the highest number are left
+            out first; those with 0 are always shown.
     """
 
     key: str
@@ -67,8 +67,8 @@ class Listing(NamedTuple):
 
     Attributes:
         columns: the columns for text output.
-        json: whether it is JSON.
-        headers: whether the columns have titles.
+        json: whether to print JSON instead of text.
+        headers: whether text has a header line, and totals.
     """
 
     columns: Sequence[Column]
@@ -83,7 +83,7 @@ class Listing(NamedTuple):
         Args:
             environment: provides stdout.
             rows: the rows.
-            totals: the last rows of text with headers; JSON has none.
+            totals: the last rows, for text with headers only.
         """
         rows = list(rows)
         if self.headers and not self.json:
@@ -115,7 +115,7 @@ class Listing(NamedTuple):
         return titles + [[c.cell(row) for c in self.columns] for row in rows]
 
     def _for_terminal(self, environment: Environment, rows: list[Row]) -> list[str]:
-        """A table, or one line a cell if the terminal is too narrow for a table."""
+        """A table, or one line per cell if the terminal is too narrow for a table."""
         console = environment.console
         fitting = self._fitting(console.width, rows)
         if fitting is None:
@@ -139,7 +139,7 @@ class Listing(NamedTuple):
         return None
 
     def _least_width(self, rows: list[Row]) -> int:
-        """The smallest width at which a table truncates no cell."""
+        """The smallest width of a table that does not truncate a cell."""
         lines = self._cells(rows)
         for line in lines:
             for at, column in enumerate(self.columns):
@@ -196,7 +196,7 @@ def _as_json(value: Any, digits: int | None) -> Any:
 
 
 def _aligned(cells: list[list[str]], right: Sequence[bool]) -> list[str]:
-    """Lines of cells, two spaces apart, as wide as each column needs."""
+    """Lines of text with aligned columns, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(

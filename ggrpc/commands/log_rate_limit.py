@@ -1,7 +1,7 @@
-"""Limits the log lines of each host per second, and logs the number of omitted ones.
+"""Limits the log lines per second about each host, and logs how many were omitted.
 
-Lines of different topics are limited separately: connections that come and go, or that
-never get as far as a session, cannot hide the line that says why a session was refused.
+Each topic has its own limit. Lines about connections that come and go therefore cannot
+suppress the line that says why a session was refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Interval:
     Attributes:
         start: the time of the first line (`time.monotonic`).
         lines: the number of lines that were written.
-        omitted: the number of lines that were not.
+        omitted: the number of lines that were omitted.
     """
 
     start: float
@@ -53,7 +53,7 @@ class RateLimitFilter(logging.Filter):
         self._timer: Timer | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write a record."""
+        """Whether to write a record; counts it as written or omitted."""
         host = _host_of(record)
         if host is None or record.levelno <= logging.DEBUG:
             return True
@@ -70,7 +70,7 @@ class RateLimitFilter(logging.Filter):
             return False
 
     def close(self) -> None:
-        """Log the remaining numbers of omitted lines."""
+        """Stop the timer, and log how many lines were omitted since it last ran."""
         with self._lock:
             timer = self._timer
         if timer:
@@ -112,7 +112,7 @@ def _topic_of(record: logging.LogRecord) -> Topic:
 
 
 def _host_of(record: logging.LogRecord) -> str | None:
-    """The host that a record is about; threads of sessions are named by their peer."""
+    """The host that a record is about; threads of sessions are named after the peer."""
     peer = getattr(record, "peer", None)
     if peer is None and record.threadName != main_thread().name:
         peer = record.threadName

@@ -1,7 +1,7 @@
-"""The server's log: lines of text, or a JSON object a line.
+"""Sets up the log of a command: lines of text, or one JSON object per line.
 
 Messages may contain data from clients. Characters that are not visible are escaped, so
-a client cannot forge a line. The number of lines for each peer is limited.
+a client cannot forge a line. The number of lines about each host is limited.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def logging_to(
 
 
 def _level(environment: Environment, level: LogLevel | None) -> int:
-    """The given level; else each --quiet raises the level by one step."""
+    """The given level; without one, INFO, raised by one step for each --quiet."""
     if level is not None:
         return int(getattr(logging, level.name.upper()))
     return min(logging.INFO + 10 * environment.quiet, logging.ERROR)
@@ -88,7 +88,7 @@ class Formatter(logging.Formatter):
     """The base class of both formatters.
 
     Args:
-        traces: whether to show the tracebacks of bugs.
+        traces: whether to show tracebacks.
     """
 
     def __init__(self, traces: bool) -> None:
@@ -124,7 +124,7 @@ class TextFormatter(Formatter):
 
 
 class JsonFormatter(Formatter):
-    """One flat object a line; time in UTC, ISO 8601."""
+    """One flat object per line; the time is in UTC, in ISO 8601."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as a JSON object."""

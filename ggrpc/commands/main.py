@@ -1,4 +1,4 @@
-"""`ggrpc`: the table of commands, and the conversion of errors to exit codes."""
+"""`ggrpc`: defines the table of commands, and converts errors to exit codes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ggrpc import __version__
-from ggrpc.commands import tls
+from ggrpc.commands import tls_options
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.lazy_group import LazyGroup
 from ggrpc.commands.logs import WarningHandler
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.errors import GgrpcError
 
 # Typer depends on click or includes a copy of it; this is the UsageError of either.
@@ -30,19 +30,19 @@ COMMANDS = {
     "serve": "Serve this machine's devices to llama.cpp.",
     "probe": "Show version, devices and latency of servers.",
     "mem": "Show the device memory of servers.",
-    "tunnel": "Give llama.cpp a plain port to a TLS server.",
+    "tunnel": "Forward a plain local port to a TLS server.",
     "bench": "Compare the speed of servers.",
     "check": "Check the protocol and the arithmetic of servers.",
     "shell": "Work with a server in an interactive session.",
     "pull": "Save tensors that an open session holds.",
     "push": "Send the tensors of a file to servers.",
-    "record": "Record the traffic of llama.cpp and a server.",
+    "record": "Record the traffic between llama.cpp and a server.",
     "replay": "Run a recording again, and compare the results.",
     "inspect": "Show a recording, a captured session or a model.",
     "devices": "List the devices of this machine.",
     "cache": "Manage the tensors that a worker keeps on its disk.",
 }
-TLS_FLAGS = tls.NAMES
+TLS_FLAGS = tls_options.NAMES
 NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they connect to no server
 
 EXAMPLES = (
@@ -58,7 +58,7 @@ EXAMPLES = (
 def main() -> None:
     """Run the command that this process was started with."""
     if not sys.warnoptions:
-        # numpy's words on infinity and NaN, which data may have, are for programmers.
+        # Data may contain infinity and NaN, about which numpy would warn on stderr.
         warnings.filterwarnings("ignore", category=RuntimeWarning)
     environment = Environment.of_process()
     logging.lastResort = WarningHandler(environment)
@@ -72,7 +72,7 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
         Its exit code.
     """
     try:
-        # The result is what the command returned, or the code of a typer.Exit.
+        # `main` returns the result of the command, or the code of a typer.Exit.
         result = root().main(
             args=_help_as_option(arguments) or ["--help"],
             prog_name="ggrpc",
@@ -94,14 +94,14 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
 
 
 def _help_as_option(arguments: Sequence[str]) -> list[str]:
-    """`help probe` is `probe --help`, and `help` is `--help`."""
+    """Replace `help probe` with `probe --help`, and `help` with `--help`."""
     if list(arguments[:1]) == ["help"]:
         return [*arguments[1:], "--help"]
     return list(arguments)
 
 
 def root() -> LazyGroup:
-    """The whole command line; `LazyGroup.load` completes a command of it."""
+    """The whole command line; `LazyGroup.load` loads one of its commands."""
     app = typer.Typer(
         cls=LazyGroup,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -191,10 +191,10 @@ def _ggrpc(
             help="Show the traceback of an error.",
         ),
     ] = False,
-    tls: tls.Wanted = False,
-    tls_ca: tls.Ca = None,
-    tls_cert: tls.Cert = None,
-    tls_key: tls.Key = None,
+    tls: tls_options.Wanted = False,
+    tls_ca: tls_options.Ca = None,
+    tls_cert: tls_options.Cert = None,
+    tls_key: tls_options.Key = None,
 ) -> None:
     """Operate fleets of ggml RPC servers, the workers of llama.cpp's --rpc.
 
@@ -225,7 +225,7 @@ def _usage(error: typer.BadParameter) -> str:
     return f"{message[:1].lower()}{message[1:]}; see '{command} --help'"
 
 
-# What newer versions of Typer quote, and our words for it.
+# Messages of pydantic, which newer versions of Typer quote, and plainer ones.
 _OF_PYDANTIC = (
     (r"Input should be a valid integer\b.*", "it must be a whole number"),
     (r"Input should be a valid number\b.*", "it must be a number"),

@@ -1,4 +1,4 @@
-"""`ggrpc mem`: the memory of the devices of servers."""
+"""`ggrpc mem`: shows the free and used device memory of servers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mem(
 
     ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several endpoints
     are queried in parallel: lists with commas as in llama.cpp's --rpc, ranges such as
-    node[01-16]:50052, @FILE with one endpoint a line, or - for stdin. Without
+    node[01-16]:50052, @FILE with one endpoint per line, or - for stdin. Without
     ENDPOINT, the command reads $GGRPC_ENDPOINTS.
     """
     listing = Listing(COLUMNS, as_json, not no_headers)

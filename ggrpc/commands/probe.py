@@ -1,4 +1,4 @@
-"""`ggrpc probe`: version, devices and latency of servers."""
+"""`ggrpc probe`: shows the version, devices and latency of servers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def probe(
 
     ENDPOINT is host:port, [v6]:port, or a host alone (port 50052). Several endpoints
     are queried in parallel: lists with commas as in llama.cpp's --rpc, ranges such as
-    node[01-16]:50052, @FILE with one endpoint a line, or - for stdin. Without
+    node[01-16]:50052, @FILE with one endpoint per line, or - for stdin. Without
     ENDPOINT, the command reads $GGRPC_ENDPOINTS.
 
     If one of several servers fails, its row has the REASON, and stderr the whole error.
@@ -65,10 +65,10 @@ def probe(
     """
     listing = Listing(COLUMNS, as_json, not no_headers)
     fleet = Fleet(endpoints, timeout, protocol)
-    return fleet.survey(environment_of(context), _facts, listing)
+    return fleet.survey(environment_of(context), _device_row, listing)
 
 
-def _facts(client: Client, device: int) -> dict[str, Any]:
+def _device_row(client: Client, device: int) -> dict[str, Any]:
     times = []
 
     def timed(ask: Callable[[int], T]) -> T:
@@ -86,12 +86,12 @@ def _facts(client: Client, device: int) -> dict[str, Any]:
         "max_buffer_bytes": largest,
         "memory_free_bytes": memory.free,
         "memory_total_bytes": memory.total,
-        "latency_ms": round(min(times) * 1e3, 3),  # other load delays the rest
+        "latency_ms": round(min(times) * 1e3, 3),  # the one that load delayed least
     }
 
 
 def _clients(client: Client) -> str | None:
-    """The builds of llama.cpp that can be clients; None if ggrpc does not know."""
+    """The builds of llama.cpp that can be clients; None if it is unknown."""
     if client.identity.refusal:
         return None
     if client.maker is Maker.GGRPC_ADAPTIVE:

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, if stderr is a terminal."""
+"""Shows a progress bar on stderr, if stderr is a terminal."""
 
 from __future__ import annotations
 

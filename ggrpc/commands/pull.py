@@ -1,4 +1,4 @@
-"""`ggrpc pull`: download of tensors that an open session holds on a server."""
+"""`ggrpc pull`: saves tensors that an open session holds on a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from ggrpc.commands.endpoints import OneEndpoint, one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.sharing.session_sharing import SharedSession, shared_sessions
 from ggrpc.errors import RefusedError
@@ -32,8 +32,8 @@ Output = Annotated[
         metavar="PATH",
         show_default="NAME.npy",
         help="Output file, or a folder for several tensors; .npy stores values, any "
-        "other name stores raw bytes. Files in a folder never lie outside it: / in a "
-        "name becomes %2F.",
+        "other suffix stores raw bytes. In a folder, / in the name of a tensor becomes "
+        "%2F.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -58,9 +58,10 @@ def pull(
 ) -> None:
     """Save tensors that an open session holds.
 
-    A server shows a session's memory to that session only. So this asks the process
-    that has it, on this machine and of this user: a 'ggrpc push --hold', or a 'ggrpc
-    shell' in which 'hold' was typed. Without a NAME, it lists the shared tensors.
+    Only a session can read its own memory on a server. This command therefore asks the
+    process that has the session: your 'ggrpc push --hold', or your 'ggrpc shell' in
+    which you typed 'hold', on this machine. Without a NAME, it lists the shared
+    tensors.
     """
     environment = environment_of(context)
     if not names:

@@ -1,4 +1,4 @@
-"""`ggrpc push`: upload of tensors to the caches or the memory of servers."""
+"""`ggrpc push`: uploads tensors to the caches or the memory of servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ggrpc.commands.fleet import (
 )
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import Moved, bar
-from ggrpc.commands.tls import client_options
+from ggrpc.commands.tls_options import client_options
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.cache.accelerated_hash import hashing_for
 from ggrpc.engine.cache.index import Index
@@ -51,8 +51,8 @@ Hold = Annotated[
     bool,
     typer.Option(
         "--hold",
-        help="Write into memory, even from a GGUF, and keep the tensors there until "
-        "Ctrl-C; 'ggrpc pull' can fetch them meanwhile.",
+        help="Write the tensors into memory, even those of a GGUF, and keep them there "
+        "until Ctrl-C; 'ggrpc pull' can save them meanwhile.",
     ),
 ]
 DryRun = Annotated[
@@ -68,7 +68,7 @@ COLUMNS = (
     Column("seconds", "SECONDS", "{:.2f}".format, right=True),
     REASON,
 )
-# Of a dry run; the keys are those of a real one.
+# The columns of a dry run; the keys are those of a real run.
 PLANNED = (
     *COLUMNS[:3],
     Column("sent", "TO SEND", right=True),
@@ -96,15 +96,15 @@ def push(
     """Send the tensors of a file to servers.
 
     FILE is a GGUF, .npy, .npz or .safetensors; ENDPOINTs have the same form as for
-    'ggrpc probe'. The large tensors of a GGUF (over 10 MiB) go into the servers' caches
-    unless they are already there, so that a client that loads the model later need not
-    send them. This works with servers of any make and version. Arrays are written into
-    memory, read back and compared; without --hold the server frees them when the
-    command ends.
+    'ggrpc probe'. The large tensors of a GGUF (over 10 MiB) are sent to the servers'
+    caches unless they are already there, so that a client that loads the model later
+    need not send them. This works with servers of any project and version. Other
+    tensors are written into memory, read back and compared; without --hold the server
+    frees them when the command ends.
 
     PRESENT counts the tensors that a server already had. The timeout applies to
-    connecting, and to a server that makes no progress: it must take data and look for
-    it in its cache at a minimum rate.
+    connecting, and to a server that makes no progress: it must receive data, and look
+    it up in its cache, at a minimum rate.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
@@ -131,7 +131,7 @@ def push(
 
 
 def _watch(environment: Environment, sessions: list[RemoteServer]) -> ExitCode:
-    """Wait until all sessions have ended."""
+    """Wait until all sessions have ended, and report each that ends."""
     codes: list[ExitCode] = []
     while sessions:
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""`ggrpc record`: recording of the traffic between a client and a server."""
+"""`ggrpc record`: records the traffic between a client and a server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
-from ggrpc.commands.numbers import finite
+from ggrpc.commands.number_checks import finite
 from ggrpc.commands.signals import at_signal
-from ggrpc.commands.tls import tls_context
+from ggrpc.commands.tls_options import tls_context
 from ggrpc.commands.tunnel import Expose, Listen, Server, plain_endpoint
 from ggrpc.engine.recording.recorder import Recorder, RecorderSettings
 from ggrpc.engine.recording.weight_recording import WeightRecording
@@ -36,8 +36,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="HOW",
-        help="Record the weights that clients set in full, as hashes, or not at all: "
-        "full, hash or none.",
+        help="How to record the weights that clients set: full, hash (as hashes only) "
+        "or none.",
     ),
 ]
 Graphs = Annotated[
@@ -76,17 +76,17 @@ def record(
     force: Force = False,
     expose: Expose = False,
 ) -> ExitCode:
-    """Record the traffic of llama.cpp and a server.
+    """Record the traffic between llama.cpp and a server.
 
     LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
-    ENDPOINT, a server of any version that ggrpc speaks. 'llama-cli --rpc
-    127.0.0.1:LISTEN' computes as usual, and FILE gets each graph with its inputs and
-    results, for 'ggrpc replay'. Start the recorder before the client, which sends
-    weights only once.
+    ENDPOINT, a server of any version that ggrpc supports. 'llama-cli --rpc
+    127.0.0.1:LISTEN' computes as usual, while FILE receives each graph with its inputs
+    and results, for 'ggrpc replay'. Start the recorder before the client, because the
+    client sends weights only once.
 
-    Stop it with Ctrl-C or SIGTERM. After the limit of -n or --for, it stops when the
-    last client has disconnected. If the clients leave before -n graphs and none
-    connects for 30 seconds, it ends with exit code 4. The file is valid however the
+    Ctrl-C or SIGTERM stops the recorder. After the limit of -n or --for, it stops when
+    the last client has disconnected. If the clients leave before -n graphs and none
+    connects for 30 seconds, it stops with exit code 4. The file is valid however the
     recording ends. If the server drops a connection, the recording includes the graph
     that caused it.
     """

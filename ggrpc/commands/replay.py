@@ -1,4 +1,4 @@
-"""`ggrpc replay`: a recording run again on other devices, and compared."""
+"""`ggrpc replay`: runs a recording on other devices, and compares the results."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ggrpc.commands import tls
+from ggrpc.commands import tls_options
 from ggrpc.commands.endpoints import Endpoints, endpoints_of
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of, code_of_several
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout, show_with_verdicts
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
-from ggrpc.commands.numbers import finite
+from ggrpc.commands.number_checks import finite
 from ggrpc.commands.progress import bar
-from ggrpc.commands.tls import client_options
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.tls_options import client_options
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device
 from ggrpc.endpoint import Endpoint
@@ -38,7 +38,7 @@ EXAMPLES = (
     "ggrpc replay graph.bin node[01-04] --model llama.gguf --json",
 )
 
-CONNECTING = ("timeout", "protocol", "op_table")
+CONNECTION_OPTIONS = ("timeout", "protocol", "op_table")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
 DeviceNames = Annotated[
@@ -46,7 +46,7 @@ DeviceNames = Annotated[
     typer.Option(
         *("-d", "--device"),
         metavar="NAME,...",
-        help="Use these devices of this machine, by their names in 'ggrpc devices'.",
+        help="Replay on these devices of this machine, named as in 'ggrpc devices'.",
     ),
 ]
 Repeat = Annotated[
@@ -70,7 +70,7 @@ Tolerance = Annotated[
 ModelFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="GGUF", help="Model that provides weights missing from the recording."
+        metavar="GGUF", help="Model with the weights that the recording lacks."
     ),
 ]
 
@@ -108,27 +108,30 @@ def replay(
     """Run a recording again, and compare the results.
 
     FILE is the output of 'ggrpc record'; ENDPOINTs have the same form as for 'ggrpc
-    probe', and may be servers of any make and version. Each server repeats the recorded
-    requests: memory is allocated again, and addresses and op numbers are translated.
-    Each tensor that the client read is compared with the recorded result. The output
-    shows the time of each kind of graph, and ends with one line for each target.
+    probe', and may be servers of any project and version. The recorded requests are
+    sent to each server: memory is allocated again, and addresses and op numbers are
+    translated. Each tensor that the client read is compared with the recorded result.
+    The output shows the time of each kind of graph, and ends with one line for each
+    target.
 
-    Weights missing from the recording come from --model; without it they are random,
-    and a warning says so. The exit code is 1 if a tensor differs.
+    Weights that the recording lacks come from --model. Without it they are random, and
+    a warning says so. The exit code is 1 if a tensor differs.
     """
     environment = environment_of(context)
     targets: Sequence[_Target]
     if device:
         if endpoints:
-            raise ConfigError("name either --device or ENDPOINTs, not both")
-        refuse_unused(context, (*CONNECTING, *tls.NAMES), "with --device")
-        targets = [_Here(device)]
+            raise ConfigError("give either --device or ENDPOINTs, not both")
+        refuse_unused(
+            context, (*CONNECTION_OPTIONS, *tls_options.NAMES), "with --device"
+        )
+        targets = [_LocalDevices(device)]
     else:
         options = client_options(environment, timeout, protocol, op_table)
         servers = endpoints_of(endpoints or [], environment)
-        targets = [_There(server, options) for server in servers]
+        targets = [_ServerDevices(server, options) for server in servers]
     settings = ReplaySettings(tolerance, repeat, GgufWeights(model) if model else None)
-    Journal(file).close()  # a file that is no recording fails before servers are asked
+    Journal(file).close()  # fails before a server is contacted, if FILE is invalid
     codes: list[ExitCode] = []
     rows: list[Row] = []
     verdicts: list[Row] = []
@@ -146,7 +149,7 @@ def replay(
     return code_of_several(codes)
 
 
-class _Here(NamedTuple):
+class _LocalDevices(NamedTuple):
     """Replay target: devices of this machine."""
 
     names: str
@@ -160,7 +163,7 @@ class _Here(NamedTuple):
             yield devices
 
 
-class _There(NamedTuple):
+class _ServerDevices(NamedTuple):
     """Replay target: the devices of a server."""
 
     endpoint: Endpoint
@@ -175,7 +178,7 @@ class _There(NamedTuple):
             yield server.devices
 
 
-_Target = _Here | _There
+_Target = _LocalDevices | _ServerDevices
 
 
 def _replay(
@@ -192,7 +195,9 @@ def _replay(
                     tally.add(result)
             _check_any(journal, tally)
             from_model = settings.model is not None
-            _say_more(replayer, journal, tally, len(devices), from_model, environment)
+            _report_gaps(
+                replayer, journal, tally, len(devices), from_model, environment
+            )
     except GgrpcError as error:
         environment.fail(error, _failure(target, error, tally))
         code = code_of(error)
@@ -233,7 +238,7 @@ def _failure(target: _Target, error: GgrpcError, tally: Tally) -> str:
     )
 
 
-def _say_more(
+def _report_gaps(
     replayer: Replayer,
     journal: Journal,
     tally: Tally,
@@ -245,8 +250,8 @@ def _say_more(
     if weights.random:
         environment.warn(
             f"{weights.random} tensors are missing from the recording and were "
-            "replaced by random data: results differ; use --model to read them from a "
-            "GGUF"
+            "replaced with random data, so results differ: use --model to read them "
+            "from a GGUF"
         )
     if weights.model:
         environment.note(f"{weights.model} tensors came from the model")
@@ -267,7 +272,7 @@ def _say_more(
     if from_model and not weights.model:
         environment.warn(
             "no tensor came from --model: the recording has all weights, or the model "
-            "has none of the same name, size and hash"
+            "has no tensor of the same name, size and hash"
         )
     if journal.cut:
         environment.warn(f"{journal.path} is truncated: its complete part was replayed")

@@ -1,4 +1,4 @@
-"""`ggrpc serve`: a worker for llama.cpp that runs until SIGINT or SIGTERM."""
+"""`ggrpc serve`: runs a worker for llama.cpp until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ggrpc.commands.environment import environment_of
 from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_hangup, at_signal
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.engine.net.certificate import own_certificate
 from ggrpc.engine.server import sd_notify
@@ -37,7 +37,7 @@ from ggrpc.units import format_size, parse_size
 EXAMPLES = ("ggrpc serve", "ggrpc serve --host 0.0.0.0 --port 50053 --threads 8")
 
 MAX_SHOWN = 8  # addresses of clients in the log
-SOON_DAYS = 14  # of which a certificate's last ones are worth a warning
+SOON_DAYS = 14  # warn if a certificate expires within this time
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ def serve(
     use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
     'ggrpc tunnel'. SIGHUP reads the certificates again.
 
-    For 'llama-server -sm tensor' two servers link with each other: the first server of
-    --rpc listens for the second on its port + 1000, only while it waits for it. The
-    second one connects only to addresses in --comm-peers or --allow.
+    With 'llama-server -sm tensor', two servers link with each other. The first server
+    of --rpc listens on its port + 1000 until the second one has connected. The second
+    server connects only to addresses in --comm-peers or --allow.
     """
     if no_comm:
         refuse_unused(context, ("comm_peers", "comm_timeout"), "with --no-comm")
@@ -150,9 +150,9 @@ def _serve(options: ServerOptions) -> None:
             try:
                 reload_tls(server, options)
             except GgrpcError as error:
-                log.error("the certificates stay as they were: %s", error)
+                log.error("the certificates are unchanged: %s", error)
             else:
-                log.info("the certificates were read again, for new connections")
+                log.info("the certificates were reloaded, for new connections")
                 _announce_certificate(server.settings, options)
 
         at_signal(stop)
@@ -194,7 +194,7 @@ def _announce(server: Server) -> None:
 
 
 def _announce_certificate(settings: ServerSettings, options: ServerOptions) -> None:
-    """Tell whom the certificate is for; warn if clients reject it, or soon will."""
+    """Log the names of the certificate; warn if it is invalid or expires soon."""
     file = options.tls_certificate
     if settings.tls is None or file is None:
         return

@@ -1,4 +1,4 @@
-"""Flags of `ggrpc serve`: names, types and help texts."""
+"""The flags of `ggrpc serve`: names, types and help texts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ggrpc.commands.logs import LogFormat, LogLevel
-from ggrpc.commands.numbers import finite
+from ggrpc.commands.number_checks import finite
 
-SHORTEST = 0.1  # seconds
+MIN_SECONDS = 0.1
 
 Host = Annotated[
     str, typer.Option("-H", "--host", metavar="HOST", help="Address to listen on.")
@@ -30,8 +30,8 @@ Devices = Annotated[
     typer.Option(
         *("-d", "--device"),
         metavar="NAME,...",
-        show_default="all GPUs, else the processor by OpenCL, else cpu",
-        help="Devices to serve, by their names in 'ggrpc devices'.",
+        show_default="all GPUs, else the OpenCL device of the CPU, else cpu",
+        help="Devices to serve, named as in 'ggrpc devices'.",
     ),
 ]
 Threads = Annotated[
@@ -73,8 +73,8 @@ Models = Annotated[
     typer.Option(
         metavar="PATH",
         show_default=False,
-        help="A GGUF, one file of a split model, or a folder of models: clients need "
-        "not send the tensors in it. Can be repeated.",
+        help="A GGUF, one file of a split model, or a folder of models, whose tensors "
+        "clients need not send. Can be repeated.",
     ),
 ]
 WeightCache = Annotated[
@@ -82,22 +82,23 @@ WeightCache = Annotated[
     typer.Option(
         metavar="SIZE",
         show_default="a quarter of the memory",
-        help="Memory for unpacked weights on the cpu device: 512M, 4G, 0.",
+        help="Memory for unpacked weights on the cpu device, such as 512M or 4G; 0 "
+        "keeps none.",
     ),
 ]
 ForgetClients = Annotated[
     bool,
     typer.Option(
         "--forget-clients",
-        help="Forget which protocol versions clients used, then detect them anew.",
+        help="Forget which protocol versions clients used, and detect them again.",
     ),
 ]
 Protocol = Annotated[
     str,
     typer.Option(
         metavar="VERSION",
-        help="Protocol version: 7.0.0, or one for each kind of client as in 2.0,5.0; "
-        "auto detects the version of each client.",
+        help="Protocol version, such as 7.0.0, or a list with one for each kind of "
+        "client, such as 2.0,5.0; auto detects the version of each client.",
     ),
 ]
 OpTableDate = Annotated[
@@ -106,7 +107,7 @@ OpTableDate = Annotated[
         "--op-table",
         metavar="DATE",
         show_default="the table that fits the client's graph",
-        help="Use llama.cpp's op numbers of this day, such as 2025-07-20.",
+        help="Use the op numbers of llama.cpp builds of this date, such as 2025-07-20.",
     ),
 ]
 Profile = Annotated[
@@ -114,7 +115,7 @@ Profile = Annotated[
     typer.Option(
         "--profile",
         help="Log a time profile when a client disconnects; this slows the server "
-        "down slightly.",
+        "slightly.",
     ),
 ]
 Level = Annotated[
@@ -150,8 +151,8 @@ MaxClients = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Maximum number of connections; a new one replaces the longest idle "
-        "connection that holds no memory.",
+        help="Maximum number of connections; a new one replaces the connection that "
+        "was idle longest and has no memory.",
     ),
 ]
 MaxClientsPerAddress = Annotated[
@@ -173,7 +174,7 @@ HelloTimeout = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
-        min=SHORTEST,
+        min=MIN_SECONDS,
         callback=finite,
         help="Maximum time from connecting to HELLO.",
     ),
@@ -182,7 +183,7 @@ MessageTimeout = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
-        min=SHORTEST,
+        min=MIN_SECONDS,
         callback=finite,
         help="How long a client may pause within a request or a reply.",
     ),
@@ -191,7 +192,7 @@ IdleTimeout = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        min=SHORTEST,
+        min=MIN_SECONDS,
         callback=finite,
         show_default="no limit",
         help="How long a client may pause between requests.",
@@ -242,8 +243,8 @@ NoComm = Annotated[
     bool,
     typer.Option(
         "--no-comm",
-        help="Never link with another server; llama.cpp's -sm tensor then adds what "
-        "the servers compute by itself, which is slower.",
+        help="Never link with another server; llama.cpp's -sm tensor then adds the "
+        "results of the servers itself, which is slower.",
     ),
 ]
 CommPeers = Annotated[
@@ -259,7 +260,7 @@ CommTimeout = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",
-        min=SHORTEST,
+        min=MIN_SECONDS,
         callback=finite,
         help="How long a linked server may take to send its part of a tensor.",
     ),

@@ -1,4 +1,4 @@
-"""`ggrpc shell`: one open session, at a prompt or from a pipe."""
+"""`ggrpc shell`: works in one open session, with lines from a prompt or a pipe."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.fleet import OpTableDate, Protocol, Timeout
 from ggrpc.commands.listing import Json, Listing, json_line
 from ggrpc.commands.shell_verbs import Answer, Quit, run_line
-from ggrpc.commands.tls import client_options
-from ggrpc.commands.unused import refuse_unused
+from ggrpc.commands.tls_options import client_options
+from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.engine.client.registry import open_server
 from ggrpc.engine.server.client_memory import state_file
 from ggrpc.engine.sharing.workspace import Workspace
@@ -43,9 +43,9 @@ def shell(
     """Work with a server in an interactive session.
 
     Allocate, write and read tensors, and build and compute a graph. A terminal shows a
-    prompt with history and completion; type 'help' for a list of commands. A pipe
-    provides the same commands, one a line: the first failure ends the session with its
-    exit code.
+    prompt with history and completion; type 'help' for a list of verbs. From a pipe,
+    the shell reads one verb per line; the first failure ends the session with its exit
+    code.
     """
     environment = environment_of(context)
     at_prompt = environment.in_terminal and environment.stdin.isatty()
@@ -74,7 +74,7 @@ class Repl:
         self._json = json
 
     def run_prompt(self) -> ExitCode:
-        """Run typed lines; of all errors, only a lost connection ends the loop.
+        """Run typed lines until Ctrl-D, `quit`, or the loss of the connection.
 
         Returns:
             OK, or the code of the lost connection.
@@ -84,7 +84,7 @@ class Repl:
 
         history = history_of(state_file().with_name("shell_history"))
         self._environment.note(
-            "type 'help' for a list of commands; Ctrl-D ends the session"
+            "type 'help' for a list of verbs; Ctrl-D ends the session"
         )
         return self._run(typed_lines(self._workspace, history), typed=True)
 
@@ -107,7 +107,7 @@ class Repl:
             except GgrpcError as error:
                 self._environment.fail(error, f"line {at}: {error}" if stop else "")
                 is_lost = isinstance(error, (TransportError, ProtocolError))
-                if is_lost or not typed:  # a person has seen and mended the others
+                if is_lost or not typed:  # the user has seen the other errors
                     code = code or code_of(error)
                 if stop or is_lost:
                     break

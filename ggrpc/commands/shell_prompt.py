@@ -24,7 +24,7 @@ class ShellCompleter(Completer):
     """Completes verbs, ops, types, tensor names and paths.
 
     Args:
-        workspace: the workspace that provides the names of tensors.
+        workspace: provides the names of tensors.
     """
 
     def __init__(self, workspace: Workspace) -> None:

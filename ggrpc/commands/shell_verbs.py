@@ -1,4 +1,4 @@
-"""The verbs of `ggrpc shell`: each line is a verb and its arguments."""
+"""The verbs of `ggrpc shell`, and the function that runs a line."""
 
 from __future__ import annotations
 
@@ -245,18 +245,20 @@ VERBS = {
     "set": Verb(
         _set,
         "NAME VALUES|FILE|random [TYPE]",
-        "write a tensor: '[[1, 2], [3, 4]]', one number for all, .npy, or raw bytes",
+        "write a tensor: '[[1, 2], [3, 4]]', one number, a .npy file, or raw bytes",
     ),
-    "get": Verb(_get, "NAME [FILE] [--force]", "show values, or save as .npy or bytes"),
+    "get": Verb(
+        _get, "NAME [FILE] [--force]", "show values, or save them as .npy or raw bytes"
+    ),
     "clear": Verb(_clear, "NAME [BYTE]", "set every byte of a tensor"),
     "free": Verb(_free, "NAME [NAME...]", "free tensors"),
     "node": Verb(
         _node,
         "NAME OP [SOURCE...] [KEY=VALUE...]",
-        "add a node; - for an absent source",
+        "add a node; - stands for an absent source",
     ),
     "load": Verb(
-        _load, "FILE [NUMBER]", "load a graph of a recording; its tensors are zeros"
+        _load, "FILE [NUMBER]", "load a graph of a recording; its inputs are zeros"
     ),
     "new": Verb(_new, "", "start a new graph"),
     "compute": Verb(
@@ -268,7 +270,7 @@ VERBS = {
     "wait": Verb(_wait, "[SECONDS]", "wait for a time, or until Ctrl-C"),
     "help": Verb(_help, "[VERB|OP|ops]", "list the verbs, or explain a verb or op"),
     "quit": Verb(_quit, "", "end the session"),
-    "exit": Verb(_quit, "", "end the session, too"),
+    "exit": Verb(_quit, "", "end the session"),
 }
 
 
@@ -297,7 +299,7 @@ def _page(pairs: Sequence[tuple[str, str]]) -> Answer:
 
 
 def _numbers(text: str) -> object:
-    """Numbers or nested lists of numbers, else the path of a file."""
+    """A number or nested lists of numbers; any other text is the path of a file."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -313,7 +315,7 @@ def _number(text: str) -> int:
 
 
 def _argument(word: str) -> str | float | None:
-    """A source's name, a number, or - for an absent source."""
+    """The name of a source, a number, or None for `-`, an absent source."""
     if word == "-":
         return None
     value = _value(word)

@@ -1,4 +1,4 @@
-"""Signals for commands that run until they are stopped, and with drivers."""
+"""Handles SIGINT, SIGTERM and SIGHUP, and blocks Ctrl-C while drivers are used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ STOPPING = signal.SIGINT, signal.SIGTERM
 
 
 @contextmanager
-def interrupts_held() -> Iterator[Callable[[], None]]:
-    """Hold back Ctrl-C until the end of the context.
+def interrupts_blocked() -> Iterator[Callable[[], None]]:
+    """Block SIGINT until the end of the context.
 
     Ctrl-C goes to child processes too, and an OpenCL driver aborts if its linker dies.
-    Threads and child processes that are started here hold it back as well.
+    Threads and child processes that are started in the context block it as well.
 
     Yields:
         A function that raises KeyboardInterrupt if Ctrl-C was pressed.

@@ -1,4 +1,4 @@
-"""`ggrpc tunnel`: a plain local port that forwards to a TLS server."""
+"""`ggrpc tunnel`: forwards a plain local port to a TLS server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ggrpc.commands.endpoints import one_endpoint
 from ggrpc.commands.environment import environment_of
 from ggrpc.commands.logs import LogFormat, logging_to
 from ggrpc.commands.signals import at_hangup, at_signal
-from ggrpc.commands.tls import tls_context
+from ggrpc.commands.tls_options import tls_context
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.net.proxy import Proxy
@@ -25,7 +25,7 @@ EXAMPLES = (
     "ggrpc tunnel 50052 gpu1.lan --tls-ca ca.pem --tls-cert me.pem --tls-key me.key",
 )
 
-CONNECTING = 10.0  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ Expose = Annotated[
 def tunnel(
     context: typer.Context, listen: Listen, endpoint: Server, expose: Expose = False
 ) -> None:
-    """Give llama.cpp a plain port to a TLS server.
+    """Forward a plain local port to a TLS server.
 
     LISTEN is a port of 127.0.0.1, or host:port. Connections to it are forwarded to
     ENDPOINT over TLS: 'llama-server --rpc 127.0.0.1:LISTEN' computes on a 'ggrpc serve
@@ -57,16 +57,16 @@ def tunnel(
     tls = tls_context(environment) or client_context()
 
     def connect() -> Stream:
-        return TlsStream.connect_with(tls, server, Deadline(CONNECTING, None))
+        return TlsStream.connect_with(tls, server, Deadline(CONNECT_TIMEOUT, None))
 
     def reload() -> None:
         nonlocal tls
         try:
             tls = tls_context(environment) or client_context()
         except GgrpcError as error:
-            log.error("the certificates stay as they were: %s", error)
+            log.error("the certificates are unchanged: %s", error)
         else:
-            log.info("the certificates were read again, for new connections")
+            log.info("the certificates were reloaded, for new connections")
 
     with logging_to(environment, None, LogFormat.text):
         running = Proxy(plain, server, connect)
@@ -87,7 +87,7 @@ def plain_endpoint(text: str, exposed: bool) -> Endpoint:
     endpoint = Endpoint.parse(f"127.0.0.1:{text}" if text.isdigit() else text)
     if not (exposed or _is_loopback(endpoint.host)):
         raise ConfigError(
-            f"other machines can reach {endpoint} and use the identity of this one: "
+            f"other machines can reach {endpoint} and use this machine's certificate: "
             "listen on 127.0.0.1, or add --expose"
         )
     return endpoint

@@ -98,7 +98,7 @@ def test_verify_of_an_intact_cache_lists_nothing(piped, cache: Path) -> None:  #
     code, out, err = piped("cache", "verify")
     assert (code, err) == (0, "")
     _, total = out.splitlines()
-    assert total.split()[0] == "total" and "1 checked, 0 of them wrong" in total
+    assert total.split()[0] == "total" and "1 checked, 0 of them damaged" in total
     assert piped("cache", "verify", "--no-headers") == (0, "", "")
     (row,) = piped("cache", "verify", "--json").rows
     assert row["result"] == "ok"
@@ -112,7 +112,7 @@ def test_verify_removes_damaged_entries_and_exits_1(piped, cache: Path) -> None:
         *("would", "be", "removed"),
         str(cache / NAME),
     ]
-    assert "1 checked, 1 of them wrong" in out
+    assert "1 checked, 1 of them damaged" in out
     assert piped("cache", "verify").code == 1
     assert kept(cache) == []
 
@@ -134,7 +134,7 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "nothing to prune by"),
+        ((), "nothing to prune"),
         (("--older-than", "old"), "'old' is not a valid age"),
         (("--limit", "much"), "'much' is not a valid size"),
     ],
@@ -166,7 +166,7 @@ def test_verify_shows_a_bar_in_a_terminal(cache: Path) -> None:
     stdout, stderr = Terminal(), Terminal()
     assert run(["cache", "verify"], Environment(stdout, stderr, 100)) == 0
     assert "checking" in stderr.getvalue()
-    assert "1 checked, 0 of them wrong" in stdout.getvalue()
+    assert "1 checked, 0 of them damaged" in stdout.getvalue()
 
 
 def test_lists_end_with_a_total(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

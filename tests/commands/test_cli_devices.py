@@ -69,7 +69,10 @@ def test_devices_in_a_terminal_colour_the_state_alone(typed, machine) -> None:  
 
 def test_missing_driver_is_noted_to_a_person_alone(typed, piped, machine) -> None:  # type: ignore[no-untyped-def]
     machine(CPU)
-    assert typed("devices").err == "ggrpc: note: no OpenCL driver is installed here\n"
+    assert (
+        typed("devices").err
+        == "ggrpc: note: no OpenCL driver is installed on this machine\n"
+    )
     assert typed("devices", "-q").err == ""
     assert piped("devices").err == ""
 

@@ -248,7 +248,7 @@ def test_server_without_devices_exits_6(piped, server, monkeypatch) -> None:  # 
     monkeypatch.setattr(Client, "device_count", lambda client: 0)
     code, out, err = piped("mem", server)
     assert (code, out) == (6, "")
-    assert err == f"ggrpc: error: {server}: this server has no device\n"
+    assert err == f"ggrpc: error: {server}: this server has no devices\n"
 
 
 def test_server_that_claims_endless_devices_times_out(  # type: ignore[no-untyped-def]

@@ -217,11 +217,11 @@ def test_hangup_reads_the_certificates_again(piped, tmp_path: Path) -> None:  # 
             assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 0
             node.write_text("nothing")
             served.process.send_signal(signal.SIGHUP)
-            served.wait_for_line("ERROR the certificates stay as they were: no ")
+            served.wait_for_line("ERROR the certificates are unchanged: no ")
             assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 0
             issue(new, node, "127.0.0.1")
             served.process.send_signal(signal.SIGHUP)
-            served.wait_for_line("INFO the certificates were read again")
+            served.wait_for_line("INFO the certificates were reloaded")
             assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 3
             assert piped("mem", endpoint, "--tls-ca", cas[1]).code == 0
             assert session.memory().total > 0  # a session goes on

@@ -27,7 +27,7 @@ from tests.support.processes import serving
         ("serve --tls-key k.pem", "--tls-key and --tls-client-ca need --tls-cert"),
         ("push x.npy x --dry-run", "--dry-run is for the weights of a GGUF"),
         ("push x.gguf x --dry-run --hold", "--dry-run is for the weights of a GGUF"),
-        ("replay x.bin --device cpu node1", "name either --device or ENDPOINTs"),
+        ("replay x.bin --device cpu node1", "give either --device or ENDPOINTs"),
     ],
 )
 def test_option_without_effect_is_one_line_and_exits_2(  # type: ignore[no-untyped-def]

@@ -68,7 +68,7 @@ class Loader:
         return found
 
     def receive(self, request: m.SetTensor, view: memoryview, receive: Receive) -> None:
-        """Receive the bytes of a tensor, and add them to the cache if it is to be stored.
+        """Receive the bytes of a tensor, and add them to the cache if requested.
 
         Args:
             request: the request.
@@ -124,7 +124,7 @@ class Loader:
         return bool(request.cache) if self._asked else request.size > THRESHOLD
 
     def _announced(self, request: m.SetTensor) -> int | None:
-        """The hash of the preceding SET_TENSOR_HASH, if it missed and fits this tensor."""
+        """The hash of the last SET_TENSOR_HASH, if it missed and fits this tensor."""
         missed, self._missed = self._missed, None
         place = request.tensor.data, request.offset
         if missed and (missed.tensor.data, missed.offset) == place:

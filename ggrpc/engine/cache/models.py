@@ -100,7 +100,7 @@ class LocalModel:
         return sum(tensor.size for tensor in self.todo)
 
     def hash(self, on_progress: OnProgress = lambda count: None) -> None:
-        """Hash all tensors in `todo`; the argument and errors are those of `tensors`."""
+        """Hash all tensors in `todo`; argument and errors are those of `tensors`."""
         for _ in self.tensors(on_progress):
             pass
 

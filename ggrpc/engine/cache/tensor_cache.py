@@ -89,7 +89,7 @@ class TensorCache(Closable):
         self.index.close()
 
     def wait_for(self, value: int, seconds: float) -> None:
-        """Wait, for at most `seconds`, until an entry that is being stored is stored."""
+        """Wait for an entry that is being stored, for at most `seconds`."""
         self._writer.wait_for(value, seconds)
 
     def load(self, value: int, max_size: int, open_target: OpenTarget) -> bool:

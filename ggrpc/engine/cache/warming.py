@@ -170,7 +170,7 @@ def warm(
             sent.append((tensor, value))
         counts = counts.plus(weight.size, present)
         on_progress(weight.size)
-    # If the limit is too small, the first tensor is gone; if the disk is full, the last.
+    # With a small limit the first tensor is gone, with a full disk the last one.
     for tensor, value in (sent[0], sent[-1]) if len(sent) > 1 else ():
         _check_stored(client, tensor, value)
     client.free(buffer)
@@ -179,9 +179,9 @@ def warm(
 
 
 class _HashQueries:
-    """The queries whether a server has a tensor, within a limit of all of them.
+    """Asks a server whether it has tensors, within a time limit for all queries.
 
-    All together may take the timeout, and what a slow disk needs to read the tensors.
+    The limit is the timeout, plus the time that a slow disk needs to read the tensors.
     """
 
     def __init__(self, client: Client) -> None:

@@ -35,7 +35,7 @@ class PendingEntry:
     """An entry that is being received or written.
 
     Args:
-        fd: the descriptor of the `.part` file, which is locked and has the entry's size.
+        fd: the descriptor of the `.part` file, locked and of the size of the entry.
         path: the path of that file.
         size: the size of the entry in bytes, at least 1.
         announced: the hash that the client announced; None if it did not.

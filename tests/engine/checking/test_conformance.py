@@ -131,7 +131,7 @@ def test_claim_to_have_unknown_data_is_found(
     devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Client, "set_tensor_hash", lambda *arguments: True)
-    assert "with a random hash" in str(found(devices, "SET_TENSOR_HASH"))
+    assert "for a random hash" in str(found(devices, "SET_TENSOR_HASH"))
 
 
 def test_more_free_than_total_memory_is_found(

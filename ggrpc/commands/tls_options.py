@@ -1,4 +1,4 @@
-"""TLS flags of every command that connects to servers.
+"""The TLS flags of every command that connects to servers.
 
 They can stand before or after the command, or come from environment variables.
 """
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 NAMES = ("tls", "tls_ca", "tls_cert", "tls_key")
 
 
-def _chooses(field: str) -> Callable[[typer.Context, Any], None]:
-    """A callback that stores one flag's value in the environment and enables TLS."""
+def _stores(field: str) -> Callable[[typer.Context, Any], None]:
+    """A callback that stores a flag's value in the environment, and enables TLS."""
 
-    def choose(context: typer.Context, value: Any) -> None:
+    def store(context: typer.Context, value: Any) -> None:
         if value:
             environment = environment_of(context)
             environment.tls = replace(environment.tls, **{"wanted": True, field: value})
 
-    return choose
+    return store
 
 
 def tls_context(environment: Environment) -> SSLContext | None:
     """The certificates that the flags name; None without TLS.
 
     Raises:
-        ConfigError: there is a key without a certificate.
+        ConfigError: a key was given without a certificate.
         FileError: a file cannot be used.
     """
-    # Imported here: main.py imports this module, and --help must load no engine.
+    # Imported here: main.py imports this module, and --help must not load the engine.
     from ggrpc.engine.net.tls import client_context
 
     tls = environment.tls
@@ -70,7 +70,7 @@ def _file(flag: str, field: str, text: str) -> Any:
         flag,
         metavar="FILE",
         envvar=f"GGRPC_{flag.strip('-').upper().replace('-', '_')}",
-        callback=_chooses(field),
+        callback=_stores(field),
         expose_value=False,
         show_default=False,
         help=text,
@@ -82,7 +82,7 @@ Wanted = Annotated[
     typer.Option(
         "--tls",
         envvar="GGRPC_TLS",
-        callback=_chooses("wanted"),
+        callback=_stores("wanted"),
         expose_value=False,
         help="Connect to servers over TLS.",
     ),

@@ -1,4 +1,4 @@
-"""Refusal of options that would have no effect in this call."""
+"""Refuses options that would have no effect in a command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from ggrpc.errors import ConfigError
 
 
 def was_given(context: typer.Context, name: str) -> bool:
-    """Whether an option was typed, before or after the command.
+    """Whether an option was typed before or after the command.
+
+    A default, or a value from the environment, does not count.
 
     Args:
         context: the context of the command.
-        name: the name of the parameter. Its default, and the environment, do not count.
+        name: the name of the parameter.
     """
     contexts = [context, context.parent] if context.parent else [context]
     sources = [each.get_parameter_source(name) for each in contexts]

@@ -1,4 +1,4 @@
-"""Validation of numbers on the command line."""
+"""Rejects numbers on the command line that are not finite."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 
 def finite(value: float | None) -> float | None:
-    """The callback of options that take a number, of which `nan` and `inf` are none.
+    """A callback for options with a number, which must not be `nan` or `inf`.
 
     Raises:
-        typer.BadParameter: the value is one of these.
+        typer.BadParameter: the value is infinite or NaN.
     """
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
