@@ -86,10 +86,10 @@ def _tuned(environment: Environment, check_interrupt: Callable[[], None]) -> lis
                     {
                         "device": tuning.name,
                         "shape": " x ".join(choice.fields),
-                        "default": " x ".join(map(str, choice.usual)),
-                        "best": " x ".join(map(str, choice.chosen)),
-                        "default_ms": choice.usual_ms,
-                        "best_ms": choice.chosen_ms,
+                        "default": " x ".join(map(str, choice.default)),
+                        "best": " x ".join(map(str, choice.best)),
+                        "default_ms": choice.default_ms,
+                        "best_ms": choice.best_ms,
                     }
                 )
     return rows
@@ -102,6 +102,6 @@ def _row(entry: DeviceListing) -> Row:
         "memory_free_bytes": entry.free,
         "memory_total_bytes": entry.total,
         "max_buffer_bytes": entry.largest,
-        "usable": entry.why_not is None,
-        "reason": entry.why_not,
+        "usable": entry.unusable_reason is None,
+        "reason": entry.unusable_reason,
     }

@@ -1,1 +1,1 @@
-"""Devices that compute graphs: one interface, and a folder for each kind."""
+"""Devices that compute graphs: the interface, and a folder for each kind of device."""

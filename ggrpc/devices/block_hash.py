@@ -1,4 +1,4 @@
-"""64-bit FNV-1a hashes of long inputs, computed for many chunks in parallel.
+"""Computes 64-bit FNV-1a hashes of long inputs, many chunks in parallel.
 
 FNV-1a is serial by definition: `h = (h xor byte) * PRIME` modulo 2^64 for each byte.
 Many chunks can still be hashed at once, with an exact result:
@@ -36,10 +36,10 @@ class BlockHash(ABC):
     """Updates a hash with whole blocks; each thread needs its own instance.
 
     Attributes:
-        least: the smallest input in bytes; a simple loop is as fast for less.
+        min_size: the smallest input in bytes; for less, a simple loop is as fast.
     """
 
-    least: int
+    min_size: int
 
     @abstractmethod
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
@@ -47,7 +47,7 @@ class BlockHash(ABC):
 
         Args:
             value: the hash of all bytes before.
-            data: the next bytes; `least` or more.
+            data: the next bytes; `min_size` or more.
 
         Returns:
             The hash after one block, and the number of bytes in that block.
@@ -63,24 +63,24 @@ class Chunks(BlockHash):
     Attributes:
         size: bytes of a chunk; here a cache line, so that no line is fetched twice.
         group: the number of chunks in a block is a multiple of this.
-        most: the largest number of chunks in a block; here enough to make the overhead
-            of a numpy call small.
+        max_chunks: the maximum number of chunks in a block; here enough to make the
+            overhead of a numpy call small.
         bits: how many bits of the start states each call of `lows` finds.
     """
 
     size = 64
     group = 1
-    most = 1 << 16
-    least = 4096
+    max_chunks = 1 << 16
+    min_size = 4096
     bits = 2
 
     def __init__(self) -> None:
-        self._columns = np.empty((self.size, self.most), np.uint8)
+        self._columns = np.empty((self.size, self.max_chunks), np.uint8)
         self._block = self._columns
 
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
         """Hash one block of as many groups of chunks as fit; see `BlockHash.update`."""
-        count = min(len(data) // self.size, self.most)
+        count = min(len(data) // self.size, self.max_chunks)
         count -= count % self.group
         end = count * self.size
         self.take(data[:end])
@@ -89,7 +89,7 @@ class Chunks(BlockHash):
         # What each chunk adds to the hash, apart from its start state.
         rest = self.hashes(starts)
         rest -= np.multiply(starts, np.uint64(power), dtype=np.uint64)
-        rest *= _powers(power, self.most)[self.most - count :]
+        rest *= _powers(power, self.max_chunks)[self.max_chunks - count :]
         lifted = value * pow(power, count, MODULUS)
         return (lifted + int(rest.sum(dtype=np.uint64))) % MODULUS, end
 
@@ -109,12 +109,12 @@ class Chunks(BlockHash):
             np.copyto(self._block[8 * at : 8 * at + 8], column.T)
 
     def lows(self, starts: Lows, bit: int) -> Lows:
-        """The low byte of each chunk's hash, for every guess of its start state.
+        """The low byte of each chunk's hash, for each guess of its start state.
 
         Args:
             starts: the known bits of the start states; `bit` and those above are 0.
-            bit: the lowest bit to find. All bits to find but the highest are tried
-                with both values.
+            bit: the lowest bit to find. Both values of each bit to find are tried,
+                except of the highest.
 
         Returns:
             An array of shape (2 ** (bits - 1), chunks).
@@ -144,7 +144,7 @@ class Chunks(BlockHash):
             for bit in range(first, min(first + self.bits, 8)):
                 begins = _begins(ends[0], value, bit)
                 starts |= begins << bit
-                # Keep the ends of the guesses that turned out to be right.
+                # Keep the end states of the correct guesses.
                 right = np.negative(begins)
                 pairs = zip(ends[::2], ends[1::2], strict=False)
                 ends = [a ^ (a ^ b) & right for a, b in pairs]
@@ -176,7 +176,7 @@ def _xor_so_far(bits: Lows) -> Lows:
 def _powers(power: int, count: int) -> Hashes:
     """The factor for each of `count` chunks: `power` to the number of later chunks."""
     powers, done = np.ones(count, np.uint64), 1
-    while done < count:  # double the length: the next part is this one times power
+    while done < count:  # double the length: the second half is the first times power
         powers[done : 2 * done] = powers[:done] * np.uint64(power)
         power, done = power * power % MODULUS, 2 * done
     return powers[::-1].copy()

@@ -1,6 +1,6 @@
-"""The devices of this machine: how to list them, and how to open them by name.
+"""Lists the devices of this machine, and opens them by name.
 
-Only this file knows every kind of device. The code of a kind is imported on demand.
+Only this module imports every kind of device. It does so on demand.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class DeviceListing(NamedTuple):
 
     Attributes:
         name: the name on the command line, such as `cpu` or `opencl:0`.
-        description: the make and model, for people to read.
-        free: bytes of free memory, None if the driver does not report it.
-        total: bytes of memory, None if unknown.
-        largest: bytes of the largest buffer, None if unknown.
-        why_not: why the device cannot be used, None if it can.
+        description: the manufacturer and model.
+        free: the free memory in bytes; None if the driver does not report it.
+        total: the memory in bytes; None if it is unknown.
+        largest: the size of the largest buffer in bytes; None if it is unknown.
+        unusable_reason: why the device cannot be used; None if it can.
     """
 
     name: str
@@ -36,7 +36,7 @@ class DeviceListing(NamedTuple):
     free: int | None
     total: int | None
     largest: int | None
-    why_not: str | None = None
+    unusable_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Choices:
     """Options for opening devices; each kind reads the options that it supports.
 
     Attributes:
-        threads: the number of CPU threads, None for one per processor.
-        weight_cache: bytes for the cpu device's unpacked weights, None for a quarter
-            of the memory.
-        profile: whether programs run with a profile.
+        threads: the number of CPU threads; None for one per processor.
+        weight_cache: the maximum size in bytes of the cpu device's unpacked weights;
+            None for a quarter of the memory.
+        profile: whether programs are profiled.
     """
 
     threads: int | None = None
@@ -61,7 +61,7 @@ class Tuning(NamedTuple):
     Attributes:
         name: the name of the device.
         trials: the number of trials.
-        run: runs the trials, yields each choice and stores the result.
+        run: runs the trials, yields each result, and stores the best sizes.
     """
 
     name: str
@@ -115,10 +115,10 @@ def open_best(choices: Choices) -> Device:
 def _best(choices: Choices) -> list[str]:
     """The names of all GPUs, or else the processor through OpenCL, or else `cpu`."""
     try:
-        from ggrpc.devices.opencl.runtime.discovery import discover, why_not
+        from ggrpc.devices.opencl.runtime.discovery import discover, unusable_reason
 
         _tell_driver(choices)
-        usable = [found for found in discover() if not why_not(found)]
+        usable = [found for found in discover() if not unusable_reason(found)]
     except (ImportError, DeviceError):
         usable = []
     gpus = [found for found in usable if not found.is_cpu]
@@ -135,10 +135,10 @@ def _open(name: str, choices: Choices) -> Device:
     known = {entry.name: entry for entry in entries()}
     if name not in known:
         raise ConfigError(
-            f"there is no device '{name}' here, only {', '.join(known)}; "
+            f"there is no device '{name}' on this machine, only {', '.join(known)}; "
             "run 'ggrpc devices' to list them"
         )
-    raise DeviceError(f"{name} cannot be used: {known[name].why_not}")
+    raise DeviceError(f"{name} cannot be used: {known[name].unusable_reason}")
 
 
 def tunings() -> list[Tuning]:
@@ -147,10 +147,10 @@ def tunings() -> list[Tuning]:
     Raises:
         DeviceError: there is no usable OpenCL device.
     """
-    usable = [e for e in _opencl_entries() if e.why_not is None]
+    usable = [e for e in _opencl_entries() if e.unusable_reason is None]
     if not usable:
         raise DeviceError(
-            "there is no OpenCL device to measure; run 'ggrpc devices' to see why"
+            "there is no usable OpenCL device to tune; run 'ggrpc devices' to see why"
         )
     return [_tuning(entry.name) for entry in usable]
 
@@ -180,24 +180,24 @@ def _open_cpu(choices: Choices) -> Device:
 
 
 def _open_opencl(name: str, choices: Choices) -> Device | None:
-    """The OpenCL device of this name, or None if no usable one has it."""
+    """The OpenCL device with this name; None if no usable device has it."""
     try:
-        from ggrpc.devices.opencl.runtime.discovery import discover, why_not
+        from ggrpc.devices.opencl.runtime.discovery import discover, unusable_reason
     except ImportError:
         return None
     _tell_driver(choices)
     for found in discover():
-        if found.name == name and not why_not(found):
+        if found.name == name and not unusable_reason(found):
             from ggrpc.devices.cpu import CpuDevice
             from ggrpc.devices.opencl import OpenClDevice
 
             cpu = CpuDevice(choices.threads, choices.weight_cache)
-            return OpenClDevice(found, cpu, keeps_time=choices.profile)
+            return OpenClDevice(found, cpu, profiling=choices.profile)
     return None
 
 
 def _tell_driver(choices: Choices) -> None:
-    """Limit the threads of PoCL, the OpenCL driver for the processor, as well."""
+    """Limit the threads of PoCL, the OpenCL driver for CPUs, as well."""
     if choices.threads is not None:
         os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
 
@@ -212,11 +212,13 @@ def _opencl_entries() -> list[DeviceListing]:
 
 
 def _opencl_entry(found: Found) -> DeviceListing:
-    from ggrpc.devices.opencl.runtime.discovery import why_not
+    from ggrpc.devices.opencl.runtime.discovery import unusable_reason
 
     free, total = None, found.total
-    if found.is_cpu:  # drivers may report something else than the host memory
+    if found.is_cpu:  # its memory is the host's, which drivers may report wrongly
         (cpu,) = _cpu_entries()
         free, total = cpu.free, cpu.total or total
     name, description = found.name, found.description
-    return DeviceListing(name, description, free, total, found.largest, why_not(found))
+    return DeviceListing(
+        name, description, free, total, found.largest, unusable_reason(found)
+    )

@@ -1,7 +1,7 @@
 """The interface of every device: buffers that hold tensors, and compiled graphs.
 
-The engine depends on this file only, never on a kind of device. Every graph that
-reaches a device has been validated.
+The engine uses this interface and does not depend on a kind of device. Graphs are
+validated before they are passed to a device.
 """
 
 from __future__ import annotations
@@ -32,24 +32,30 @@ class Memory(NamedTuple):
 
 
 class Buffer(ABC):
-    """A block of device memory. Offsets and sizes are in bytes, and already checked."""
+    """A block of device memory.
+
+    Offsets and sizes are in bytes. Callers have checked them.
+
+    Attributes:
+        size: the size in bytes.
+    """
 
     size: int
 
     @abstractmethod
     def read(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
-        """Map bytes for the host to read, without a copy where the device allows it."""
+        """Map bytes for the host to read, without a copy if the device allows that."""
 
     @abstractmethod
     def write(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
         """Map bytes for the host to write; they take effect when the context ends.
 
-        The host writes all of them: those that it leaves out become undefined.
+        The host must write all of them: those that it omits become undefined.
         """
 
     @abstractmethod
     def update(self, offset: int, size: int) -> AbstractContextManager[memoryview]:
-        """Like `write`, but bytes that the host leaves out stay as they are."""
+        """Like `write`, but bytes that the host does not write are unchanged."""
 
     def get(self, offset: int, into: memoryview) -> None:
         """Copy bytes to the host until `into` is full."""
@@ -57,7 +63,7 @@ class Buffer(ABC):
             into[:] = view
 
     def put(self, offset: int, data: memoryview) -> None:
-        """Copy bytes from the host; the format of `data` is `B`."""
+        """Copy bytes from the host; `data` must have the format `B`."""
         with self.write(offset, len(data)) as view:
             view[:] = data
 
@@ -71,7 +77,7 @@ class Buffer(ABC):
 
     @abstractmethod
     def free(self) -> None:
-        """Release the memory. Call it once."""
+        """Release the memory; call this once."""
 
 
 class Placed(NamedTuple):
@@ -127,7 +133,7 @@ class Device(Closable):
 
     Attributes:
         name: the name on the command line, such as `cpu` or `opencl:0`.
-        description: the make and model, for people to read.
+        description: the manufacturer and model.
         alignment: tensor addresses must be a multiple of this many bytes.
         max_size: the size of the largest buffer, in bytes.
     """
@@ -142,18 +148,18 @@ class Device(Closable):
 
     @abstractmethod
     def memory(self) -> Memory:
-        """The free and the total memory right now."""
+        """The current free memory and the total memory."""
 
     @abstractmethod
     def allocate(self, size: int) -> Buffer:
-        """Allocate a buffer of zeros.
+        """Allocate a buffer of `size` bytes, all zero.
 
         Raises:
             OutOfMemory: the device does not have enough free memory.
         """
 
     def alloc_size(self, tensor: Tensor) -> int:
-        """Bytes to allocate for a tensor, including any padding of the device."""
+        """The bytes to allocate for a tensor, including the device's padding."""
         return tensor.nbytes
 
     def synchronize(self) -> None:

@@ -1,4 +1,4 @@
-"""Profiles of programs: the total time that each kind of work took."""
+"""A profile of programs: the total time that each kind of work took."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Row(NamedTuple):
         what: the kind of work, such as `MUL_MAT Q4_0 matvec`.
         on_device: whether it ran on the device, in parallel with the host.
         times: how often it ran.
-        seconds: the total time.
+        seconds: the total time in seconds.
     """
 
     what: str
@@ -93,7 +93,7 @@ class Profile:
             self.compiling += time.perf_counter() - start
 
     def lines(self) -> Iterator[str]:
-        """The profile as text for people to read."""
+        """The profile as lines of text."""
         yield (
             f"{self.runs} graphs in {self.running:.3f} s, {self.between:.3f} s between "
             f"them; {self.compiling:.3f} s to compile"

@@ -1,4 +1,4 @@
-"""The limit on a program's scratch memory, the same for every device."""
+"""Limits the scratch memory of a program, in the same way for every device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ SCRATCH_FACTOR = 8
 
 
 def check_scratch_size(wanted: int, buffers: int) -> None:
-    """Check the scratch memory of a program against the size of its buffers (bytes).
+    """Check the scratch memory of a program against the size of its buffers.
+
+    Args:
+        wanted: the size of the scratch memory in bytes.
+        buffers: the total size of the buffers in bytes.
 
     Raises:
         OutOfMemory: the program needs more than the limit.

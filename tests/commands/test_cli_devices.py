@@ -148,4 +148,4 @@ def test_tuning_without_an_opencl_device_exits_8(piped, monkeypatch) -> None:  #
     monkeypatch.setattr("ggrpc.devices.catalogue._opencl_entries", list)
     code, out, err = piped("devices", "--tune")
     assert (code, out) == (8, "")
-    assert "there is no OpenCL device to measure" in err
+    assert "there is no usable OpenCL device to tune" in err

@@ -136,7 +136,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "WORKLOAD_SECONDS", 0.0)
 
 
 class Told(NamedTuple):

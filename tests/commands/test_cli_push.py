@@ -218,7 +218,7 @@ def test_error_tells_how_much_had_arrived(piped, tmp_path: Path) -> None:  # typ
     with serving("--max-memory", "3M") as served:
         outcome = piped("push", str(tmp_path / "x.npz"), str(served.endpoint))
     assert (outcome.code, outcome.out) == (8, "")
-    assert "has no 4194304 bytes" in outcome.err
+    assert "cannot allocate 4194304 bytes" in outcome.err
     assert "; 1.0 MiB of 5.0 MiB had arrived\n" in outcome.err
 
 

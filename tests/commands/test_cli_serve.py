@@ -186,7 +186,7 @@ def test_port_in_use_exits_3(served: Served) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["-d", "cuda0"], 2, "there is no device 'cuda0' here, only cpu"),
+        (["-d", "cuda0"], 2, "there is no device 'cuda0' on this machine, only cpu"),
         (["--protocol", "9"], 2, "protocol '9' is not spoken here"),
         (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 leaves open"),
         (["--op-table", "today"], 2, "'today' names no op table"),
@@ -211,7 +211,7 @@ def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type
 
     found = discovery.Found("opencl:0", "GPU (Maker)", 2 << 30, 1 << 30, False, None)
     monkeypatch.setattr(discovery, "discover", lambda: [found])
-    monkeypatch.setattr(discovery, "why_not", lambda found: "its driver failed")
+    monkeypatch.setattr(discovery, "unusable_reason", lambda found: "its driver failed")
     code, out, err = piped("serve", "-p", "0", "-d", "opencl:0")
     assert (code, out) == (8, "")
     assert err.startswith("ggrpc: error: opencl:0 cannot be used: ")

@@ -126,7 +126,7 @@ def test_session_can_be_shared(node: Endpoint, xdg_runtime_dir: Path) -> None:  
         ("set x [[1, 2], [3, 4]]", 2, "usage: set NAME VALUES|FILE|random [TYPE]"),
         ("mem 1", 2, "line 1: usage: mem"),
         ("alloc x f32 many", 2, "'many' is not a number"),
-        ("alloc x f32 1000000000 1000000", 8, "has no 4000000000000000 bytes"),
+        ("alloc x f32 1000000000 1000000", 8, "cannot allocate 4000000000000000 bytes"),
         ("set 'x", 2, "cannot parse the line: no closing quotation"),
         ("help nothing", 2, "there is no verb or op 'nothing'"),
         ("run /nix", 9, "cannot read /nix"),

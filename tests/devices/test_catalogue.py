@@ -18,13 +18,13 @@ from ggrpc.errors import ConfigError, DeviceError
 
 GPU = Found("opencl:0", "GPU (Maker)", 8 << 30, 2 << 30, False, None)
 PROCESSOR = Found("opencl:1", "CPU (Maker)", 8 << 30, 2 << 30, True, None)
-BROKEN = "its driver failed a small kernel: unknown target CPU"
+BROKEN = "its driver failed on a small kernel: unknown target CPU"
 
 
 class Opened(Closable):
     """A fake OpenCL device."""
 
-    def __init__(self, found: Found, cpu: CpuDevice, keeps_time: bool) -> None:
+    def __init__(self, found: Found, cpu: CpuDevice, profiling: bool) -> None:
         self.name = found.name
         self.cpu = cpu
 
@@ -37,7 +37,7 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """Fake a GPU and a processor; returns why they cannot be used, by name."""
     reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
     monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
-    monkeypatch.setattr(discovery, "why_not", lambda found: reasons[found.name])
+    monkeypatch.setattr(discovery, "unusable_reason", lambda found: reasons[found.name])
     monkeypatch.setattr(opencl, "OpenClDevice", Opened)
     return reasons
 
@@ -45,13 +45,13 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 def test_entries_are_cpu_and_all_opencl_devices() -> None:
     cpu, gpu, processor = catalogue.entries()
     assert cpu.name == "cpu"
-    assert cpu.why_not is None
+    assert cpu.unusable_reason is None
     assert cpu.free is not None and cpu.total is not None
     assert 0 < cpu.free <= cpu.total
     assert gpu == DeviceListing(
         "opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, BROKEN
     )
-    assert processor.why_not is None
+    assert processor.unusable_reason is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,9 @@ def test_devices_open_in_the_given_order() -> None:
 
 
 def test_unknown_device_is_refused_with_a_list() -> None:
-    with pytest.raises(ConfigError, match="'cuda0' here, only cpu, opencl:0, opencl:1"):
+    with pytest.raises(
+        ConfigError, match="'cuda0' on this machine, only cpu, opencl:0, opencl:1"
+    ):
         catalogue.open_devices("cuda0", Choices())
     with pytest.raises(ConfigError, match="'opencl:2'"):
         catalogue.open_devices("cpu,opencl:2", Choices())
@@ -122,9 +124,9 @@ def test_broken_driver_is_listed_with_its_error(
 
     monkeypatch.setattr(discovery, "discover", fail)
     cpu, broken = catalogue.entries()
-    assert cpu.why_not is None
+    assert cpu.unusable_reason is None
     assert broken.name == "opencl"
-    assert broken.why_not == "an OpenCL driver failed: OUT_OF_HOST_MEMORY"
+    assert broken.unusable_reason == "an OpenCL driver failed: OUT_OF_HOST_MEMORY"
 
 
 def test_pyopencl_import_error_is_listed(
@@ -138,7 +140,7 @@ def test_pyopencl_import_error_is_listed(
         return real(name, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "libOpenCL.so.1" in str(catalogue.entries()[1].why_not)
+    assert "libOpenCL.so.1" in str(catalogue.entries()[1].unusable_reason)
 
 
 def test_pyopencl_is_imported_on_demand() -> None:

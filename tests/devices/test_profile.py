@@ -54,7 +54,7 @@ def test_cpu_profile_has_a_row_for_each_op() -> None:
 
 
 def test_opencl_profile_has_kernels_and_host_work() -> None:
-    device = OpenClDevice(usable_device(), CpuDevice(threads=1), keeps_time=True)
+    device = OpenClDevice(usable_device(), CpuDevice(threads=1), profiling=True)
     profile = profiled(device)
     device.close()
     assert times_of(profile) == {
@@ -68,7 +68,7 @@ def test_opencl_profile_has_kernels_and_host_work() -> None:
 
 def test_discrete_memory_profile_has_transfers() -> None:
     found = usable_device()
-    device = OpenClDevice(found, CpuDevice(threads=1), keeps_time=True)
+    device = OpenClDevice(found, CpuDevice(threads=1), profiling=True)
     device.traits = device.traits._replace(shares_memory=False)
     profile = profiled(device, runs=1)
     device.close()

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from ggrpc.devices.opencl.runtime.discovery import Found, discover, why_not
+from ggrpc.devices.opencl.runtime.discovery import Found, discover, unusable_reason
 
 
 def usable_device() -> Found:
     """The first that works; without one the test fails in CI, else it is skipped."""
     for found in discover():
-        if not why_not(found):
+        if not unusable_reason(found):
             return found
     missing = "needs an OpenCL driver: apt-get install pocl-opencl-icd"
     if os.environ.get("CI"):

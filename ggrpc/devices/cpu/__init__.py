@@ -1,4 +1,4 @@
-"""The cpu device, in numpy; importing this package registers all kernels."""
+"""The cpu device, which uses numpy; importing this package registers its kernels."""
 
 from __future__ import annotations
 

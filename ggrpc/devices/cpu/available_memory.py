@@ -1,4 +1,4 @@
-"""The memory that this process may use: that of the machine, or of its container.
+"""Measures the memory that this process may use, on the machine or in a container.
 
 Limits of this process (`ulimit -v` and `-d`, systemd's LimitAS) count mapped memory,
 used or not, and make a mapping fail. A process that exceeds the limit of its container
@@ -18,15 +18,16 @@ ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
 
-# Mapped memory that stays free for threads: their stacks, and the C library's arenas.
-MAX_THREAD_RESERVE = 512 << 20
-# The limits of mapped memory, and what psutil calls the memory that each counts.
-_MAPPED = {resource.RLIMIT_AS: "vms", resource.RLIMIT_DATA: "data"}
+# Mapped memory that stays free for threads (their stacks, and the C library's arenas):
+# this fraction of a limit, but at most this many bytes.
 THREAD_RESERVE = 1 / 8
+MAX_THREAD_RESERVE = 512 << 20
+# The limits of mapped memory, and psutil's name of the memory that each one counts.
+_MAPPED = {resource.RLIMIT_AS: "vms", resource.RLIMIT_DATA: "data"}
 
 
 class _Names(NamedTuple):
-    """The names of files, and of a line of memory.stat, in a version of cgroups."""
+    """The names of the files, and of a line in memory.stat, in a version of cgroups."""
 
     limit: str
     used: str
@@ -37,7 +38,7 @@ _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 _V2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
-class Machine:
+class MachineMemory:
     """The memory of the machine, within the limits of control groups.
 
     Attributes:
@@ -56,7 +57,7 @@ class Machine:
             self.total = min(self.total, mappable)
 
     def mappable(self) -> int | None:
-        """The number of bytes that this process may still map, None for any number."""
+        """The number of bytes that this process may still map; None for no limit."""
         left = []
         for limit, field in _MAPPED.items():
             size, _ = resource.getrlimit(limit)

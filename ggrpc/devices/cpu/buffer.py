@@ -24,7 +24,7 @@ class CpuBuffer(Buffer):
 
     Attributes:
         memory: the bytes.
-        watched: whether the weight cache has data that was made from the bytes.
+        watched: whether the weight cache has data that depends on the bytes.
         computed: whether a program writes to the buffer.
     """
 
@@ -64,6 +64,6 @@ class CpuBuffer(Buffer):
             np.frombuffer(window, np.uint8)[:] = np.frombuffer(origin, np.uint8)
 
     def free(self) -> None:
-        # The mapping lives on while a program has arrays that use it.
+        # The memory is unmapped when no program has arrays that use it any longer.
         self._freed(self)
         self.memory = memoryview(b"")

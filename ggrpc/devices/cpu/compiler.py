@@ -1,6 +1,6 @@
-"""The compiler of the cpu device: it turns a graph into a flat list of calls.
+"""The compiler of the cpu device, which turns a graph into a flat list of calls.
 
-A graph is compiled once and runs often. Everything that does not depend on the values
+A graph is compiled once and run often. Everything that does not depend on the values
 is therefore decided here: views, scratch memory, conversions, the split into tasks.
 """
 
@@ -22,7 +22,7 @@ from ggrpc.devices.cpu.scratch import Scratch, TakeMemory
 from ggrpc.devices.cpu.weights import WeightCache
 from ggrpc.devices.cpu.workers import Step, Workers
 from ggrpc.devices.device import Placed, place_of
-from ggrpc.devices.sharing import Shared, disjoint
+from ggrpc.devices.shared_results import SharedResults, disjoint
 from ggrpc.errors import DeviceError, UnsupportedOp
 from ggrpc.formats.codecs import CODECS, GROUP, Array, Convert, Pieces, pieces, view_of
 from ggrpc.graph import Graph
@@ -32,13 +32,14 @@ from ggrpc.types import GGMLType
 
 Made = TypeVar("Made")
 
-# Elements from which several threads are faster than one.
+# The number of elements from which several threads are faster than one.
 MIN_PARALLEL = 1 << 17
 
-# Elements from which a copy that numpy makes is counted as scratch memory.
+# The number of elements from which a copy by numpy is counted as scratch memory.
 MIN_COUNTED_COPY = 1 << 22
 
-# Parts of one node. The largest images of real models need about 100,000.
+# The maximum number of parts of a node. The largest images of real models need about
+# 100,000.
 MAX_PARTS = 1 << 20
 PART_BYTES = 256  # the approximate size of a part's Python objects
 
@@ -71,7 +72,7 @@ class Compiler:
         size = sum(placed.buffer.size for placed in buffers.values())
         self._scratch = Scratch(take_memory, size)
         self._persistent = Scratch(take_memory, size)  # never reset
-        self._shared = Shared()
+        self._shared = SharedResults()
 
     def program(self, graph: Graph) -> CpuProgram:
         """Compile every node.
@@ -84,9 +85,9 @@ class Compiler:
         return self.program_of(computed)
 
     def expect(self, nodes: Iterable[Node]) -> None:
-        """Announce all nodes that will be compiled, before the first of them is.
+        """Announce all nodes that will be compiled, before the first one is compiled.
 
-        The buffers that they write to hold no weights for the cache.
+        The weight cache does not cache tensors in the buffers that they write to.
         """
         for node in nodes:
             self.weights.computed(self.place(node.tensor)[0])
@@ -155,7 +156,7 @@ class Compiler:
     ) -> Array:
         """Memory that lives as long as the program; contents undefined.
 
-        The sizes of all nodes add up: a graph may have 100,000 nodes.
+        The sizes of all nodes add up, and a graph may have 100,000 nodes.
         """
         return self._persistent.take(tuple(shape), np.dtype(dtype))
 
@@ -164,11 +165,11 @@ class Compiler:
         self._scratch.reserve(nbytes)
 
     def retain(self, nbytes: int) -> None:
-        """Count memory that the program allocates itself and holds while it lives."""
+        """Count memory that the program itself allocates and keeps."""
         self._persistent.reserve(nbytes)
 
     def step(self, function: Callable[..., object], *args: object) -> None:
-        """Append a call."""
+        """Append the call of a function to the program."""
         self._steps.append(partial(function, *args) if args else function)
 
     def check_parts(self, parts: int) -> None:
@@ -181,7 +182,7 @@ class Compiler:
         if parts > MAX_PARTS:
             raise DeviceError(
                 f"a node would be computed in {parts} parts; the limit is {MAX_PARTS}, "
-                "which no model's shapes exceed"
+                "which the shapes of real models do not reach"
             )
         self.retain(parts * PART_BYTES)
 
@@ -271,19 +272,19 @@ class Compiler:
     def shared(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[Compiler], Made]
     ) -> Made:
-        """Work that several nodes of a graph have in common, done for the first one.
+        """An intermediate result that several nodes need, computed for the first one.
 
         Args:
-            key: equal keys mean equal work.
-            tensors: the inputs of the work. If a node overwrites any of their bytes,
-                the work is done again for the nodes after it.
+            key: equal keys mean equal results.
+            tensors: the inputs. If a node overwrites any of their bytes, the result is
+                computed again for the nodes after it.
             make: appends the steps and returns the arrays that they fill. The arrays
                 outlive the node, so they must be `persistent`, not scratch.
         """
         return self._shared.get(key, tensors, lambda: make(self))
 
     def overwritten(self, tensor: Tensor) -> None:
-        """Drop shared work that was made from bytes of this result of a node."""
+        """Drop shared results whose inputs overlap `tensor`, a node's result."""
         self._shared.overwritten(tensor)
 
     def _node(self, node: Node) -> None:

@@ -1,4 +1,4 @@
-"""The cpu device: computes with numpy on the processors of this machine."""
+"""The cpu device, which computes with numpy and accounts for this machine's memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import psutil
 
-from ggrpc.devices.cpu.available_memory import Machine
+from ggrpc.devices.cpu.available_memory import MachineMemory
 from ggrpc.devices.cpu.buffer import CpuBuffer
 from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.kernel_table import is_supported
@@ -62,7 +62,7 @@ class CpuDevice(Device):
         self.name = "cpu"
         self.description = _processor()
         self.alignment = ALIGNMENT
-        self._machine = Machine()
+        self._machine = MachineMemory()
         self._total = self._machine.total
         self.max_size = self._total
         self.workers = Workers(threads)
@@ -147,11 +147,11 @@ class CpuDevice(Device):
         return max(0, min(self._capacity, self._total) - self._handed_out)
 
     def _measure_capacity(self) -> int:
-        """The number of bytes that can be allocated in all, including those in use.
+        """The total number of bytes that can be allocated, including those in use.
 
-        The system counts pages as used once they are touched. The touched pages of
-        buffers are the growth of the process, minus the unpacked weights, which are
-        dropped when a buffer needs the memory.
+        The system counts a page as used once it is touched. The touched pages of
+        buffers are estimated as the growth of the process without the unpacked weights,
+        which are dropped when a buffer needs the memory.
         """
         unpacked = self.weights.used
         grown = self._process.memory_info().rss - self._initial_rss - unpacked
@@ -175,7 +175,7 @@ class CpuDevice(Device):
     def _out_of_memory(self, size: int, free: int) -> OutOfMemory:
         return OutOfMemory(
             f"{self.name}: {size / GIB:.2f} GiB requested, but {free / GIB:.2f} of "
-            f"{self._total / GIB:.2f} GiB are free; place fewer layers here"
+            f"{self._total / GIB:.2f} GiB are free; place fewer layers on this server"
         )
 
 

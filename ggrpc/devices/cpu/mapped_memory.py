@@ -1,7 +1,7 @@
-"""Large blocks of memory that are mapped directly by the system.
+"""Maps large blocks of memory directly from the system.
 
 The C allocator may not return freed memory to the system, because of fragmentation. A
-server runs for days and must not grow by that.
+server that runs for days would grow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HUGE_PAGE = 2 << 20
 def mapped(size: int) -> mmap.mmap:
     """Map memory that is all zeros and aligned to a page.
 
-    The system allocates a page when it is first touched, and gets the memory back when
+    The system allocates a page when it is first touched. The memory is unmapped when
     the last view of it is deleted.
 
     Args:

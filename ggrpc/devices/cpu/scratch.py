@@ -39,7 +39,7 @@ class Scratch:
         self._requested = 0
 
     def reset(self) -> None:
-        """Start the next node, which may reuse all memory."""
+        """Let the next node reuse all memory."""
         self._used = [0] * len(self._chunks)
         self._requested = 0
 

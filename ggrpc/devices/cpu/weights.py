@@ -1,8 +1,8 @@
 """A bounded cache of weights that are unpacked to float32.
 
 Without it, weights would be unpacked again for each token. A weight is identified by
-the place of its bytes. It is not cached if a program writes to its buffer, and dropped
-when the host changes its bytes or frees the buffer.
+its buffer, offset and layout. It is not cached if a program writes to its buffer, and
+it is dropped when the host changes its bytes or frees the buffer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Weight:
         self._cache = cache
 
     def values(self) -> Array | None:
-        """The unpacked array; None if it cannot be cached."""
+        """The unpacked array, in float32; None if it cannot be cached."""
         self.used_at = time.monotonic()
         if self.array is None:
             return self._cache.fill(self)
@@ -62,7 +62,7 @@ class Weight:
 
 
 class WeightCache:
-    """The unpacked weights of all programs of a device; its methods are thread-safe.
+    """The unpacked weights of all programs of a device; thread-safe.
 
     Args:
         limit: the maximum size of all unpacked arrays in bytes.

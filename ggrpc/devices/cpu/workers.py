@@ -1,8 +1,8 @@
 """A pool of threads that run the independent tasks of large steps in parallel.
 
-Tasks spend their time in numpy, which releases the GIL. BLAS has its own threads: as
-many as the pool normally, but only one while tasks run, because contention inside BLAS
-would double the time.
+Tasks spend their time in numpy, which releases the GIL. BLAS has its own threads,
+normally as many as the pool. While tasks run it has only one, because contention inside
+BLAS would double the time.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ class Workers:
     def run(self, tasks: Iterable[Step]) -> None:
         """Run tasks, and wait for all of them. Several threads may call this at once.
 
-        Raises:
-            BaseException: the first exception of a task, after all tasks have ended.
+        After all tasks have ended, the first exception of a task is raised.
         """
         job = _Job(list(tasks))
         helpers = min(job.left, self.threads) - 1

@@ -1,4 +1,4 @@
-"""OpenCL devices, by pyopencl: one file a family of kernels, over `kernels/*.cl`."""
+"""OpenCL devices, through pyopencl; importing this package registers the kernels."""
 
 from __future__ import annotations
 

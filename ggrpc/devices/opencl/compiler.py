@@ -1,8 +1,8 @@
-"""The compiler of an OpenCL device: it turns a graph into a flat list of launches.
+"""The compiler of an OpenCL device, which turns a graph into a flat list of launches.
 
-A graph is compiled once and runs often. Arguments of kernels are therefore set here,
-and each launch has its own kernel object. Nodes without an OpenCL kernel are compiled
-by the cpu device's compiler. Its steps work on the same memory, or on a shadow of it;
+A graph is compiled once and run often. Arguments of kernels are therefore set here, and
+each launch has its own kernel object. Nodes without an OpenCL kernel are compiled by
+the cpu device's compiler. Its steps use the same memory, or a copy of it on the host;
 the queue is drained before they run.
 """
 
@@ -27,7 +27,7 @@ from ggrpc.devices.opencl.runtime.buffer import OpenClBuffer
 from ggrpc.devices.opencl.runtime.build import Builder, Define, Owned, failures_named
 from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.opencl.runtime.traits import Traits
-from ggrpc.devices.sharing import Shared, disjoint
+from ggrpc.devices.shared_results import SharedResults, disjoint
 from ggrpc.formats.codecs import Array
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -97,7 +97,7 @@ class Compiler:
         self._buffers = buffers
         self._steps: list[Step] = []
         self._labels: list[str] = []
-        self._shared = Shared()
+        self._shared = SharedResults()
         self._kernels: list[Owned] = []
         size = sum(placed.buffer.size for placed in buffers.values())
         self._memory = target.program_memory(size)
@@ -198,11 +198,11 @@ class Compiler:
         """Memory that lives as long as the program; contents undefined.
 
         Args:
-            size: in bytes.
+            size: the size in bytes.
 
         Raises:
-            OutOfMemory: the device does not have it, or the program needs too much
-                compared with the session's buffers.
+            OutOfMemory: the device does not have enough free memory, or the program
+                exceeds the limit of `check_scratch_size`.
         """
         return self._memory.take(size)
 
@@ -213,9 +213,9 @@ class Compiler:
 
     @property
     def fault(self) -> tuple[cl.Buffer, np.int32]:
-        """Arguments for kernels that check indices: the buffer and the node's number.
+        """Arguments for kernels that check indices: the fault buffer, and the node.
 
-        See `OpenClProgram` for what a kernel writes there.
+        The node is a number. `OpenClProgram` describes what a kernel writes.
         """
         return self._fault, self.number_of(0)
 
@@ -230,7 +230,7 @@ class Compiler:
     def shared(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
     ) -> Made:
-        """Work that several nodes have in common: see `Shared.get`."""
+        """An intermediate result that several nodes need; see `SharedResults.get`."""
         return self._shared.get(key, tensors, make)
 
     def can_hoist(self, others: Sequence[Node], node: Node) -> bool:
@@ -251,12 +251,12 @@ class Compiler:
         )
 
     def mark_hoisted(self, node: Node) -> None:
-        """Say that a later node has been compiled already: see `can_hoist`."""
+        """Record that a later node has been compiled already; see `can_hoist`."""
         self._hoisted.add(node.tensor.id)
         self._overwritten(node)
 
     def _compile(self, nodes: Sequence[Node], at: int) -> int:
-        """Compile a node, perhaps with some after it; returns how many."""
+        """Compile a node, and any that a fusion computes with it; returns how many."""
         node = nodes[at]
         if 0 in node.tensor.ne or node.tensor.id in self._hoisted:
             return 1
@@ -293,8 +293,8 @@ class Compiler:
     def _has_kernel(self, node: Node) -> bool:
         """Whether there is a kernel, and all elements are aligned.
 
-        A GPU can lose its context on an unaligned access, and all sessions would lose
-        their memory with it.
+        An unaligned access can make a GPU lose its context, and with it the memory of
+        all sessions.
         """
         if not is_supported(node, self._kind):
             return False

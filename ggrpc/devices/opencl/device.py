@@ -1,4 +1,4 @@
-"""An OpenCL device: it owns the context and the queue, and accounts for memory."""
+"""An OpenCL device, which owns the context and the queue, and accounts for memory."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class OpenClDevice(Device):
         found: the device.
         cpu: computes nodes without an OpenCL kernel, and accounts for the host's
             memory. It is closed with this device.
-        traits: the properties of the device; None to ask the driver.
-        keeps_time: whether programs run with a profile.
+        traits: the properties of the device; None queries the driver.
+        profiling: whether programs may be profiled, which enables timing in the queue.
 
     Attributes:
         cpu: the cpu device.
@@ -60,7 +60,7 @@ class OpenClDevice(Device):
         found: Found,
         cpu: CpuDevice,
         traits: Traits | None = None,
-        keeps_time: bool = False,
+        profiling: bool = False,
     ) -> None:
         self.name = found.name
         self.description = found.description
@@ -74,7 +74,7 @@ class OpenClDevice(Device):
         self._handing_out = RLock()
         with failures_named(self.name):
             self._context = cl.Context([found.device])
-            self.queue = _queue(self._context, keeps_time)
+            self.queue = _queue(self._context, profiling)
         self.builder = Builder(self._context, self.name)
 
     def memory(self) -> Memory:
@@ -85,8 +85,9 @@ class OpenClDevice(Device):
     def allocate(self, size: int) -> OpenClBuffer:
         if size > self.max_size:
             raise OutOfMemory(
-                f"{self.name}: {size / GIB:.2f} GiB asked for at once, the driver "
-                f"gives {self.max_size / GIB:.2f}; split what goes here"
+                f"{self.name}: {size / GIB:.2f} GiB requested for one buffer, but the "
+                f"driver allows {self.max_size / GIB:.2f} GiB; place fewer layers on "
+                "this server"
             )
         if self.traits.shares_memory:
             return self._allocate_shared(size)
@@ -100,7 +101,7 @@ class OpenClDevice(Device):
         return self.cpu.supports(node)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        # Made anew each time, because tuning replaces the traits.
+        # A new target each time, because tuning replaces the traits.
         target = Target(
             self.name,
             self.traits,
@@ -136,7 +137,8 @@ class OpenClDevice(Device):
         """Call a function that allocates this many bytes of the device's own memory.
 
         Raises:
-            OutOfMemory: they are not free, or the driver cannot allocate them.
+            OutOfMemory: the device does not have enough free memory, or the driver
+                cannot allocate it.
         """
         with self._handing_out:
             free = self.memory().free
@@ -150,10 +152,11 @@ class OpenClDevice(Device):
         return made
 
     def program_memory(self, buffers: int) -> ProgramMemory:
-        """Memory for one program.
+        """Create the memory of one program.
 
         Args:
-            buffers: the size of the session's buffers, which limits the memory.
+            buffers: the total size of the session's buffers in bytes, which limits the
+                memory.
         """
         shared = self.traits.shares_memory
         hand_out = self.cpu.hand_out if shared else self._hand_out
@@ -175,8 +178,8 @@ class OpenClDevice(Device):
             return CpuBuffer(size, weights.changed, weights.freed)
         except MemoryError as error:
             raise DeviceError(
-                f"{self.name}: the host has no {size / GIB:.2f} GiB to compute on what "
-                f"has no kernel: {error}"
+                f"{self.name}: the host cannot allocate {size / GIB:.2f} GiB for ops "
+                f"without an OpenCL kernel: {error}"
             ) from error
 
     def _freed(self, size: int) -> None:
@@ -185,12 +188,12 @@ class OpenClDevice(Device):
 
     def _out_of_memory(self, size: int, reason: str) -> OutOfMemory:
         return OutOfMemory(
-            f"{self.name}: {size / GIB:.2f} GiB asked for, {reason}; place fewer "
-            "layers here"
+            f"{self.name}: {size / GIB:.2f} GiB requested, but {reason}; place fewer "
+            "layers on this server"
         )
 
 
-def _queue(context: cl.Context, keeps_time: bool) -> cl.CommandQueue:
-    if keeps_time:
+def _queue(context: cl.Context, profiling: bool) -> cl.CommandQueue:
+    if profiling:
         return cl.CommandQueue(context, properties=PROFILING)
     return cl.CommandQueue(context)

@@ -1,4 +1,4 @@
-"""Questions about the types, layouts and memory of tensors."""
+"""Predicates on the types, layouts and memory of tensors."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def is_aligned(tensor: Tensor, offset: int) -> bool:
         offset: the offset of the tensor in its buffer, in bytes.
 
     Returns:
-        Whether every element is at a multiple of the largest power of two that divides
-        the size of an element. In graphs of ggml this is always the case.
+        Whether the offset of every element is a multiple of the largest power of two
+        that divides the size of an element. In graphs of ggml this is always so.
     """
     size = tensor.type.type_size
     unit = size & -size

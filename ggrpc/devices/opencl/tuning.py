@@ -1,4 +1,4 @@
-"""Finds the fastest launch sizes on a device by trying a few candidates for each."""
+"""Finds the fastest launch sizes of a device by timing a few candidates for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ggrpc.types import GGMLType
 
 BASE, HANDLE = 1 << 40, 1
 ROUNDS = 7  # runs of each candidate; the fastest one counts
-GAIN = 1.03  # the least speedup over the default; a smaller one may be noise
+MIN_GAIN = 1.03  # speedup over the default; a smaller one may be noise
 
 # The weight of a large model, which exceeds the caches of a processor.
 COLUMNS, ROWS = 4096, 16384
@@ -46,17 +46,17 @@ class Choice(NamedTuple):
 
     Attributes:
         fields: the names of the fields of `LaunchConfig`.
-        usual: the default values.
-        chosen: the fastest values.
-        usual_ms: the time of a product with the default values, in milliseconds.
-        chosen_ms: the time of a product with the fastest values, in milliseconds.
+        default: the default values.
+        best: the fastest values.
+        default_ms: the time of a product with the default values, in milliseconds.
+        best_ms: the time of a product with the fastest values, in milliseconds.
     """
 
     fields: tuple[str, ...]
-    usual: Values
-    chosen: Values
-    usual_ms: float
-    chosen_ms: float
+    default: Values
+    best: Values
+    default_ms: float
+    best_ms: float
 
 
 CPU_TRIALS = (
@@ -98,7 +98,7 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
     config = LaunchConfig()
     for trial in trials_of(device):
         choice = _choice(device, config, trial)
-        config = _with(config, trial.fields, choice.chosen)
+        config = _with(config, trial.fields, choice.best)
         yield choice
     device.traits = device.traits._replace(launch_config=config)
     try:
@@ -111,21 +111,21 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
 
 
 def _choice(device: OpenClDevice, config: LaunchConfig, trial: Trial) -> Choice:
-    usual = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
+    default = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
     with _product(device, trial.tokens) as compile_with:
-        programs = {usual: compile_with(config)}
+        programs = {default: compile_with(config)}
         for values in trial.candidates:
-            if values != usual:
+            if values != default:
                 try:
                     programs[values] = compile_with(_with(config, trial.fields, values))
                     programs[values].run()
                 except DeviceError:  # the work-group is too large for the device
                     programs.pop(values, None)
-        best = _fastest(programs)
-    chosen = min(best, key=best.__getitem__)
-    if best[chosen] * GAIN > best[usual]:
-        chosen = usual
-    return Choice(trial.fields, usual, chosen, best[usual], best[chosen])
+        times = _fastest(programs)
+    best = min(times, key=times.__getitem__)
+    if times[best] * MIN_GAIN > times[default]:
+        best = default
+    return Choice(trial.fields, default, best, times[default], times[best])
 
 
 def _with(

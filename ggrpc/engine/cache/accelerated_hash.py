@@ -1,4 +1,4 @@
-"""Creates hashers that use a device, if one computes hashes correctly."""
+"""Creates hashers that use a device to accelerate them, if it hashes correctly."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _first_correct(devices: Sequence[Device]) -> Device | None:
     """The first device that can hash, and whose hash of random data is correct."""
     for device in devices:
         if block_hash := device.block_hash():
-            data = np.random.default_rng(0).bytes(2 * block_hash.least)
+            data = np.random.default_rng(0).bytes(2 * block_hash.min_size)
             hasher = Hasher(block_hash)
             hasher.update(data)
             if hasher.value == fnv1a(data):

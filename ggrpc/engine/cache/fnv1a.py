@@ -50,7 +50,7 @@ class Hasher:
     def update(self, data: Bytes) -> None:
         """Hash more bytes."""
         array = np.frombuffer(data, np.uint8)
-        while len(array) >= self._numpy.least:
+        while len(array) >= self._numpy.min_size:
             self.value, taken = self._after_block(array)
             array = array[taken:]
         value = self.value
@@ -60,7 +60,7 @@ class Hasher:
 
     def _after_block(self, array: NDArray[np.uint8]) -> tuple[int, int]:
         """Hash as many whole blocks as possible; returns the hash and their bytes."""
-        if self._block_hash and len(array) >= self._block_hash.least:
+        if self._block_hash and len(array) >= self._block_hash.min_size:
             try:
                 return self._block_hash.update(self.value, array)
             except DeviceError as error:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice, available_memory
-from ggrpc.devices.cpu.available_memory import Machine
+from ggrpc.devices.cpu.available_memory import MachineMemory
 from ggrpc.errors import OutOfMemory
 from tests.support.paths import ROOT
 
@@ -37,8 +37,8 @@ def physical() -> int:
 
 def test_total_without_cgroups_is_that_of_the_machine(groups) -> None:  # type: ignore[no-untyped-def]
     groups("", {})
-    assert Machine().total == physical()
-    assert 0 < Machine().available() <= physical()
+    assert MachineMemory().total == physical()
+    assert 0 < MachineMemory().available() <= physical()
 
 
 def test_limit_of_cgroup_v2(groups) -> None:  # type: ignore[no-untyped-def]
@@ -52,8 +52,8 @@ def test_limit_of_cgroup_v2(groups) -> None:  # type: ignore[no-untyped-def]
             "a/b/memory.max": "max",
         },
     )
-    assert Machine().total == 100 * MIB
-    assert Machine().available() == 50 * MIB
+    assert MachineMemory().total == 100 * MIB
+    assert MachineMemory().available() == 50 * MIB
 
 
 def test_limit_of_cgroup_v1(groups) -> None:  # type: ignore[no-untyped-def]
@@ -66,8 +66,8 @@ def test_limit_of_cgroup_v1(groups) -> None:  # type: ignore[no-untyped-def]
             "memory/a/memory.stat": f"total_inactive_file {10 * MIB}",
         },
     )
-    assert Machine().total == 100 * MIB
-    assert Machine().available() == 0
+    assert MachineMemory().total == 100 * MIB
+    assert MachineMemory().available() == 0
 
 
 def test_device_allocates_within_the_limit_of_its_container(groups) -> None:  # type: ignore[no-untyped-def]
@@ -134,4 +134,4 @@ def test_process_without_limits_may_map_any_number(
 ) -> None:
     unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
     monkeypatch.setattr(resource, "getrlimit", lambda limit: unlimited)
-    assert Machine().mappable() is None
+    assert MachineMemory().mappable() is None

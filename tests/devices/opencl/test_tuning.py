@@ -48,12 +48,12 @@ def test_every_trial_is_made_and_the_choice_kept(device: OpenClDevice) -> None:
     choices = list(tune(device))
     assert [choice.fields for choice in choices] == fields
     for choice, trial in zip(choices, trials_of(device), strict=True):
-        assert choice.chosen in {choice.usual, *trial.candidates}
-        assert choice.chosen == choice.usual or choice.chosen_ms < choice.usual_ms
+        assert choice.best in {choice.default, *trial.candidates}
+        assert choice.best == choice.default or choice.best_ms < choice.default_ms
     found = launch_config_of(device.queue.device)
     assert device.traits.launch_config == found
     for choice in choices:
-        assert tuple(getattr(found, name) for name in choice.fields) == choice.chosen
+        assert tuple(getattr(found, name) for name in choice.fields) == choice.best
 
 
 def test_what_is_faster_by_noise_alone_is_not_chosen(
@@ -63,10 +63,10 @@ def test_what_is_faster_by_noise_alone_is_not_chosen(
     monkeypatch.setattr(tuning, "trials_of", lambda device: [trial])
     seconds(monkeypatch, {4: 0.99, 8: 1.0})
     (choice,) = tune(device)
-    assert choice.chosen == choice.usual == (8,)
+    assert choice.best == choice.default == (8,)
     seconds(monkeypatch, {4: 0.9, 8: 1.0})
     (choice,) = tune(device)
-    assert choice.chosen == (4,)
+    assert choice.best == (4,)
     assert launch_config_of(device.queue.device) == LaunchConfig(bands=4)
 
 
@@ -77,7 +77,7 @@ def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tuning, "COLUMNS", 32)
     monkeypatch.setattr(tuning, "ROWS", 32)
     choice = tuning._choice(device, LaunchConfig(), trial)
-    assert choice.chosen == (64, 64)
+    assert choice.best == (64, 64)
     device.close()
 
 

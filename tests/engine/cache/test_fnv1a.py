@@ -6,8 +6,8 @@ import pytest
 from ggrpc.devices.block_hash import MODULUS, PRIME, Chunks
 from ggrpc.engine.cache.fnv1a import BASIS, Hasher, fnv1a, hash_name
 
-CHUNK, FEW = Chunks.size, Chunks.least
-BLOCK = Chunks.size * Chunks.most
+CHUNK, FEW = Chunks.size, Chunks.min_size
+BLOCK = Chunks.size * Chunks.max_chunks
 
 
 def serial(data: bytes) -> int:

@@ -64,7 +64,7 @@ def test_clear_and_memset_that_do_nothing_are_found(
 ) -> None:
     monkeypatch.setattr(CpuBuffer, "fill", lambda *arguments: None)
     assert found(devices, "BUFFER_CLEAR") == "bytes are not 255 after a clear"
-    assert "bytes 3 to 93" in str(found(devices, "MEMSET_TENSOR"))
+    assert "bytes 3 to 92" in str(found(devices, "MEMSET_TENSOR"))
 
 
 def test_copy_that_is_refused_or_wrong_is_found(

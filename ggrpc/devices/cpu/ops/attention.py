@@ -11,7 +11,7 @@ import numpy as np
 
 from ggrpc.devices.cpu.compiler import Compiler
 from ggrpc.devices.cpu.kernel_table import kernel
-from ggrpc.devices.cpu.ops.attend import Attention, Block, Plan
+from ggrpc.devices.cpu.ops.attention_blocks import Attention, Block, Plan
 from ggrpc.devices.cpu.ops.broadcast import repeated, scalar
 from ggrpc.formats.codecs import CODECS, Array
 from ggrpc.op import Op

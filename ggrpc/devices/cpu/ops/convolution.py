@@ -1,8 +1,8 @@
 """CONV_2D, CONV_3D, CONV_2D_DW, CONV_TRANSPOSE_1D, CONV_TRANSPOSE_2D with BLAS.
 
 A convolution is the matrix product of the kernels and the windows of the image, which
-are unfolded (im2col) one block at a time. A transposed convolution is a product whose
-result are windows, which are folded (col2im). Everything is computed in float32; ggml
+are unfolded (im2col) one block at a time. The product of a transposed convolution
+consists of windows, which are folded (col2im). Everything is computed in float32; ggml
 rounds the image to F16 if the kernel is F16.
 """
 

@@ -1,4 +1,4 @@
-"""MUL_MAT and OUT_PROD with BLAS, in float32; activations are not quantized as in ggml.
+"""MUL_MAT and OUT_PROD with BLAS, in float32; unlike ggml, without quantizing b.
 
 In numpy's order, a has shape (a3, a2, n, k), b (b3, b2, m, k) and the result
 (b3, b2, m, n). Each matrix of `a` is multiplied with r3 * r2 matrices of `b`. These are

@@ -1,4 +1,4 @@
-"""The recurrence of state-space models and linear attention.
+"""Computes the recurrence of state-space models and linear attention.
 
 For each token t in order:
 
@@ -8,8 +8,8 @@ For each token t in order:
 The term with `a` is optional; its `state` is that before the token. Only tokens depend
 on each other, so a step computes all heads, channels and sequences of a token. The work
 is divided into blocks of the state that fit a processor's cache; each block is computed
-for all tokens. If heads do not share k and r, `chunks` computes many tokens at once,
-and only the remaining ones are computed step by step.
+for all tokens. If heads do not share k and r, `chunked_scan` computes most tokens in
+chunks, and only the remaining ones are computed step by step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ggrpc.devices.cpu.compiler import Compiler
-from ggrpc.devices.cpu.ops import chunks
+from ggrpc.devices.cpu.ops import chunked_scan
 from ggrpc.formats.codecs import Array, pieces
 
 # Elements of the state in a block. Fewer need more calls; more do not fit the cache.
@@ -108,7 +108,7 @@ class _Work(NamedTuple):
     y: Array
     r: Array
     a: Array | None
-    chunks: chunks.Chunks | None
+    chunks: chunked_scan.Chunks | None
 
 
 def run_scan(s: Scan, c: Compiler) -> None:
@@ -130,26 +130,26 @@ def run_scan(s: Scan, c: Compiler) -> None:
 
 
 def _chunks_of(s: Scan) -> int:
-    """The number of chunks that `chunks` can compute.
+    """The number of chunks that `chunked_scan` can compute.
 
     It needs one head per group and no rate. The states of the last tokens, which go to
     the slots, must be computed step by step.
     """
     tokens = len(s.y) - (len(s.slots) if len(s.slots) > 1 else 0)
     possible = s.rate is None and s.slots.shape[3] == 1
-    return max(0, tokens) // chunks.TOKENS if possible else 0
+    return max(0, tokens) // chunked_scan.TOKENS if possible else 0
 
 
 def _chunk_scratch_size(s: Scan) -> int:
     count = _chunks_of(s)
     if not count:
         return 0
-    return chunks.scratch_size(_vectors(s), count, s.slots[0, :, :, 0].shape)
+    return chunked_scan.scratch_size(_vectors(s), count, s.slots[0, :, :, 0].shape)
 
 
-def _vectors(s: Scan) -> chunks.Vectors:
+def _vectors(s: Scan) -> chunked_scan.Vectors:
     pairs = 1 if s.a is None else 2
-    return chunks.Vectors(
+    return chunked_scan.Vectors(
         decay=s.decay[:, :, :, 0, 0],
         rows=s.update_rows[:, :, :, 0, 0],
         columns=s.update_columns[:, :, :, :pairs],
@@ -168,7 +168,7 @@ def _work(s: Scan, added: Array, factor: Array, scratch: Array) -> _Work:
     many = None
     if count:
         one = state[:, :, 0], added[:, :, 0]
-        many = chunks.Chunks.of(_vectors(s), count, *one, scratch, s.reads_first)
+        many = chunked_scan.Chunks.of(_vectors(s), count, *one, scratch, s.reads_first)
     return _Work(
         scan=s,
         state=state,

@@ -1,4 +1,4 @@
-"""Fusions: patterns of several nodes that one launch computes.
+"""Fusions of several nodes into one launch, and the table of all of them.
 
 A fusion receives a node of its op and the nodes after it that have kernels too. Every
 node that it computes must get its own result, because the client may read it.

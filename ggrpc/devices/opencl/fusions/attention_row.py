@@ -1,4 +1,4 @@
-"""Attention of one token as MUL_MAT, SOFT_MAX and MUL_MAT, in one launch.
+"""Fuses the attention of one token: MUL_MAT, SOFT_MAX and MUL_MAT.
 
 If a CONT that joins the heads follows, it is fused too, and so is the quantization of
 its result for the next product.
@@ -19,7 +19,7 @@ from ggrpc.devices.opencl.ops.attention import (
 )
 from ggrpc.devices.opencl.predicates import dense_f32, same_memory
 from ggrpc.devices.opencl.runtime.build import Define
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.attention import SOFT_MAX_MASK, SOFT_MAX_SINKS
 from ggrpc.ops.matmul import A, B
@@ -34,7 +34,7 @@ class _Pattern(NamedTuple):
         scores: MUL_MAT of keys and queries.
         weights: SOFT_MAX of the scores.
         sums: MUL_MAT of values and weights.
-        joined: CONT of the sums, None if it is missing or cannot be fused.
+        joined: CONT of the sums; None if it is missing or cannot be fused.
     """
 
     scores: Node
@@ -68,7 +68,7 @@ def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
     if joined:
         defines["JOINED"] = 1
         arguments.append(joined.tensor)
-        # A head's part of the row is quantized by itself, so it must be whole blocks.
+        # Each head's part of the row is quantized separately, so in whole blocks.
         has_whole_blocks = v.ne[1] % quantized.BLOCK == 0
         rest = nodes[4:] if has_whole_blocks else ()
         next_x = quantized_for_next(rest, joined.tensor, c)
@@ -81,7 +81,7 @@ def attention_row(nodes: Sequence[Node], c: Compiler) -> int:
 
 
 def _heads_per_group(heads: int, kv_heads: int, units: int) -> int:
-    """The number of heads, with the same keys and values, that a work-group computes.
+    """The number of heads with the same keys and values that a work-group computes.
 
     Returns:
         0 if there are fewer heads than compute units, because some would be idle.

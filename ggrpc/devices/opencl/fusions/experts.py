@@ -1,4 +1,4 @@
-"""The gate and up products of a token's experts, and their GLU, in one launch."""
+"""Fuses the gate and up products of a token's experts, and their GLU."""
 
 from __future__ import annotations
 

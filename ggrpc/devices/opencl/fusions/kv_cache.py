@@ -1,4 +1,4 @@
-"""SET_ROWS of keys and of values, in one launch."""
+"""Fuses SET_ROWS of keys and of values, which fill the KV cache."""
 
 from __future__ import annotations
 

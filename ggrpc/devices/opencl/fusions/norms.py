@@ -1,6 +1,6 @@
-"""RMS_NORM in one launch with the sum before it and the weight after it.
+"""Fuses RMS_NORM with the sum before it and the weight after it.
 
-If a product with a quantized matrix follows, the launch also quantizes its result.
+If a product with a quantized matrix follows, the launch also quantizes its own result.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.fusions.row_products import quantized_for_next
 from ggrpc.devices.opencl.predicates import all_dense_f32, same_memory
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.arithmetic import A, B
 from ggrpc.tensor import Tensor
@@ -57,7 +57,7 @@ def _launch_quantizing(
     tensors: tuple[Tensor, Tensor, Tensor, Tensor],
     eps: float,
 ) -> bool:
-    """Append a launch that also quantizes its result, if the next node multiplies it.
+    """Append a launch that also quantizes its result for the product that follows.
 
     Args:
         rest: the nodes after the pattern.
@@ -67,7 +67,7 @@ def _launch_quantizing(
         eps: the parameter of RMS_NORM.
 
     Returns:
-        Whether there is such a product.
+        False if such a product does not follow; nothing is appended then.
     """
     x, _, _, z = tensors
     quantized = quantized_for_next(rest, z, c)

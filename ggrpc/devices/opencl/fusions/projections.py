@@ -1,7 +1,7 @@
-"""Products of one row with several quantized matrices, in one launch.
+"""Fuses products of one row with several quantized matrices.
 
-Decoding a token has these in each layer: the projections to queries, keys and values,
-perhaps with biases; and gate, up, and the GLU of both.
+Each layer of a model has these when it decodes a token: the projections to queries,
+keys and values, which may have biases; and gate, up, and the GLU of both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ggrpc.devices.opencl.fusions.row_products import (
 from ggrpc.devices.opencl.ops import quantized
 from ggrpc.devices.opencl.ops.activations import GATED
 from ggrpc.devices.opencl.predicates import all_dense_f32, same_memory
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.activations import B as UP
 from ggrpc.ops.activations import clamps
@@ -25,7 +25,7 @@ from ggrpc.ops.arithmetic import B as BIAS
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 
-MAX = 3  # matrices of a launch
+MAX_MATRICES = 3  # of a launch
 
 
 def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
@@ -73,7 +73,7 @@ def several(nodes: Sequence[Node], c: Compiler) -> int:
         for i in range(1, min(LOOKAHEAD, len(nodes)))
         if _same_row(nodes[0], nodes[i], c) and c.can_hoist(nodes[:i], nodes[i])
     )
-    products = [nodes[0], *islice(candidates, MAX - 1)]
+    products = [nodes[0], *islice(candidates, MAX_MATRICES - 1)]
     adds = [add for node in products if (add := _bias_of(node, nodes[:LOOKAHEAD], c))]
     if len(adds) < len(products):
         adds = []
@@ -113,7 +113,7 @@ def _bias_of(product: Node, nodes: Sequence[Node], c: Compiler) -> Node | None:
     for at, add in enumerate(nodes):
         if add.tensor.op is Op.ADD and add.source(A).id == product.tensor.id:
             others = [node for node in nodes[:at] if node is not product]
-            # Leave sums that are normalized to the fusion for them.
+            # The fusions in norms.py compute sums that are normalized.
             is_normalized = any(
                 node.tensor.op is Op.RMS_NORM for node in nodes[at + 1 : at + 2]
             )
@@ -155,7 +155,7 @@ def gate_and_up_of(
     same_operand: Callable[[Node, Node, Compiler], bool],
     c: Compiler,
 ) -> tuple[Node, Node] | None:
-    """The products that are gate and up of the GLU that follows them.
+    """The gate and up products at the start of some nodes, if their GLU follows.
 
     Args:
         nodes: the current node and those after it.
@@ -187,5 +187,5 @@ def gate_and_up_of(
 
 
 def _filled(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """MAX tensors. The kernel does not touch those that are added."""
-    return [*tensors, *[tensors[0]] * (MAX - len(tensors))]
+    """Repeat the first tensor up to MAX_MATRICES; the kernel ignores the copies."""
+    return [*tensors, *[tensors[0]] * (MAX_MATRICES - len(tensors))]

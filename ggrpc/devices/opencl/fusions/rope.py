@@ -1,4 +1,4 @@
-"""ROPE of queries and keys in one launch, which may also fill the KV cache."""
+"""Fuses ROPE of queries and of keys, and SET_ROWS that fill the KV cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ggrpc.devices.opencl.ops.copies import (
     share_set_rows,
 )
 from ggrpc.devices.opencl.ops.rope import accepts, angle_table, kernel_name
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.copies import ROWS
 from ggrpc.ops.rope import FREQ_FACTORS, POS, A, pairs

@@ -1,4 +1,4 @@
-"""Products of one row with a quantized matrix, which several fusions look for."""
+"""Recognizes products of one row with a quantized matrix, for several fusions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def quantized_for_next(
     c: Compiler,
     inputs: QuantizedRows | None = None,
 ) -> QuantizedRows | None:
-    """Where the current launch can quantize its result for the product after it.
+    """The memory in which the current launch can quantize its result for a product.
 
     Args:
         nodes: the nodes after the ones that the launch computes.
@@ -55,6 +55,6 @@ def quantized_for_next(
     outputs, _ = claim()
     if inputs and outputs.values is inputs.values:
         return None
-    # The launch overwrites the row, which drops the claim; so it is made again after.
+    # The launch overwrites the row, which drops the claim. Claim it again afterwards.
     c.defer(claim)
     return outputs

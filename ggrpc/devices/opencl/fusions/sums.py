@@ -1,4 +1,4 @@
-"""Sums of many tensors, such as the results of a token's experts, in one launch."""
+"""Fuses sums of many tensors, such as the results of a token's experts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.predicates import all_dense_f32, same_memory
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.arithmetic import A, B
 from ggrpc.tensor import Tensor

@@ -1,1 +1,1 @@
-"""The OpenCL kernels' launches, one module for each family of ops."""
+"""Appends the launches of OpenCL kernels; one module for each family of ops."""

@@ -1,4 +1,4 @@
-"""UNARY and GLU: a function of each element, or a gate times the other half."""
+"""Launches for UNARY and GLU, the activation functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ADD, SUB, MUL and DIV with broadcasting, SCALE, CLAMP, and functions of elements."""
+"""Launches for ADD, SUB, MUL, DIV, SCALE, CLAMP, and functions of each element."""
 
 from __future__ import annotations
 

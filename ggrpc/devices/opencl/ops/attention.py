@@ -23,7 +23,7 @@ from ggrpc.ops.attention import (
 )
 from ggrpc.tensor import Tensor
 
-MAX_WIDTH = 576  # the longest row that a work-item can keep in private memory
+MAX_WIDTH = 576  # elements of the longest row that fits a work-item's private memory
 
 
 def accepts(node: Node) -> bool:

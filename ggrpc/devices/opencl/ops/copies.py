@@ -1,4 +1,4 @@
-"""CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS.
+"""Launches for CPY, CONT, DUP, CONCAT, REPEAT, GET_ROWS and SET_ROWS.
 
 The kernels convert between float types, and between F32 and types with blocks of 32
 elements, which clients use for KV caches.

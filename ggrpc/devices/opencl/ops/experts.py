@@ -1,4 +1,4 @@
-"""MUL_MAT_ID on CPUs, and ADD_ID: the ids of experts are read on the device.
+"""Launches for MUL_MAT_ID on CPUs, and for ADD_ID; the kernels read the ids.
 
 For few tokens, each choice is a matrix-vector product. For many, a kernel groups the
 choices by expert, and each expert's matrix is multiplied with its whole group.
@@ -20,8 +20,8 @@ from ggrpc.ops.experts import AS, IDS, A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS
 
-# Choices per expert, on average, from which grouping takes less time.
-MANY = 2
+# The average number of choices per expert from which grouping takes less time.
+MIN_GROUPED = 2
 
 
 class Groups(NamedTuple):
@@ -64,7 +64,7 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
 
 def is_grouped(a: Tensor, ids: Tensor) -> bool:
     """Whether there are so many choices that they are grouped by expert."""
-    return ids.nelements // a.ne[2] >= MANY
+    return ids.nelements // a.ne[2] >= MIN_GROUPED
 
 
 def _multiply_each(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> None:

@@ -1,4 +1,8 @@
-"""FLASH_ATTN_EXT on GPUs: each work-group takes a range of keys; results are merged."""
+"""Launches for FLASH_ATTN_EXT on GPUs.
+
+Each work-group computes the attention over a range of keys; a second launch merges the
+results.
+"""
 
 from __future__ import annotations
 

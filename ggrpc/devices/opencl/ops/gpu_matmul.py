@@ -1,4 +1,4 @@
-"""MUL_MAT and MUL_MAT_ID on GPUs: all types of matrices are unpacked to float32.
+"""Launches for MUL_MAT and MUL_MAT_ID on GPUs; matrices are unpacked to float32.
 
 With few rows of b, a matrix is unpacked as it is read; with many, tile by tile in local
 memory.
@@ -18,8 +18,8 @@ from ggrpc.ops.experts import B as ROWS
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 
-FEW = 8  # the most rows of b for which one work-group multiplies all of them
-FEW_EACH = 4  # the most rows per expert, on average, that are not worth sorting
+MAX_MATVEC_ROWS = 8  # of b; one work-group multiplies all of them
+MAX_UNSORTED_ROWS = 4  # per expert, on average; sorting would take longer
 
 
 @kernel(Op.MUL_MAT, accepts=matmul.accepts, on=GPU)
@@ -29,7 +29,7 @@ def mul_mat(node: Node, c: Compiler) -> None:
     matrices = a.ne[2] * a.ne[3]
     tokens = b.nrows // matrices
     tensors = a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb
-    if tokens <= FEW:
+    if tokens <= MAX_MATVEC_ROWS:
         columns = 1 << (tokens - 1).bit_length()
         kernel = c.kernel("gpu_matvec", "matvec", **_matvec_defines(c, a, columns))
         groups = -(-a.ne[1] // c.traits.launch_config.rows), 1, matrices
@@ -47,7 +47,7 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     a, b, ids = node.source(AS), node.source(ROWS), node.source(IDS)
     y = node.tensor
     used, tokens = ids.ne[:2]
-    if used * tokens <= FEW_EACH * a.ne[2]:
+    if used * tokens <= MAX_UNSORTED_ROWS * a.ne[2]:
         kernel = c.kernel("gpu_matvec", "matvec_id", **_matvec_defines(c, a, 1))
         groups = -(-a.ne[1] // c.traits.launch_config.rows), used * tokens
         tensors = a, a.ne, a.nb, b, b.ne, b.nb, ids, ids.ne, ids.nb, y, y.nb

@@ -1,4 +1,4 @@
-"""RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN and GATED_DELTA_NET."""
+"""Launches for RWKV_WKV6, RWKV_WKV7, GATED_LINEAR_ATTN and GATED_DELTA_NET."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ggrpc.ops import Node, Op
 from ggrpc.ops.linear_attention import DeltaNet, Gla, Wkv6, Wkv7
 from ggrpc.tensor import Dims, Tensor
 
-MAX_WIDTH = 256  # the longest row of a state that a work-item can keep
+MAX_WIDTH = 256  # elements of the longest row of a state that fits a work-item
 
 
 def _accepts(node: Node) -> bool:

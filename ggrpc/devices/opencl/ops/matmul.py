@@ -1,4 +1,4 @@
-"""MUL_MAT on CPUs: in float32 here, of quantized matrices in quantized.py."""
+"""Launches for MUL_MAT on CPUs; quantized.py multiplies quantized matrices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 from ggrpc.types import FLOATS
 
-MAX_MATRICES = 64  # quantized matrices of a node, because each takes a launch
+MAX_MATRICES = 64  # quantized matrices of a node, because each needs a launch
 
 ROWS = 4  # rows of the matrix that are read side by side
 # Up to FEW rows of b, and from LONG columns on, it takes less time to unpack elements

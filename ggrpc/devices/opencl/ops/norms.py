@@ -1,4 +1,4 @@
-"""RMS_NORM, NORM and L2_NORM."""
+"""Launches for RMS_NORM, NORM and L2_NORM."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""PAD with zeros."""
+"""Launches for PAD with zeros."""
 
 from __future__ import annotations
 
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.kernel_table import kernel
 from ggrpc.devices.opencl.predicates import all_dense_f32
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.padding import A
 

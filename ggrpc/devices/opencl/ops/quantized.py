@@ -1,4 +1,4 @@
-"""Products with quantized matrices on CPUs, by dot products of int8.
+"""Launches for products with quantized matrices on CPUs, with int8 dot products.
 
 The other operand is quantized to int8 with a scale for each 32 elements, as in ggml's
 cpu backend. The matrices' blocks are read as they are.
@@ -68,7 +68,7 @@ class QuantizedRows(NamedTuple):
 
 
 class _Memory:
-    """The memory of quantized rows, and a token that says which rows it holds."""
+    """The memory of quantized rows, and an object that identifies the rows in it."""
 
     def __init__(self, c: Compiler, rows: int, padded: int) -> None:
         elements = rows * padded
@@ -95,7 +95,7 @@ def multiply(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
 
 
 def quantize_rows(b: Tensor, c: Compiler, tile: int) -> QuantizedRows:
-    """Append the quantization of the rows of a tensor, if it is not known yet."""
+    """Append the quantization of the rows of a tensor, unless an earlier node did."""
     count = -(-b.nrows // tile) * tile
     x, is_new = memory_for(b, c, tile, count)
     if is_new:
@@ -109,7 +109,7 @@ def memory_for(
 ) -> tuple[QuantizedRows, bool]:
     """Memory for quantized rows, and whether the caller must fill it.
 
-    All tensors with as many rows of the same length use the same memory in turn.
+    All tensors with the same number and length of rows use the same memory in turn.
 
     Args:
         b: the tensor whose rows are quantized.
@@ -122,7 +122,7 @@ def memory_for(
     memory = c.shared(
         ("quantized", count, padded), (), lambda: _Memory(c, count, padded)
     )
-    # A new object as soon as b is overwritten.
+    # This becomes a new object when b is overwritten.
     key = "quantized", b.buffer, b.data, b.ne, b.nb, tile, order
     contents = c.shared(key, [b], object)
     is_new = memory.holds is not contents

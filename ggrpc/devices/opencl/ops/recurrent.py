@@ -1,4 +1,4 @@
-"""SSM_CONV and SSM_SCAN."""
+"""Launches for SSM_CONV and SSM_SCAN, the state space models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ggrpc.ops.recurrent import (
     with_heads,
 )
 
-MAX_WIDTH = 256  # the longest row of a state that a work-item can keep
+MAX_WIDTH = 256  # elements of the longest row of a state that fits a work-item
 
 
 @kernel(Op.SSM_CONV, accepts=all_dense_f32)

@@ -1,11 +1,11 @@
-"""SUM_ROWS, MEAN, CUMSUM and ARGMAX; ARGSORT and TOP_K of short rows."""
+"""Launches for SUM_ROWS, MEAN, CUMSUM, ARGMAX, and for sorting short rows."""
 
 from __future__ import annotations
 
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.kernel_table import kernel
 from ggrpc.devices.opencl.predicates import all_dense_f32, dense_f32
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.reductions import A, SortOrder
 

@@ -1,4 +1,4 @@
-"""ROPE: nodes with the same positions share one table of cosines and sines."""
+"""Launches for ROPE; nodes with the same angles share a table of cosines and sines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DIAG, DIAG_MASK_INF, DIAG_MASK_ZERO, TRI and SOLVE_TRI."""
+"""Launches for DIAG, DIAG_MASK_INF, DIAG_MASK_ZERO, TRI and SOLVE_TRI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.kernel_table import kernel
 from ggrpc.devices.opencl.predicates import all_dense_f32
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.ops import Node, Op
 from ggrpc.ops.triangles import CLEARED, A, B, Triangle
 

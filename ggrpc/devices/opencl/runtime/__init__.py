@@ -1,1 +1,1 @@
-"""The driver: discovery of devices, building of kernels, memory, launch sizes."""
+"""Uses the OpenCL driver: finds devices, builds kernels, allocates, hashes, tunes."""

@@ -1,4 +1,4 @@
-"""FNV-1a hashes of long data, computed by OpenCL kernels."""
+"""Computes FNV-1a hashes of long inputs with OpenCL kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ggrpc.devices.opencl.runtime.build import Builder, failures_named
 
 READ, WRITE = cl.mem_flags.READ_ONLY, cl.mem_flags.WRITE_ONLY
 GROUP = 32  # chunks that a work-item of fnv1a.cl hashes
-SECTION = 128  # bytes of a chunk that it sums at once
+SECTION = 128  # bytes of a chunk that a work-item sums at once
 # The factor of a hash for each section that follows.
 LIFT = np.uint64(pow(PRIME, SECTION, MODULUS))
 
@@ -37,7 +37,7 @@ class CpuHash(BlockHash):
     """
 
     size = 512  # bytes of a chunk, so that a group fits the L1 cache
-    least = 1 << 17
+    min_size = 1 << 17
 
     def __init__(self, context: cl.Context, builder: Builder, name: str) -> None:
         self._context = context
@@ -67,7 +67,7 @@ class CpuHash(BlockHash):
 
 
 class OpenClChunks(Chunks):
-    """A hasher for GPUs, in blocks of 16 MiB: smaller blocks wait for launches.
+    """A hasher for GPUs, in blocks of 16 MiB; launches delay smaller blocks too much.
 
     Args:
         context: the context of the device.
@@ -80,8 +80,8 @@ class OpenClChunks(Chunks):
 
     size = 512
     group = GROUP
-    most = 1 << 15
-    least = 1 << 17
+    max_chunks = 1 << 15
+    min_size = 1 << 17
     bits = 3
 
     def __init__(self, context: cl.Context, builder: Builder, name: str) -> None:
@@ -89,21 +89,21 @@ class OpenClChunks(Chunks):
         self._name = name
         with failures_named(name):
             program = builder.program("fnv1a", SIZE=self.size, CPU=0)
-            self._turn = cl.Kernel(program, "columns")
+            self._transpose = cl.Kernel(program, "columns")
             self._run_lows = cl.Kernel(program, "lows")
             self._run_hashes = cl.Kernel(program, "hashes")
             self._queue, self._powers = _queue_and_powers(context)
-            self._turned = cl.Buffer(context, 0, self.size * self.most)
-            self._begins = cl.Buffer(context, READ, self.most)
-            self._ends = cl.Buffer(context, WRITE, 4 * self.most)
-            self._sums = cl.Buffer(context, WRITE, 8 * self.most)
+            self._transposed = cl.Buffer(context, 0, self.size * self.max_chunks)
+            self._begins = cl.Buffer(context, READ, self.max_chunks)
+            self._ends = cl.Buffer(context, WRITE, 4 * self.max_chunks)
+            self._sums = cl.Buffer(context, WRITE, 8 * self.max_chunks)
 
     def take(self, data: Bytes) -> None:
         flags = READ | cl.mem_flags.COPY_HOST_PTR
         with failures_named(self._name):
             source = cl.Buffer(self._context, flags, hostbuf=data)
             groups = len(data) // (self.size * self.group)
-            self._turn(self._queue, (groups,), None, source, self._turned)
+            self._transpose(self._queue, (groups,), None, source, self._transposed)
             self._queue.finish()
 
     def lows(self, starts: Lows, bit: int) -> Lows:
@@ -111,7 +111,7 @@ class OpenClChunks(Chunks):
         with failures_named(self._name):
             cl.enqueue_copy(self._queue, self._begins, starts, is_blocking=False)
             groups, at = (len(starts) // self.group,), np.int32(bit)
-            buffers = self._turned, self._begins, at, self._ends
+            buffers = self._transposed, self._begins, at, self._ends
             self._run_lows(self._queue, groups, None, *buffers)
             cl.enqueue_copy(self._queue, ends, self._ends)
         return ends
@@ -121,7 +121,7 @@ class OpenClChunks(Chunks):
         with failures_named(self._name):
             cl.enqueue_copy(self._queue, self._begins, starts, is_blocking=False)
             sides = (2 * len(starts) // self.group,)
-            buffers = self._turned, self._begins, self._powers, LIFT, self._sums
+            buffers = self._transposed, self._begins, self._powers, LIFT, self._sums
             self._run_hashes(self._queue, sides, None, *buffers)
             cl.enqueue_copy(self._queue, hashes, self._sums)
         return hashes

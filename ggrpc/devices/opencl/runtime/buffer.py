@@ -30,7 +30,7 @@ class OpenClBuffer(Buffer):
     @property
     @abstractmethod
     def host(self) -> CpuBuffer:
-        """The same memory on the host, or else a shadow for the cpu device's steps."""
+        """The same memory on the host, or a copy of it for the cpu device's steps."""
 
 
 class SharedBuffer(OpenClBuffer):
@@ -77,11 +77,11 @@ class DeviceBuffer(OpenClBuffer):
     """Memory of the device; the driver copies what the host reads and writes.
 
     Args:
-        size: in bytes.
+        size: the size in bytes.
         name: the name of the device, for error messages.
         queue: the queue of the device's programs.
-        shadow: allocates the shadow on the host, given its size. The system takes its
-            pages only when they are touched.
+        shadow: allocates the copy on the host, given its size. The system allocates
+            its pages only when they are touched.
         freed: called with the size when the buffer is freed.
     """
 
@@ -132,8 +132,8 @@ class DeviceBuffer(OpenClBuffer):
             return
         staging = memoryview(bytearray(min(size, PIECE)))
         starts = range(0, size, PIECE)
-        # Backwards if the ranges may overlap and a forward copy would overwrite bytes
-        # that it has yet to read.
+        # The ranges may overlap. Copy backwards if a forward copy would overwrite bytes
+        # before it reads them.
         for at in reversed(starts) if source_offset < offset else starts:
             piece = staging[: size - at]
             source.get(source_offset + at, piece)
@@ -146,7 +146,7 @@ class DeviceBuffer(OpenClBuffer):
         self._freed(self.size)
 
     def _is_on_same_device(self, source: Buffer) -> TypeGuard[DeviceBuffer]:
-        """Whether it is another buffer of the same device."""
+        """Whether `source` is another buffer of the same device."""
         return (
             isinstance(source, DeviceBuffer)
             and source is not self
@@ -177,7 +177,7 @@ class DeviceBuffer(OpenClBuffer):
             yield view
 
     def _outdate(self, offset: int, size: int) -> None:
-        """Drop what the cpu device has unpacked from bytes that change."""
+        """Drop weights that the cpu device has unpacked from bytes that change."""
         if self._host is not None:
             self._host.write(offset, size)
 

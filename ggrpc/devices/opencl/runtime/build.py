@@ -1,4 +1,4 @@
-"""Builds the sources under `kernels/`, once for each set of defines and device.
+"""Builds the kernel sources under `kernels/`, once for each set of defines and device.
 
 Binaries are stored on disk, by device, driver, sources and options.
 """
@@ -26,8 +26,8 @@ FOLDERS = ("common", "cpu", "gpu")
 # -w suppresses warnings, which some drivers print to stderr.
 OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 
-# Built programs of a device, of some MiB each. Models need a dozen or two, but a client
-# may ask for attention with thousands of different widths.
+# The maximum number of built programs of a device, of some MiB each. Models need about
+# 20, but a client may use attention with thousands of different widths.
 MAX_PROGRAMS = 256
 
 Define = str | int | float
@@ -69,7 +69,7 @@ class Builder:
             DeviceError: the driver cannot build it; the message quotes the driver.
         """
         key = family, tuple(sorted(defines.items()))
-        # Without the lock, because another thread may hold it for seconds to build.
+        # Read without the lock, which another thread may hold for seconds to build.
         return self._built.get(key) or self._build_once(key)
 
     def _build_once(self, key: Key) -> cl.Program:
@@ -97,7 +97,7 @@ class Builder:
             return Owned(cl.Kernel(self.program(family, **defines), name), key)
 
     def give_back(self, kernels: Iterable[Owned]) -> None:
-        """Take kernel objects that no program will launch again, for reuse."""
+        """Return kernel objects that their owner will not launch again, for reuse."""
         for kernel, key in kernels:
             if key[0] in self._built:
                 self._spare[key].append(kernel)
@@ -155,7 +155,7 @@ class Builder:
 
 @contextmanager
 def failures_named(name: str) -> Iterator[None]:
-    """Turn errors of the driver into DeviceErrors that name the device."""
+    """Convert errors of the driver to DeviceErrors that name the device."""
     try:
         yield
     except cl.Error as error:

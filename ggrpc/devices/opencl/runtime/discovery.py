@@ -55,8 +55,8 @@ def discover() -> list[Found]:
         raise DeviceError(f"an OpenCL driver failed: {first_line(error)}") from error
 
 
-def why_not(found: Found) -> str | None:
-    """Why a device cannot be used, None if it builds and runs a small kernel.
+def unusable_reason(found: Found) -> str | None:
+    """Why a device cannot be used; None if it builds and runs a small kernel.
 
     Some drivers list processors that they cannot build for.
     """
@@ -71,7 +71,7 @@ def why_not(found: Found) -> str | None:
         cl.enqueue_copy(queue, numbers, buffer)
         queue.finish()
     except (cl.Error, DeviceError) as error:
-        return f"its driver failed a small kernel: {first_line(error)}"
+        return f"its driver failed on a small kernel: {first_line(error)}"
     if not np.array_equal(numbers, 2 * NUMBERS):
         return "its driver computed a small kernel wrongly"
     return None

@@ -1,4 +1,4 @@
-"""Built programs and tuned launch sizes on disk, in the user's cache folder.
+"""Stores built programs and tuned launch sizes on disk, in the user's cache folder.
 
 Several servers may write at the same time: each file is replaced atomically, and the
 last writer wins. A file that cannot be read or written is treated as missing.

@@ -1,7 +1,7 @@
-"""Finds out which dot product instructions for int8 the kernels may use on a CPU.
+"""Finds out which int8 dot product instructions the kernels may use on a CPU.
 
-The driver cannot be asked: PoCL, for example, compiles for a family of processors, of
-which not all have the instructions.
+The driver does not report them: PoCL, for example, compiles for a family of processors,
+and not all of these have the instructions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 # The flags that a processor must have for each define of kernels/cpu/simd.h, fastest
 # first.
-NEEDED = {
+REQUIRED_FLAGS = {
     "VNNI": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
     "AVX2": {"avx2", "f16c", "fma"},
 }
@@ -34,15 +34,15 @@ def int8_dot(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
 
     Args:
         device: a CPU.
-        cpuinfo: the file with the processor's flags. Without it no instruction is used,
-            because one that the processor lacks would kill this process.
+        cpuinfo: the file with the processor's flags. If it cannot be read, the result
+            is "", because an instruction that the processor lacks kills this process.
 
     Returns:
-        A key of `NEEDED` for kernels to define, or "" for portable code.
+        A key of `REQUIRED_FLAGS` for kernels to define, or "" for portable code.
     """
     try:
         lines = [set(line.split()) for line in cpuinfo.read_text().splitlines()]
-        for name, flags in NEEDED.items():
+        for name, flags in REQUIRED_FLAGS.items():
             if any(flags <= line for line in lines) and _is_correct(device, name):
                 return name
     except OSError:

@@ -1,4 +1,4 @@
-"""The sizes of launches, as measured on a device by `ggrpc devices --tune`."""
+"""The launch sizes of a device, and the file that `ggrpc devices --tune` writes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class LaunchConfig(NamedTuple):
     Attributes:
         bands: on CPUs, the work-groups of a matrix-vector product per compute unit;
             several of them balance the load.
-        tile: on CPUs, the most rows of b that are multiplied at once, limited by the
-            registers for their sums.
+        tile: on CPUs, the maximum number of rows of b that are multiplied at once,
+            limited by the registers for their sums.
         items: on GPUs, the work-items of a work-group of a matrix-vector product.
-        rows: on GPUs, the rows of the matrix that these read side by side.
+        rows: on GPUs, the rows of the matrix that such a work-group reads side by side.
         tile_rows: on GPUs, the rows of the matrix in a tile of a matrix product.
         tile_tokens: on GPUs, the rows of b in a tile.
         depth: on GPUs, the columns in a tile, divided by 16.
@@ -55,7 +55,7 @@ def launch_config_of(device: cl.Device) -> LaunchConfig:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         log.warning(
-            "%s is not used: %s; 'ggrpc devices --tune' makes it anew", path, reason
+            "%s is ignored: %s; 'ggrpc devices --tune' replaces it", path, reason
         )
         return LaunchConfig()
 
@@ -67,7 +67,7 @@ def store(device: cl.Device, config: LaunchConfig) -> Path:
         The path of the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = path_of(device)
     contents = {"version": VERSION, "device": device.name, "shapes": config._asdict()}
@@ -85,7 +85,7 @@ def _parsed(text: str) -> LaunchConfig:
     """Parse the contents of a file.
 
     Raises:
-        ValueError: they are invalid; the message says why.
+        ValueError: the contents are invalid; the message says why.
     """
     contents = json.loads(text)
     if not isinstance(contents, dict) or contents.get("version") != VERSION:

@@ -1,4 +1,4 @@
-"""The memory of one program, counted until the program is gone."""
+"""Allocates the memory of one program, and counts it until the program is deleted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class ProgramMemory:
 
     Args:
         take: allocates memory.
-        give: called for each allocation when this object is gone.
-        buffers: the size of the session's buffers in bytes, which limits the memory.
+        give: called for each allocation when this object is deleted.
+        buffers: the total size of the session's buffers in bytes, which limits the
+            memory.
 
     Attributes:
         retained: other buffers to keep alive, because kernel objects do not retain
@@ -39,11 +40,11 @@ class ProgramMemory:
         """Allocate memory; contents undefined.
 
         Args:
-            size: in bytes.
+            size: the size in bytes.
 
         Raises:
-            OutOfMemory: the device does not have it, or the program has too much
-                compared with the session's buffers.
+            OutOfMemory: the device does not have enough free memory, or the program
+                exceeds the limit of `check_scratch_size`.
         """
         check_scratch_size(self._size + size, self._buffers)
         buffer = self._take(size)

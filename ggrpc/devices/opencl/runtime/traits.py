@@ -14,13 +14,14 @@ class Traits(NamedTuple):
     """The properties of a device.
 
     Attributes:
-        is_cpu: whether it gets the kernels for CPUs, which use extensions of clang; all
-            other devices get plain OpenCL C.
+        is_cpu: whether the device uses the kernels for CPUs, which need extensions of
+            clang; the kernels of all other devices are plain OpenCL C.
         shares_memory: whether kernels use the memory of this process in place.
         units: the number of compute units, each of which runs one work-group at a time.
         local_size: the work-items of a work-group that share a row; 1 on CPUs, whose
             work-items use wide vectors instead.
-        int8_dot: the define for a CPU's dot product of int8; "" for portable code.
+        int8_dot: the define that selects a CPU's int8 dot product; "" for portable
+            code.
         launch_config: the tuned sizes of launches.
     """
 

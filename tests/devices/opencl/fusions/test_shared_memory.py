@@ -14,7 +14,7 @@ from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.compiler import Compiler, Fusion
 from ggrpc.devices.opencl.fusions import FUSIONS
-from ggrpc.devices.sharing import disjoint
+from ggrpc.devices.shared_results import disjoint
 from ggrpc.formats.codecs import Array
 from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op

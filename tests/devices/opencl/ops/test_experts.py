@@ -8,7 +8,7 @@ import pytest
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.kernel_table import CPU, is_supported
 from ggrpc.devices.opencl.ops import matmul
-from ggrpc.devices.opencl.ops.experts import MANY
+from ggrpc.devices.opencl.ops.experts import MIN_GROUPED
 from ggrpc.devices.opencl.ops.quantized import CHUNK, TYPES
 from ggrpc.errors import GraphError
 from ggrpc.formats.codecs import Array
@@ -81,7 +81,7 @@ def test_experts_that_nobody_chose_cost_nothing_and_one_that_all_chose_is_right(
     case = Case()
     a, b = case.leaf((64, 18, 9), type), case.leaf((64, 1, 21))
     ids = case.leaf(np.full((21, 1), 5), GGMLType.I32)
-    assert ids.nelements // a.ne[2] >= MANY
+    assert ids.nelements // a.ne[2] >= MIN_GROUPED
     case.node(Op.MUL_MAT_ID, [a, b, ids], (18, 1, 21))
     check(opencl, case)
 

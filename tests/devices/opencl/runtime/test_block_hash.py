@@ -12,8 +12,8 @@ from ggrpc.devices.opencl.runtime.block_hash import OpenClChunks
 from ggrpc.engine.cache.fnv1a import BASIS, Hasher
 from ggrpc.errors import DeviceError
 
-LEAST = OpenClChunks.least
-BLOCK = OpenClChunks.size * OpenClChunks.most
+LEAST = OpenClChunks.min_size
+BLOCK = OpenClChunks.size * OpenClChunks.max_chunks
 
 
 def serial(data: bytes, value: int = BASIS) -> int:
@@ -85,4 +85,4 @@ def test_driver_that_fails_is_a_device_error(
     fast = opencl.block_hash()
     monkeypatch.setattr(cl, "enqueue_copy", fail)
     with pytest.raises(DeviceError, match=rf"{opencl.name}: the card has gone"):
-        fast.update(BASIS, np.zeros(fast.least, np.uint8))
+        fast.update(BASIS, np.zeros(fast.min_size, np.uint8))

@@ -6,7 +6,7 @@ from typing import Any
 import pyopencl as cl
 import pytest
 
-from ggrpc.devices.opencl.runtime.discovery import Found, discover, why_not
+from ggrpc.devices.opencl.runtime.discovery import Found, discover, unusable_reason
 from ggrpc.errors import DeviceError
 from tests.support.drivers import usable_device
 
@@ -71,7 +71,7 @@ def test_driver_that_cannot_build_says_so(
         raise cl.RuntimeError("build failed: unknown target CPU 'generic'\nmore")
 
     monkeypatch.setattr(cl.Program, "build", fail)
-    reason = why_not(found)
+    reason = unusable_reason(found)
     assert reason is not None
     assert "unknown target CPU 'generic'" in reason
     assert "\n" not in reason
@@ -81,4 +81,4 @@ def test_driver_that_computes_wrongly_is_found_out(
     found: Found, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cl, "enqueue_copy", lambda *arguments: None)
-    assert "wrongly" in str(why_not(found))
+    assert "wrongly" in str(unusable_reason(found))

@@ -1,4 +1,4 @@
-"""Attention, computed in blocks that fit a processor's cache.
+"""Computes attention in blocks that fit a processor's cache.
 
 A block has some heads that share keys, some of their queries, and all keys. It is
 computed for some keys at a time (online softmax): when a larger score is found, the

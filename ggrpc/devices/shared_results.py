@@ -1,4 +1,4 @@
-"""Intermediate results that several nodes of a graph share, until they are stale."""
+"""Intermediate results that several nodes of a graph share until an input changes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ggrpc.tensor import Tensor
 Made = TypeVar("Made")
 
 
-class Shared:
-    """A compiler's cache of work that several nodes need."""
+class SharedResults:
+    """A compiler's cache of intermediate results that several nodes need."""
 
     def __init__(self) -> None:
         self._made: dict[object, tuple[Any, list[_Span]]] = {}
@@ -19,12 +19,12 @@ class Shared:
     def get(
         self, key: object, tensors: Sequence[Tensor], make: Callable[[], Made]
     ) -> Made:
-        """Return the result stored under a key; call `make` for it the first time.
+        """Return the result stored under a key; the first call creates it with `make`.
 
         Args:
-            key: equal keys mean equal work.
-            tensors: the inputs of the work.
-            make: does the work.
+            key: equal keys mean equal results.
+            tensors: the inputs of the result.
+            make: creates the result.
         """
         found = self._made.get(key)
         if found is None:
@@ -33,7 +33,7 @@ class Shared:
         return cast(Made, found[0])
 
     def overwritten(self, tensor: Tensor) -> None:
-        """Drop all results made from bytes of a tensor that a node has overwritten."""
+        """Drop all results with an input that overlaps an overwritten tensor."""
         written = _Span.of(tensor)
         stale = [
             key
@@ -45,7 +45,7 @@ class Shared:
 
 
 def disjoint(a: Tensor, b: Tensor) -> bool:
-    """Whether no byte is part of two tensors; gaps between rows count as parts."""
+    """Whether two tensors share no memory; gaps between rows belong to a tensor."""
     return (
         a.buffer != b.buffer
         or a.data + a.nbytes <= b.data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ggrpc.devices.cpu import CpuDevice
-from ggrpc.devices.cpu.ops import chunks
+from ggrpc.devices.cpu.ops import chunked_scan
 from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
 from ggrpc.ops.linear_attention import Wkv6, Wkv7
@@ -21,7 +21,7 @@ from tests.support.cases.linear_attention import (
 )
 from tests.support.cases.recurrent import scan
 
-TOKENS = chunks.TOKENS
+TOKENS = chunked_scan.TOKENS
 CASES = {
     "one_chunk": wkv6(24, 3, TOKENS, 1),
     "a_chunk_and_a_token": gla(24, 3, TOKENS + 1, 1),

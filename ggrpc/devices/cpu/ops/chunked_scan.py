@@ -1,4 +1,4 @@
-"""The recurrence of `scan`, computed by matrix products for chunks of tokens.
+"""Computes the recurrence of `scan` with matrix products, for chunks of tokens.
 
 Let W[t] be the product of a chunk's decays up to token t. Then the state at token t is
 the sum of
