@@ -38,7 +38,7 @@ CASES = {
 
 def by_steps(cpu: CpuDevice, case: Case, monkeypatch: pytest.MonkeyPatch) -> Array:
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "TOKENS", 1 << 20)
+        patch.setattr(chunked_scan, "TOKENS", 1 << 20)
         (y,) = run_case(cpu, case).values()
     return y
 
