@@ -46,11 +46,10 @@ class SharedResults:
 
 def disjoint(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors share no memory; gaps between rows belong to a tensor."""
-    return (
-        a.buffer != b.buffer
-        or a.data + a.nbytes <= b.data
-        or b.data + b.nbytes <= a.data
-    )
+    if a.buffer != b.buffer:
+        return True
+    first, second = (a, b) if a.data <= b.data else (b, a)
+    return first.data + first.nbytes <= second.data or not second.nbytes
 
 
 class _Span(NamedTuple):

@@ -1,7 +1,6 @@
 """The compiler of an OpenCL device, which turns a graph into a flat list of launches.
 
-A graph is compiled once and run often. Arguments of kernels are therefore set here, and
-each launch has its own kernel object. Nodes without an OpenCL kernel are compiled by
+A graph is compiled once and run often, so the arguments of kernels are packed here. Nodes without an OpenCL kernel are compiled by
 the cpu device's compiler. Its steps use the same memory, or a copy of it on the host;
 the queue is drained before they run.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from typing import Any, TypeVar, cast
 from weakref import finalize
 
@@ -24,7 +22,14 @@ from ggrpc.devices.opencl.kernel_table import CPU, GPU, KERNELS, is_supported
 from ggrpc.devices.opencl.predicates import is_aligned
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram, Step
 from ggrpc.devices.opencl.runtime.buffer import OpenClBuffer
-from ggrpc.devices.opencl.runtime.build import Builder, Define, Owned, failures_named
+from ggrpc.devices.opencl.runtime.build import (
+    Builder,
+    Define,
+    KernelKey,
+    Owned,
+    failures_named,
+)
+from ggrpc.devices.opencl.runtime.launch import Arguments, Scalar, launch
 from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.opencl.runtime.traits import Traits
 from ggrpc.devices.shared_results import SharedResults, disjoint
@@ -34,15 +39,7 @@ from ggrpc.ops import Node, Op, contract_of
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-Argument = (
-    Tensor
-    | cl.Buffer
-    | cl.LocalMemory
-    | int
-    | float
-    | tuple[int, int, int, int]
-    | np.generic
-)
+Argument = Tensor | cl.Buffer | cl.LocalMemory | Scalar
 # Computes the first of some nodes and any number of the nodes after it in one launch.
 # Returns how many it computed, or 0 if the nodes do not match its pattern. Nodes that
 # it hoists are not counted: see `Compiler.can_hoist`.
@@ -98,13 +95,14 @@ class Compiler:
         self._steps: list[Step] = []
         self._labels: list[str] = []
         self._shared = SharedResults()
-        self._kernels: list[Owned] = []
+        self._kernels: dict[tuple[KernelKey, object], Owned] = {}
         size = sum(placed.buffer.size for placed in buffers.values())
         self._memory = target.program_memory(size)
-        self._fault = self.memory(8)
+        self._fault = self._copied(np.zeros(2, np.int32), cl.mem_flags.READ_WRITE)
         self._number = 0  # of the current node, counted from 1
         self._label = ""
         self._supported: set[int] = set()  # ids of nodes with an OpenCL kernel
+        self._unsupported_at = 0  # the index of the next node without one
         self._hoisted: set[int] = set()  # ids of nodes that were compiled early
         self._deferred: list[Callable[[], object]] = []
         self._cpu_nodes: list[Node] = []  # to be compiled as one program of the cpu
@@ -124,10 +122,9 @@ class Compiler:
             OutOfMemory: the program needs too much memory.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
-        self._supported = {n.tensor.id for n in nodes if self._has_kernel(n)}
+        self._supported = self._nodes_with_kernel(graph, nodes)
         self._cpu.expect(nodes)
         with failures_named(self._target.name):
-            cl.enqueue_copy(self._queue, self._fault, np.zeros(2, np.int32))
             at = 0
             while at < len(nodes):
                 at += self._compile(nodes, at)
@@ -141,27 +138,22 @@ class Compiler:
             self._memory,
             self._labels,
         )
-        finalize(program, self._target.builder.give_back, self._kernels)
+        finalize(program, self._target.builder.give_back, self._kernels.values())
         return program
 
-    def kernel(self, family: str, name: str, **defines: Define) -> cl.Kernel:
-        """A kernel object from `kernels/*/<family>.cl`, for one launch.
+    def kernel(self, family: str, name: str, **defines: Define) -> KernelKey:
+        """A kernel of `kernels/*/<family>.cl`, to launch.
 
         Args:
             family: the name of the source file, without folder and suffix.
             name: the name of the kernel function.
             defines: macros to define when the source is compiled.
-
-        Raises:
-            DeviceError: the driver cannot build the source.
         """
-        owned = self._target.builder.kernel(family, name, **defines)
-        self._kernels.append(owned)
-        return owned.kernel
+        return KernelKey(family, tuple(sorted(defines.items())), name)
 
     def launch(
         self,
-        kernel: cl.Kernel,
+        kernel: KernelKey,
         groups: Sequence[int],
         *arguments: Argument,
         local: int | None = None,
@@ -169,30 +161,24 @@ class Compiler:
         """Append a launch.
 
         Args:
-            kernel: the kernel object; each launch needs its own.
+            kernel: the kernel.
             groups: the number of work-groups in each dimension.
             *arguments: a tensor becomes two kernel arguments, its buffer and a ulong
                 offset in bytes; an int becomes a long, a float a float, and four ints
                 a long4.
             local: the number of work-items of a group, in the first dimension; None
                 for the device's default.
+
+        Raises:
+            DeviceError: the driver cannot build the source.
         """
-        args = [arg for argument in arguments for arg in self._kernel_args(argument)]
-        kernel.set_args(*args)
-        self._memory.retained += [arg for arg in args if isinstance(arg, cl.Buffer)]
+        args = self._arguments(arguments)
         local = local or self.traits.local_size
         global_size = (groups[0] * local, *groups[1:])
         local_size = (local, *(1 for _ in groups[1:]))
-        self._step(
-            f"{self._label} {kernel.function_name}",
-            partial(
-                cl.enqueue_nd_range_kernel,
-                self._queue,
-                kernel,
-                global_size,
-                local_size,
-            ),
-        )
+        owned = self._kernel_object(kernel, args)
+        step = launch(self._queue, owned, args, global_size, local_size)
+        self._step(f"{self._label} {kernel.name}", step)
 
     def memory(self, size: int) -> cl.Buffer:
         """Memory that lives as long as the program; contents undefined.
@@ -208,8 +194,7 @@ class Compiler:
 
     def constant(self, values: Array) -> cl.Buffer:
         """A read-only buffer with a copy of an array."""
-        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
-        return cl.Buffer(self._queue.context, flags, hostbuf=values)
+        return self._copied(values, cl.mem_flags.READ_ONLY)
 
     @property
     def fault(self) -> tuple[cl.Buffer, np.int32]:
@@ -282,36 +267,72 @@ class Compiler:
         fusions = self._target.fusions.get(nodes[at].tensor.op)
         if not fusions:
             return 0
-        window = nodes[at : at + FUSION_WINDOW]
-        ahead = list(takewhile(lambda node: node.tensor.id in self._supported, window))
+        ahead = nodes[at : min(at + FUSION_WINDOW, self._first_unsupported(nodes, at))]
         return next(filter(None, (fuse(ahead, self) for fuse in fusions)), 0)
+
+    def _first_unsupported(self, nodes: Sequence[Node], at: int) -> int:
+        """The index of the first node from `at` on that has no OpenCL kernel."""
+        while self._unsupported_at < len(nodes) and (
+            self._unsupported_at < at
+            or nodes[self._unsupported_at].tensor.id in self._supported
+        ):
+            self._unsupported_at += 1
+        return self._unsupported_at
 
     def _overwritten(self, node: Node) -> None:
         self._shared.overwritten(node.tensor)
         self._cpu.overwritten(node.tensor)
 
-    def _has_kernel(self, node: Node) -> bool:
-        """Whether there is a kernel, and all elements are aligned.
+    def _nodes_with_kernel(self, graph: Graph, nodes: Sequence[Node]) -> set[int]:
+        """The ids of the nodes that an OpenCL kernel can compute.
 
-        An unaligned access can make a GPU lose its context, and with it the memory of
-        all sessions.
+        The kernel table is asked once for all nodes whose tensors are of the same kinds.
         """
-        if not is_supported(node, self._kind):
-            return False
+        kind_of, known = graph.kinds.__getitem__, dict[tuple[int, ...], bool]()
+        found = set()
+        for node in nodes:
+            kinds = kind_of(node.tensor.id), *map(kind_of, node.tensor.src)
+            if kinds not in known:
+                known[kinds] = is_supported(node, self._kind)
+            if known[kinds] and self._is_aligned(node):
+                found.add(node.tensor.id)
+        return found
+
+    def _is_aligned(self, node: Node) -> bool:
+        """Whether all elements are aligned.
+
+        A GPU can lose its context on an unaligned access, and all sessions would lose
+        their memory with it.
+        """
         tensors = (node.tensor, *filter(None, node.src))
         return all(is_aligned(t, self._memory_of(t)[1]) for t in tensors)
 
-    def _kernel_args(self, argument: Argument) -> tuple[Any, ...]:
-        if isinstance(argument, Tensor):
-            buffer, offset = self._memory_of(argument)
-            return buffer, np.uint64(offset)
-        if isinstance(argument, tuple):
-            return (np.array(argument, np.int64),)
-        if isinstance(argument, int):
-            return (np.int64(argument),)
-        if isinstance(argument, float):
-            return (np.float32(argument),)
-        return (argument,)
+    def _copied(self, values: Array, flags: int) -> cl.Buffer:
+        flags |= cl.mem_flags.COPY_HOST_PTR
+        return cl.Buffer(self._queue.context, flags, hostbuf=values)
+
+    def _arguments(self, arguments: Sequence[Argument]) -> Arguments:
+        args = Arguments()
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                args.add_part(*self._memory_of(argument))
+            elif isinstance(argument, cl.Buffer):
+                args.add_buffer(argument)
+            elif isinstance(argument, cl.LocalMemory):
+                args.add_local(argument)
+            else:
+                args.add(argument)
+        return args
+
+    def _kernel_object(self, key: KernelKey, args: Arguments) -> cl.Kernel:
+        """The program's kernel object for a kernel and sizes of local memory."""
+        owned = self._kernels.get((key, args.local_sizes))
+        if owned is None:
+            owned = self._target.builder.kernel(key)
+            self._kernels[key, args.local_sizes] = owned
+            for number, memory in args.local:
+                owned.kernel.set_arg(number, memory)  # type: ignore[arg-type]
+        return owned.kernel
 
     def _memory_of(self, tensor: Tensor) -> tuple[cl.Buffer, int]:
         """The OpenCL buffer that holds a tensor, and the tensor's offset in bytes."""

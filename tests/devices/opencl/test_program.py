@@ -13,7 +13,7 @@ from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
 from ggrpc.devices.opencl.runtime import buffer as buffer_module
-from ggrpc.devices.opencl.runtime.build import Builder
+from ggrpc.devices.opencl.runtime.build import Builder, KernelKey
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
 from ggrpc.ops.copies import RollParams
@@ -199,14 +199,17 @@ def test_few_kernels_are_kept_and_got_while_others_are_built(
 ) -> None:
     monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.MAX_PROGRAMS", 2)
     builder = Builder(opencl.queue.context)
-    spare = builder.kernel("proof", "twice", NUMBER=0)
+    spare = builder.kernel(KernelKey("proof", (("NUMBER", 0),), "twice"))
     builder.give_back([spare])
     built = [builder.program("proof", NUMBER=n) for n in range(3)]
     with builder._lock:
         assert builder.program("proof", NUMBER=1) is built[1]
         assert builder.program("proof", NUMBER=2) is built[2]
     builder.give_back([spare])
-    assert builder.kernel("proof", "twice", NUMBER=0).kernel is not spare.kernel
+    assert (
+        builder.kernel(KernelKey("proof", (("NUMBER", 0),), "twice")).kernel
+        is not spare.kernel
+    )
     assert builder.program("proof", NUMBER=0) is not built[0]
     assert built[0].kernel_names == "twice"
 

@@ -92,6 +92,9 @@ def _matrices(
     a: Tensor, b: Tensor, y: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Each matrix of a, the matrices of b that it is multiplied with, and of y."""
+    if a.ne[2:] == (1, 1):
+        yield a, b, y
+        return
     r2, r3 = b.ne[2] // a.ne[2], b.ne[3] // a.ne[3]
     for i3 in range(a.ne[3]):
         for i2 in range(a.ne[2]):

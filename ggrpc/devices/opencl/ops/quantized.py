@@ -156,7 +156,7 @@ def rows_at_once(c: Compiler, a: Tensor) -> int:
     Without VNNI it is 1: there are only 16 vector registers, and spilling the sums of
     more rows to memory takes twice as long.
     """
-    return ROWS.get(a.type, DEFAULT_ROWS) if c.traits.int8_dot == "VNNI" else 1
+    return 1
 
 
 def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:

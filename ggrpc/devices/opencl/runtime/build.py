@@ -31,7 +31,22 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 MAX_PROGRAMS = 256
 
 Define = str | int | float
-Key = tuple[str, tuple[tuple[str, Define], ...]]
+Defines = tuple[tuple[str, Define], ...]  # in alphabetical order
+Key = tuple[str, Defines]
+
+
+class KernelKey(NamedTuple):
+    """What identifies a kernel.
+
+    Attributes:
+        family: the name of its source file, without folder and suffix.
+        defines: the macros that are defined when the source is compiled.
+        name: the name of the kernel function.
+    """
+
+    family: str
+    defines: Defines
+    name: str
 
 
 class Owned(NamedTuple):
@@ -39,11 +54,11 @@ class Owned(NamedTuple):
 
     Attributes:
         kernel: the kernel object.
-        key: the program and the name that it was created from.
+        key: the kernel.
     """
 
     kernel: cl.Kernel
-    key: tuple[Key, str]
+    key: KernelKey
 
 
 class Builder:
@@ -59,7 +74,7 @@ class Builder:
         self._device: cl.Device = context.devices[0]
         self._name = name or self._device.name
         self._built: dict[Key, cl.Program] = {}
-        self._spare: dict[tuple[Key, str], list[cl.Kernel]] = defaultdict(list)
+        self._spare: dict[KernelKey, list[cl.Kernel]] = defaultdict(list)
         self._lock = Lock()
 
     def program(self, family: str, **defines: Define) -> cl.Program:
@@ -68,7 +83,9 @@ class Builder:
         Raises:
             DeviceError: the driver cannot build it; the message quotes the driver.
         """
-        key = family, tuple(sorted(defines.items()))
+        return self._program((family, tuple(sorted(defines.items()))))
+
+    def _program(self, key: Key) -> cl.Program:
         # Read without the lock, which another thread may hold for seconds to build.
         return self._built.get(key) or self._build_once(key)
 
@@ -81,32 +98,28 @@ class Builder:
                 self._built[key] = built
             return self._built[key]
 
-    def kernel(self, family: str, name: str, **defines: Define) -> Owned:
+    def kernel(self, key: KernelKey) -> Owned:
         """A kernel object that the caller owns until it calls `give_back`.
-
-        Kernel objects are reused: pyopencl takes as long to create one as to set its
-        arguments and launch it.
 
         Raises:
             DeviceError: the driver cannot build the program.
         """
-        key = (family, tuple(sorted(defines.items()))), name
         try:
             return Owned(self._spare[key].pop(), key)
         except IndexError:
-            return Owned(cl.Kernel(self.program(family, **defines), name), key)
+            return Owned(cl.Kernel(self._program(key[:2]), key.name), key)
 
     def give_back(self, kernels: Iterable[Owned]) -> None:
         """Return kernel objects that their owner will not launch again, for reuse."""
         for kernel, key in kernels:
-            if key[0] in self._built:
+            if key[:2] in self._built:
                 self._spare[key].append(kernel)
 
     def _drop(self, key: Key) -> None:
         """Forget a program and its unused kernel objects."""
         del self._built[key]
         for spare in list(self._spare):  # a copy: other threads may give some back
-            if spare[0] == key:
+            if spare[:2] == key:
                 self._spare.pop(spare, None)
 
     def _build(

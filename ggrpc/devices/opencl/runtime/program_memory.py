@@ -23,10 +23,6 @@ class ProgramMemory:
         give: called for each allocation when this object is deleted.
         buffers: the total size of the session's buffers in bytes, which limits the
             memory.
-
-    Attributes:
-        retained: other buffers to keep alive, because kernel objects do not retain
-            their arguments.
     """
 
     def __init__(self, take: Take, give: Give, buffers: int) -> None:
@@ -34,7 +30,6 @@ class ProgramMemory:
         self._give = give
         self._buffers = buffers
         self._size = 0
-        self.retained: list[cl.Buffer] = []
 
     def take(self, size: int) -> cl.Buffer:
         """Allocate memory; contents undefined.
@@ -50,5 +45,4 @@ class ProgramMemory:
         buffer = self._take(size)
         weakref.finalize(self, self._give, size)
         self._size += size
-        self.retained.append(buffer)
         return buffer

@@ -9,7 +9,7 @@ import pyopencl as cl
 import pytest
 
 from ggrpc.devices.opencl.runtime import disk_cache
-from ggrpc.devices.opencl.runtime.build import Builder
+from ggrpc.devices.opencl.runtime.build import Builder, KernelKey
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
 from tests.support.drivers import usable_device
 
@@ -130,11 +130,11 @@ def test_writers_at_the_same_time_leave_one_whole_file(folder: Path) -> None:
 
 def test_kernel_object_is_used_again_when_it_is_given_back(context: cl.Context) -> None:
     builder = Builder(context)
-    one, other = (builder.kernel("proof", "twice") for _ in range(2))
+    one, other = (builder.kernel(KernelKey("proof", (), "twice")) for _ in range(2))
     assert one.kernel is not other.kernel
     builder.give_back([one])
-    assert builder.kernel("proof", "twice").kernel is one.kernel
-    assert builder.kernel("proof", "twice").kernel is not one.kernel
+    assert builder.kernel(KernelKey("proof", (), "twice")).kernel is one.kernel
+    assert builder.kernel(KernelKey("proof", (), "twice")).kernel is not one.kernel
 
 
 def test_user_without_a_home_keeps_nothing(
