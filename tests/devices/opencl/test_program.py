@@ -215,7 +215,7 @@ def test_few_kernels_are_kept_and_got_while_others_are_built(
 
 
 def test_more_than_the_driver_gives_at_once_is_refused(opencl: OpenClDevice) -> None:
-    with pytest.raises(OutOfMemory, match="the driver gives"):
+    with pytest.raises(OutOfMemory, match="the driver allows"):
         opencl.allocate(opencl.max_size + 1)
 
 
