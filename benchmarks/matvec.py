@@ -4,9 +4,9 @@
 
 Decoding a token reads each weight once, so memory's bandwidth is its limit. A program
 of a device multiplies many matrices, more than its caches hold, by one row each: alone,
-in threes with the same row (queries, keys and values), or as gate and up with their GLU.
-The programs take turns with a C loop that reads as many bytes in as many threads. Prints
-the medians in GB/s, and their ratio. Needs a C compiler.
+in threes with the same row (queries, keys, values), or as gate and up with their GLU.
+The programs take turns with a C loop that reads as many bytes in as many threads.
+Prints the medians in GB/s, and their ratio. Needs a C compiler.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.catalogue import Choices, opened_devices
 from ggrpc.devices.device import Device, Placed, Program
 from ggrpc.formats.numpy_values import quantize
-from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
@@ -82,21 +81,17 @@ def program(
     g, add = GraphBuilder(), KINDS[kind]
     while sum(_matrix_bytes(t) for t in g.tensors) < BYTES:
         add(g, type, k, n)
-    placed, at = [], 0
-    for tensor in g.tensors:
-        placed.append(tensor._replace(buffer=HANDLE, data=BASE + at))
-        at += -(-tensor.nbytes // 256) * 256
-    buffer = device.allocate(at)
+    graph, size = g.placed(HANDLE, BASE)
+    buffer = device.allocate(size)
     rows = np.random.default_rng(1).standard_normal((16, k), np.float32)
     weights = quantize(rows, type) * (n // 16)
-    for tensor in placed:
+    for tensor in graph.tensors.values():
         data = weights if _matrix_bytes(tensor) else _row(tensor)
         with buffer.write(tensor.data - BASE, tensor.nbytes) as view:
             view[:] = data[: tensor.nbytes]
-    graph = Graph.of(placed, [t.id for t in placed if t.op])
     try:
         made = device.compile(graph, {HANDLE: Placed(BASE, buffer)})
-        yield made, sum(map(_matrix_bytes, placed))
+        yield made, sum(map(_matrix_bytes, g.tensors))
     finally:
         buffer.free()
 

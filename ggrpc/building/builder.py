@@ -23,6 +23,7 @@ from ggrpc.tensor import MAX_DIMS, MAX_SRC, OP_PARAMS_BYTES, Dims, Tensor, conti
 from ggrpc.types import GGMLType
 
 UNKNOWN: Dims = (0, 0, 0, 0)
+PLACE_ALIGNMENT = 256  # of tensors in bytes, enough for every device
 
 
 class GraphBuilder(Ops):
@@ -82,6 +83,27 @@ class GraphBuilder(Ops):
     def graph(self) -> Graph:
         """The graph of all nodes; its tensors have no buffers."""
         return Graph.of(self.tensors, [t.id for t in self.tensors if t.op])
+
+    def placed(self, buffer: int, base: int) -> tuple[Graph, int]:
+        """The graph of all nodes, with all tensors in one buffer.
+
+        Args:
+            buffer: the handle of the buffer.
+            base: the address of the buffer's first byte.
+
+        Returns:
+            The graph, and the bytes that the buffer must have.
+        """
+        tensors: dict[int, Tensor] = {}
+        end = base
+        for tensor in self.tensors:
+            if tensor.view_src:
+                data = tensors[tensor.view_src].data + tensor.view_offs
+            else:
+                units = -(-tensor.nbytes // PLACE_ALIGNMENT)
+                data, end = end, end + units * PLACE_ALIGNMENT
+            tensors[tensor.id] = tensor._replace(buffer=buffer, data=data)
+        return Graph.of(tensors.values(), self.graph().node_ids), end - base
 
     def tensor(self, type: GGMLType | str, *ne: int, name: str = "") -> Tensor:
         """Add a leaf: a contiguous tensor that no node computes.

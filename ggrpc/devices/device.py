@@ -162,6 +162,17 @@ class Device(Closable):
         """The bytes to allocate for a tensor, including the device's padding."""
         return tensor.nbytes
 
+    def warm_up(self, stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:
+        """Prepare for the graphs of common models, while other threads may compute.
+
+        Args:
+            stopped: whether to return soon.
+            busy: whether sessions compute, which would spoil a measurement.
+
+        Raises:
+            GgrpcError: the device failed.
+        """
+
     def synchronize(self) -> None:
         """Wait until all work submitted so far is done.
 

@@ -26,6 +26,7 @@ from ggrpc.devices.opencl.runtime.build import Builder, failures_named, first_li
 from ggrpc.devices.opencl.runtime.discovery import Found
 from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.opencl.runtime.traits import Traits, traits_of
+from ggrpc.devices.opencl.warm_up import warm_up
 from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.ops import Node
@@ -100,11 +101,19 @@ class OpenClDevice(Device):
     def supports(self, node: Node) -> bool:
         return self.cpu.supports(node)
 
+    def warm_up(self, stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:
+        warm_up(self, stopped, busy)
+
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        # A new target each time, because tuning replaces the traits.
+        return self.compile_for(self.traits, graph, buffers)
+
+    def compile_for(
+        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
+    ) -> OpenClProgram:
+        """Compile a graph as `compile` does, but for other traits, to compare them."""
         target = Target(
             self.name,
-            self.traits,
+            traits,
             self.queue,
             self.builder,
             FUSIONS,

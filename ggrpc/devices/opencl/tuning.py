@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, Protocol
+
+import pyopencl as cl
 
 from ggrpc.building.builder import GraphBuilder
-from ggrpc.devices.device import Placed
-from ggrpc.devices.opencl.device import OpenClDevice
+from ggrpc.devices.device import Buffer, Placed, Program
 from ggrpc.devices.opencl.program import OpenClProgram
-from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, store
+from ggrpc.devices.opencl.runtime.launch_config import (
+    LaunchConfig,
+    is_stored,
+    store,
+)
+from ggrpc.devices.opencl.runtime.traits import Traits
 from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType
@@ -21,10 +27,28 @@ ROUNDS = 7  # runs of each candidate; the fastest one counts
 MIN_GAIN = 1.03  # speedup over the default; a smaller one may be noise
 
 # The weight of a large model, which exceeds the caches of a processor.
-COLUMNS, ROWS = 4096, 16384
-TYPE = GGMLType.Q4_0
+COLUMNS, ROWS = 4096, 32768
 
 Values = tuple[int, ...]
+
+
+class Tunable(Protocol):
+    """The parts of an OpenCL device that are used here."""
+
+    name: str
+    traits: Traits
+    queue: cl.CommandQueue
+
+    def allocate(self, size: int) -> Buffer:
+        """See `Device.allocate`."""
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:
+        """See `Device.compile`."""
+
+    def compile_for(
+        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
+    ) -> OpenClProgram:
+        """Compile a graph as for a device with other traits."""
 
 
 class Trial(NamedTuple):
@@ -34,11 +58,13 @@ class Trial(NamedTuple):
         fields: the names of the fields.
         candidates: the values to try.
         tokens: the number of rows that a matrix is multiplied with.
+        type: the type of the matrix.
     """
 
     fields: tuple[str, ...]
     candidates: tuple[Values, ...]
     tokens: int
+    type: GGMLType = GGMLType.Q4_0
 
 
 class Choice(NamedTuple):
@@ -59,7 +85,14 @@ class Choice(NamedTuple):
     best_ms: float
 
 
+# What differs most between processors, and takes a second to measure.
+QUICK_TRIALS = (
+    Trial(("matvec_rows",), ((1,), (2,), (4,)), 1),
+    Trial(("float_rows",), ((1,), (2,), (4,)), 1, GGMLType.F16),
+    Trial(("prefetch",), ((0,), (1024,), (4096,), (8192,)), 1),
+)
 CPU_TRIALS = (
+    *QUICK_TRIALS,
     Trial(("bands",), ((2,), (4,), (8,), (16,), (32,)), 1),
     Trial(("tile",), ((4,), (8,), (16,)), 64),
 )
@@ -75,12 +108,12 @@ GPU_TRIALS = (
 )
 
 
-def trials_of(device: OpenClDevice) -> Sequence[Trial]:
+def trials_of(device: Tunable) -> Sequence[Trial]:
     """The trials for the kernels that a device uses."""
     return CPU_TRIALS if device.traits.is_cpu else GPU_TRIALS
 
 
-def tune(device: OpenClDevice) -> Iterator[Choice]:
+def tune(device: Tunable) -> Iterator[Choice]:
     """Run one trial after another, each with the results of the trials before.
 
     At the end the device uses the fastest sizes, and they are stored for later starts.
@@ -100,9 +133,8 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
         choice = _choice(device, config, trial)
         config = _with(config, trial.fields, choice.best)
         yield choice
-    device.traits = device.traits._replace(launch_config=config)
     try:
-        store(device.queue.device, config)
+        _use(device, config)
     except OSError as error:
         raise DeviceError(
             f"{device.name}: the measured launch sizes cannot be stored: "
@@ -110,9 +142,39 @@ def tune(device: OpenClDevice) -> Iterator[Choice]:
         ) from error
 
 
-def _choice(device: OpenClDevice, config: LaunchConfig, trial: Trial) -> Choice:
+def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
+    """Run the quick trials on a processor that was never measured with this driver.
+
+    Args:
+        device: the device; other threads may use it.
+        busy: whether they do, which spoils a measurement. It is then left for later.
+
+    Returns:
+        Whether the device uses new sizes.
+
+    Raises:
+        DeviceError: the device fails with the default sizes.
+    """
+    if not device.traits.is_cpu or is_stored(device.queue.device):
+        return False
+    config = LaunchConfig()
+    for trial in QUICK_TRIALS:
+        config = _with(config, trial.fields, _choice(device, config, trial).best)
+        if busy():
+            return False
+    with suppress(OSError):  # it is measured again at the next start
+        _use(device, config)
+    return True
+
+
+def _use(device: Tunable, config: LaunchConfig) -> None:
+    device.traits = device.traits._replace(launch_config=config)
+    store(device.queue.device, config)
+
+
+def _choice(device: Tunable, config: LaunchConfig, trial: Trial) -> Choice:
     default = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
-    with _product(device, trial.tokens) as compile_with:
+    with _product(device, trial) as compile_with:
         programs = {default: compile_with(config)}
         for values in trial.candidates:
             if values != default:
@@ -149,30 +211,26 @@ def _fastest(
 
 @contextmanager
 def _product(
-    device: OpenClDevice, tokens: int
+    device: Tunable, trial: Trial
 ) -> Iterator[Callable[[LaunchConfig], OpenClProgram]]:
     """A function that compiles the same product with any launch sizes."""
-    graph, size = _graph(tokens)
+    graph, size = _graph(trial)
     buffer = device.allocate(size)
-    traits = device.traits
+    buffer.fill(0, size, 1)  # reading memory that was never written takes no time
 
     def compile_with(config: LaunchConfig) -> OpenClProgram:
-        device.traits = traits._replace(launch_config=config)
-        return device.compile(graph, {HANDLE: Placed(BASE, buffer)})
+        traits = device.traits._replace(launch_config=config)
+        return device.compile_for(traits, graph, {HANDLE: Placed(BASE, buffer)})
 
     try:
         yield compile_with
     finally:
-        device.traits = traits
         buffer.free()
 
 
-def _graph(tokens: int) -> tuple[Graph, int]:
+def _graph(trial: Trial) -> tuple[Graph, int]:
     """A product, and the size in bytes of the buffer for its tensors."""
     g = GraphBuilder()
-    g.mul_mat(g.tensor(TYPE, COLUMNS, ROWS), g.tensor(GGMLType.F32, COLUMNS, tokens))
-    placed, at = [], 0
-    for tensor in g.tensors:
-        placed.append(tensor._replace(buffer=HANDLE, data=BASE + at))
-        at += -(-tensor.nbytes // 256) * 256
-    return Graph.of(placed, [placed[-1].id]), at
+    a = g.tensor(trial.type, COLUMNS, ROWS)
+    g.mul_mat(a, g.tensor(GGMLType.F32, COLUMNS, trial.tokens))
+    return g.placed(HANDLE, BASE)

@@ -26,14 +26,12 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
         gate.source(B),
         gate.source(IDS),
     )
-    rows = quantized.rows_at_once(c, a)
     x = quantized.quantize_rows(b, c, tile=1)
-    band = quantized.band_of(c, a.ne[1] * ids.nelements, rows)
+    band = quantized.band_of(c, a, a.ne[1] * ids.nelements)
     kernel = c.kernel(
         "experts_gated",
         "experts_gated",
-        **quantized.cpu_defines(c, a),
-        ROWS=rows,
+        **quantized.matvec_defines(c, a),
         GATED=GATED[glu.params.op],
     )
     inputs: tuple[Argument, ...] = a, other, a.ne, a.nb, other.nb, *x.inputs(a)

@@ -40,9 +40,8 @@ def gate_and_up(nodes: Sequence[Node], c: Compiler) -> int:
     a, b, y = gate.source(A), up.source(A), glu.tensor
     k, n, _, _ = a.ne
     x = quantized.quantize_rows(gate.source(B), c, tile=1)
-    rows = quantized.rows_at_once(c, a)
-    band = quantized.band_of(c, n, rows)
-    defines = quantized.cpu_defines(c, a) | {"ROWS": rows}
+    band = quantized.band_of(c, a, n)
+    defines = quantized.matvec_defines(c, a)
     outputs: tuple[Argument, ...] = ()
     next_x = quantized_for_next(nodes[3:], y, c, x)
     if next_x:
@@ -90,16 +89,15 @@ def _launch_several(
 ) -> None:
     a, b = products[0].source(A), products[0].source(B)
     x = quantized.quantize_rows(b, c, tile=1)
-    rows = quantized.rows_at_once(c, a)
     n = [node.source(A).ne[1] for node in products]
-    band = quantized.band_of(c, sum(n), rows)
+    band = quantized.band_of(c, a, sum(n))
     groups = sum(-(-count // band) for count in n)
     matrices = _filled([node.source(A) for node in products])
     results = _filled([node.tensor for node in products])
     strides = matrices[0].nb[1], matrices[1].nb[1], matrices[2].nb[1], 0
     counts = n[0], sum(n[1:2]), sum(n[2:]), 0
-    defines = quantized.cpu_defines(c, a) | ({"BIASED": 1} if adds else {})
-    kernel = c.kernel("matvec_several", "matvec_several", **defines, ROWS=rows)
+    defines = quantized.matvec_defines(c, a) | ({"BIASED": 1} if adds else {})
+    kernel = c.kernel("matvec_several", "matvec_several", **defines)
     inputs: tuple[Argument, ...] = strides, *x.inputs(a), a.ne[0], counts
     sums: tuple[Argument, ...] = ()
     if adds:

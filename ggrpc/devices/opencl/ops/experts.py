@@ -13,7 +13,11 @@ import pyopencl as cl
 from ggrpc.devices.opencl.compiler import Argument, Compiler
 from ggrpc.devices.opencl.kernel_table import CPU, kernel
 from ggrpc.devices.opencl.ops import matmul, quantized
-from ggrpc.devices.opencl.ops.quantized import QuantizedRows, cpu_defines
+from ggrpc.devices.opencl.ops.quantized import (
+    QuantizedRows,
+    cpu_defines,
+    matvec_defines,
+)
 from ggrpc.devices.opencl.predicates import dense_f32
 from ggrpc.ops import Node, Op
 from ggrpc.ops.experts import AS, IDS, A, B
@@ -71,14 +75,14 @@ def _multiply_each(c: Compiler, a: Tensor, b: Tensor, ids: Tensor, y: Tensor) ->
     inputs: tuple[Argument, ...]
     if a.type in quantized.TYPES:
         x = quantized.quantize_rows(b, c, tile=1)
-        name, rows = "experts_matvec", quantized.rows_at_once(c, a)
+        name = "experts_matvec"
         inputs = *x.inputs(a), x.padded, b.ne[1]
     else:
-        name, rows = "experts_matvec_float", matmul.ROWS
+        name = "experts_matvec_float"
         inputs = b, b.ne, b.nb
     n, choices = a.ne[1], ids.nelements
-    band = quantized.band_of(c, n * choices, rows)
-    kernel = c.kernel(name, name, **cpu_defines(c, a), ROWS=rows)
+    band = quantized.band_of(c, a, n * choices)
+    kernel = c.kernel(name, name, **matvec_defines(c, a))
     groups = -(-n // band), choices
     outputs: tuple[Argument, ...] = ids, ids.ne, ids.nb, y, y.nb, band
     c.launch(kernel, groups, a, a.ne, a.nb, *inputs, *outputs, *c.fault, local=1)

@@ -17,7 +17,6 @@ from ggrpc.types import FLOATS
 
 MAX_MATRICES = 64  # quantized matrices of a node, because each needs a launch
 
-ROWS = 4  # rows of the matrix that are read side by side
 # Up to FEW rows of b, and from LONG columns on, it takes less time to unpack elements
 # again for each use than to write them to a panel.
 FEW, LONG = 8, 128
@@ -64,9 +63,9 @@ def tile_of(c: Compiler, a: Tensor, rows: int) -> int:
 
 
 def _matvec(c: Compiler, a: Tensor, b: Tensor, y: Tensor) -> None:
-    band = quantized.band_of(c, a.ne[1], ROWS)
+    band = quantized.band_of(c, a, a.ne[1])
     groups = -(-a.ne[1] // band), a.ne[2] * a.ne[3]
-    defines = quantized.cpu_defines(c, a) | {"ROWS": ROWS}
+    defines = quantized.matvec_defines(c, a)
     kernel = c.kernel("matvec_float", "matvec_float", **defines)
     c.launch(kernel, groups, a, a.ne, a.nb, b, b.nb, y, y.nb, band, local=1)
 

@@ -19,10 +19,6 @@ PADDED = 256  # quantized rows are padded to a multiple of this many elements
 PANEL = 16  # rows of the matrix in a work-group of matmat.cl ...
 CHUNK = 4096  # ... and columns that it unpacks at a time; they fit the L2 cache
 
-# The rows of a matrix that are read side by side: see `rows_at_once`.
-ROWS = {GGMLType.Q4_0: 4, GGMLType.Q8_0: 4, GGMLType.IQ4_NL: 4}
-DEFAULT_ROWS = 2
-
 # Types with a scale for each 16 elements. They need the sums of 16 elements of the
 # other operand; other types need the sums of 32.
 SCALE_PER_16 = {GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q6_K}
@@ -133,9 +129,8 @@ def memory_for(
 
 def _matvec(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
     k, n, _, _ = a.ne
-    rows = rows_at_once(c, a)
-    band = band_of(c, n, rows)
-    kernel = c.kernel("matvec", "matvec", **cpu_defines(c, a), ROWS=rows)
+    band = band_of(c, a, n)
+    kernel = c.kernel("matvec", "matvec", **matvec_defines(c, a))
     groups = (-(-n // band),)
     c.launch(kernel, groups, a, a.nb[1], *x.inputs(a), k, n, y, band, local=1)
 
@@ -150,13 +145,18 @@ def _matmat(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
     c.launch(kernel, groups, a, a.nb[1], *x.inputs(a), *shape, y, n, *panel, local=1)
 
 
-def rows_at_once(c: Compiler, a: Tensor) -> int:
-    """The number of rows of a matrix that a kernel reads side by side.
+def matvec_defines(c: Compiler, a: Tensor) -> dict[str, int]:
+    """The defines of matrix-vector kernels: see `cpu_defines` and `LaunchConfig`."""
+    defines = cpu_defines(c, a) | {"ROWS": rows_at_once(c, a)}
+    if a.type in TYPES:
+        defines["AHEAD"] = c.traits.launch_config.prefetch
+    return defines
 
-    Without VNNI it is 1: there are only 16 vector registers, and spilling the sums of
-    more rows to memory takes twice as long.
-    """
-    return 1
+
+def rows_at_once(c: Compiler, a: Tensor) -> int:
+    """The rows of a matrix that a matrix-vector product reads side by side."""
+    config = c.traits.launch_config
+    return config.matvec_rows if a.type in TYPES else config.float_rows
 
 
 def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
@@ -177,12 +177,16 @@ def tile_of(c: Compiler, rows: int) -> int:
     return min(c.traits.launch_config.tile, 1 << (rows - 1).bit_length())
 
 
-def band_of(c: Compiler, n: int, rows: int) -> int:
-    """The number of rows of a matrix that one work-group computes.
+def band_of(c: Compiler, a: Tensor, n: int) -> int:
+    """The number of rows that one work-group of a matrix-vector product computes.
 
     Args:
         c: the compiler.
-        n: the number of rows of the matrix.
-        rows: the number of rows that are read side by side; the result is a multiple.
+        a: a matrix.
+        n: the number of rows of all matrices together.
+
+    Returns:
+        A multiple of the rows that are read side by side.
     """
-    return -(-n // (c.traits.units * c.traits.launch_config.bands * rows)) * rows
+    rows, bands = rows_at_once(c, a), c.traits.launch_config.bands
+    return -(-n // (c.traits.units * bands * rows)) * rows

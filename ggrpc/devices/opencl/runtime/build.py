@@ -1,6 +1,7 @@
 """Builds the kernel sources under `kernels/`, once for each set of defines and device.
 
-Binaries are stored on disk, by device, driver, sources and options.
+Binaries are stored on disk, by device, driver, sources and options, unless the driver has
+a cache of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 # The maximum number of built programs of a device, of some MiB each. Models need about
 # 20, but a client may use attention with thousands of different widths.
 MAX_PROGRAMS = 256
+
+# This driver compiles a kernel for each size of work-groups when it is first launched,
+# and keeps it on disk. A binary of its own makes it compile all kernels of a source, for
+# any size, which takes five times as long.
+POCL = "Portable Computing Language"
 
 Define = str | int | float
 Defines = tuple[tuple[str, Define], ...]  # in alphabetical order
@@ -73,6 +79,7 @@ class Builder:
         self._context = context
         self._device: cl.Device = context.devices[0]
         self._name = name or self._device.name
+        self._driver_caches = self._device.platform.name == POCL
         self._built: dict[Key, cl.Program] = {}
         self._spare: dict[KernelKey, list[cl.Kernel]] = defaultdict(list)
         self._lock = Lock()
@@ -141,7 +148,7 @@ class Builder:
 
     def _stored(self, name: str) -> cl.Program | None:
         """A program from the disk; None if there is none that the driver accepts."""
-        binary = disk_cache.load(name)
+        binary = None if self._driver_caches else disk_cache.load(name)
         if binary is None:
             return None
         try:
@@ -152,8 +159,9 @@ class Builder:
     def _compiled(self, family: str, options: Sequence[str], name: str) -> cl.Program:
         program = cl.Program(self._context, source_path(f"{family}.cl").read_text())
         self._built_of(program, options)
-        binaries = cast(list[bytes], program.get_info(cl.program_info.BINARIES))
-        disk_cache.store(name, binaries[0])
+        if not self._driver_caches:
+            binaries = cast(list[bytes], program.get_info(cl.program_info.BINARIES))
+            disk_cache.store(name, binaries[0])
         return program
 
     def _built_of(self, program: cl.Program, options: Sequence[str] = ()) -> cl.Program:

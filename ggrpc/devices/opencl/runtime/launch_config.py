@@ -12,16 +12,20 @@ import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime import disk_cache
 
-VERSION = 1  # of the file format; raise it when the kernels change
-MAX = 1024  # the largest valid value, far more than is fast
+VERSION = 2  # of the file format; raise it when the kernels change
+MAX = 8192  # the largest valid value, far more than is fast
 
 log = logging.getLogger(__name__)
 
 
 class LaunchConfig(NamedTuple):
-    """The sizes of matrix products; all are powers of two.
+    """The sizes of matrix products; all are powers of two, and `prefetch` may be 0.
 
     Attributes:
+        matvec_rows: on CPUs, the rows of a quantized matrix that a matrix-vector
+            product reads side by side. On some processors several halve the bandwidth.
+        float_rows: the same for matrices of floats.
+        prefetch: on CPUs, how many bytes ahead quantized matrices are prefetched.
         bands: on CPUs, the work-groups of a matrix-vector product per compute unit;
             several of them balance the load.
         tile: on CPUs, the maximum number of rows of b that are multiplied at once,
@@ -33,6 +37,9 @@ class LaunchConfig(NamedTuple):
         depth: on GPUs, the columns in a tile, divided by 16.
     """
 
+    matvec_rows: int = 1
+    float_rows: int = 4
+    prefetch: int = 4096
     bands: int = 8
     tile: int = 8
     items: int = 64
@@ -58,6 +65,14 @@ def launch_config_of(device: cl.Device) -> LaunchConfig:
             "%s is ignored: %s; 'ggrpc devices --tune' replaces it", path, reason
         )
         return LaunchConfig()
+
+
+def is_stored(device: cl.Device) -> bool:
+    """Whether there are measured sizes for a device and its driver."""
+    try:
+        return path_of(device).exists()
+    except FileNotFoundError:
+        return False
 
 
 def store(device: cl.Device, config: LaunchConfig) -> Path:
@@ -94,7 +109,8 @@ def _parsed(text: str) -> LaunchConfig:
     if not isinstance(shapes, dict) or shapes.keys() != LaunchConfig()._asdict().keys():
         raise ValueError("its shapes have other names")
     for name, value in shapes.items():
-        if type(value) is not int or not 0 < value <= MAX or value & (value - 1):
+        least = 0 if name == "prefetch" else 1
+        if type(value) is not int or not least <= value <= MAX or value & (value - 1):
             raise ValueError(f"its '{name}' is not a power of two up to {MAX}")
     config = LaunchConfig(**shapes)
     if min(config.tile_rows, config.tile_tokens // 2) < 8:

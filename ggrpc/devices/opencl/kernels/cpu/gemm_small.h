@@ -37,6 +37,8 @@ INLINE void times_each(Packed w, const Packed *x, long k, float *sums) {
     }
 }
 
+#define AHEAD 4096 // bytes from the row that is multiplied to the one prefetched
+
 // Multiplies the rows `first` to `end` - 1 with `count` rows of x. If `more`, the products
 // are added to y.
 OUTER void rows_times_each(Packed w, long stride, long first, long end, const Packed *x,

@@ -48,11 +48,8 @@ typedef const global uchar *Packed;
 #include "portable.h"
 #endif
 
-// In bytes. Hardware prefetching stops at page boundaries and does not use all of the
-// memory bandwidth; with this, a sixth more is read.
-#define AHEAD 4096
-
-// Prefetches bytes into the cache. The address may be invalid.
+// Prefetches bytes into the cache: on some processors, hardware prefetching stops at page
+// boundaries and does not use all of the memory bandwidth. The address may be invalid.
 INLINE void fetch(Packed p, long count) {
     for (long i = 0; i < count; i += 64) __builtin_prefetch((const void *)(ulong)(p + i));
 }
