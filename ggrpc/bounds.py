@@ -76,7 +76,9 @@ def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) 
     if region is None:
         if not tensor.buffer and not extent.nbytes:
             return
-        raise GraphError(f"{tensor}: buffer {tensor.buffer:#x} is not of this session")
+        raise GraphError(
+            f"{tensor}: buffer {tensor.buffer:#x} does not belong to this session"
+        )
     nbytes, elements = extent
     base, size = region
     start = tensor.data - base

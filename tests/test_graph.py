@@ -135,7 +135,7 @@ def test_tensor_outside_of_its_buffer_is_refused(data: int) -> None:
 
 
 def test_unknown_buffer_is_refused() -> None:
-    assert "not of this session" in refusal(leaf(1, buffer=2), sqr(2, 1))
+    assert "does not belong to this session" in refusal(leaf(1, buffer=2), sqr(2, 1))
 
 
 def test_empty_tensor_needs_no_buffer() -> None:

@@ -222,7 +222,7 @@ def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type
     ("size", "message"),
     [
         ("0", "0 leaves clients no memory"),
-        ("1000T", "1000.0 TiB is more than there is: the devices have"),
+        ("1000T", "1000.0 TiB exceeds the memory of the devices,"),
     ],
 )
 def test_memory_that_cannot_be_had_exits_2(  # type: ignore[no-untyped-def]

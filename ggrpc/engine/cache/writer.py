@@ -23,7 +23,7 @@ from ggrpc.engine.cache.index import EntryRecord, Index
 from ggrpc.engine.cache.reading import PIECE, scan
 from ggrpc.errors import Cancelled, GgrpcError
 
-# Pending entries of all clients; each holds an open file. The limit of open files may
+# Pending entries of all clients; each holds an open file. The limit on open files may
 # reduce it, so that most of them are left for connections.
 MAX_PENDING = 256
 PART_OF_OPEN_FILES = 8
@@ -267,7 +267,7 @@ class CacheWriter:
 
 
 def max_pending() -> int:
-    """How many entries may be pending, within the process's limit of open files."""
+    """How many entries may be pending, within the process's limit on open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_PENDING

@@ -174,7 +174,7 @@ class Listener:
             if stream is not None:
                 take(stream)
         except TransportError as error:
-            log.error("%s; raise the limit of open files (ulimit -n)", error)
+            log.error("%s; raise the limit on open files (ulimit -n)", error)
             self._shortage()
             time.sleep(SHORTAGE_SECONDS)
 
