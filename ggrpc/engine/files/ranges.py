@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ggrpc.errors import FileError
 
 PIECE = 16 << 20  # bytes of a tensor to read, send or compare at a time
-AT_ONCE = 4 << 20  # bytes of one call of the system
+AT_ONCE = 4 << 20  # bytes of one system call
 
 
 class FileChangedError(FileError):

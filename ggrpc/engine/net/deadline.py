@@ -15,7 +15,7 @@ MIN_BYTES_PER_SECOND = 16 << 10
 class TimeLimit(ABC):
     """A limit that a stream obeys while it receives or sends.
 
-    The stream calls `timeout` before each call of the system and `moved` after it.
+    The stream calls `timeout` before each system call and `moved` after it.
     """
 
     @abstractmethod

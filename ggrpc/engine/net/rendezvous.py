@@ -154,7 +154,7 @@ def _dialled(
             except TransportError as error:
                 reason = error
                 continue
-            if not _is_its_own_peer(sock):
+            if not _is_self_connected(sock):
                 return sock
             sock.close()
         _pause(stop, POLL_SECONDS)
@@ -163,7 +163,7 @@ def _dialled(
     )
 
 
-def _is_its_own_peer(sock: socket.socket) -> bool:
+def _is_self_connected(sock: socket.socket) -> bool:
     """Whether a socket is connected with itself.
 
     It may be where nothing listens: the system can choose the very port as its own.

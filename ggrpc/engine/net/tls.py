@@ -183,7 +183,7 @@ class TlsStream(Stream):
         """Whether there are decrypted bytes to receive already."""
         return bool(self._secure.pending())
 
-    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+    def receive_spinning(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, because a TLS socket has no MSG_DONTWAIT."""
         return self.receive(view, limit)
 

@@ -142,7 +142,7 @@ class Stream:
             return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return False
 
-    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+    def receive_spinning(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, but poll for SPIN_SECONDS before blocking.
 
         Waking a blocked thread takes longer than a client takes for its next request.
@@ -173,7 +173,7 @@ class Stream:
     def receive_pieces(
         self, views: Sequence[memoryview], limit: TimeLimit = NEVER
     ) -> None:
-        """Fill one view after the other, many with one call of the system.
+        """Fill one view after the other, many with one system call.
 
         Raises:
             ConnectionLost: the peer closed before they were full.

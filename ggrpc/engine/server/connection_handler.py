@@ -36,7 +36,7 @@ from ggrpc.log_topic import Topic
 from ggrpc.units import format_size
 
 # Bytes of a connection's inbox before its first larger request: HELLO fits.
-FIRST_ROOM = 64
+FIRST_CAPACITY = 64
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ class ConnectionHandler:
         self._timed_stream = TimedStream(stream, settings.limits)
         self._links = Links(settings.comm, stream.endpoint, quota.memory)
         offer = partial(settings.negotiator.offer, stream.endpoint.host)
-        self._connection = ServerConnection(offer, settings.limits.message, FIRST_ROOM)
+        self._connection = ServerConnection(
+            offer, settings.limits.message, FIRST_CAPACITY
+        )
         self._session: Session | None = None
         self._dialect: Dialect | None = None
         self._profile: Profile | None = None
@@ -246,7 +248,7 @@ class ConnectionHandler:
         connection = self._connection
         while (request := connection.next_request()) is None:
             self._request = None
-            self._quota.messages.resize(connection.room)
+            self._quota.messages.resize(connection.inbox_bytes)
             begun = not connection.is_empty
             count = self._timed_stream.receive(connection.space(), begun)
             if not count:
@@ -272,7 +274,7 @@ class ConnectionHandler:
     def _new_session(self, dialect: Dialect) -> Session:
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
-        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
+        loader = Loader(self._settings.cache, dialect.has_cache_flag)
         if self._settings.profile:
             self._profile = Profile()
         return Session(

@@ -98,7 +98,7 @@ class TimedStream:
         idle = Deadline(self._limits.idle_seconds)
         while True:
             try:
-                return self._stream.receive_soon(view)
+                return self._stream.receive_spinning(view)
             except TransportTimeout:
                 if idle.is_over:
                     raise self._idle_for_too_long() from None

@@ -21,7 +21,7 @@ from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.forks import fork_sending
 from ggrpc.engine.wire.graphs import tensor_bytes
-from ggrpc.engine.wire.inbox import ROOM, Inbox
+from ggrpc.engine.wire.inbox import CAPACITY, Inbox
 from ggrpc.engine.wire.layouts import Layout
 from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.engine.wire.reply_rules import ReplyRules
@@ -50,9 +50,9 @@ class _Side:
         self._inbox.filled(count)
 
     @property
-    def room(self) -> int:
+    def inbox_bytes(self) -> int:
         """The memory that the inbox uses, in bytes."""
-        return self._inbox.room
+        return self._inbox.capacity
 
     @property
     def is_empty(self) -> bool:
@@ -96,8 +96,8 @@ class ServerConnection(_Side):
     Args:
         answer: takes the payload size of HELLO and returns the dialect to answer with,
             or raises RemoteProtocolError.
-        longest: the largest request to accept in bytes, data not included.
-        room: bytes of the inbox, which grows with the first larger request.
+        max_bytes: the largest request to accept in bytes, data not included.
+        capacity: bytes of the inbox, which grows with the first larger request.
 
     Attributes:
         dialect: the dialect of this connection, None before HELLO. Its owner may set
@@ -107,11 +107,11 @@ class ServerConnection(_Side):
     def __init__(
         self,
         answer: Callable[[int], Dialect],
-        longest: int = MAX_REQUEST,
-        room: int = ROOM,
+        max_bytes: int = MAX_REQUEST,
+        capacity: int = CAPACITY,
     ) -> None:
-        super().__init__(Inbox(room))
-        self._longest = longest
+        super().__init__(Inbox(capacity))
+        self._max_bytes = max_bytes
         self._answer = answer
         self.dialect: Dialect | None = None
 
@@ -147,10 +147,10 @@ class ServerConnection(_Side):
             raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
-        if whole > self._longest:
+        if whole > self._max_bytes:
             raise RemoteProtocolError(
                 f"a {name_of(command)} request of {size} bytes passes --max-message "
-                f"({self._longest})"
+                f"({self._max_bytes})"
             )
         if not self._has(whole):
             return None
@@ -249,7 +249,7 @@ class ClientConnection(_Side):
             return None
         (size,) = self._inbox.unpack(REPLY_HEAD)
         if command is Command.HELLO:
-            layout = self.dialect.welcomes.get(size, layout)
+            layout = self.dialect.hello_replies.get(size, layout)
         if not layout.holds(size):
             what = f"the reply to {command.name} in protocol {self.dialect.version}"
             if command is Command.HELLO:
@@ -302,7 +302,7 @@ def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
 
 
 def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:
-    right = f"{layout.size} to {layout.most}" if layout.tail else layout.size
+    right = f"{layout.size} to {layout.max_size}" if layout.tail else layout.size
     return RemoteProtocolError(
         f"{what} has {size} bytes instead of {right}; --protocol chooses another "
         "version"

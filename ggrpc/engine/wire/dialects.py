@@ -78,7 +78,7 @@ class Dialect:
         return CAPS_BYTES if "caps" in self.optional else 0
 
     @property
-    def says_what_to_keep(self) -> bool:
+    def has_cache_flag(self) -> bool:
         """Whether SET_TENSOR says if the server should cache the data."""
         return "cache" in self.optional
 
@@ -107,7 +107,7 @@ class Dialect:
         return {command: self._reply(command) for command in self.commands}
 
     @cached_property
-    def welcomes(self) -> dict[int, Layout]:
+    def hello_replies(self) -> dict[int, Layout]:
         """The layouts of the reply to HELLO by size: a fork of 2.0 adds a fourth byte.
 
         `Version.of` reads the version from all of them.
@@ -247,7 +247,7 @@ PREFERRED = (*DEFAULTS, V7_0_0)
 
 # Versions whose patch number counts the op tables. A server announces its patch number,
 # so its op table is known.
-SERVED = {
+OP_TABLE_OF_SERVER = {
     V3_6_0.version: "2025-12-11",
     V3_6_1.version: "2026-03-15",
     V4_0_0.version: "2026-03-15",
@@ -269,7 +269,9 @@ def dialect_named(text: str) -> Dialect:
         for dialect in (*PREFERRED, *reversed(fits)):
             if dialect in fits:
                 return dialect
-    raise ConfigError(f"protocol '{text}' is not spoken here: use one of {spoken()}")
+    raise ConfigError(
+        f"protocol '{text}' is not spoken here: use one of {supported_versions()}"
+    )
 
 
 def dialects_named(text: str) -> tuple[Dialect, ...]:
@@ -298,7 +300,7 @@ def dialect_for(version: Version) -> Dialect | None:
 
 
 @cache
-def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
+def narrowed_to(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
     """A dialect reduced to the one op table of a server, if that table is known.
 
     Args:
@@ -306,11 +308,11 @@ def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
         dialect: the dialect to use with the server.
         op_table: the name of the op table, if the user gave one.
     """
-    table = op_table or SERVED.get(server)
+    table = op_table or OP_TABLE_OF_SERVER.get(server)
     return replace(dialect, op_tables=(table,)) if table else dialect
 
 
-def spoken_until(version: Version) -> str | None:
+def superseded_on(version: Version) -> str | None:
     """The date on which llama.cpp moved on to the next major or minor version.
 
     Returns:
@@ -320,6 +322,6 @@ def spoken_until(version: Version) -> str | None:
     return min(later) if later else None
 
 
-def spoken() -> str:
+def supported_versions() -> str:
     """The versions that ggrpc supports, for people to read."""
     return ", ".join(str(dialect.version) for dialect in DIALECTS)

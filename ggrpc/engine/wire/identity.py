@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import NEWEST, Dialect, Version, dialect_for, spoken
+from ggrpc.engine.wire.dialects import (
+    NEWEST,
+    Dialect,
+    Version,
+    dialect_for,
+    supported_versions,
+)
 from ggrpc.engine.wire.forks import Fork, fork_announcing
 
 QUERIES = frozenset(
@@ -62,7 +68,7 @@ def identify(version: Version, welcome_bytes: int) -> Identity:
         return Identity(version, dialect)
     if version[:2] > NEWEST.version[:2] and welcome_bytes == _welcome_bytes(NEWEST):
         return _newer(version)
-    refusal = f"speaks protocol {version}; ggrpc speaks {spoken()}"
+    refusal = f"speaks protocol {version}; ggrpc speaks {supported_versions()}"
     if dialect:
         refusal = (
             f"announces protocol {version} in {welcome_bytes} bytes, as no server of "

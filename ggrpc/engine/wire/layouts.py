@@ -91,7 +91,7 @@ MAX_TAIL = {"graph": 256 << 20, "data": 1 << 63}
 
 # A client sends the same few messages for every token. Messages are immutable, so one
 # decoded message serves for the same bytes in every session.
-SEEN = 256
+MAX_DECODED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Layout:
         message: the class of the message.
         size: the size of the fields in bytes; the whole payload if there is no tail.
         tail: the field that holds the rest of the payload, or None.
-        most: the size of the largest payload in bytes.
+        max_size: the size of the largest payload in bytes.
     """
 
     def __init__(
@@ -158,12 +158,12 @@ class Layout:
         self._optional = optional
         self.size = self._struct.size
         self.tail = TAILS.get(message)
-        self.most = self.size + (MAX_TAIL[self.tail] if self.tail else 0)
-        self.read = lru_cache(SEEN)(self._read)
+        self.max_size = self.size + (MAX_TAIL[self.tail] if self.tail else 0)
+        self.read = lru_cache(MAX_DECODED)(self._read)
 
     def holds(self, size: int) -> bool:
         """Whether `size` bytes are a valid size of the payload."""
-        return self.size <= size <= self.most
+        return self.size <= size <= self.max_size
 
     def tensor_bytes(self, size: int) -> float:
         """How large each tensor is if the payload has `size` bytes; 0 without any."""
