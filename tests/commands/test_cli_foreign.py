@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggrpc.engine.wire.dialects import NEWEST, spoken
+from ggrpc.engine.wire.dialects import NEWEST, supported_versions
 from tests.support.foreign import FORKS, GIB, NEWER, Foreign, foreign_server
 from tests.support.processes import free_port
 

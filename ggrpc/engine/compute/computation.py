@@ -74,9 +74,8 @@ class Computation(Closable):
         placement: Mapping[Tensor, Device] | None = None,
     ) -> None:
         self._graph = g.graph()
-        self._lock = (
-            RLock()
-        )  # held for a whole run, from writing its data to its result
+        # Held for a whole run, from writing its data to reading its result.
+        self._lock = RLock()
         self._cancelled = False
         stored = {t: d for t, d in (data or {}).items() if isinstance(d, DeviceTensor)}
         for tensor, data_tensor in stored.items():
