@@ -50,8 +50,6 @@ def _step_count(node: Node) -> str | None:
         return None
     if count <= 0:
         return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
-    if count <= 0:
-        return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
     return (
         f"the result has {node.tensor.nelements} elements, must have {count}: from "
         f"{p.start} to {p.stop} in steps of {p.step}"

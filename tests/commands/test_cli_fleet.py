@@ -190,7 +190,7 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
         (["a,"], "'' is not a valid endpoint: write host:port, [v6]:port or host"),
         (
             ["a", "--protocol", "9"],
-            f"protocol '9' is not spoken here: use one of {supported_versions()}",
+            f"protocol '9' is not supported: use one of {supported_versions()}",
         ),
     ],
 )

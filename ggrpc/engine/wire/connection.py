@@ -1,4 +1,4 @@
-"""The two sides of a connection, without the socket.
+"""The two sides of a protocol connection, server's and client's, without the socket.
 
 The owner of the socket receives into `space()`, calls `filled(n)`, and asks for the
 next message until it gets None. The data of SET_TENSOR and of GET_TENSOR's reply
@@ -35,7 +35,7 @@ MAX_FIRST = 64  # enough to recognize a protocol
 
 
 class _Side:
-    """The state of either side: the inbox, and how much data is still to be taken."""
+    """The state of either side: the inbox, and how much data is yet to be taken."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -46,7 +46,7 @@ class _Side:
         return self._inbox.space()
 
     def filled(self, count: int) -> None:
-        """Tell that `count` bytes were received into `space()`."""
+        """Record that `count` bytes were received into `space()`."""
         self._inbox.filled(count)
 
     @property
@@ -61,7 +61,7 @@ class _Side:
 
     @property
     def first_bytes(self) -> bytes:
-        """The first bytes that have arrived and are not read, to tell what sent them.
+        """The first unread bytes, to recognize the protocol of the peer.
 
         After an error, they begin with the message that caused it.
         """
@@ -149,7 +149,7 @@ class ServerConnection(_Side):
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
         if whole > self._max_bytes:
             raise RemoteProtocolError(
-                f"a {name_of(command)} request of {size} bytes passes --max-message "
+                f"a {name_of(command)} request of {size} bytes exceeds --max-message "
                 f"({self._max_bytes})"
             )
         if not self._has(whole):
@@ -167,7 +167,7 @@ class ServerConnection(_Side):
         return [] if layout is None else _framed(layout, reply)
 
     def data_head(self, size: int) -> bytes:
-        """What precedes `size` bytes of data, where they are a whole reply."""
+        """The bytes that precede a reply that consists of `size` bytes of data."""
         return REPLY_HEAD.pack(size)
 
     def _dialect(self, command: int, size: int) -> Dialect:
@@ -268,13 +268,14 @@ class ClientConnection(_Side):
         return reply
 
     def check_silence(self, request: m.Request) -> None:
-        """Check that the server sent nothing after the last reply that is due.
+        """Check that no bytes have arrived after the last reply.
 
         Args:
-            request: the last request.
+            request: the last request, for the message.
 
         Raises:
-            RemoteProtocolError: it did, so a later reply would be misunderstood.
+            RemoteProtocolError: bytes have arrived, which would be taken for a later
+                reply.
         """
         if not self._awaited and not self.is_empty:
             raise RemoteProtocolError(
@@ -291,7 +292,11 @@ def _not_a_client(protocol: str) -> str:
 
 
 def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
-    """Reject tensors of a size that only a fork sends; other checks do the rest."""
+    """Reject tensors of a size that only a fork sends.
+
+    Raises:
+        UnsupportedFork: a fork sends tensors of this size.
+    """
     fork = fork_sending(dialect, size)
     if fork:
         raise UnsupportedFork(

@@ -42,8 +42,8 @@ class Dialect:
     Attributes:
         version: the version that the server announces.
         since: the date on which llama.cpp switched to this version.
-        optional: the fields marked ? in `layouts` that this version has, and
-            `use_count` and `compute` where its tensors carry them.
+        optional: the fields marked ? in `layouts` that this version has; also
+            `use_count` and `compute` (a flag), if its tensors carry them.
         commands: the commands that a client may send.
         silent: the commands without a reply.
         op_tables: the names of the op tables that were in use with this version, or
@@ -74,7 +74,7 @@ class Dialect:
 
     @property
     def hello_size(self) -> int:
-        """The payload size of a client's HELLO, in bytes."""
+        """The size of the payload of a client's HELLO in bytes."""
         return CAPS_BYTES if "caps" in self.optional else 0
 
     @property
@@ -242,7 +242,8 @@ DIALECTS = (
 )
 NEWEST = DIALECTS[-1]
 DEFAULTS = (V3_6_1, NEWEST)  # one for each size of HELLO
-# What a prefix such as `7` means: 7.0.1 is a proposal that few builds speak.
+# The versions that a prefix such as `7` stands for, if several fit: 7.0.1 is a proposal
+# that few builds speak.
 PREFERRED = (*DEFAULTS, V7_0_0)
 
 # Versions whose patch number counts the op tables. A server announces its patch number,
@@ -270,7 +271,7 @@ def dialect_named(text: str) -> Dialect:
             if dialect in fits:
                 return dialect
     raise ConfigError(
-        f"protocol '{text}' is not spoken here: use one of {supported_versions()}"
+        f"protocol '{text}' is not supported: use one of {supported_versions()}"
     )
 
 
@@ -283,8 +284,8 @@ def dialects_named(text: str) -> tuple[Dialect, ...]:
     dialects = tuple(dialect_named(part.strip()) for part in text.split(","))
     if len({dialect.hello_size for dialect in dialects}) < len(dialects):
         raise ConfigError(
-            f"--protocol {text} leaves open which version to answer with: give one "
-            "version up to 3.6 and one from 4.0 on"
+            f"--protocol {text} is ambiguous: give at most one version up to 3.6 and "
+            "one from 4.0 on"
         )
     return dialects
 

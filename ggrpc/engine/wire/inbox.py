@@ -1,4 +1,4 @@
-"""A receive buffer for bytes that have arrived and are not read yet.
+"""The receive buffer of a connection: bytes that have arrived but were not read.
 
 The owner of the socket receives straight into `space()`, so that a small message needs
 one system call and no copy.
@@ -16,7 +16,7 @@ class Inbox:
     """A receive buffer that grows for one large message and shrinks again.
 
     Args:
-        capacity: its first size in bytes.
+        capacity: the initial capacity in bytes.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -29,7 +29,7 @@ class Inbox:
 
     @property
     def capacity(self) -> int:
-        """The memory that the buffer uses, in bytes."""
+        """The size of the buffer's memory in bytes, used or not."""
         return len(self._view)
 
     def space(self) -> memoryview:
@@ -37,7 +37,7 @@ class Inbox:
         return self._view[self._end :]
 
     def filled(self, count: int) -> None:
-        """Tell that `count` bytes were put into `space()`."""
+        """Record that `count` bytes were put into `space()`."""
         self._end += count
 
     def peek(self, start: int, stop: int) -> memoryview:
