@@ -1,4 +1,4 @@
-"""The normalised mean squared error, the measure of ggml's own backend comparison."""
+"""The normalised mean squared error, by which ggml compares backends."""
 
 from __future__ import annotations
 

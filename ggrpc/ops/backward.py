@@ -1,4 +1,4 @@
-"""The gradients of other ops, and the loss, for training.
+"""The backward pass of other ops (their gradients), and the loss, for training.
 
 SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS,
 CROSS_ENTROPY_LOSS_BACK, FLASH_ATTN_BACK.

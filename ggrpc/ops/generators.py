@@ -1,4 +1,4 @@
-"""FILL, ARANGE, TIMESTEP_EMBEDDING: values from a formula."""
+"""FILL, ARANGE, TIMESTEP_EMBEDDING: values that a formula generates."""
 
 from __future__ import annotations
 

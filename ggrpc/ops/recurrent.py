@@ -1,4 +1,4 @@
-"""SSM_CONV and SSM_SCAN: the state space ops of Mamba."""
+"""SSM_CONV and SSM_SCAN: the recurrent state space ops of Mamba."""
 
 from __future__ import annotations
 

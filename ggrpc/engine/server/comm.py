@@ -1,4 +1,4 @@
-"""The links between a session's devices and other servers, for COMM_ALLREDUCE.
+"""COMM_INIT, COMM_ALLREDUCE and COMM_FREE: a session's links with other servers.
 
 A client that splits each tensor across two servers (llama.cpp's `-sm tensor`) makes
 them add up their parts directly. COMM_INIT tells both servers to connect.

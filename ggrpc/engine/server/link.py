@@ -1,4 +1,4 @@
-"""The connection between devices of two servers, and the all-reduce over it.
+"""One link: the connection between devices of two servers, and the all-reduce over it.
 
 It carries no messages, only elements, whose number both servers know. They are sent as
 float32, or as BF16 from MIN_BF16 elements on.

@@ -1,4 +1,4 @@
-"""Limits the processor time for strangers while sessions compute.
+"""Slows down the acceptance of strangers while sessions compute, to a time budget.
 
 Strangers are connections that have never allocated memory: health checks, probes and
 port scanners. To accept one, answer its HELLO and close it is cheap, but thousands at
