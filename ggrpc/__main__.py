@@ -1,4 +1,4 @@
-"""The `ggrpc` command, which `python -m ggrpc` is too."""
+"""The entry point of `ggrpc` and of `python -m ggrpc`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command; Ctrl-C ends it quietly while its modules load, too."""
+    """Run the command. Ctrl-C ends it quietly even while its modules load."""
     try:
         from ggrpc.commands.main import main as run
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
-"""Checks of a tensor's ne, nb, data and buffer, before its bytes are read or written.
+"""Checks that tensors lie inside their buffers, before their bytes are accessed.
 
-All such checks are here, for every command and graph. They do not read the data.
+The checks use a tensor's ne, nb, data and buffer, and do not read its bytes. All
+commands and graphs use them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import NamedTuple
 from ggrpc.errors import GraphError
 from ggrpc.tensor import Tensor
 
-MAX_BYTES = 1 << 62  # so that the sum of two sizes fits 63 bits
+MAX_BYTES = 1 << 62  # so that the sum of two sizes fits into 63 bits
 
 # The elements of a view may overlap, for example in sliding windows. Without a limit, a
-# few bytes could be made into a tensor of any size, and into endless work. The elements
-# of a tensor may therefore have this many times the size of its buffer, or this many
-# bytes if that is more.
+# view of a few bytes could have any number of elements, and cause endless work. The
+# elements of a tensor may therefore have MAX_OVERLAP times the size of its buffer in
+# bytes, or MIN_OVERLAP_BYTES if that is more.
 MAX_OVERLAP = 64
 MIN_OVERLAP_BYTES = 1 << 20
 
@@ -76,7 +77,9 @@ def check_inside(tensor: Tensor, extent: Extent, regions: Mapping[int, Region]) 
     if region is None:
         if not tensor.buffer and not extent.nbytes:
             return
-        raise GraphError(f"{tensor}: buffer {tensor.buffer:#x} is not of this session")
+        raise GraphError(
+            f"{tensor}: buffer {tensor.buffer:#x} does not belong to this session"
+        )
     nbytes, elements = extent
     base, size = region
     start = tensor.data - base

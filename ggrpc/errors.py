@@ -72,7 +72,7 @@ class ConnectionLost(TransportError):
 
 
 class Cancelled(TransportError):
-    """This process closed the connection: another thread, or a call that failed."""
+    """This process closed the connection, in another thread or after a failed call."""
 
 
 class ProtocolError(GgrpcError):

@@ -1,4 +1,4 @@
-"""What a log line about a client says; the log limits the lines of each topic."""
+"""The topics of log lines about clients; the log limits the lines of each topic."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Topic(str, Enum):
 
     TRAFFIC = "traffic"  # connections come and go
     STRANGERS = "strangers"  # a connection was refused before it had a session
-    REASONS = "reasons"  # why a session ended, or a request got a no
+    REASONS = "reasons"  # why a session ended, or a request was refused

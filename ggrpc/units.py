@@ -1,4 +1,4 @@
-"""Sizes and durations as text.
+"""Parses and formats sizes and durations with their units.
 
 Units of size are powers of 1024, as in llama.cpp's own tools: 4G is 4 GiB.
 """

@@ -1,7 +1,7 @@
 """Builds a graph node by node, with methods like ggml's constructors.
 
-The tensors are descriptions without memory, which is allocated to compute the graph.
-Each node is checked against its op's contract when it is added.
+The tensors are descriptions without memory; memory is allocated when the graph is
+computed. Each node is checked against its op's contract when it is added.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class GraphBuilder(Ops):
         Args:
             type: the type, or its name in capitals.
             ne: 1 to 4 dimensions, the fastest first.
-            name: the name.
+            name: the name; empty for a generated one.
         """
         kind = GGMLType[type] if isinstance(type, str) else type
         dims = _dims(ne)

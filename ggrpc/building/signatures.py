@@ -1,8 +1,8 @@
 """The signatures of the builder's methods, derived from the contracts of the ops.
 
-The names of the arguments are those of ggml's constructors. Arguments with a customary
-value are optional. A few ops whose constructors compute shapes or parameters are
-written by hand in `builder`.
+The names of the arguments are those of ggml's constructors. Arguments with a usual
+value are optional. The methods of a few ops, whose constructors compute shapes or
+parameters, are written by hand in `builder`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ggrpc.ops import CONTRACTS, Contract
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 
-# Ops that have a handwritten method or none.
+# Ops without a generated method: it is handwritten, or does not exist.
 HANDWRITTEN = frozenset(
     {
         *(Op.NONE, Op.VIEW, Op.RESHAPE, Op.PERMUTE, Op.TRANSPOSE),

@@ -14,7 +14,7 @@ from ggrpc.commands.exit_codes import ExitCode
 from ggrpc.commands.fleet import NOTE, REASON, Fleet, Protocol, Timeout
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders
 from ggrpc.engine.client.client import Client
-from ggrpc.engine.wire.dialects import spoken_until
+from ggrpc.engine.wire.dialects import superseded_on
 from ggrpc.engine.wire.introduction import Maker
 from ggrpc.units import format_ms, format_size
 
@@ -96,6 +96,6 @@ def _clients(client: Client) -> str | None:
         return None
     if client.maker is Maker.GGRPC_ADAPTIVE:
         return f"all (ggrpc, 1.0 to {client.version.major}.{client.version.minor})"
-    until = spoken_until(client.version)
+    until = superseded_on(client.version)
     since = f"since {client.dialect.since}"
     return f"{since}, until {until}" if until else since

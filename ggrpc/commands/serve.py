@@ -25,7 +25,7 @@ from ggrpc.engine.server.build import (
     build_server,
     reload_tls,
 )
-from ggrpc.engine.server.client_memory import ClientMemory, state_file
+from ggrpc.engine.server.client_versions import ClientVersions, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.malloc_arenas import limit_arenas
@@ -96,7 +96,7 @@ def serve(
         limit_arenas()
         clients = state_file()
         if forget_clients:
-            ClientMemory(clients).forget()
+            ClientVersions(clients).forget()
         limits = Limits(
             memory=_size(max_memory),
             client_memory=_size(max_client_memory),
@@ -217,7 +217,7 @@ def _announce_certificate(settings: ServerSettings, options: ServerOptions) -> N
 
 
 def _announce_clients(file: Path) -> None:
-    clients = ClientMemory(file).clients()
+    clients = ClientVersions(file).clients()
     if not clients:
         return
     latest = reversed(clients.items())

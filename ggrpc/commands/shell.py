@@ -16,7 +16,7 @@ from ggrpc.commands.shell_verbs import Answer, Quit, run_line
 from ggrpc.commands.tls_options import client_options
 from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.engine.client.registry import open_server
-from ggrpc.engine.server.client_memory import state_file
+from ggrpc.engine.server.client_versions import state_file
 from ggrpc.engine.sharing.workspace import Workspace
 from ggrpc.errors import GgrpcError, ProtocolError, TransportError
 

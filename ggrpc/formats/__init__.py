@@ -1,1 +1,1 @@
-"""ggml's number formats."""
+"""ggml's number formats: pack, unpack, quantize and compare arrays."""

@@ -29,7 +29,7 @@ Pieces = list[Box]
 # L2 cache, and enough to make the overhead of Python negligible.
 GROUP = 1 << 16
 
-# Elements below which numpy's own conversion of F16 is faster.
+# The number of elements below which numpy's own conversion of F16 is faster.
 MIN_FAST_F16 = 1 << 12
 # The sign and the other 15 bits of an F16, sign-extended and shifted left by 13.
 F16_MASK = np.array(0x8FFFE000, np.uint32).view(np.int32)

@@ -1,4 +1,4 @@
-"""Quantization of the K-quants: blocks of 256 values, in parts with their own scales.
+"""Quantizes values to the K-quants: blocks of 256 values, in parts with own scales.
 
 Each function of a type converts float32 of shape (n, 256) to uint8 of shape
 (n, type_size), with the same result as ggml's quantize_row_q*_K_ref functions.
@@ -24,6 +24,7 @@ F32 = np.float32
 
 
 def q2_k(x: Blocks) -> Blocks:
+    """Q2_K: 16 parts of 16 values of 2 bits, with scales and minimums of 4 bits."""
     parts = x.reshape(-1, 16)
     scales, mins = _scales_and_mins(parts, np.abs(parts), 3, -0.5, 15, squared=False)
     d, ls = _whole_multiples(scales.reshape(-1, 16), 15)
@@ -33,6 +34,7 @@ def q2_k(x: Blocks) -> Blocks:
 
 
 def q3_k(x: Blocks) -> Blocks:
+    """Q3_K: 16 parts of 16 values of 3 bits, with scales of 6 bits."""
     scales = _descended_scales(x.reshape(-1, 16)).reshape(-1, 16)
     iscale = reciprocal(max_magnitude(scales), -32)
     d = reciprocal(iscale)
@@ -46,11 +48,13 @@ def q3_k(x: Blocks) -> Blocks:
 
 
 def q4_k(x: Blocks) -> Blocks:
+    """Q4_K: 8 parts of 32 values of 4 bits, with scales and minimums of 6 bits."""
     q, head = _with_6_bit_scales(x, 15, -1, 20)
     return concat_fields(head, pack_bits(q.reshape(-1, 4, 2, 32), 4, axis=2))
 
 
 def q5_k(x: Blocks) -> Blocks:
+    """Q5_K: 8 parts of 32 values of 5 bits, with scales and minimums of 6 bits."""
     q, head = _with_6_bit_scales(x, 31, -0.5, 15)
     high = pack_bits((q >> 4).reshape(-1, 8, 32), 1, axis=1)
     low = pack_bits((q & 15).reshape(-1, 4, 2, 32), 4, axis=2)
@@ -58,6 +62,7 @@ def q5_k(x: Blocks) -> Blocks:
 
 
 def q6_k(x: Blocks) -> Blocks:
+    """Q6_K: 16 parts of 16 values of 6 bits, with scales of 8 bits."""
     scales = _searched_scales(x.reshape(-1, 16)).reshape(-1, 16)
     largest = max_magnitude(scales)
     iscale = reciprocal(np.where(np.abs(largest) < ALL_ZERO, 0, largest), -128)
@@ -117,7 +122,7 @@ def _without_minimum(x: Blocks, d: Blocks, times: Blocks, nmax: int) -> Blocks:
 
 
 def _quarters(q: Blocks) -> Blocks:
-    """Pack numbers of 2 bits, four to a byte, that are 32 places apart."""
+    """Pack numbers of 2 bits; each byte takes four that are 32 places apart."""
     return pack_bits(q.reshape(-1, 2, 4, 32), 2, axis=2)
 
 
@@ -132,8 +137,8 @@ def _scales_and_mins(
         x: the values, (n, size of a part).
         weights: the weight of the error of each value.
         nmax: the largest quantized value.
-        first: the first scale to try maps the range of values to nmax + first levels;
-            each further one has 0.1 more.
+        first: the first scale to try maps the range of the values to nmax + `first`
+            levels; each further one maps it to 0.1 more.
         steps: the number of further scales.
         squared: whether to minimize squared errors instead of absolute errors.
     """

@@ -1,4 +1,4 @@
-"""The normalised mean squared error, the measure of ggml's own backend comparison."""
+"""The normalised mean squared error, by which ggml compares backends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from ggrpc.formats.codecs import Array
 def nmse(actual: Array, expected: Array) -> float:
     """The sum of squared errors over the sum of squared expected values.
 
+    Args:
+        actual: the values to judge, of any real dtype.
+        expected: the values to compare with, of the same shape.
+
     Returns:
-        Infinity if an element is infinite or NaN in one array only.
+        The error; infinity if an element is infinite or NaN in one array only.
     """
     return nmse_of_errors(absolute_errors(actual, expected), expected)
 
@@ -28,7 +32,7 @@ def nmse_of_errors(errors: Array, expected: Array) -> float:
 
 @np.errstate(all="ignore")
 def absolute_errors(actual: Array, expected: Array) -> Array:
-    """The absolute difference of each element, as F64.
+    """The absolute difference of each element, as float64, in the shape of the arrays.
 
     Equal infinities, and NaN in both arrays, count as equal.
     """

@@ -1,4 +1,4 @@
-"""Conversion of numpy arrays to and from the bytes of contiguous tensors.
+"""Converts the values of numpy arrays to and from the bytes of contiguous tensors.
 
 Shapes are ne reversed, so that the last axis is the contiguous one. Types that numpy
 does not have, BF16 and the quantized ones, become float32 arrays.

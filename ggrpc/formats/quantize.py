@@ -1,4 +1,4 @@
-"""Quantization of Q8_0, and of types that `gguf` can only unpack.
+"""Quantizes values to Q8_0, and to types that the package `gguf` can only unpack.
 
 The K-quants are in `k_quants`. Each function of a type converts float32 of shape
 (n, blck_size) to uint8 of shape (n, type_size), with the same result as ggml's
@@ -41,7 +41,7 @@ def q2_0(x: Blocks) -> Blocks:
 def q8_0(x: Blocks) -> Blocks:
     """Q8_0: 127ths of the largest absolute value; halves round to even.
 
-    ggml's SIMD code rounds so; its reference code rounds halves away from 0.
+    This is how ggml's SIMD code rounds; its reference code rounds halves away from 0.
     """
     largest = np.abs(x).max(axis=1, keepdims=True)
     q = np.rint(x * reciprocal(largest, 127))

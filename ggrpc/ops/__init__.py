@@ -1,4 +1,4 @@
-"""The contracts of ggml's ops: one file for each family of ops."""
+"""The contracts of ggml's ops, one file for each family."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _glu_ne(node: Node) -> Dims:
 
 
 def clamps(p: GluParams) -> tuple[float, float, float]:
-    """The slope, the limit, and the offset of `up`."""
+    """The slope, the limit, and the addend of the gated values."""
     if p.op == GluOp.SWIGLU_OAI:
         return p.alpha, p.limit, 1.0
     return 1.0, p.limit, 0.0

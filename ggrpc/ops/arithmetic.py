@@ -1,6 +1,6 @@
-"""ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS.
+"""Elementwise arithmetic.
 
-Elementwise arithmetic.
+ADD, ADD1, SUB, MUL, DIV, SCALE, CLAMP, LEAKY_RELU, SQR, SQRT, LOG, SIN, COS.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The ops of training.
+"""The backward pass of other ops (their gradients), and the loss, for training.
 
 SILU_BACK, RMS_NORM_BACK, SOFT_MAX_BACK, GET_ROWS_BACK, CROSS_ENTROPY_LOSS,
 CROSS_ENTROPY_LOSS_BACK, FLASH_ATTN_BACK.
 
 An op called _BACK computes the gradient of a source from the gradient of the result.
-The latter is its first source; of FLASH_ATTN_BACK it is the last. ROPE_BACK is in
-`rope.py`.
+The latter is its first source, except in FLASH_ATTN_BACK, where it is the last.
+ROPE_BACK is in `rope.py`.
 """
 
 from __future__ import annotations

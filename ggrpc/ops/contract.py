@@ -1,4 +1,4 @@
-"""Contracts of ops: sources, parameters, rules and results, and the check of a node.
+"""The contract of an op (sources, parameters, rules, result), and the check of a node.
 
 Graph validation, the graph builder and `ggrpc inspect` read the contracts. The kernels
 are in `ggrpc.devices`, in files of the same names.
@@ -139,9 +139,10 @@ class Contract:
         return packed.ljust(OP_PARAMS_BYTES, b"\0")
 
     def used(self, src: tuple[int, ...]) -> tuple[int, ...]:
-        """The ids without the zeros of sources that the op does not have.
+        """The ids in the slots that the op has; 0 for an absent source.
 
-        A node with too many sources gets all ids back, for `check` to reject it.
+        If a slot beyond these is used, all ids are returned, and `check` will reject
+        the node.
         """
         used = src[: len(self.sources)]
         return src if any(src[len(used) :]) else used

@@ -1,7 +1,7 @@
 """LIGHTNING_INDEXER, DSV4_HC_COMB, DSV4_HC_PRE, DSV4_HC_POST: the ops of DeepSeek.
 
-The indexer scores keys, for each token to attend to the best. The others compute
-hyper-connections: a token has `hc` residual streams, mixed before and after each layer.
+The indexer scores keys, so that each token attends only to the best. The others compute
+hyper-connections: a token has HC residual streams, mixed before and after each layer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FILL, ARANGE, TIMESTEP_EMBEDDING: values from a formula."""
+"""FILL, ARANGE, TIMESTEP_EMBEDDING: values that a formula generates."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ def _step_count(node: Node) -> str | None:
     count = steps(p)
     if node.tensor.nelements == count > 0:
         return None
-    if count <= 0:
-        return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
     if count <= 0:
         return f"there are no values from {p.start} to {p.stop} in steps of {p.step}"
     return (

@@ -15,7 +15,7 @@ A = 0
 class PadParams(NamedTuple):
     """The elements added in front (lp) and behind (rp) in each dimension.
 
-    Clients before 2025-09 send zeros: all elements that the result has more are behind.
+    Clients before 2025-09 send zeros: all elements are added behind.
 
     Attributes:
         circular: 1 if the border wraps around, 0 if it is zeros.

@@ -1,4 +1,4 @@
-"""ACC and SET: a copy of a tensor with a part increased or replaced."""
+"""ACC and SET: patch a tensor, by adding to a part of it or replacing the part."""
 
 from __future__ import annotations
 

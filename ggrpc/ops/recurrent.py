@@ -1,4 +1,4 @@
-"""SSM_CONV and SSM_SCAN: the state space ops of Mamba."""
+"""SSM_CONV and SSM_SCAN: the recurrent state space ops of Mamba."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _enough_columns(node: Node) -> str | None:
 
 
 def with_heads(node: Node) -> Node:
-    """An SSM_SCAN in the form that clients send since 2025-07.
+    """Convert an SSM_SCAN to the form that clients have sent since 2025-07.
 
     Older clients send neither heads nor ids: a channel is a head of one row, and the
     n-th sequence has the n-th state.

@@ -1,6 +1,6 @@
-"""SUM, SUM_ROWS, MEAN, CUMSUM, COUNT_EQUAL, REPEAT_BACK, ARGMAX, ARGSORT, TOP_K.
+"""Reductions of rows or of whole tensors, and the sorting of rows.
 
-Reductions of rows or of whole tensors, and their orders.
+SUM, SUM_ROWS, MEAN, CUMSUM, COUNT_EQUAL, REPEAT_BACK, ARGMAX, ARGSORT, TOP_K.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def pairs(p: RopeParams) -> int:
 
 
 def sections(p: RopeParams, count: int) -> list[tuple[int, int]]:
-    """The position and the power of theta_scale of each pair.
+    """The number of the position and the power of theta_scale, for each pair.
 
     Source: ggml_mrope_cache_init. In VISION each section starts with power 0.
     """
@@ -153,7 +153,9 @@ def _position(p: RopeParams, sector: int, starts: list[int]) -> int:
 
 
 def interpolation(p: RopeParams, count: int) -> NDArray[np.float32]:
-    """YaRN's factor of the angle of each pair: between freq_scale and 1.
+    """YaRN's factor of the angle of each pair, between freq_scale and 1.
+
+    The shape is (count,), or () if all pairs have the same factor.
 
     Source: rope_yarn and ggml_rope_yarn_corr_dims.
     """

@@ -17,8 +17,8 @@ ANY = frozenset(GGMLType)
 F32 = frozenset({GGMLType.F32})
 I32 = frozenset({GGMLType.I32})
 
-# Elements of a sliding window, each of which costs a call. The windows of models have
-# hundreds; to pool a whole image takes tens of thousands.
+# The maximum number of elements of a sliding window; each costs a call. The windows of
+# models have hundreds, or tens of thousands to pool a whole image.
 MAX_TAPS = 1 << 18
 
 Axis = tuple[int, int]
@@ -56,7 +56,7 @@ def _tensor_rule(
     """A maker of rules between two tensors.
 
     Args:
-        words: what the first must do with regard to the second.
+        words: what the first tensor must do, before the name of the second.
         holds: whether the rule holds.
         show: the property of a tensor that the message gives.
     """

@@ -1,6 +1,6 @@
-"""NONE, VIEW, RESHAPE, PERMUTE, TRANSPOSE: views, which compute nothing.
+"""NONE, VIEW, RESHAPE, PERMUTE, TRANSPOSE: leaves and views, which compute nothing.
 
-The client has computed ne, nb and address.
+A view shows bytes of another tensor; the client computes its ne, nb and address.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class WinUnpartParams(NamedTuple):
 
 
 class AddRelPosParams(NamedTuple):
-    """Whether the result is a view of `a`; its address says the same."""
+    """1 if the result is a view of `a`, as its address also tells."""
 
     inplace: int
 

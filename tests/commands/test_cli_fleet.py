@@ -23,7 +23,7 @@ from ggrpc.commands.main import run
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.engine.server.session import Session
-from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, spoken
+from ggrpc.engine.wire.dialects import NEWEST, V3_6_1, V5_0_0, supported_versions
 from tests.commands.conftest import NoMaths, Terminal
 from tests.support.paths import NEWEST as NEWEST_PEER
 from tests.support.paths import peer_python
@@ -190,7 +190,7 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
         (["a,"], "'' is not a valid endpoint: write host:port, [v6]:port or host"),
         (
             ["a", "--protocol", "9"],
-            f"protocol '9' is not spoken here: use one of {spoken()}",
+            f"protocol '9' is not supported: use one of {supported_versions()}",
         ),
     ],
 )
@@ -234,7 +234,9 @@ def test_server_of_an_unknown_version_exits_5(piped) -> None:  # type: ignore[no
     with stranger(unknown) as endpoint:
         code, _, err = piped("probe", endpoint)
     assert code == 5
-    assert f"{endpoint} speaks protocol 6.1.0; ggrpc speaks {spoken()}" in err
+    assert (
+        f"{endpoint} speaks protocol 6.1.0; ggrpc speaks {supported_versions()}" in err
+    )
 
 
 def test_server_that_hangs_up_exits_6(piped) -> None:  # type: ignore[no-untyped-def]

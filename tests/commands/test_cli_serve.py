@@ -187,8 +187,8 @@ def test_port_in_use_exits_3(served: Served) -> None:
     ("arguments", "code", "line"),
     [
         (["-d", "cuda0"], 2, "there is no device 'cuda0' on this machine, only cpu"),
-        (["--protocol", "9"], 2, "protocol '9' is not spoken here"),
-        (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 leaves open"),
+        (["--protocol", "9"], 2, "protocol '9' is not supported"),
+        (["--protocol", "5.0,7.0"], 2, "--protocol 5.0,7.0 is ambiguous"),
         (["--op-table", "today"], 2, "'today' names no op table"),
         (["--weight-cache", "lots"], 2, "'lots' is not a valid size"),
         (["--allow", "lan"], 2, "--allow: 'lan' does not appear to be"),
@@ -222,7 +222,7 @@ def test_device_that_cannot_be_used_exits_8(piped, monkeypatch) -> None:  # type
     ("size", "message"),
     [
         ("0", "0 leaves clients no memory"),
-        ("1000T", "1000.0 TiB is more than there is: the devices have"),
+        ("1000T", "1000.0 TiB exceeds the memory of the devices,"),
     ],
 )
 def test_memory_that_cannot_be_had_exits_2(  # type: ignore[no-untyped-def]

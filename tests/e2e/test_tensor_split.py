@@ -81,7 +81,7 @@ def test_client_adds_by_itself_where_no_link_is_allowed(model: Model) -> None:
     with serving() as one, serving("--no-comm") as other:
         model.check(one.endpoint, other.endpoint)
         other.wait_for_line(
-            "has no link, so llama.cpp adds by itself: --no-comm is set"
+            "has no link, so llama.cpp adds the parts itself: --no-comm is set"
         )
         assert not is_linked(one)
 

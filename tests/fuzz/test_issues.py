@@ -245,7 +245,9 @@ def test_handle_of_another_session_is_refused(
     with attacking(served.endpoint) as other:
         second, _ = other.ask(Command.ALLOC_BUFFER, "<IQ", 0, 64, reply="<QQ")
         attacker.command(Command.BUFFER_GET_BASE, struct.pack("<Q", second))
-        assert_refused(attacker, served, f"buffer {second:#x} is not of this session")
+        assert_refused(
+            attacker, served, f"buffer {second:#x} does not belong to this session"
+        )
 
 
 def test_new_buffer_holds_nothing_of_another_client(served: Served) -> None:

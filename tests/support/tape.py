@@ -42,7 +42,7 @@ class Tape:
         self._left = self._left[count:]
         return count
 
-    receive_soon = receive
+    receive_spinning = receive
 
     def receive_exactly(self, view: memoryview, limit: TimeLimit = NEVER) -> None:
         """Fill `view`."""

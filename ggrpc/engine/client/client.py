@@ -28,7 +28,7 @@ from ggrpc.engine.wire.dialects import (
     NEWEST,
     Dialect,
     Version,
-    spoken_by,
+    narrowed_to,
 )
 from ggrpc.engine.wire.graphs import MAX_GRAPHS, write_graph
 from ggrpc.engine.wire.identity import Identity, identify
@@ -445,7 +445,7 @@ def open_client(
     if client.identity.refusal:
         return client
     table = options.op_table.date if options.op_table else ""
-    return client.speak(spoken_by(client.version, client.dialect, table))
+    return client.speak(narrowed_to(client.version, client.dialect, table))
 
 
 def _first_accepted(

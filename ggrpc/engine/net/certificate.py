@@ -1,4 +1,4 @@
-"""What a certificate says: names, subject and dates."""
+"""Reads what a TLS certificate says: the names that it is for, subject and dates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SECONDS_OF_A_DAY = 86_400
 
 
 class Certificate(NamedTuple):
-    """A certificate, as far as operators care.
+    """The parts of a certificate that an operator needs.
 
     Attributes:
         names: the host names and addresses that it is for.
-        subject: whom it is for: the common name, or else another name in it.
+        subject: the common name of its owner, or else another name in it.
         since: when it becomes valid.
         until: when it expires.
     """
@@ -65,7 +65,7 @@ def own_certificate(context: ssl.SSLContext, file: str) -> Certificate:
         file: the file that the certificate came from; it is trusted here.
 
     Raises:
-        ConfigError: every client will reject it, whatever it trusts.
+        ConfigError: every client will reject it, whichever CAs the client trusts.
     """
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
@@ -84,14 +84,17 @@ def own_certificate(context: ssl.SSLContext, file: str) -> Certificate:
             f"clients will reject the certificate in {file}: {error.verify_message}"
         ) from error
     except ssl.SSLError:
-        pass  # the server wants a certificate of this client, which has seen enough
+        pass  # the server requires a client certificate; its own has been read by now
     peer = client.getpeercert()
-    assert peer, "the handshake has come to the certificate"
+    assert peer, "the server has sent its certificate"
     return certificate_of(peer)
 
 
 def without_time_and_name(context: ssl.SSLContext) -> ssl.SSLContext:
-    """A context that trusts the same CAs, to read a certificate that is rejected."""
+    """A context with the same CAs that ignores names and dates.
+
+    It reads a certificate that was rejected, to tell what is wrong with it.
+    """
     reading = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     reading.check_hostname = False
     reading.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)

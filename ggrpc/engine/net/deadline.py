@@ -1,4 +1,4 @@
-"""Time limits for operations on a stream: overall, idle, and by rate."""
+"""Deadlines and other time limits for operations on a stream: idle time and rate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from abc import ABC, abstractmethod
 
 from ggrpc.errors import TransportTimeout
 
-# What a peer must reach on average while it sends or receives data: less than any
-# network that people split a model over, but more than what holds a thread for nothing.
+# The average rate that a peer must reach while it sends or receives data. Every network
+# that is used to split a model is faster. A peer that is slower only occupies a thread.
 MIN_BYTES_PER_SECOND = 16 << 10
 
 
 class TimeLimit(ABC):
     """A limit that a stream obeys while it receives or sends.
 
-    The stream calls `timeout` before each call of the system and `moved` after it.
+    The stream calls `timeout` before each system call and `moved` after it.
     """
 
     @abstractmethod
@@ -32,7 +32,7 @@ class TimeLimit(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """The end of the sentence 'the operation took ...'."""
+        """The limit in words, as the end of the sentence 'the operation took ...'."""
 
 
 class _Timeout(TimeLimit):
@@ -75,7 +75,10 @@ class Deadline(_Timeout):
         return self._end is not None and time.monotonic() >= self._end
 
     def before(self, seconds: float) -> Deadline:
-        """A deadline of the same limit that ends `seconds` earlier, or a tenth."""
+        """A deadline that ends `seconds` earlier, but at most a tenth of the limit.
+
+        Its messages name the whole limit.
+        """
         sooner = Deadline(self.seconds, self._flag)
         if self._end is not None and self.seconds is not None:
             sooner._end = self._end - min(seconds, self.seconds / 10)
@@ -86,10 +89,10 @@ class Deadline(_Timeout):
 
 
 class IdleTimeout(_Timeout):
-    """An idle limit, for data of any size: each byte extends it, a slow one by little.
+    """An idle limit, for data of any size.
 
-    The limit is never more than `seconds` away. A peer that sends single bytes, each
-    of them in time, exceeds it in the end.
+    Each byte extends the limit by the time that it takes at `rate`, up to `seconds`
+    from now. So a peer that sends single bytes, each just in time, exceeds it at last.
 
     Args:
         seconds: how long the peer may pause, None for no limit.

@@ -1,7 +1,7 @@
-"""Accepts connections and passes each of them to a callback.
+"""Listens, accepts connections and passes each of them to a callback.
 
-It can also watch connections until bytes arrive, so that a connection that waits needs
-no thread.
+It can also watch connections until bytes arrive, so that a waiting connection needs no
+thread.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class _Watch:
     """A stream that is watched.
 
     Attributes:
-        ready: is called when bytes have arrived or the peer has closed.
-        late: is called at `until` instead.
+        ready: called when bytes have arrived or the peer has closed.
+        late: called at `until` if neither has happened.
         until: the time on the monotonic clock, None for no limit.
     """
 
@@ -52,8 +52,8 @@ class Listener:
     Args:
         endpoint: the address to listen on; port 0 picks a free port.
         make: makes a stream from a socket and the peer's address.
-        shortage: is called to free resources if the system lacks them.
-        pace: is called after each event, and may sleep.
+        shortage: called if the system lacks resources, to free some.
+        pace: called after each event; may sleep.
 
     Raises:
         BindError: the address is not available.
@@ -108,8 +108,8 @@ class Listener:
 
         Args:
             stream: the stream; it must not be closed before `unwatch`.
-            ready: is called whenever bytes have arrived or the peer has closed.
-            late: is called after `seconds`, unless the watch was changed before.
+            ready: called whenever bytes have arrived or the peer has closed.
+            late: called after `seconds`, unless the watch was changed before.
             seconds: None for no limit.
         """
         until = None if seconds is None else time.monotonic() + seconds
@@ -136,7 +136,7 @@ class Listener:
             self._wake.send(b"x")
 
     def close(self) -> None:
-        """Close the listening sockets, and watch no stream any more."""
+        """Close the listening sockets, and stop watching streams."""
         self._selector.close()
         self._watches.clear()
         for sock in (*self._listeners, self._wake, self._woken):
@@ -174,7 +174,7 @@ class Listener:
             if stream is not None:
                 take(stream)
         except TransportError as error:
-            log.error("%s; raise the limit of open files (ulimit -n)", error)
+            log.error("%s; raise the limit on open files (ulimit -n)", error)
             self._shortage()
             time.sleep(SHORTAGE_SECONDS)
 

@@ -15,7 +15,7 @@ from ggrpc.errors import GgrpcError
 
 log = logging.getLogger(__name__)
 
-# Is called when a side has closed a connection, with whether it is the server.
+# Called when one side has closed its connection; True if it was the server.
 OnEnd = Callable[[bool], object]
 # Forwards between a client and the server until both have closed.
 Forward = Callable[[Stream, Stream, OnEnd], None]
@@ -36,7 +36,7 @@ class Proxy:
         server: the server's address, for the log.
         connect: opens a connection to the server.
         forward: forwards bytes between a client and the server until both end.
-        ended: is called after a connection has ended.
+        ended: called after a connection has ended.
 
     Raises:
         BindError: the address is not available.

@@ -42,11 +42,11 @@ def pump(
     Args:
         one: a connection.
         other: another connection.
-        watch_one: is called with each piece from `one` before it is forwarded, and with
-            an empty view at the end of `one`, even after an error.
+        watch_one: called with each piece from `one` before it is forwarded, and with an
+            empty view at the end of `one`, even after an error.
         watch_other: the same for `other`.
-        on_end: is called once, when a side has closed or reset its connection, with
-            whether that is `other`.
+        on_end: called once, when a side has closed or reset its connection. The
+            argument is True if that was `other`.
 
     Raises:
         OSError: a connection failed.
@@ -74,7 +74,7 @@ class _Flow:
     Attributes:
         ended: whether the source has ended and the sink's half is closed.
         was_reset: whether the source or the sink was reset by its peer.
-        ended_by: the socket whose peer closed or reset it, None if both are open.
+        ended_by: the socket that its peer closed or reset, None if both are open.
         waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 

@@ -1,4 +1,4 @@
-"""Two servers find each other: one waits for a connection, the other one makes it.
+"""Connects two servers with each other: one listens, the other dials until it succeeds.
 
 Every wait ends at a deadline, or when another thread sets an event.
 """
@@ -38,12 +38,12 @@ def await_peer(
     tls: SSLContext | None = None,
     stop: Event | None = None,
 ) -> Stream:
-    """Listen for one connection; the port is closed again as soon as it is there.
+    """Listen for one connection, and close the port as soon as it is accepted.
 
     Args:
-        endpoint: where to listen.
-        admits: whether an address may connect; others are turned away.
-        deadline: of the wait, and of the TLS handshake.
+        endpoint: the address to listen on.
+        admits: tells whether an address may connect; others are disconnected.
+        deadline: for the wait and the TLS handshake together.
         tls: the context of a TLS server, or None.
         stop: ends the wait when another thread sets it.
 
@@ -103,18 +103,18 @@ def meet_peer(
     """Connect to a server that may not listen yet.
 
     Args:
-        endpoint: where it will listen.
-        admits: whether an address may be connected to; it is asked for the very address
-            that is then used, whatever the host's name stands for.
-        deadline: of all tries, and of the TLS handshake.
+        endpoint: the address on which the server will listen.
+        admits: tells whether an address may be connected to. It is called with the
+            resolved addresses, and only those are dialled, so that a host name cannot
+            get around it.
+        deadline: for all tries and the TLS handshake together.
         tls: the context of a TLS client, or None. The certificate must be for the host
             as `endpoint` names it.
         stop: ends the tries when another thread sets it.
 
     Raises:
         RefusedError: the host has no address that is admitted.
-        ConnectError: the host has no address.
-        ConnectError: a certificate is not trusted.
+        ConnectError: the host has no address, or a certificate is not trusted.
         ConnectionLost: the other server closed the connection.
         TransportTimeout: it did not listen in time.
         Cancelled: `stop` was set.
@@ -130,7 +130,7 @@ def meet_peer(
         if tls is None:
             return Stream(sock, endpoint)
         stream = TlsStream(sock, endpoint, tls, server_side=False)
-    except (OSError, ValueError) as error:  # it has closed, or TLS rejects the name
+    except (OSError, ValueError) as error:  # the peer closed, or TLS rejects the name
         sock.close()
         reason = getattr(error, "strerror", None) or error
         raise ConnectError(
@@ -154,7 +154,7 @@ def _dialled(
             except TransportError as error:
                 reason = error
                 continue
-            if not _is_its_own_peer(sock):
+            if not _is_self_connected(sock):
                 return sock
             sock.close()
         _pause(stop, POLL_SECONDS)
@@ -163,10 +163,11 @@ def _dialled(
     )
 
 
-def _is_its_own_peer(sock: socket.socket) -> bool:
-    """Whether a socket is connected with itself.
+def _is_self_connected(sock: socket.socket) -> bool:
+    """Whether a socket is connected to itself.
 
-    It may be where nothing listens: the system can choose the very port as its own.
+    This can happen on loopback if nothing listens on the port, because the system may
+    choose the same port as the local one.
     """
     with suppress(OSError):  # if the peer has closed already
         return bool(sock.getsockname() == sock.getpeername())

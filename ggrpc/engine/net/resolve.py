@@ -1,4 +1,4 @@
-"""Addresses of host names, within a deadline."""
+"""Resolves host names to addresses within a deadline."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _resolved(endpoint: Endpoint, deadline: Deadline) -> list[Endpoint]:
         return found
     if not reasons:
         raise TransportTimeout(
-            f"cannot find {endpoint}: the name had no answer within "
-            f"{deadline.seconds:g} s; check the resolver (DNS), or use an address",
+            f"cannot find {endpoint}: the resolver did not answer within "
+            f"{deadline.seconds:g} s; check DNS, or use an address",
             endpoint=str(endpoint),
         )
     reason = getattr(reasons[0], "strerror", None) or reasons[0]

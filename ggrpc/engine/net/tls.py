@@ -124,7 +124,7 @@ class TlsStream(Stream):
 
     @property
     def subject(self) -> str:
-        """Whom the peer's certificate is for; '' if it has none."""
+        """The subject of the peer's certificate; '' if it has none."""
         peer = self._secure.getpeercert()
         return certificate_of(peer).subject if peer else ""
 
@@ -166,7 +166,7 @@ class TlsStream(Stream):
         return None
 
     def _rejected_certificate(self, error: ssl.SSLError) -> Certificate | None:
-        """The server's certificate, from another connection that tolerates it."""
+        """The server's certificate, read over another connection that tolerates it."""
         if not isinstance(error, ssl.SSLCertVerificationError):
             return None
         reading = without_time_and_name(self._context)
@@ -183,7 +183,7 @@ class TlsStream(Stream):
         """Whether there are decrypted bytes to receive already."""
         return bool(self._secure.pending())
 
-    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+    def receive_spinning(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, because a TLS socket has no MSG_DONTWAIT."""
         return self.receive(view, limit)
 
@@ -218,7 +218,7 @@ class TlsStream(Stream):
 
 
 def answer_to_tls(endpoint: Endpoint, deadline: Deadline) -> bytes:
-    """The first bytes with which a server answers a TLS handshake, to tell what it is.
+    """The first bytes of a server's answer to a TLS handshake, to tell its protocol.
 
     Returns:
         Two bytes; none if the server does not answer.

@@ -1,7 +1,7 @@
 """The causes of failed TLS handshakes, each with what to do about it.
 
-OpenSSL tells a cause by a code of the verification on this side, by an alert from the
-other side, or by a reason of its own. Only this file knows them.
+OpenSSL reports a cause as a verification code of this side, as an alert from the other
+side, or as a reason of its own. Only this file knows these codes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _SERVER_SAYS = {
 
 
 def cause_at_server(error: ssl.SSLError) -> str:
-    """Why a server has no TLS connection with a client."""
+    """The cause of a TLS failure and what to do about it, for a server."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _client_certificate(error)
     return _told(error, _SERVER_FINDS, _CLIENT_SAYS)
@@ -98,7 +98,7 @@ def cause_at_server(error: ssl.SSLError) -> str:
 def cause_at_client(
     error: ssl.SSLError, host: str, certificate: Certificate | None
 ) -> str:
-    """Why a client has no TLS connection with a server.
+    """The cause of a TLS failure and what to do about it, for a client.
 
     Args:
         error: the error of the handshake, or of a later call: a server tells by an

@@ -36,7 +36,7 @@ SPIN_SECONDS = 50e-6  # about as long as one processor takes to wake another
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
 # `struct timeval`: seconds and microseconds.
 _TIMEVAL = struct.Struct("@ll")
-# `struct linger`: whether to linger, and seconds; 1 and 0 make a reset of a close.
+# `struct linger`: whether to linger, and seconds. 1 and 0 turn a close into a reset.
 _LINGER = struct.Struct("@ii")
 
 _ABSENT_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -64,7 +64,7 @@ class Stream:
         self._socket = sock
         self._timeout = sock.gettimeout()
         self._call_timeout: float | None = None  # seconds, if a limit gives no timeout
-        self._sends = False  # whether a call of `send` is at work
+        self._sends = False  # whether a call of `send` is in progress
         self.endpoint = endpoint
         self.was_shut = False
 
@@ -142,7 +142,7 @@ class Stream:
             return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return False
 
-    def receive_soon(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+    def receive_spinning(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
         """Receive like `receive`, but poll for SPIN_SECONDS before blocking.
 
         Waking a blocked thread takes longer than a client takes for its next request.
@@ -173,7 +173,7 @@ class Stream:
     def receive_pieces(
         self, views: Sequence[memoryview], limit: TimeLimit = NEVER
     ) -> None:
-        """Fill one view after the other, many with one call of the system.
+        """Fill one view after the other, up to IOV_MAX of them with one system call.
 
         Raises:
             ConnectionLost: the peer closed before they were full.
@@ -214,9 +214,10 @@ class Stream:
         self._shutdown(socket.SHUT_RDWR)
 
     def interrupt(self) -> None:
-        """Make a call that blocks return, from any thread, to `reset` afterwards.
+        """Make a blocked call return, from any thread, so that its thread can `reset`.
 
-        A receiving peer learns nothing: it would die of an answer to a closed stream.
+        Unless a `send` is blocked, the peer is not told that the stream is closed: a
+        llama.cpp server that answers to a closed stream dies.
         """
         self.was_shut = True
         self._shutdown(socket.SHUT_RDWR if self._sends else socket.SHUT_RD)
@@ -236,10 +237,10 @@ class Stream:
         self._close(_LINGER.pack(0, 0))
 
     def reset(self) -> None:
-        """Close the socket with a reset, where the peer may still owe an answer.
+        """Close the socket with a reset, for use while the peer may still answer.
 
-        llama.cpp's server dies of SIGPIPE if it answers to a socket that was closed in
-        good order. Call this only from the thread that uses the stream.
+        llama.cpp's server dies of SIGPIPE if it answers to a socket that was closed
+        without a reset. Call this only from the thread that uses the stream.
         """
         self._close(_LINGER.pack(1, 0))
 
@@ -277,14 +278,14 @@ class Stream:
 
     @property
     def subject(self) -> str:
-        """Whom the peer's certificate is for; '' if it has none."""
+        """The subject of the peer's certificate; '' if it has none."""
         return ""
 
 
 def dial(endpoint: Endpoint, deadline: Deadline = NEVER) -> socket.socket:
     """Connect a socket to a server. It is reset if the process ends without closing it.
 
-    Of a name with several addresses, each has its share of the time.
+    If the host name has several addresses, they share the time.
 
     Raises:
         ConnectError: no server answers at the address.
@@ -321,7 +322,7 @@ def _dialled(address: Endpoint, deadline: Deadline, shares: int) -> socket.socke
 
 def _no_connection(endpoint: Endpoint, deadline: Deadline) -> TransportTimeout:
     return TransportTimeout(
-        f"connecting to {endpoint} had no answer within {deadline.seconds:g} s: the "
+        f"cannot connect to {endpoint} within {deadline.seconds:g} s: the "
         "machine is off, a firewall drops the packets, or too many clients wait for "
         "the server",
         endpoint=str(endpoint),

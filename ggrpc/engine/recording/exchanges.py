@@ -12,7 +12,7 @@ from ggrpc.engine.recording.chunk_file import damaged
 from ggrpc.engine.recording.journal import Closed, Journal, Message, Opened
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command, name_of
-from ggrpc.engine.wire.dialects import Dialect, Version, spoken
+from ggrpc.engine.wire.dialects import Dialect, Version, supported_versions
 from ggrpc.engine.wire.identity import identify
 from ggrpc.engine.wire.layouts import Layout
 from ggrpc.errors import RecordingError
@@ -193,6 +193,6 @@ def _dialect(answer: Message, journal: Journal) -> Dialect:
         name = f" ({identity.name})" if identity.name else ""
         raise RecordingError(
             f"{journal.path} was recorded from a server of protocol {version}{name}, "
-            f"which ggrpc does not support; it supports {spoken()}"
+            f"which ggrpc does not support; it supports {supported_versions()}"
         )
     return identity.dialect

@@ -97,7 +97,7 @@ class Recorder:
         self._journal = JournalWriter(self._chunks)
         self._numbers = count(1)
         self._idle = Timer(0, self._give_up)  # runs while there is no client
-        self._lock = Lock()  # guards the file and the four below
+        self._lock = Lock()  # guards the file, and the four attributes below
         self._writes = True
         self._greeted = False  # whether the server has answered a client's HELLO
         self._failure: GgrpcError | None = None

@@ -237,7 +237,7 @@ class ReplaySession(Session):
         """Allocate a buffer of the recorded size, unless the recorded server failed."""
         if reply.remote_ptr:
             device = self._device(request.device)
-            with self._quota.memory.taking(reply.remote_size):
+            with self._quota.memory.reserved_unless_error(reply.remote_size):
                 buffer = device.allocate(reply.remote_size)
             self._addresses.adopt(reply.remote_ptr, buffer, device)
 

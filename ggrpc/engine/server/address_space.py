@@ -1,6 +1,6 @@
 """The address space of one session.
 
-The addresses are invented, so that no client learns or guesses a real one. A buffer's
+The addresses are made up, so that clients cannot learn or guess a real one. A buffer's
 handle is its base address. No address is used twice.
 """
 
@@ -14,11 +14,11 @@ from ggrpc.devices.device import Buffer, Device, Placed
 from ggrpc.errors import RefusedError
 from ggrpc.tensor import Tensor
 
-# A session's addresses start at a random place from LOWEST on, so that addresses of
-# another session or server, which clients may mention, name no buffer of this session.
+# A session's addresses start at a random place from LOWEST on. A client may send an
+# address of another session or server, and it must not hit a buffer of this one.
 LOWEST = 1 << 36
 RANDOM_PAGES = 1 << 34
-GAP = 1 << 20  # between buffers, so that an address past a buffer's end is in no other
+GAP = 1 << 20  # between buffers: an address past the end of one does not hit the next
 PAGE = 1 << 12
 
 
@@ -29,6 +29,7 @@ class AddressSpace:
     Attributes:
         placed: the buffers and their addresses.
         devices: the device of each buffer.
+        used: whether the session has ever had a buffer.
     """
 
     placed: dict[int, Placed] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class AddressSpace:
         """
         placed = self.placed.get(handle)
         if placed is None:
-            raise RefusedError(f"buffer {handle:#x} is not of this session")
+            raise RefusedError(f"buffer {handle:#x} does not belong to this session")
         return placed
 
     def remove(self, handle: int) -> int:

@@ -35,16 +35,16 @@ class Allowlist:
 
     def allows(self, host: str) -> bool:
         """Whether an address is allowed; an IPv4 address may be IPv4-mapped."""
-        return self.allows_all or self.names(host)
+        return self.allows_all or self.contains(host)
 
-    def names(self, host: str) -> bool:
-        """Whether one of the networks has an address."""
+    def contains(self, host: str) -> bool:
+        """Whether an address is in one of the networks."""
         address = plain_address(host)
         return any(address in network for network in self._networks)
 
 
 def plain_address(host: str) -> IPv4Address | IPv6Address:
-    """An address without its scope; IPv4 if it is IPv4-mapped."""
+    """Parse an address: without its scope, and as IPv4 if it is IPv4-mapped."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped

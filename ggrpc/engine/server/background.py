@@ -1,4 +1,4 @@
-"""A server that runs in threads of a Python program."""
+"""`start_server`: a server in the background of a Python program."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class BackgroundServer:
         self._server = self._resources.enter_context(build_server(options))
         self.endpoint = self._server.endpoints[0]
         # A daemon, so that a program that forgets to stop the server can exit. The
-        # thread holds a reference to this object, which would stop it when collected.
+        # target is a method of this object and keeps it alive: if it were collected,
+        # its resources would close while the server runs.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

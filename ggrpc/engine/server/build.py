@@ -18,7 +18,7 @@ from ggrpc.engine.cache.models import Indexer, files_of
 from ggrpc.engine.cache.tensor_cache import TensorCache
 from ggrpc.engine.net.tls import client_context, server_context
 from ggrpc.engine.server.allowlist import Allowlist
-from ggrpc.engine.server.client_memory import ClientMemory
+from ggrpc.engine.server.client_versions import ClientVersions
 from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.limits import Limits
 from ggrpc.engine.server.negotiation import (
@@ -63,7 +63,7 @@ class ServerOptions:
         tls_client_ca: a PEM file with the CAs of clients, None to accept all clients.
         comm: whether devices may be linked with those of other servers.
         comm_peers: addresses and networks of servers to link with, empty for `allow`.
-        comm_timeout: how many seconds a linked server may be silent in a reduction.
+        comm_timeout: how many seconds a linked server may be silent during a reduction.
         profile: whether to log a time profile for each session.
         grace: how many seconds a stop waits for running requests.
     """
@@ -86,14 +86,14 @@ class ServerOptions:
     tls_client_ca: str | None = None
     comm: bool = True
     comm_peers: Sequence[str] = ()
-    comm_timeout: float = CommSettings.seconds
+    comm_timeout: float = CommSettings.timeout
     profile: bool = False
     grace: float = 30.0
 
 
 @contextmanager
 def build_server(options: ServerOptions) -> Iterator[Server]:
-    """Open devices and the cache, and listen; stop and close at the end.
+    """A context with a server that listens; its end stops the server and closes all.
 
     Raises:
         ConfigError: an option is invalid.
@@ -158,19 +158,19 @@ def _check_memory(limits: Limits, devices: Sequence[Device]) -> None:
     ):
         if size == 0:
             raise ConfigError(
-                f"{flag} 0 leaves clients no memory: give them some, or leave it out "
-                "for all there is"
+                f"{flag} 0 leaves clients no memory: choose more, or omit {flag} to "
+                "allow all of it"
             )
         if size is not None and size > total:
             raise ConfigError(
-                f"{flag} {format_size(size)} is more than there is: the devices have "
-                f"{format_size(total)}"
+                f"{flag} {format_size(size)} exceeds the memory of the devices, "
+                f"{format_size(total)}: choose less, or omit {flag}"
             )
 
 
 def _negotiator(options: ServerOptions) -> Negotiator:
     if options.protocol == AUTO:
-        return AdaptiveNegotiator(ClientMemory(options.negotiation_state))
+        return AdaptiveNegotiator(ClientVersions(options.negotiation_state))
     return FixedNegotiator(dialects_named(options.protocol))
 
 
@@ -203,10 +203,10 @@ def _comm(
 
 
 def _check_limit(options: ServerOptions) -> None:
-    """Refuse a limit of the cache that has no effect, or leaves no room.
+    """Check the limit of the cache.
 
     Raises:
-        ConfigError: the limit is one of these.
+        ConfigError: it has no effect, or is too small for any tensor.
     """
     limit = options.cache_limit
     if limit is None:
@@ -215,8 +215,8 @@ def _check_limit(options: ServerOptions) -> None:
         raise ConfigError("--cache-limit has no effect without -c or --cache-dir")
     if limit <= THRESHOLD:
         raise ConfigError(
-            f"--cache-limit {format_size(limit)} leaves no room: a cached tensor has "
-            f"more than {format_size(THRESHOLD)}"
+            f"--cache-limit {format_size(limit)} leaves no room: only tensors of more "
+            f"than {format_size(THRESHOLD)} are cached"
         )
 
 
@@ -237,8 +237,9 @@ def _opened_cache(
             log.info("cache %s", cache)
             if cache.limit <= THRESHOLD:
                 log.warning(
-                    "a tenth of the disk is too small for a tensor, which has more "
-                    "than %s: nothing will be cached; set --cache-limit",
+                    "nothing will be cached: a tenth of the disk is too small for "
+                    "tensors of more than %s, and smaller ones are not cached; set "
+                    "--cache-limit",
                     format_size(THRESHOLD),
                 )
         with Indexer(files, cache.index, hashing):

@@ -1,7 +1,7 @@
-"""The links of a session's devices with other servers, for COMM_ALLREDUCE.
+"""COMM_INIT, COMM_ALLREDUCE and COMM_FREE: a session's links with other servers.
 
-A client that spreads each tensor over two servers (llama.cpp's `-sm tensor`) lets them
-add their parts between themselves. COMM_INIT makes both servers set up a connection.
+A client that splits each tensor across two servers (llama.cpp's `-sm tensor`) makes
+them add up their parts directly. COMM_INIT tells both servers to connect.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ggrpc.devices.device import Buffer, Device
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.server.comm_settings import CommSettings
 from ggrpc.engine.server.link import CHUNK, Link, make_link
-from ggrpc.engine.server.quotas import MemoryQuota
+from ggrpc.engine.server.quotas import MemoryQuota, Reservation
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import Cancelled, GgrpcError, RefusedError, TransportError
 
-# Elements of the largest tensor that is reduced: 1 GiB, far more than a batch takes.
+# Elements of the largest tensor that is reduced: 1 GiB of F32, far more than a batch.
 MAX_ELEMENTS = 1 << 28
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Links:
     Args:
         settings: what the server allows.
         client: the address of the session's client.
-        quota: counts the memory that reductions take.
+        quota: counts the memory that a reduction takes while it runs.
     """
 
     def __init__(
@@ -37,18 +37,23 @@ class Links:
     ) -> None:
         self._settings = settings
         self._client = client
-        self._quota = quota
+        self._scratch = Reservation(quota)
         self._links: dict[Device, Link] = {}
         self._stopped = Event()
 
     def init(self, device: Device, request: m.CommInit) -> bool:
-        """Link a device; True also if it has a link already."""
+        """Link a device with a device of the server that a request names.
+
+        Returns:
+            Whether the device has a link now; True also if it had one before.
+        """
         if device in self._links:
             return True
         try:
             link = make_link(self._settings, request, self._client.host, self._stopped)
         except GgrpcError as error:
-            what = f"{device.name} has no link, so llama.cpp adds by itself: {error}"
+            name = device.name
+            what = f"{name} has no link, so llama.cpp adds the parts itself: {error}"
             self._log(logging.WARNING, what)
             return False
         self._links[device] = link
@@ -62,14 +67,14 @@ class Links:
         """Add the linked device's F32 elements to those of a buffer, in place.
 
         Args:
-            device: whose link to use.
-            buffer: where the elements are.
+            device: the device whose link is used.
+            buffer: the buffer with the elements.
             at: the offset of the first one, in bytes.
             count: the number of elements.
 
         Raises:
             RefusedError: the device has no link, or there are too many elements.
-            OutOfMemory: a reduction of this size takes more than the client may have.
+            OutOfMemory: the reduction would exceed the client's quota.
             TransportError: the link failed.
             RemoteProtocolError: the other server sent more elements.
         """
@@ -80,9 +85,8 @@ class Links:
             raise RefusedError(f"{count} elements are more than {MAX_ELEMENTS}")
         try:
             if count > CHUNK:
-                with self._quota.taking(link.room(count)):
-                    link.reduce(buffer, at, count)
-            elif count:
+                self._scratch.resize(link.scratch_bytes(count))
+            if count:
                 link.reduce(buffer, at, count)
         except TransportError as error:
             if self._stopped.is_set():
@@ -90,6 +94,8 @@ class Links:
             raise TransportError(
                 f"the link of {device.name} with {link.stream.endpoint} failed: {error}"
             ) from error
+        finally:
+            self._scratch.resize(0)
 
     def free(self, device: Device) -> None:
         """Close the link of a device, if it has one."""
@@ -103,11 +109,11 @@ class Links:
             self.free(device)
 
     def stop(self) -> None:
-        """Wait for no other server any more; the links stay."""
+        """Stop waiting for other servers to connect; the links stay open."""
         self._stopped.set()
 
     def shut(self) -> None:
-        """End all connections, so that a reduction that waits fails."""
+        """Shut all links down, so that a waiting reduction fails."""
         self.stop()
         for link in list(self._links.values()):
             link.stream.shut()

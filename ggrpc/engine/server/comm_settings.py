@@ -1,7 +1,7 @@
-"""Where a server may link its devices with those of other servers.
+"""The rules for links between a server's devices and those of other servers.
 
-A client names host and port of a link, so these rules decide for whom the server opens
-a port, and where it connects.
+A client chooses the host and port of a link. These rules decide who may connect to a
+port that the server opens, and where the server itself may connect.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ MIN_PORT = 1024  # below are the ports of the system's own services
 
 @dataclass(frozen=True)
 class CommSettings:
-    """Where a server may link its devices with those of another one.
+    """Which links a server may set up between its devices and other servers'.
 
     Attributes:
-        enabled: whether it does at all.
-        host: where it listens on rank 0.
+        enabled: whether links are allowed at all.
+        host: the address to listen on as rank 0.
         allowlist: the addresses that may connect to the server.
         peers: further addresses that may connect on rank 0, and the only ones that
             rank 1 connects to. None for those in `allowlist`.
         server_tls: the context for rank 0; None for a plain connection.
-        client_tls: the context for rank 1. A server with TLS links with both or none.
-        seconds: how long a link may be silent while a reduction is due.
+        client_tls: the context for rank 1. A server with TLS needs both for a link.
+        timeout: how many seconds the other server may be silent during a reduction.
     """
 
     enabled: bool = True
@@ -37,17 +37,17 @@ class CommSettings:
     peers: Allowlist | None = None
     server_tls: SSLContext | None = None
     client_tls: SSLContext | None = None
-    seconds: float = 120.0
+    timeout: float = 120.0
 
     def check(self, request: m.CommInit, client: str) -> None:
-        """Check what can be said before anything is opened or looked up.
+        """Check a request before a port is opened or a name is looked up.
 
         Args:
-            request: what a client asks for.
+            request: the client's request.
             client: the client's address.
 
         Raises:
-            RefusedError: the server makes no such link.
+            RefusedError: the server does not allow this link.
         """
         if not self.enabled:
             raise RefusedError("--no-comm is set")
@@ -64,14 +64,14 @@ class CommSettings:
 
     def admits(self, host: str) -> bool:
         """Whether an address may connect on rank 0."""
-        named = self.peers is not None and self.peers.names(host)
+        named = self.peers is not None and self.peers.contains(host)
         return named or self.allowlist.allows(host)
 
     def may_connect(self, host: str, client: str) -> bool:
         """Whether rank 1 may connect to an address.
 
-        This machine's own services are out of reach of other machines' clients, unless
-        `peers` names loopback.
+        A client on another machine cannot make the server connect to this machine's
+        own services, unless `peers` names loopback.
 
         Args:
             host: the address.
@@ -79,9 +79,9 @@ class CommSettings:
         """
         address = plain_address(host)
         if address.is_loopback or address.is_unspecified:
-            named = self.peers is not None and self.peers.names(host)
+            named = self.peers is not None and self.peers.contains(host)
             return named or (address.is_loopback and _is_loopback(client))
-        return (self.peers or self.allowlist).names(host)
+        return (self.peers or self.allowlist).contains(host)
 
     @property
     def _names_peers(self) -> bool:

@@ -36,7 +36,7 @@ from ggrpc.log_topic import Topic
 from ggrpc.units import format_size
 
 # Bytes of a connection's inbox before its first larger request: HELLO fits.
-FIRST_ROOM = 64
+FIRST_CAPACITY = 64
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class Phase(Enum):
     """How far a connection has come."""
 
     CONNECTED = "connected"  # no HELLO so far
-    GREETED = "greeted"  # HELLO has an answer; the client has not reacted
-    INTRODUCED = "introduced"  # a second HELLO came: the client is ggrpc's
+    GREETED = "greeted"  # HELLO was answered; the client has not reacted
+    INTRODUCED = "introduced"  # a second HELLO came: the client is ggrpc
     SERVING = "serving"  # a second request came: the client accepts the version
     ENDED = "ended"
 
@@ -90,15 +90,19 @@ class ConnectionHandler:
         self._timed_stream = TimedStream(stream, settings.limits)
         self._links = Links(settings.comm, stream.endpoint, quota.memory)
         offer = partial(settings.negotiator.offer, stream.endpoint.host)
-        self._connection = ServerConnection(offer, settings.limits.message, FIRST_ROOM)
+        self._connection = ServerConnection(
+            offer, settings.limits.message, FIRST_CAPACITY
+        )
         self._session: Session | None = None
         self._dialect: Dialect | None = None
         self._profile: Profile | None = None
         self._request: m.Request | None = None  # in progress, for messages
-        self._subject = ""  # of the client's certificate, until a line names it
+        self._subject = ""  # of the client's certificate, until a log line has named it
         self._count = 0  # of requests, for the log
-        self._was_closed = False  # by the client, in good order
-        self._has_accepted = False  # the version, as a llama.cpp that speaks no other
+        self._was_closed = False  # whether the client closed, other than by a reset
+        self._has_accepted = (
+            False  # whether the negotiator counts the client as working
+        )
         self.phase = Phase.CONNECTED
         self.last_request_at = time.monotonic()
 
@@ -113,9 +117,10 @@ class ConnectionHandler:
         return self._session is not None and self._session.used
 
     def step(self) -> Step:
-        """Take what has arrived, and answer HELLO, without blocking.
+        """Receive the bytes that have arrived, and answer HELLO, without blocking.
 
-        A client that only says HELLO needs no thread of its own.
+        Returns:
+            What the connection needs next.
         """
         if self._stream.has_handshake:
             return Step.RUN
@@ -133,7 +138,7 @@ class ConnectionHandler:
         self.end()
 
     @property
-    def patience(self) -> float | None:
+    def step_timeout(self) -> float | None:
         """How many seconds to wait for the next step; None for no limit."""
         limits = self._settings.limits
         is_new = self.phase is Phase.CONNECTED
@@ -163,12 +168,12 @@ class ConnectionHandler:
             )
 
     def finish(self) -> None:
-        """Let the request that runs be the last one. Any thread may call this."""
+        """Make the running request the last one. Any thread may call this."""
         self._stream.end_input()
         self._links.stop()
 
     def cut_off(self) -> None:
-        """End all connections of the session. Any thread may call this."""
+        """Shut the connection and its links down. Any thread may call this."""
         self._stream.shut()
         self._links.shut()
 
@@ -189,7 +194,7 @@ class ConnectionHandler:
             self._timed_stream.receive_pieces(missing)
 
     def note(self, what: object) -> None:
-        """Log why the request in progress got a reply that says no."""
+        """Log why the request in progress gets a negative reply."""
         self._log(logging.INFO, what, topic=Topic.REASONS)
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
@@ -230,7 +235,7 @@ class ConnectionHandler:
             self._handle(request)
 
     def _handle(self, request: m.Request) -> None:
-        self._timed_stream.request_is_whole()
+        self._timed_stream.request_received()
         self._request = request
         self._count += 1
         self.last_request_at = time.monotonic()
@@ -243,7 +248,7 @@ class ConnectionHandler:
         connection = self._connection
         while (request := connection.next_request()) is None:
             self._request = None
-            self._quota.messages.resize(connection.room)
+            self._quota.messages.resize(connection.inbox_bytes)
             begun = not connection.is_empty
             count = self._timed_stream.receive(connection.space(), begun)
             if not count:
@@ -269,7 +274,7 @@ class ConnectionHandler:
     def _new_session(self, dialect: Dialect) -> Session:
         table = self._settings.op_table
         tables = (table,) if table else dialect.tables
-        loader = Loader(self._settings.cache, dialect.says_what_to_keep)
+        loader = Loader(self._settings.cache, dialect.has_cache_flag)
         if self._settings.profile:
             self._profile = Profile()
         return Session(
@@ -282,9 +287,9 @@ class ConnectionHandler:
         )
 
     def _greet(self, hello: m.Hello) -> m.Welcome:
-        """Answer the first HELLO, or the second one, of a client of ggrpc's."""
+        """Answer a client's HELLO, or the second HELLO of a ggrpc client."""
         negotiator, dialect = self._settings.negotiator, self._connection.dialect
-        assert dialect is not None, "the connection has asked for it"
+        assert dialect is not None, "the connection has called `offer`"
         newest = introduced(hello.caps)
         if self.phase is Phase.CONNECTED:
             self._enter(Phase.GREETED)
@@ -312,7 +317,7 @@ class ConnectionHandler:
     def _rejected(self) -> bool:
         """Whether the client closed right after the answer to HELLO.
 
-        A reset is not counted: whoever gives up before the answer sends one.
+        A reset does not count: a client that gives up before the answer causes one.
         """
         return (
             self.phase is Phase.GREETED
@@ -341,7 +346,8 @@ class ConnectionHandler:
         elif self._has_accepted:
             negotiator.ended(host, self._dialect)
         left = format_size(self._session.close() if self._session else 0)
-        # llama.cpp opens several connections that only query; INFO would drown in them.
+        # llama.cpp opens several connections that only query. At level INFO, they would
+        # hide the sessions that compute.
         level = logging.INFO if self.has_used_memory else logging.DEBUG
         self._request = None
         self._log(level, f"session ended after {self._count} requests, {left} freed")
@@ -349,12 +355,12 @@ class ConnectionHandler:
             self._log_profile(self._profile)
 
     def _log_profile(self, profile: Profile) -> None:
-        """Log a profile without a peer, because the log limits the lines per peer."""
+        """Log a profile, without a peer, because the log limits the lines per peer."""
         for line in profile.lines():
             log.info("%s: %s", self._stream.endpoint, line, extra={"peer": ""})
 
     def _hint(self, error: GgrpcError) -> str:
-        """The forks that may be behind an error of a client."""
+        """The part of a message that names the forks that may explain the error."""
         if self._dialect is None or isinstance(error, UnsupportedFork):
             return ""
         names = " or ".join(fork.name for fork in lookalikes(self._dialect))

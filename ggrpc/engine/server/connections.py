@@ -1,8 +1,8 @@
 """The table of open connections, which limits their number.
 
-If the table is full, the connection that holds no memory and has been idle longest is
-closed in favour of a new one. So idle connections cannot lock out other clients, and a
-probe is answered. If all connections hold memory, the new one is refused.
+If the table is full, a new connection replaces the one that has been idle longest
+without holding memory. So idle connections cannot lock out other clients, and probes
+get an answer. If all connections hold memory, the new one is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ggrpc.errors import RefusedError
 IPV6_PREFIX = 64
 # Candidates for eviction that one search finds, so that a flood costs few searches.
 CANDIDATES = 32
-# How long a full table stays full: a search that found nothing is not repeated sooner.
+# How long to wait after a search that found no candidate before the next one.
 FULL_SECONDS = 0.1
 
 
@@ -46,7 +46,7 @@ class OpenConnection:
 
     @property
     def network(self) -> str:
-        """What the limit per address counts it by; see `network_of`."""
+        """The network that the limit per address counts it for; see `network_of`."""
         return network_of(self.stream.endpoint.host)
 
     @property
@@ -59,7 +59,7 @@ class ConnectionTable:
     """The open connections; thread-safe.
 
     Args:
-        limits: the limits, of which this uses the numbers of clients.
+        limits: the limits, of which only the numbers of clients matter here.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -67,9 +67,10 @@ class ConnectionTable:
         self._lock = Lock()  # guards all below
         self._open: set[OpenConnection] = set()
         self._by_network: Counter[str] = Counter()  # without the evicted ones
-        # By network, or "" for all: the idlest connections with the times of their last
-        # requests, and when a search found none.
+        # The idlest connections and the times of their last requests, by network, or ""
+        # for all.
         self._idlest: dict[str, deque[tuple[float, OpenConnection]]] = {}
+        # When a search found no candidate, by the same keys.
         self._full_at: dict[str, float] = {}
 
     def add(self, connection: OpenConnection) -> OpenConnection | None:
@@ -127,7 +128,7 @@ class ConnectionTable:
         return idlest
 
     def _next_idlest(self, network: str) -> OpenConnection | None:
-        """The next one of the last search, if that is still right."""
+        """The next candidate of the last search that may still be evicted."""
         found = self._idlest.get(network, ())
         while found:
             requested_at, connection = found.popleft()
@@ -169,7 +170,7 @@ class ConnectionTable:
 
 
 def network_of(host: str) -> str:
-    """An IPv4 or loopback address itself, or the network of an IPv6 address."""
+    """The network of an IPv6 address; an IPv4 or loopback address stays as it is."""
     address = ip_address(host.partition("%")[0])
     if not isinstance(address, IPv6Address) or address.is_loopback:
         return host

@@ -15,12 +15,12 @@ from threading import Lock
 from ggrpc.errors import Cancelled
 
 # Sessions that compute at the same time. Two or three fill each other's gaps. With
-# hundreds, a new client's HELLO would wait for Python's lock behind all of them.
+# hundreds, a new client's HELLO would wait for the GIL behind all of them.
 SLOTS = 4
-# How long a session may keep a slot while others wait: long compared with a switch of
-# threads, which empties the processor's caches, but too short for a user to notice.
+# How long a session may keep a slot while others wait: long compared with the cost of a
+# thread switch, which empties the processor's caches, but too short for a user to see.
 SLICE_SECONDS = 0.05
-# How long a client may pause between two graphs and still count as one that computes.
+# How long a client may pause between two graphs and still count as computing.
 IN_USE_SECONDS = 1.0
 
 
@@ -35,7 +35,7 @@ class FairSemaphore:
     """
 
     def __init__(self, slots: int = SLOTS) -> None:
-        self._lock = Lock()  # guards the two below
+        self._lock = Lock()  # guards _free, _waiting and _released_at
         self._slots = slots
         self._free = slots
         self._waiting: deque[Lock] = deque()
@@ -63,10 +63,10 @@ class FairSemaphore:
             if self._free:
                 self._free -= 1
                 return
-            mine = Lock()
-            mine.acquire()
-            self._waiting.append(mine)
-        mine.acquire()
+            turn = Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()  # until `release` of another thread unlocks it
 
     def release(self) -> None:
         """Pass the slot to the thread that has waited longest, if any."""
@@ -79,7 +79,7 @@ class FairSemaphore:
 
 
 class Slice:
-    """A context that holds a slot of a semaphore, for a time slice at least.
+    """A context that holds a slot of a semaphore, and gives it up at checkpoints.
 
     Args:
         semaphore: the semaphore.

@@ -1,4 +1,4 @@
-"""The process's limit of open files, which limits the number of connections."""
+"""Raises the process's limit on open files, which bounds the number of connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def clients_that_fit(wanted: int) -> int:
-    """How many of the wanted connections the limit of open files allows.
+    """Raise the limit on open files as far as needed, and as the system allows.
 
-    Raises the process's limit as far as needed and as far as the system allows.
+    Returns:
+        How many of the wanted connections fit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
@@ -29,7 +30,7 @@ def clients_that_fit(wanted: int) -> int:
         return wanted
     fitting = soft - min(OTHER_FILES, soft // 2)
     log.warning(
-        "%d clients at most: the limit of open files is %d; raise it with ulimit -n",
+        "%d clients at most: the limit on open files is %d; raise it with ulimit -n",
         *(fitting, soft),
     )
     return fitting

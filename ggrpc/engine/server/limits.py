@@ -11,8 +11,8 @@ CLIENT_BUFFERS = 4096
 # Bytes of requests that are arriving, of all clients together: enough for the graphs of
 # some hundred large models at the same moment.
 MESSAGES = 1 << 30
-# Graphs that are checked and compiled at the same time. More threads are not faster,
-# because Python's lock lets one run at a time, and they would delay a new client.
+# Graphs that are checked and compiled at the same time. More threads would not be
+# faster, because they wait for the GIL, and they would delay a new client.
 COMPILING = 2
 
 
@@ -25,9 +25,10 @@ class Limits:
         client_memory: bytes of buffers of each client.
         clients: connections at the same time.
         clients_per_address: connections from one address at the same time.
-        message: bytes of a request, without a tensor's data, which takes no memory.
+        message: bytes of a request, not counting a tensor's data, which goes straight
+            into the buffer.
         nodes: nodes of a graph.
-        hello_seconds: from connecting to HELLO.
+        hello_seconds: how long a client may take from connecting to HELLO.
         message_seconds: how long a client may pause within a request or a reply.
         idle_seconds: how long a client may pause between two requests.
     """

@@ -1,7 +1,7 @@
-"""The connection of a device with that of another server, and the reduction over it.
+"""One link: the connection between devices of two servers, and the all-reduce over it.
 
-It carries no messages, only elements, whose number both ends know. They travel as
-float32, or as BF16 where they are many.
+It carries no messages, only elements, whose number both servers know. They are sent as
+float32, or as BF16 from MIN_BF16 elements on.
 """
 
 from __future__ import annotations
@@ -23,56 +23,56 @@ from ggrpc.engine.wire.layouts import CAPS_BYTES
 from ggrpc.errors import RemoteProtocolError
 from ggrpc.formats.codecs import pack_bf16, unpack_bf16
 
-# Seconds for the other server to come; it has had the same request at the same time.
+# Seconds to wait for the other server; its request comes at the same time.
 MEET_SECONDS = 10.0
-# Elements from which on they travel as BF16, as in ggml-rpc.cpp.
+# The number of elements from which they are sent as BF16, as in ggml-rpc.cpp.
 MIN_BF16 = 32768
 # Elements that are converted and sent at once: they stay in the processor's cache, and
 # the other server receives them while the next ones are converted.
 CHUNK = 1 << 18
-# What a connection over TLS begins with: a handshake record.
+# The first bytes of a TLS connection: a handshake record.
 TLS_HELLO = b"\x16\x03\x01"
 
 
 class Link:
-    """The connection of one device.
+    """The connection of one device with a device of another server.
 
     Args:
         stream: the connection.
         rank: 0 sends first, 1 receives first.
-        seconds: how long the other server may be silent while a reduction is due.
+        timeout: how many seconds the other server may be silent during a reduction.
 
     Attributes:
         stream: the connection.
         rank: 0 or 1.
     """
 
-    def __init__(self, stream: Stream, rank: int, seconds: float) -> None:
-        stream.set_call_timeout(seconds)
+    def __init__(self, stream: Stream, rank: int, timeout: float) -> None:
+        stream.set_call_timeout(timeout)
         self.stream = stream
         self.rank = rank
-        self._seconds = seconds
+        self._timeout = timeout
 
-    def room(self, count: int) -> int:
-        """The bytes that it takes to reduce as many elements."""
+    def scratch_bytes(self, count: int) -> int:
+        """The bytes of memory that the reduction of `count` elements takes."""
         return count * _wire_type(count).itemsize if self.rank == 1 else 0
 
     def reduce(self, buffer: Buffer, at: int, count: int) -> None:
-        """Exchange F32 elements with the other server, and add what comes, in place.
+        """Exchange F32 elements with the other server, and add the received ones.
 
-        The own elements are added as they are, and the other server's as they
-        travelled.
+        This server adds its own elements unrounded; those received may be rounded to
+        BF16.
 
         Args:
-            buffer: where they are.
+            buffer: the buffer with the elements.
             at: the offset of the first one, in bytes.
-            count: the number of elements, which the other server has as well.
+            count: the number of elements, the same on the other server.
 
         Raises:
             TransportError: the connection broke, or the other server is silent.
-            RemoteProtocolError: it sent more elements.
+            RemoteProtocolError: the other server sent more elements.
         """
-        # A NaN, or an infinite sum, is the client's own affair.
+        # NaNs and infinite sums are valid data of the client: numpy must not warn.
         with buffer.update(at, 4 * count) as view, np.errstate(all="ignore"):
             ours, wire = np.frombuffer(view, np.float32), _wire_type(count)
             outgoing = (_rounded(part, wire) for part in _chunks(ours))
@@ -110,7 +110,7 @@ class Link:
         return elements
 
     def _rate(self) -> MinimumRate:
-        return MinimumRate(self._seconds, "--comm-timeout", MIN_BYTES_PER_SECOND)
+        return MinimumRate(self._timeout, "--comm-timeout", MIN_BYTES_PER_SECOND)
 
 
 def make_link(
@@ -120,13 +120,13 @@ def make_link(
 
     Args:
         settings: what the server allows.
-        request: what the client asks for.
+        request: the client's request.
         client: the client's address.
         stop: ends the wait when another thread sets it.
 
     Raises:
-        RefusedError: the server does not allow it.
-        TransportError: the other server did not come.
+        RefusedError: the server does not allow this link.
+        TransportError: the other server did not connect, or could not be reached.
     """
     settings.check(request, client)
     deadline = Deadline(MEET_SECONDS, None)
@@ -151,7 +151,7 @@ def make_link(
     except BaseException:
         stream.close()
         raise
-    return Link(stream, request.rank, settings.seconds)
+    return Link(stream, request.rank, settings.timeout)
 
 
 def _greet(stream: Stream, rank: int, deadline: Deadline) -> None:
@@ -170,7 +170,7 @@ def _greet(stream: Stream, rank: int, deadline: Deadline) -> None:
 
 
 def _wire_type(count: int) -> np.dtype:
-    """The type of elements on the link, where `count` travel; BF16 is a uint16."""
+    """The type in which `count` elements are sent; BF16 is stored as uint16."""
     return np.dtype(np.uint16 if count >= MIN_BF16 else np.float32)
 
 
@@ -180,7 +180,7 @@ def _chunks(elements: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _rounded(elements: np.ndarray, wire: np.dtype) -> np.ndarray:
-    """Elements as they travel; those that are float32 are not copied."""
+    """Elements in the type in which they are sent; float32 is not copied."""
     if wire == np.float32:
         return elements
     rounded = np.empty(len(elements), wire)
@@ -189,7 +189,7 @@ def _rounded(elements: np.ndarray, wire: np.dtype) -> np.ndarray:
 
 
 def _add(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Add elements as they travelled to the own ones."""
+    """Add received elements to `ours`, in place."""
     if theirs.dtype == np.float32:
         np.add(ours, theirs, out=ours)
         return

@@ -1,7 +1,8 @@
-"""The C library's arenas, which take address space that a process may not have.
+"""Limits the number of malloc's arenas, if the address space is limited.
 
-glibc reserves 64 MiB for the arena of each new thread. Under a limit of address space
-(`ulimit -v`, systemd's LimitAS) a few clients would use up what buffers leave.
+glibc reserves 64 MiB of address space for the arena of each new thread. With a limit
+(`ulimit -v`, systemd's LimitAS) the threads of a few clients would use up what the
+buffers leave.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Version negotiation: which protocol version the answer to HELLO offers.
 
-A client does not send its own version. Versions 1.x to 3.x send an empty HELLO, later
-ones 24 bytes. A client that rejects the offered version closes the connection without
-another byte, and so does a health check. A version that a client at an address used is
-remembered; one that it hung up on makes the next offer another one, unless there is a
-sign that the hang-up had another reason.
+A client does not send its own version. Clients of versions 1.x to 3.x send an empty
+HELLO, later ones 24 bytes. A client that rejects the offered version closes the
+connection without another byte (it hangs up), and so does a health check. The
+negotiator remembers the versions that the clients at an address use. After a hang-up it
+offers the next version, unless the hang-up seems to have had another reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
 
-from ggrpc.engine.server.client_memory import ClientMemory
+from ggrpc.engine.server.client_versions import ClientVersions
 from ggrpc.engine.wire.dialects import (
     DIALECTS,
     NEWEST,
@@ -41,21 +41,25 @@ from ggrpc.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
 
-# The order of offers, filtered by the size of HELLO. Versions that were in use for long
-# come early. A client accepts its own major version with the same or a lower minor
-# version, although a lower one may be wrong for it: so 3.6 comes before 3.5, and 3.5
-# before 3.0. 5.1 is left out, because 5.0 is equally right for its clients.
+# The order of offers; only those with the size of the client's HELLO apply. Versions
+# that were in use for a long time come early. A client accepts its own major version
+# with the same or a lower minor version, although its messages may differ from those of
+# the lower one: so 3.6 comes before 3.5, and 3.5 before 3.0. 5.1 is left out, because
+# 5.0 works for its clients.
 FALLBACK_ORDER = (
     *(V8_0_0, V7_0_0, V5_0_0, V4_0_3, V6_0_0),
     *(V3_6_1, V2_0_0, V3_5_0, V3_0_0, V1_0_0),
 )
 MAX_HOSTS = 1000  # whose hang-ups are counted
-QUIET = 600.0  # seconds without a hang-up, after which those before are forgotten
-# Seconds from the offer to a hang-up that only a refused llama.cpp takes, from 6.0 on:
-# it prints a backtrace. Older ones are as quick as one that leaves a connection unused.
-SLOW = 0.2
-RECENT = 0.5  # seconds after a connection that worked, for its client to leave others
-PAUSE = 1.0  # seconds: no client that was refused is started again and connects sooner
+QUIET_SECONDS = 600.0  # without a hang-up, until the earlier ones are forgotten
+# A hang-up this long after the offer is a rejection for sure: from 6.0 on, llama.cpp
+# prints a backtrace first. Older versions reject as quickly as llama.cpp closes a
+# connection that it does not use.
+SLOW_SECONDS = 0.2
+# How long after the end of a working connection its client may close unused ones.
+RECENT_SECONDS = 0.5
+# A client that was rejected takes longer than this to be started again and connect.
+RESTART_SECONDS = 1.0
 
 
 class Negotiator(Protocol):
@@ -79,7 +83,7 @@ class Negotiator(Protocol):
 
         Args:
             newest: the newest version that it speaks.
-            offered: what was offered before it said so.
+            offered: the dialect that was offered in reply to its first HELLO.
         """
 
     def accepted(self, host: str, dialect: Dialect) -> None:
@@ -138,14 +142,14 @@ class FixedNegotiator:
 
 @dataclass
 class _Host:
-    """What an address did lately with one size of HELLO.
+    """The recent behaviour of one address, for one size of HELLO.
 
     Attributes:
-        working: the connections whose clients accepted an offer, by dialect.
+        working: the number of open connections that accepted an offer, by dialect.
         ended: when the last one of them was closed, on the monotonic clock.
         hang_ups: how many hang-ups count since a client accepted an offer.
         last: when it hung up last, on the monotonic clock.
-        overlooked: whether a hang-up was overlooked since then.
+        has_ignored: whether a hang-up was ignored since a client accepted an offer.
         rejects_all: whether it hung up on every version, as a health check does.
     """
 
@@ -153,20 +157,20 @@ class _Host:
     ended: dict[Dialect, float] = field(default_factory=dict)
     hang_ups: int = 0
     last: float = -inf
-    overlooked: bool = False
+    has_ignored: bool = False
     rejects_all: bool = False
 
 
 class AdaptiveNegotiator:
-    """Offers what the clients of an address used before, or else the newest version.
+    """Offers the version that clients at an address used before, or else the newest.
 
-    After a hang-up the next offer is another version, and the one after that is again
-    what worked before. Not every hang-up is a rejection, and one address may stand for
-    several machines:
+    After a hang-up it offers another version, and after a second one again the version
+    that worked before. Not every hang-up is a rejection, and several machines may share
+    an address:
 
-    - llama.cpp itself opens connections that it closes unused. So one that is closed
-      quickly beside another that works with the same version, or right after it, is
-      overlooked once.
+    - llama.cpp opens connections that it closes unused. So one quick hang-up is
+      ignored, if another connection of the address works with the same version, or has
+      just ended.
     - An address that hangs up on every version is a health check. From then on only the
       versions that work there are offered.
 
@@ -176,9 +180,10 @@ class AdaptiveNegotiator:
 
     maker = Maker.GGRPC_ADAPTIVE
 
-    def __init__(self, memory: ClientMemory | None = None) -> None:
-        self._memory = memory or ClientMemory()
-        self._lock = threading.Lock()  # guards the hosts, the most recent last
+    def __init__(self, memory: ClientVersions | None = None) -> None:
+        self._memory = memory or ClientVersions()
+        self._lock = threading.Lock()  # guards _hosts
+        # By address and size of HELLO, the most recent last.
         self._hosts: OrderedDict[tuple[str, int], _Host] = OrderedDict()
 
     def __str__(self) -> str:
@@ -203,12 +208,12 @@ class AdaptiveNegotiator:
         with self._lock:
             record = self._record(host, dialect)
             record.working[dialect] += 1
-            record.hang_ups, record.overlooked = 0, False
+            record.hang_ups, record.has_ignored = 0, False
         if self._memory.remember(host, dialect):
             log.info("%s accepted protocol %s: remembered", host, dialect.version)
 
     def ended(self, host: str, dialect: Dialect) -> None:
-        """Count one connection that works less."""
+        """Record that a connection of the host that worked has ended."""
         with self._lock:
             record = self._record(host, dialect)
             record.working[dialect] -= 1
@@ -219,11 +224,15 @@ class AdaptiveNegotiator:
         known, now = self._known(host, dialect.hello_size), time.monotonic()
         with self._lock:
             record = self._record(host, dialect)
-            if now - record.last > QUIET:
-                record.hang_ups, record.overlooked, record.rejects_all = 0, False, False
-            # Another client that was offered the same may have hung up before.
+            if now - record.last > QUIET_SECONDS:
+                record.hang_ups, record.has_ignored, record.rejects_all = (
+                    0,
+                    False,
+                    False,
+                )
+            # Another client may have hung up on the same offer first.
             is_first = dialect is _choice(known, dialect.hello_size, record)
-            counts = seconds > SLOW or not _overlooks(record, dialect, now)
+            counts = seconds > SLOW_SECONDS or not _ignores(record, dialect, now)
             record.last = now
             if is_first and counts:
                 self._count(record, host, known, dialect)
@@ -260,35 +269,37 @@ class AdaptiveNegotiator:
 
 
 def _rejects_all(hello_size: int) -> str:
-    """What to say of a host that hung up on every version with this size of HELLO."""
+    """The message about a host that rejected every version with this size of HELLO."""
     offered = [d.version for d in FALLBACK_ORDER if d.hello_size == hello_size]
     forks = " and ".join(fork.name for fork in forks_rejecting(hello_size))
     versions = ", ".join(map(str, sorted(offered)))
-    said = f"rejected every protocol version offered: {versions}"
+    rejected = f"rejected every protocol version offered: {versions}"
     if hello_size == NEWEST.hello_size:
         return (
-            f"{said}; a health check, or newer than {NEWEST.version}? Install a newer "
-            f"ggrpc here or a llama.cpp of protocol {NEWEST.version} there; clients of "
-            f"{forks} need their own server"
+            f"{rejected}; a health check, or newer than {NEWEST.version}? Install a "
+            f"newer ggrpc here or a llama.cpp of protocol {NEWEST.version} there; "
+            f"clients of {forks} need their own server"
         )
-    return f"{said}; a health check, or a client of {forks}? It needs its own server"
+    return (
+        f"{rejected}; a health check, or a client of {forks}? It needs its own server"
+    )
 
 
-def _overlooks(record: _Host, dialect: Dialect, now: float) -> bool:
-    """Whether a quick hang-up changes nothing, for the sake of one that works."""
+def _ignores(record: _Host, dialect: Dialect, now: float) -> bool:
+    """Whether to ignore a quick hang-up, because another connection works."""
     ended = record.ended.get(dialect)
-    works = record.working[dialect] > 0 or (ended and now - ended < RECENT)
+    works = record.working[dialect] > 0 or (ended and now - ended < RECENT_SECONDS)
     if not works:
         return False
-    overlooks = not record.overlooked or now - record.last < PAUSE
-    record.overlooked = True
-    return overlooks
+    ignores = not record.has_ignored or now - record.last < RESTART_SECONDS
+    record.has_ignored = True
+    return ignores
 
 
 def _choice(known: Sequence[Dialect], hello_size: int, record: _Host) -> Dialect:
     """The offer after the hang-ups of a host."""
     hang_ups = record.hang_ups
-    if time.monotonic() - record.last > QUIET:
+    if time.monotonic() - record.last > QUIET_SECONDS:
         hang_ups = 0
     if record.rejects_all:
         offers = known or _of_size(FALLBACK_ORDER, hello_size)[:1]
@@ -298,7 +309,7 @@ def _choice(known: Sequence[Dialect], hello_size: int, record: _Host) -> Dialect
 
 
 def _cycle(known: Sequence[Dialect], hello_size: int) -> list[Dialect]:
-    """The offers to make one after the other; what worked last is every second one."""
+    """The offers to make one after the other; every second one is what worked last."""
     order = list(dict.fromkeys([*known, *_of_size(FALLBACK_ORDER, hello_size)]))
     if not known:
         return order

@@ -1,8 +1,8 @@
-"""A budget for the processor time that strangers cost, while sessions compute.
+"""Slows down the acceptance of strangers while sessions compute, to a time budget.
 
-Strangers are connections that have not allocated memory: those that come and go, and
-those that only ask. Accepting them, answering their HELLO and ending them is cheap, but
-thousands at once would compete with the sessions for Python's lock.
+Strangers are connections that have never allocated memory: health checks, probes and
+port scanners. To accept one, answer its HELLO and close it is cheap, but thousands at
+once would compete with the sessions for the GIL.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from threading import Lock
 
 SHARE = 0.2  # of one processor
-# Seconds of processor time that are free after a pause: enough for some hundred
-# connections, so that the clients of a cluster that starts are not delayed.
+# Seconds of processor time that strangers may save up: enough for some hundred
+# connections, so that a cluster whose clients start together is not delayed.
 BURST = 0.1
 MAX_SLEEP = 0.05  # seconds; a server that stops does not wait longer
 
@@ -27,7 +27,7 @@ class StrangerBudget:
 
     def __init__(self, is_needed: Callable[[], bool]) -> None:
         self._is_needed = is_needed
-        self._lock = Lock()  # guards the two below
+        self._lock = Lock()  # guards _credit and _at
         self._credit = BURST
         self._at = time.monotonic()
 
@@ -51,10 +51,10 @@ class StrangerBudget:
 
 
 class Pacer:
-    """Slows the thread that accepts connections down to the budget.
+    """Makes the thread that accepts connections sleep when the budget is spent.
 
     Args:
-        budget: the budget, which counts all time of this thread.
+        budget: the budget, which counts all processor time of this thread.
     """
 
     def __init__(self, budget: StrangerBudget) -> None:

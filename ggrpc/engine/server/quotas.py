@@ -1,6 +1,6 @@
-"""Quotas for each client, as parts of the quotas for all clients.
+"""Memory quotas of each client, within the quotas of all clients together.
 
-A quota only counts; its user allocates and frees.
+A quota only counts. The caller allocates and frees.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MemoryQuota:
         size: bytes in use at the same time, None for no limit.
         count: buffers in use at the same time.
         flag: the command-line flag that sets the limit, for messages.
-        parent: a quota that also counts what this one counts.
+        parent: the quota that this one is a part of.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class MemoryQuota:
         self._count = count
         self._flag = flag
         self._parent = parent
-        self._lock = Lock()  # guards the two below
+        self._lock = Lock()  # guards _used and _buffers
         self._used = 0
         self._buffers = 0
 
     @contextmanager
-    def taking(self, size: int) -> Iterator[None]:
-        """Count a buffer of `size` bytes, unless the context raises.
+    def reserved_unless_error(self, size: int) -> Iterator[None]:
+        """Reserve a buffer of `size` bytes, and release it only if the context raises.
 
         Raises:
             OutOfMemory: a limit would be exceeded.
         """
-        self.take(size)
+        self.reserve(size)
         try:
             yield
         except BaseException:
-            self.give(size)
+            self.release(size)
             raise
 
-    def take(self, size: int, buffers: int = 1) -> None:
-        """Count buffers of `size` bytes together.
+    def reserve(self, size: int, buffers: int = 1) -> None:
+        """Count buffers of `size` bytes together as in use.
 
         Raises:
             OutOfMemory: a limit would be exceeded; nothing was counted.
@@ -73,27 +73,27 @@ class MemoryQuota:
             self._buffers += buffers
         try:
             if self._parent:
-                self._parent.take(size, buffers)
+                self._parent.reserve(size, buffers)
         except OutOfMemory:
             with self._lock:
                 self._used -= size
                 self._buffers -= buffers
             raise
 
-    def give(self, size: int, buffers: int = 1) -> None:
-        """Count buffers of `size` bytes together as freed."""
+    def release(self, size: int, buffers: int = 1) -> None:
+        """Count buffers of `size` bytes together as free."""
         with self._lock:
             self._used -= size
             self._buffers -= buffers
         if self._parent:
-            self._parent.give(size, buffers)
+            self._parent.release(size, buffers)
 
-    def give_all(self) -> None:
-        """Count everything as freed."""
-        self.give(self._used, self._buffers)
+    def release_all(self) -> None:
+        """Count everything as free."""
+        self.release(self._used, self._buffers)
 
     def within(self, memory: Memory) -> Memory:
-        """A device's memory, reduced to what this quota allows."""
+        """A device's memory, reduced to what is left of this quota."""
         if self._parent:
             memory = self._parent.within(memory)
         left = max(0, self._size - self._used)
@@ -125,9 +125,9 @@ class Reservation:
             OutOfMemory: a limit would be exceeded; the size stays as it was.
         """
         if size > self._size:
-            self._quota.take(size - self._size, buffers=0)
+            self._quota.reserve(size - self._size, buffers=0)
         elif size < self._size:
-            self._quota.give(self._size - size, buffers=0)
+            self._quota.release(self._size - size, buffers=0)
         self._size = size
 
 
@@ -183,7 +183,7 @@ class ServerQuota:
 
     @property
     def computes(self) -> bool:
-        """Whether sessions compute, now or a moment ago."""
+        """Whether sessions compute now or did within IN_USE_SECONDS."""
         return any(s.is_in_use for s in self._device_semaphores.values())
 
     def stop(self) -> None:

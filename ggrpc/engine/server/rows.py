@@ -1,7 +1,7 @@
-"""Rows of a tensor, as SET_TENSOR_2D and GET_TENSOR_2D move them.
+"""Receives and sends rows of a tensor, for SET_TENSOR_2D and GET_TENSOR_2D.
 
-Long rows are received and sent in place, several hundred with one call of the system.
-For short rows that would take longer than a copy, so they go through a small block.
+Long rows are received and sent in place, several hundred with one system call. For
+short rows that would take longer than a copy, so they go through a small block.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from ggrpc.errors import RefusedError
 
 # Rows from this many bytes on are moved in place.
 MIN_IN_PLACE = 512
-# Rows of one call; the system takes at most 1024 (IOV_MAX).
+# Rows of one system call, which takes at most 1024 (IOV_MAX).
 BATCH = 512
-# Bytes of the block for short rows: it stays in the processor's cache.
+# Bytes of the block for short rows, which stays in the processor's cache.
 BLOCK = 256 << 10
 U64_MAX = (1 << 64) - 1
 
 
 def span_of(request: m.SetTensor2D | m.GetTensor2D) -> int:
-    """The bytes from the begin of the first row to the end of the last one.
+    """The bytes from the start of the first row to the end of the last one.
 
     Raises:
         RefusedError: there is no row, or the rows do not lie inside the tensor.
     """
     rows = f"{request.n_copies} rows of {request.size} bytes"
     if not request.size or not request.n_copies:
-        raise RefusedError(f"{request.tensor}: {rows} are no data")
+        raise RefusedError(f"{request.tensor}: {rows} contain no data")
     if request.size * request.n_copies > U64_MAX:
         raise RefusedError(f"{request.tensor}: {rows} are more than 2^64 bytes")
     if isinstance(request, m.SetTensor2D):
@@ -48,7 +48,7 @@ def span_of(request: m.SetTensor2D | m.GetTensor2D) -> int:
 def _check_size(request: m.SetTensor2D, rows: str) -> None:
     if request.size * request.n_copies != request.data_size:
         raise RefusedError(
-            f"{request.tensor}: {rows} do not come to {request.data_size} bytes of data"
+            f"{request.tensor}: {rows} are not {request.data_size} bytes of data"
         )
 
 
@@ -56,10 +56,10 @@ class Rows:
     """Rows inside a window of bytes.
 
     Args:
-        window: the bytes from the begin of the first row to the end of the last one.
+        window: the bytes from the start of the first row to the end of the last one.
         size: the bytes of a row.
         count: the number of rows.
-        stride: the bytes from the begin of one row to the next.
+        stride: the bytes from the start of one row to the next.
     """
 
     def __init__(self, window: memoryview, size: int, count: int, stride: int) -> None:
@@ -72,7 +72,7 @@ class Rows:
         """Receive all rows, one after the other.
 
         Args:
-            receive: fills a list of views with the bytes that come next.
+            receive: fills a list of views with the next bytes from the client.
         """
         if self._stride == self._size or self._count == 1:
             receive([self._window])
@@ -85,9 +85,9 @@ class Rows:
                 self._scatter(first, block)
 
     def batches(self) -> Iterator[Sequence[memoryview]]:
-        """The rows to send, as lists of views of one call each.
+        """The rows to send, as one list of views for each system call.
 
-        A view is valid until the next list.
+        The views of a list are valid until the next list is requested.
         """
         if self._stride == self._size or self._count == 1:
             yield [self._window]
@@ -107,11 +107,11 @@ class Rows:
             yield [window[s : s + size] for s in starts] or [window] * (last - first)
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The number of the first row of each block, and room for its rows."""
-        most = max(1, BLOCK // self._size)
-        room = np.empty((min(most, self._count), self._size), np.uint8)
-        for first in range(0, self._count, most):
-            yield first, room[: self._count - first]
+        """The number of each block's first row, and memory for the block's rows."""
+        rows = max(1, BLOCK // self._size)
+        block = np.empty((min(rows, self._count), self._size), np.uint8)
+        for first in range(0, self._count, rows):
+            yield first, block[: self._count - first]
 
     def _scatter(self, first: int, block: np.ndarray) -> None:
         rows = self._strided()[first : first + len(block)]
@@ -119,7 +119,7 @@ class Rows:
             rows[:] = block
         else:
             for row, data in zip(rows, block, strict=True):
-                row[:] = data  # rows overlap: the last one counts
+                row[:] = data  # in order, because rows overlap and the last one wins
 
     def _strided(self) -> np.ndarray:
         whole = np.frombuffer(self._window, np.uint8)

@@ -1,8 +1,8 @@
 """The server: listens, and gives each client its own thread and session.
 
-A connection gets its thread when a client has accepted the version that it was offered,
-by a second request. Until then the thread that accepts connections serves it, so that
-strangers who come and go cost little, and no more than their budget.
+A client accepts the offered version by sending a second request. Only then its
+connection gets a thread. Until then the thread that accepts connections serves it, so
+that strangers cost little, and no more than their budget (see `pacing.py`).
 
 A failure in a session ends that session and no other.
 """
@@ -41,7 +41,7 @@ class Server:
         settings: the server's settings.
 
     Attributes:
-        settings: the server's settings; new ones hold for later connections.
+        settings: the server's settings; new ones apply to later connections.
 
     Raises:
         BindError: the address is not available.
@@ -115,11 +115,11 @@ class Server:
             connection.stream,
             partial(self._step, connection),
             partial(self._expire, connection),
-            connection.handler.patience,
+            connection.handler.step_timeout,
         )
 
     def _step(self, connection: OpenConnection) -> None:
-        """Let a connection go on, after bytes have arrived."""
+        """Let the handler of a connection read the bytes that have arrived."""
         handler = connection.handler
         before = handler.phase
         step = handler.step()

@@ -1,7 +1,7 @@
-"""A client's session: its buffers and programs, and what each request does.
+"""A client's session: its buffers and programs, and a method for each request.
 
-A session has no socket. The data of SET_TENSOR and GET_TENSOR moves through a
-`DataLink` between the connection and the buffer, without a copy.
+A session has no socket. The data of SET_TENSOR and GET_TENSOR moves between the
+connection and the buffer through a `DataLink`, without a copy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DataLink(Protocol):
             self.receive_data(view)
 
     def note(self, what: object) -> None:
-        """Log why a request gets a reply that says no."""
+        """Log why a request gets a negative reply."""
 
     def send(self, request: m.Request, reply: m.Reply) -> None:
         """Send a reply immediately, while its data is valid."""
@@ -59,7 +59,7 @@ class Session:
         devices: the server's devices, in the order of their numbers on the wire.
         tables: the op tables that the client may use, the most likely first.
         quota: the client's quotas.
-        loader: receives and loads tensors through the server's cache; None for a
+        loader: receives tensors and loads them from the server's cache; None for a
             server without a cache.
         profile: collects the times of programs; None for no profile.
         links: the links with other servers; None for no links.
@@ -113,7 +113,7 @@ class Session:
         if self._links:
             self._links.close()
         self._graphs.clear()
-        self._quota.memory.give_all()
+        self._quota.memory.release_all()
         return self._space.clear()
 
     def _device(self, number: int) -> Device:
@@ -142,7 +142,7 @@ class Session:
     def _alloc_buffer(self, request: m.AllocBuffer, link: DataLink) -> m.Allocated:
         device = self._device(request.device)
         try:
-            with self._quota.memory.taking(request.size):
+            with self._quota.memory.reserved_unless_error(request.size):
                 buffer = device.allocate(request.size)
         except OutOfMemory as error:
             link.note(error)
@@ -156,7 +156,7 @@ class Session:
     def _free_buffer(self, request: m.FreeBuffer, link: DataLink) -> m.Done:
         # Programs hold references to buffers, so they must go first.
         self._graphs.forget(request.remote_ptr)
-        self._quota.memory.give(self._space.remove(request.remote_ptr))
+        self._quota.memory.release(self._space.remove(request.remote_ptr))
         return DONE
 
     def _buffer_clear(self, request: m.BufferClear, link: DataLink) -> m.Done:

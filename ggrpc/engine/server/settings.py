@@ -1,4 +1,7 @@
-"""The settings of a server, as open objects; `build.py` makes them from options."""
+"""The settings of a server: its open devices, cache, TLS context, and its limits.
+
+`build.py` makes them from a user's options.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class ServerSettings:
         allowlist: the addresses that may connect.
         tls: the TLS context, None for no TLS.
         cache: the tensor cache, None for no cache; the caller closes it.
-        comm: where devices may be linked with those of other servers.
+        comm: the rules for links between its devices and those of other servers.
         profile: whether to log a time profile for each session.
         grace: how many seconds `stop` waits for running requests.
     """

@@ -1,7 +1,7 @@
-"""A server's stream that applies the time limits for clients.
+"""Applies a server's time limits to the connection of a client.
 
 There are limits for HELLO, for the rest of a request, for the next request, and for the
-client to receive a reply. A client that exceeds one loses the connection.
+client to receive a reply. The connection of a client that exceeds one is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TimedStream:
 
     Args:
         stream: the connection.
-        limits: the limits, of which this uses the times.
+        limits: the limits, of which only the times matter here.
     """
 
     def __init__(self, stream: Stream, limits: Limits) -> None:
@@ -44,7 +44,7 @@ class TimedStream:
         self._stream.set_call_timeout(min(idle, limits.message_seconds))
 
     def expire(self) -> NoReturn:
-        """Raise the error of a client that sent nothing in time.
+        """Raise the error for a client that sent nothing in time.
 
         Raises:
             TransportTimeout: always.
@@ -54,7 +54,7 @@ class TimedStream:
         seconds = self._limits.hello_seconds
         raise TransportTimeout(f"no HELLO for {seconds:g} s (--hello-timeout)")
 
-    def request_is_whole(self) -> None:
+    def request_received(self) -> None:
         """End the limit of the request that was arriving."""
         self._rate = None
 
@@ -98,7 +98,7 @@ class TimedStream:
         idle = Deadline(self._limits.idle_seconds)
         while True:
             try:
-                return self._stream.receive_soon(view)
+                return self._stream.receive_spinning(view)
             except TransportTimeout:
                 if idle.is_over:
                     raise self._idle_for_too_long() from None

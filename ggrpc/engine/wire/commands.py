@@ -31,7 +31,7 @@ class Command(IntEnum):
     COMM_INIT = 20
     COMM_ALLREDUCE = 21
     COMM_FREE = 22
-    # The number that 8.0.0 gave to GET_TENSOR_2D; the two are in no version together.
+    # 8.0.0 gave its number to GET_TENSOR_2D; no version has both.
     GET_DEVICE_SUPPORTS_OP = 0x100 | 19
 
     @property

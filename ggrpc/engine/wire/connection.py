@@ -1,4 +1,4 @@
-"""The two sides of a connection, without the socket.
+"""The two sides of a protocol connection, server's and client's, without the socket.
 
 The owner of the socket receives into `space()`, calls `filled(n)`, and asks for the
 next message until it gets None. The data of SET_TENSOR and of GET_TENSOR's reply
@@ -21,7 +21,7 @@ from ggrpc.engine.wire.commands import Command, name_of
 from ggrpc.engine.wire.dialects import Dialect
 from ggrpc.engine.wire.forks import fork_sending
 from ggrpc.engine.wire.graphs import tensor_bytes
-from ggrpc.engine.wire.inbox import ROOM, Inbox
+from ggrpc.engine.wire.inbox import CAPACITY, Inbox
 from ggrpc.engine.wire.layouts import Layout
 from ggrpc.engine.wire.other_protocols import TLS, protocol_of
 from ggrpc.engine.wire.reply_rules import ReplyRules
@@ -35,7 +35,7 @@ MAX_FIRST = 64  # enough to recognize a protocol
 
 
 class _Side:
-    """The state of either side: the inbox, and how much data is still to be taken."""
+    """The state of either side: the inbox, and how much data is yet to be taken."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -46,13 +46,13 @@ class _Side:
         return self._inbox.space()
 
     def filled(self, count: int) -> None:
-        """Tell that `count` bytes were received into `space()`."""
+        """Record that `count` bytes were received into `space()`."""
         self._inbox.filled(count)
 
     @property
-    def room(self) -> int:
+    def inbox_bytes(self) -> int:
         """The memory that the inbox uses, in bytes."""
-        return self._inbox.room
+        return self._inbox.capacity
 
     @property
     def is_empty(self) -> bool:
@@ -61,7 +61,7 @@ class _Side:
 
     @property
     def first_bytes(self) -> bytes:
-        """The first bytes that have arrived and are not read, to tell what sent them.
+        """The first unread bytes, to recognize the protocol of the peer.
 
         After an error, they begin with the message that caused it.
         """
@@ -96,8 +96,8 @@ class ServerConnection(_Side):
     Args:
         answer: takes the payload size of HELLO and returns the dialect to answer with,
             or raises RemoteProtocolError.
-        longest: the largest request to accept in bytes, data not included.
-        room: bytes of the inbox, which grows with the first larger request.
+        max_bytes: the largest request to accept in bytes, data not included.
+        capacity: bytes of the inbox, which grows with the first larger request.
 
     Attributes:
         dialect: the dialect of this connection, None before HELLO. Its owner may set
@@ -107,11 +107,11 @@ class ServerConnection(_Side):
     def __init__(
         self,
         answer: Callable[[int], Dialect],
-        longest: int = MAX_REQUEST,
-        room: int = ROOM,
+        max_bytes: int = MAX_REQUEST,
+        capacity: int = CAPACITY,
     ) -> None:
-        super().__init__(Inbox(room))
-        self._longest = longest
+        super().__init__(Inbox(capacity))
+        self._max_bytes = max_bytes
         self._answer = answer
         self.dialect: Dialect | None = None
 
@@ -147,10 +147,10 @@ class ServerConnection(_Side):
             raise _wrong_size(layout, size, what)
         streamed = layout.tail == "data"
         whole = REQUEST_HEAD.size + (layout.size if streamed else size)
-        if whole > self._longest:
+        if whole > self._max_bytes:
             raise RemoteProtocolError(
-                f"a {name_of(command)} request of {size} bytes passes --max-message "
-                f"({self._longest})"
+                f"a {name_of(command)} request of {size} bytes exceeds --max-message "
+                f"({self._max_bytes})"
             )
         if not self._has(whole):
             return None
@@ -167,7 +167,7 @@ class ServerConnection(_Side):
         return [] if layout is None else _framed(layout, reply)
 
     def data_head(self, size: int) -> bytes:
-        """What precedes `size` bytes of data, where they are a whole reply."""
+        """The bytes that precede a reply that consists of `size` bytes of data."""
         return REPLY_HEAD.pack(size)
 
     def _dialect(self, command: int, size: int) -> Dialect:
@@ -249,7 +249,7 @@ class ClientConnection(_Side):
             return None
         (size,) = self._inbox.unpack(REPLY_HEAD)
         if command is Command.HELLO:
-            layout = self.dialect.welcomes.get(size, layout)
+            layout = self.dialect.hello_replies.get(size, layout)
         if not layout.holds(size):
             what = f"the reply to {command.name} in protocol {self.dialect.version}"
             if command is Command.HELLO:
@@ -268,13 +268,14 @@ class ClientConnection(_Side):
         return reply
 
     def check_silence(self, request: m.Request) -> None:
-        """Check that the server sent nothing after the last reply that is due.
+        """Check that no bytes have arrived after the last reply.
 
         Args:
-            request: the last request.
+            request: the last request, for the message.
 
         Raises:
-            RemoteProtocolError: it did, so a later reply would be misunderstood.
+            RemoteProtocolError: bytes have arrived, which would be taken for a later
+                reply.
         """
         if not self._awaited and not self.is_empty:
             raise RemoteProtocolError(
@@ -291,7 +292,11 @@ def _not_a_client(protocol: str) -> str:
 
 
 def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
-    """Reject tensors of a size that only a fork sends; other checks do the rest."""
+    """Reject tensors of a size that only a fork sends.
+
+    Raises:
+        UnsupportedFork: a fork sends tensors of this size.
+    """
     fork = fork_sending(dialect, size)
     if fork:
         raise UnsupportedFork(
@@ -302,7 +307,7 @@ def _check_tensor_bytes(dialect: Dialect, size: float) -> None:
 
 
 def _wrong_size(layout: Layout, size: int, what: str) -> RemoteProtocolError:
-    right = f"{layout.size} to {layout.most}" if layout.tail else layout.size
+    right = f"{layout.size} to {layout.max_size}" if layout.tail else layout.size
     return RemoteProtocolError(
         f"{what} has {size} bytes instead of {right}; --protocol chooses another "
         "version"

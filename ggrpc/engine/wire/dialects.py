@@ -42,8 +42,8 @@ class Dialect:
     Attributes:
         version: the version that the server announces.
         since: the date on which llama.cpp switched to this version.
-        optional: the fields marked ? in `layouts` that this version has, and
-            `use_count` and `compute` where its tensors carry them.
+        optional: the fields marked ? in `layouts` that this version has; also
+            `use_count` and `compute` (a flag), if its tensors carry them.
         commands: the commands that a client may send.
         silent: the commands without a reply.
         op_tables: the names of the op tables that were in use with this version, or
@@ -74,11 +74,11 @@ class Dialect:
 
     @property
     def hello_size(self) -> int:
-        """The payload size of a client's HELLO, in bytes."""
+        """The size of the payload of a client's HELLO in bytes."""
         return CAPS_BYTES if "caps" in self.optional else 0
 
     @property
-    def says_what_to_keep(self) -> bool:
+    def has_cache_flag(self) -> bool:
         """Whether SET_TENSOR says if the server should cache the data."""
         return "cache" in self.optional
 
@@ -107,7 +107,7 @@ class Dialect:
         return {command: self._reply(command) for command in self.commands}
 
     @cached_property
-    def welcomes(self) -> dict[int, Layout]:
+    def hello_replies(self) -> dict[int, Layout]:
         """The layouts of the reply to HELLO by size: a fork of 2.0 adds a fourth byte.
 
         `Version.of` reads the version from all of them.
@@ -242,12 +242,13 @@ DIALECTS = (
 )
 NEWEST = DIALECTS[-1]
 DEFAULTS = (V3_6_1, NEWEST)  # one for each size of HELLO
-# What a prefix such as `7` means: 7.0.1 is a proposal that few builds speak.
+# The versions that a prefix such as `7` stands for, if several fit: 7.0.1 is a proposal
+# that few builds speak.
 PREFERRED = (*DEFAULTS, V7_0_0)
 
 # Versions whose patch number counts the op tables. A server announces its patch number,
 # so its op table is known.
-SERVED = {
+OP_TABLE_OF_SERVER = {
     V3_6_0.version: "2025-12-11",
     V3_6_1.version: "2026-03-15",
     V4_0_0.version: "2026-03-15",
@@ -269,7 +270,9 @@ def dialect_named(text: str) -> Dialect:
         for dialect in (*PREFERRED, *reversed(fits)):
             if dialect in fits:
                 return dialect
-    raise ConfigError(f"protocol '{text}' is not spoken here: use one of {spoken()}")
+    raise ConfigError(
+        f"protocol '{text}' is not supported: use one of {supported_versions()}"
+    )
 
 
 def dialects_named(text: str) -> tuple[Dialect, ...]:
@@ -281,8 +284,8 @@ def dialects_named(text: str) -> tuple[Dialect, ...]:
     dialects = tuple(dialect_named(part.strip()) for part in text.split(","))
     if len({dialect.hello_size for dialect in dialects}) < len(dialects):
         raise ConfigError(
-            f"--protocol {text} leaves open which version to answer with: give one "
-            "version up to 3.6 and one from 4.0 on"
+            f"--protocol {text} is ambiguous: give at most one version up to 3.6 and "
+            "one from 4.0 on"
         )
     return dialects
 
@@ -298,7 +301,7 @@ def dialect_for(version: Version) -> Dialect | None:
 
 
 @cache
-def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
+def narrowed_to(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
     """A dialect reduced to the one op table of a server, if that table is known.
 
     Args:
@@ -306,11 +309,11 @@ def spoken_by(server: Version, dialect: Dialect, op_table: str = "") -> Dialect:
         dialect: the dialect to use with the server.
         op_table: the name of the op table, if the user gave one.
     """
-    table = op_table or SERVED.get(server)
+    table = op_table or OP_TABLE_OF_SERVER.get(server)
     return replace(dialect, op_tables=(table,)) if table else dialect
 
 
-def spoken_until(version: Version) -> str | None:
+def superseded_on(version: Version) -> str | None:
     """The date on which llama.cpp moved on to the next major or minor version.
 
     Returns:
@@ -320,6 +323,6 @@ def spoken_until(version: Version) -> str | None:
     return min(later) if later else None
 
 
-def spoken() -> str:
+def supported_versions() -> str:
     """The versions that ggrpc supports, for people to read."""
     return ", ".join(str(dialect.version) for dialect in DIALECTS)

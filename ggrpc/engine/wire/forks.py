@@ -1,7 +1,7 @@
-"""Forks of llama.cpp that changed its protocol, and how to tell them from it.
+"""The forks of llama.cpp that changed its protocol, and how to recognize them.
 
-All that is known of a fork is in `FORKS`; the client, the server, the recorder and
-docs/protocol.md read it there. A server is known by its answer to HELLO. A client never
+All facts about a fork are in `FORKS`, for the client, the server, the recorder and
+docs/protocol.md. A fork's server is recognized by its answer to HELLO. A client never
 says what it is, but the size of its tensors may tell.
 """
 
@@ -38,9 +38,9 @@ class Fork:
             GET_MAX_SIZE, GET_DEVICE_MEMORY) its servers answer.
         tensors: the sizes of its rpc_tensor that are not llama.cpp's, in bytes. Empty
             if its clients reject every version that ggrpc offers.
-        lookalikes: the versions that its clients accept and use with tensors of
-            llama.cpp's size, so that nothing tells them from llama.cpp.
-        own: the parts of the protocol that are its own.
+        lookalikes: the versions that its clients use with tensors of llama.cpp's size,
+            so that they cannot be told from llama.cpp.
+        own: the parts of the protocol that differ from llama.cpp's, for messages.
     """
 
     name: str
@@ -134,7 +134,7 @@ def fork_announcing(version: Version, welcome_bytes: int) -> Fork | None:
 
 
 def fork_sending(dialect: Dialect, tensor_bytes: float) -> Fork | None:
-    """The fork whose clients send tensors of a size, where llama.cpp's never do.
+    """The fork whose clients send tensors of a size that llama.cpp's never have.
 
     Args:
         dialect: the dialect of the session.
@@ -150,12 +150,12 @@ def fork_sending(dialect: Dialect, tensor_bytes: float) -> Fork | None:
 
 
 def lookalikes(dialect: Dialect) -> list[Fork]:
-    """The forks whose clients may speak a dialect unnoticed, until something fails."""
+    """The forks whose clients look like llama.cpp's in a dialect, until an error."""
     return [fork for fork in FORKS if dialect in fork.lookalikes]
 
 
 def forks_rejecting(hello_size: int) -> list[Fork]:
-    """The forks whose clients send such a HELLO, and reject every version."""
+    """The forks whose clients reject every version, by the size of their HELLO."""
     return [
         fork
         for fork in FORKS

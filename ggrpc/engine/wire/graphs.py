@@ -1,6 +1,6 @@
 """Encodes and decodes the graph inside GRAPH_COMPUTE.
 
-n_nodes u32 | node ids u64[n_nodes] | n_tensors u32 | rpc_tensor[n_tensors].
+The format: n_nodes u32 | node ids u64[n_nodes] | n_tensors u32 | rpc_tensor[n_tensors].
 """
 
 from __future__ import annotations
@@ -57,10 +57,15 @@ def count_nodes(payload: bytes) -> int:
 
 
 def tensor_bytes(payload: bytes) -> float:
-    """How large each tensor of an encoded graph is by its counts; 0 without any.
+    """The bytes of the tensors divided by their number, by the graph's own counts.
+
+    A fork whose rpc_tensor has another size can be told by it.
+
+    Returns:
+        0 if there are no tensors; a fraction if the length does not match the counts.
 
     Raises:
-        RemoteProtocolError: the counts do not fit in.
+        RemoteProtocolError: the graph is too short for its counts.
     """
     tensors_at = _COUNT.size + 8 * _count(payload, 0)
     count = _count(payload, tensors_at)
@@ -68,7 +73,7 @@ def tensor_bytes(payload: bytes) -> float:
 
 
 def _first_tensor(payload: bytes) -> int:
-    """The offset of the first rpc_tensor, once the counts match the length."""
+    """Check that the counts match the length; return the first rpc_tensor's offset."""
     tensors_at = _COUNT.size + 8 * _count(payload, 0)
     first = tensors_at + _COUNT.size
     if len(payload) != first + TENSOR_BYTES * _count(payload, tensors_at):

@@ -1,7 +1,7 @@
-"""What a server is, by its answer to HELLO: llama.cpp's, a newer one, or a fork's.
+"""Identifies a server by its answer to HELLO: a known version, a newer one, or a fork.
 
 Newer servers and forks answer the few queries that have not changed since 3.0.0, so
-they can be looked at. Everything else would be a guess.
+`ggrpc probe` and `ggrpc mem` work with them. Everything else would be a guess.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ggrpc.engine.wire.commands import Command
-from ggrpc.engine.wire.dialects import NEWEST, Dialect, Version, dialect_for, spoken
+from ggrpc.engine.wire.dialects import (
+    NEWEST,
+    Dialect,
+    Version,
+    dialect_for,
+    supported_versions,
+)
 from ggrpc.engine.wire.forks import Fork, fork_announcing
 
 QUERIES = frozenset(
@@ -32,11 +38,11 @@ class Identity:
     Attributes:
         version: the version that it announces.
         dialect: the dialect to use with it, None if there is none; reduced to QUERIES
-            if it has a refusal.
-        name: the name of the fork, or that it is newer; empty for other servers.
+            if there is a refusal.
+        name: the name of the fork, or NEWER; empty for other servers.
         note: the name, and what works, in a few words; empty like the name.
-        refusal: why it cannot be used, and what to do, to follow its endpoint; empty if
-            it can.
+        refusal: why it cannot be used and what to do, as the end of a sentence that
+            begins with its endpoint; empty if it can be used.
     """
 
     version: Version
@@ -47,12 +53,12 @@ class Identity:
 
 
 def identify(version: Version, welcome_bytes: int) -> Identity:
-    """What a server is.
+    """Identify a server.
 
     Args:
         version: the version in its answer to HELLO.
-        welcome_bytes: the size of that answer. If it does not go with the version,
-            nothing is guessed.
+        welcome_bytes: the size of that answer. A size that is wrong for the version
+            gives an identity without a dialect.
     """
     fork = fork_announcing(version, welcome_bytes)
     if fork:
@@ -62,11 +68,11 @@ def identify(version: Version, welcome_bytes: int) -> Identity:
         return Identity(version, dialect)
     if version[:2] > NEWEST.version[:2] and welcome_bytes == _welcome_bytes(NEWEST):
         return _newer(version)
-    refusal = f"speaks protocol {version}; ggrpc speaks {spoken()}"
+    refusal = f"speaks protocol {version}; ggrpc speaks {supported_versions()}"
     if dialect:
         refusal = (
-            f"announces protocol {version} in {welcome_bytes} bytes, as no server of "
-            "that version does: is it a ggml RPC server?"
+            f"announces protocol {version} in {welcome_bytes} bytes, the wrong size "
+            "for that version: is it a ggml RPC server?"
         )
     return Identity(version, None, refusal=refusal)
 

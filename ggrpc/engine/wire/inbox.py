@@ -1,4 +1,4 @@
-"""A receive buffer for bytes that have arrived and are not read yet.
+"""The receive buffer of a connection: bytes that have arrived but were not read.
 
 The owner of the socket receives straight into `space()`, so that a small message needs
 one system call and no copy.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-ROOM = 64 * 1024  # a client's queue of small requests fits in one receive
+CAPACITY = 64 * 1024  # a client's queue of small requests fits in one receive
 
 
 class Inbox:
     """A receive buffer that grows for one large message and shrinks again.
 
     Args:
-        room: its first size in bytes.
+        capacity: the initial capacity in bytes.
     """
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._view = memoryview(bytearray(room))
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._view = memoryview(bytearray(capacity))
         self._start = 0
         self._end = 0
 
@@ -28,8 +28,8 @@ class Inbox:
         return self._end - self._start
 
     @property
-    def room(self) -> int:
-        """The memory that the buffer uses, in bytes."""
+    def capacity(self) -> int:
+        """The size of the buffer's memory in bytes, used or not."""
         return len(self._view)
 
     def space(self) -> memoryview:
@@ -37,7 +37,7 @@ class Inbox:
         return self._view[self._end :]
 
     def filled(self, count: int) -> None:
-        """Tell that `count` bytes were put into `space()`."""
+        """Record that `count` bytes were put into `space()`."""
         self._end += count
 
     def peek(self, start: int, stop: int) -> memoryview:
@@ -56,8 +56,8 @@ class Inbox:
         self._start += count
         if self._start == self._end:
             self._start = self._end = 0
-            if len(self._view) > ROOM:
-                self._view = memoryview(bytearray(ROOM))
+            if len(self._view) > CAPACITY:
+                self._view = memoryview(bytearray(CAPACITY))
 
     def reserve(self, size: int) -> None:
         """Make room for more of a message of `size` bytes.
@@ -70,9 +70,9 @@ class Inbox:
         unread = self._view[self._start : self._end]
         if len(unread) < len(self._view) and self._start == 0:
             return
-        room = memoryview(bytearray(max(ROOM, min(size, 2 * len(unread)))))
-        room[: len(unread)] = unread
-        self._view, self._start, self._end = room, 0, len(unread)
+        grown = memoryview(bytearray(max(CAPACITY, min(size, 2 * len(unread)))))
+        grown[: len(unread)] = unread
+        self._view, self._start, self._end = grown, 0, len(unread)
 
     def take(self, view: memoryview) -> int:
         """Move unread bytes into `view`, until it is full or none are left.

@@ -1,12 +1,12 @@
-"""How ggrpc's own client and server recognise each other.
+"""How ggrpc's own client and server recognize each other, by a second HELLO.
 
 llama.cpp's server leaves the fourth byte of its answer to HELLO zero, and its client
-ignores that byte; ggrpc's server sets it. ggrpc's client then sends a second HELLO,
-with an introduction in the place of the RDMA parameters. From that the server knows
-that the client speaks every version, so what it goes on with says nothing about the
-llama.cpp at its address. The server answers with the newest version that both speak.
+ignores that byte. ggrpc's server sets it. ggrpc's client then sends a second HELLO,
+with an introduction in the place of the RDMA parameters, and the server answers with
+the newest version that both speak. The server does not remember that version for the
+client's address, because ggrpc's client speaks every version.
 
-A client that tests a server adds what it is for, so that the server's log can say it.
+A client that tests a server adds its purpose, which the server logs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _PURPOSE = re.compile(rb"[a-z]*\0*")
 
 
 class Maker(IntEnum):
-    """The fourth byte of the answer to HELLO: who made the server."""
+    """The fourth byte of the answer to HELLO: the program that sent it."""
 
     LLAMA_CPP = 0
     # Far above the number of ggml's ops, which a fork puts there.
-    GGRPC = 0xF0  # its --protocol leaves one version, or one for each size of HELLO
-    GGRPC_ADAPTIVE = 0xF1  # it offers what a client speaks
+    GGRPC = 0xF0  # with --protocol: one version for each size of HELLO
+    GGRPC_ADAPTIVE = 0xF1  # without: it offers what the client speaks
 
 
 def introduction(newest: Version, purpose: str = "") -> bytes:
@@ -42,14 +42,14 @@ def introduction(newest: Version, purpose: str = "") -> bytes:
 
 
 def introduced(caps: bytes) -> Version | None:
-    """The newest version of a client that introduces itself; None if none does."""
+    """The newest version of a client that introduces itself; None for other clients."""
     if not caps.startswith(_NAME):
         return None
     return Version.of(caps[len(_NAME) : _PURPOSE_AT])
 
 
 def purpose_of(caps: bytes) -> str:
-    """What a client that introduces itself tests the server for; '' for no test."""
+    """The purpose in a client's introduction; '' if it states none."""
     purpose = caps[_PURPOSE_AT:]
     if not introduced(caps) or not _PURPOSE.fullmatch(purpose):
         return ""

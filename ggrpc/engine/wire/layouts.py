@@ -2,9 +2,9 @@
 
 A layout is a list of fields, `name:code`. A code is that of struct (I = u32, Q = u64,
 B = u8), T for an rpc_tensor, S for the ten sources, C for the capabilities of HELLO, or
-H for the host of COMM_INIT. Only the dialects that list a field marked ? have it. Every
-layout knows the size of its payload, so that a size is checked before memory is
-allocated for it.
+H for the host of COMM_INIT. A field marked ? is present only in the dialects that list
+it. Every layout knows the size of its payload, so that a size is checked before memory
+is allocated for it.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ TAILS: dict[type, str] = {
 }
 
 
-# A tensor takes 296 bytes in a graph, and the largest graphs have some 100,000 of them.
-# The size of data is limited by the buffer that it belongs to.
+# The maximum size of a tail in bytes. A tensor takes 296 bytes in a graph, and the
+# largest graphs have some 100,000 of them. Data is limited by the size of its buffer.
 MAX_TAIL = {"graph": 256 << 20, "data": 1 << 63}
 
 
-# A client sends the same few messages for every token. Messages are immutable, so one
-# decoded message serves for the same bytes in every session.
-SEEN = 256
+# The number of decoded messages to keep for each layout. A client sends the same few
+# messages for every token. Messages are immutable, so all sessions can share them.
+MAX_DECODED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class Layout:
         message: the class of the message.
         size: the size of the fields in bytes; the whole payload if there is no tail.
         tail: the field that holds the rest of the payload, or None.
-        most: the size of the largest payload in bytes.
+        max_size: the size of the largest payload in bytes.
+        read: decodes the payload without its tail; takes the bytes, and the size of the
+            whole payload. Raises RemoteProtocolError if a tensor is malformed.
     """
 
     def __init__(
@@ -158,15 +160,15 @@ class Layout:
         self._optional = optional
         self.size = self._struct.size
         self.tail = TAILS.get(message)
-        self.most = self.size + (MAX_TAIL[self.tail] if self.tail else 0)
-        self.read = lru_cache(SEEN)(self._read)
+        self.max_size = self.size + (MAX_TAIL[self.tail] if self.tail else 0)
+        self.read = lru_cache(MAX_DECODED)(self._read)
 
     def holds(self, size: int) -> bool:
         """Whether `size` bytes are a valid size of the payload."""
-        return self.size <= size <= self.most
+        return self.size <= size <= self.max_size
 
     def tensor_bytes(self, size: int) -> float:
-        """How large each tensor is if the payload has `size` bytes; 0 without any."""
+        """The bytes of each tensor in a payload of `size` bytes; 0 without tensors."""
         count = sum(code.tensors for code in self._codes)
         return TENSOR_BYTES + (size - self.size) / count if count else 0
 

@@ -1,8 +1,8 @@
 """The messages of the protocol: the request and the reply of each command.
 
 A request's class is named after its command. A field that a dialect lacks keeps its
-default: `device` is 0 in versions with one device, and `cache` is 0 in versions that
-cannot ask for it. Addresses, offsets and sizes are in bytes.
+default: `device` is 0 in versions with one device, and `cache` is 0 in versions without
+it. Addresses, offsets and sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class SetTensor2D(Request):
     Attributes:
         size: the bytes of one row.
         n_copies: the number of rows.
-        data_size: the bytes of all rows together, which lie packed in the request.
+        data_size: the bytes of all rows, which are packed in the request.
         data: as in SetTensor.
     """
 
@@ -164,8 +164,9 @@ class GraphCompute(Request):
     """Run a graph.
 
     Attributes:
-        uid: the name under which the server keeps the graph; 0 to keep it under none.
-            None in versions without uids, where a device keeps its last graph.
+        uid: the number under which the server keeps the graph for GRAPH_RECOMPUTE; 0 if
+            it need not keep it. None in versions without uids, where a device keeps its
+            last graph.
         graph: the encoded graph. `graphs.read_graph` decodes it; a server need not
             decode the same bytes twice.
     """
@@ -247,7 +248,7 @@ class MemsetTensor(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetDeviceSupportsOp(Request):
-    """Ask whether a device computes a node like this one."""
+    """Ask whether a device can compute a node with this result and these sources."""
 
     command = Command.GET_DEVICE_SUPPORTS_OP
     device: int = 0
@@ -281,7 +282,7 @@ class CommInit(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommAllreduce(Request):
-    """Add the linked device's tensor to this one, and this one to that, in place."""
+    """Add up the tensors of two linked devices, in place on both."""
 
     command = Command.COMM_ALLREDUCE
     device: int

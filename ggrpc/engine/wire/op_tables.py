@@ -1,4 +1,4 @@
-"""Op tables: the numbers of the ops in each period of ggml's history.
+"""Op tables: the numbers that the ops had on the wire at each date of ggml's history.
 
 The op number on the wire is the `enum ggml_op` value of the client's build. ggml adds
 new ops in the middle of the enum, which renumbers all ops after them. `Op`, `UnaryOp`
@@ -102,7 +102,7 @@ class OpTable:
         return self.number(member) != UNKNOWN
 
     def has_type(self, type: GGMLType) -> bool:
-        """Whether builds of the table's date know a type."""
+        """Whether builds of llama.cpp from the table's date know a type."""
         return TYPES_SINCE.get(type, "") <= self.date
 
     def number(self, member: Op | UnaryOp | GluOp) -> int:
@@ -143,12 +143,11 @@ def op_table_named(text: str) -> OpTable:
         ConfigError: the text is not a date, or earlier than the first table.
     """
     # A name with a letter sorts after the bare date, and ~ sorts after every letter.
-    held = [
-        day for day in ADDITIONS if day <= (text if text in ADDITIONS else text + "~")
-    ]
-    if not held or not (text in ADDITIONS or _is_date(text)):
+    last = text if text in ADDITIONS else text + "~"
+    known = [name for name in ADDITIONS if name <= last]
+    if not known or not (text in ADDITIONS or _is_date(text)):
         raise ConfigError(
             f"'{text}' names no op table: write a date from {FIRST} on, such as "
             f"{max(ADDITIONS)[:10]}"
         )
-    return op_table(held[-1])
+    return op_table(known[-1])

@@ -1,6 +1,6 @@
-"""Recognizes other protocols by the first bytes of a peer.
+"""Recognizes other protocols, such as TLS, HTTP and SSH, by a peer's first bytes.
 
-A wrong port is common, and its peer says what it is: nobody has to guess.
+A wrong port is a common mistake, and an error that names its protocol helps to find it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEXT = frozenset(string.printable.encode())
 
 
 def protocol_of(first: bytes) -> str:
-    """The protocol of a peer: TLS, HTTP or another one in words; '' if unknown.
+    """The name of a peer's protocol: TLS, HTTP, SSH or a text protocol; '' if unknown.
 
     Args:
         first: the first bytes that the peer sent.

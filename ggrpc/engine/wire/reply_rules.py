@@ -1,7 +1,7 @@
 """Checks replies against their requests, before a client uses a number in them.
 
-A layout has checked the size of a reply already, except for the data of a tensor. What
-remains are the values: a server may be faulty, hostile, or no ggml RPC server.
+The layout has already checked the size of a reply. These rules check the values,
+because a server may be faulty, hostile, or not a ggml RPC server.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from ggrpc.engine.wire import messages as m
 from ggrpc.errors import RemoteProtocolError
 
-# llama.cpp uses at most 16 devices of all servers together (GGML_SCHED_MAX_BACKENDS).
+# llama.cpp uses at most 16 devices in total (GGML_SCHED_MAX_BACKENDS).
 MAX_DEVICES = 64
-# Devices align to at most a page. Sizes are rounded up to a multiple of this.
+# Devices align to a page at most. Sizes are rounded up to a multiple of the alignment.
 MAX_ALIGNMENT = 1 << 24
 ADDRESSES = 1 << 64
 # More than any machine has; sums of such sizes still fit into the 64 bits of a request.

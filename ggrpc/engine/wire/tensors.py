@@ -53,13 +53,16 @@ for _type in GGMLType:
 
 
 class Unpacked(NamedTuple):
-    """Tensors, and the number of each tensor's kind.
+    """Decoded tensors.
 
-    Tensors of one kind have the same type, ne, nb, op, op_params and flags.
+    Attributes:
+        tensors: the tensors.
+        kind_numbers: a number for each tensor. Tensors with equal numbers have the same
+            type, ne, nb, op, op_params and flags.
     """
 
     tensors: list[Tensor]
-    numbers: list[int]
+    kind_numbers: list[int]
 
 
 def unpack_tensors(payload: bytes | memoryview, table: OpTable) -> Unpacked:
@@ -157,7 +160,7 @@ def unpack_tensor(payload: bytes, table: OpTable) -> Tensor:
 
 
 def _is_rare(type: GGMLType, op: Op, ne: Dims) -> bool:
-    """Whether only `unpack_tensors` can decode it: long strides or a sub-operation."""
+    """Whether `unpack_tensors` must decode it: long strides, or a sub-operation."""
     large = type.row_size(ne[0]) * ne[1] * ne[2] * ne[3] > 0xFFFFFFFF
     return large or op is Op.UNARY or op is Op.GLU
 

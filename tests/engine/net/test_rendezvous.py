@@ -198,9 +198,9 @@ def test_connection_with_itself_is_recognised(here: Endpoint) -> None:
     with socket.socket() as sock:
         sock.bind(here)
         sock.connect(here)
-        assert rendezvous._is_its_own_peer(sock)
+        assert rendezvous._is_self_connected(sock)
     with socket.socket() as unconnected:
-        assert not rendezvous._is_its_own_peer(unconnected)
+        assert not rendezvous._is_self_connected(unconnected)
 
 
 @pytest.mark.parametrize("call", [await_peer, meet_peer])

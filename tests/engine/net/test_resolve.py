@@ -48,7 +48,7 @@ def test_resolver_that_hangs_is_given_up(
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
     start = time.monotonic()
-    with pytest.raises(TransportTimeout, match=r"within 0\.2 s; check the resolver"):
+    with pytest.raises(TransportTimeout, match=r"within 0\.2 s; check DNS"):
         find(Endpoint("node1", 2000), Deadline(0.2))
     assert time.monotonic() - start < 5
     release.set()
@@ -64,7 +64,9 @@ def test_addresses_of_a_name_share_the_time(monkeypatch: pytest.MonkeyPatch) -> 
         with dial(Endpoint("node1", port), Deadline(2)) as sock:
             assert sock.getpeername()[1] == port
         found.pop()
-        with pytest.raises(TransportTimeout, match=r"node1:\d+ had no answer within"):
+        with pytest.raises(
+            TransportTimeout, match=r"cannot connect to node1:\d+ within"
+        ):
             dial(Endpoint("node1", port), Deadline(0.3))
 
 

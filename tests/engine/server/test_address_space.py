@@ -38,7 +38,7 @@ def test_freed_and_foreign_buffers_are_refused(device: CpuDevice) -> None:
     handle = space.add(device.allocate(16), device)
     space.remove(handle)
     for stranger in (handle, 0, 2**64 - 1):
-        with pytest.raises(RefusedError, match="not of this session"):
+        with pytest.raises(RefusedError, match="does not belong to this session"):
             space.find(stranger)
 
 

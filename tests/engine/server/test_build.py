@@ -60,9 +60,9 @@ def test_links_follow_the_options(tmp_path: Path) -> None:
     )
     with build_server(chosen) as server:
         comm = server.settings.comm
-    assert (comm.enabled, comm.seconds) == (False, 7)
+    assert (comm.enabled, comm.timeout) == (False, 7)
     assert comm.peers is not None
-    assert comm.peers.names("10.1.2.3")
+    assert comm.peers.contains("10.1.2.3")
     assert comm.server_tls is server.settings.tls
     assert comm.client_tls is not None
 
@@ -100,7 +100,7 @@ def test_disk_too_small_for_a_tensor_is_a_warning(
     monkeypatch.setattr(Folder, "default_limit", lambda folder: 10 << 20)
     with build_server(options(cache=True, cache_dir=tmp_path)):
         pass
-    assert "nothing will be cached; set --cache-limit" in caplog.text
+    assert "nothing will be cached: a tenth of the disk is too small" in caplog.text
 
 
 def test_cache_is_closed_if_the_address_is_in_use(tmp_path: Path) -> None:

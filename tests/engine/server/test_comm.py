@@ -34,7 +34,7 @@ from tests.support.servers import running
 from tests.support.waiting import wait_until
 
 HERE = "127.0.0.1"
-HURRIED = CommSettings(seconds=0.5)
+HURRIED = CommSettings(timeout=0.5)
 CAPS = bytes(24)
 
 
@@ -238,7 +238,7 @@ def test_refused_link_is_answered_0_and_logged(
         assert not client.comm_init(**request_)  # type: ignore[arg-type]
         assert client.memory().total
     (message,) = [r.message for r in caplog.records if "no link" in r.message]
-    assert "COMM_INIT: cpu has no link, so llama.cpp adds by itself: " in message
+    assert "COMM_INIT: cpu has no link, so llama.cpp adds the parts itself: " in message
     assert line in message
 
 
@@ -418,7 +418,7 @@ def test_reduction_without_a_link_ends_the_session(caplog) -> None:  # type: ign
     assert "cpu has no link: COMM_INIT comes first" in caplog.text
 
 
-def test_room_of_a_reduction_counts_against_the_quota(
+def test_memory_of_a_reduction_counts_against_the_quota(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     count = 600_000
@@ -431,9 +431,22 @@ def test_room_of_a_reduction_counts_against_the_quota(
         tensors = [put(client, np.ones(count, np.float32)) for client in both]
         for client, tensor in zip(both, tensors, strict=True):
             client.comm_allreduce(tensor)
-        assert_ended(both[1])  # rank 1 needs room for a whole tensor
+        assert_ended(both[1])  # rank 1 needs memory for a whole tensor
         assert_ended(both[0])
     assert "--max-client-memory" in caplog.text
+
+
+def test_reduction_releases_its_quota_at_the_end() -> None:
+    count = link.CHUNK + 1
+    limits = Limits(client_memory=4 * count + 2 * count)  # a tensor, and it as BF16
+    with (
+        two_servers(CommSettings(), limits=limits) as endpoints,
+        clients(*endpoints) as both,
+    ):
+        assert link_up(*both) == (True, True)
+        assert_reduces(*both, count)
+        for client in both:
+            client.allocate(2 * count)
 
 
 def test_tensor_beyond_all_measure_is_refused(
@@ -476,7 +489,7 @@ def test_server_survives_clients_that_misuse_links(
 ) -> None:
     monkeypatch.setattr(link, "MEET_SECONDS", 0.2)
     with (
-        running(host=HERE, comm=replace(HURRIED, seconds=0.2)) as endpoint,
+        running(host=HERE, comm=replace(HURRIED, timeout=0.2)) as endpoint,
         ThreadPoolExecutor(8) as threads,
     ):
         seeds = [random.Random(seed) for seed in range(60)]

@@ -47,4 +47,4 @@ def test_limit_is_raised_as_far_as_needed(limit, hard: int) -> None:  # type: ig
 def test_clients_are_limited_by_open_files(limit, caplog, fails: bool) -> None:  # type: ignore[no-untyped-def]
     limit(1024, 1024, fails)
     assert clients_that_fit(4096) == 1024 - OTHER_FILES
-    assert "896 clients at most: the limit of open files is 1024" in caplog.text
+    assert "896 clients at most: the limit on open files is 1024" in caplog.text

@@ -131,7 +131,7 @@ def test_tensor_outside_that_a_node_reads_is_refused_by_name(  # type: ignore[no
     (line,) = (r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
     named = f"{op.name} 't{VIEW}'" if op else f"tensor 't{OUTSIDE}'"
     assert f"ADD 'result' reads {named}" in line
-    assert f"buffer {outside.buffer:#x} is not of this session" in line
+    assert f"buffer {outside.buffer:#x} does not belong to this session" in line
 
 
 def test_result_outside_is_refused_by_name(client, outside, caplog) -> None:  # type: ignore[no-untyped-def]

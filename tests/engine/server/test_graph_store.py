@@ -169,9 +169,9 @@ def test_cold_graphs_are_compiled_again(
             assert one.compiled[-1] == payload(uid, 0x1000)
     one.store.forget(0x1000)
     assert not any(map(one.recall, range(1, 6)))
-    (shelf,) = one.store._shelves.values()
-    assert shelf.packed == 0
-    assert not shelf.file or not shelf.file.seek(0, 2)
+    (graphs,) = one.store._by_device.values()
+    assert graphs.packed == 0
+    assert not graphs.file or not graphs.file.seek(0, 2)
     one.store.clear()
 
 
@@ -197,14 +197,14 @@ def test_kept_graphs_count_against_the_quota(monkeypatch: pytest.MonkeyPatch) ->
     for uid in (1, 2, 3):
         one.keep(uid, payload(uid))
     with pytest.raises(
-        OutOfMemory, match=r"uid 4 .* 3 that the client keeps: .*--max-"
+        OutOfMemory, match=r"uid 4 .* 3 others that the client keeps: .*--max-"
     ):
         one.keep(4, payload(4))
     one = Store(memory=3 * size)
     for uid in (1, 1, 1, 1, 2):
         one.keep(uid, payload(uid))
     one.store.clear()
-    one.quota.take(3 * size)
+    one.quota.reserve(3 * size)
 
 
 def test_equal_graphs_of_two_uids_share_a_program(

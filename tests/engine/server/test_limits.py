@@ -91,7 +91,7 @@ def test_request_that_is_too_long_ends_the_session_at_its_head(
     with running(limits=Limits(message=MIB)) as endpoint, hello(endpoint) as sock:
         sock.sendall(struct.pack("<BQ", 10, 2 * MIB))
         assert closed_within(sock, 10)
-    assert f"of {2 * MIB} bytes passes --max-message ({MIB})" in caplog.text
+    assert f"of {2 * MIB} bytes exceeds --max-message ({MIB})" in caplog.text
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x0e", HELLO[:20]], ids=len)

@@ -55,13 +55,13 @@ def values(count: int, seed: int) -> np.ndarray:
 
 
 @contextmanager
-def connected(seconds: float = 20) -> Iterator[tuple[Link, Link]]:
+def connected(timeout: float = 20) -> Iterator[tuple[Link, Link]]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         far = socket.create_connection(server.getsockname())
         near = server.accept()[0]
     streams = [Stream(sock, Endpoint(*sock.getpeername())) for sock in (near, far)]
     try:
-        yield Link(streams[0], 0, seconds), Link(streams[1], 1, seconds)
+        yield Link(streams[0], 0, timeout), Link(streams[1], 1, timeout)
     finally:
         for stream in streams:
             stream.close()
@@ -123,7 +123,7 @@ def test_peer_that_pauses_is_given_up(
     cpu: Device, rank: int, count: int, sent: int
 ) -> None:
     buffer = filled(cpu, np.ones(count, np.float32))
-    with connected(seconds=0.3) as links:
+    with connected(timeout=0.3) as links:
         link, peer = links[rank], links[1 - rank].stream
         with ThreadPoolExecutor() as threads:
             running = threads.submit(link.reduce, buffer, 0, count)
@@ -164,6 +164,6 @@ def test_peer_that_sends_more_is_noticed(cpu: Device, rank: int) -> None:
 
 def test_only_rank_1_takes_room_for_a_whole_tensor() -> None:
     with connected() as (first, second):
-        assert first.room(1 << 20) == 0
-        assert second.room(1 << 20) == 2 << 20
-        assert second.room(1000) == 4000
+        assert first.scratch_bytes(1 << 20) == 0
+        assert second.scratch_bytes(1 << 20) == 2 << 20
+        assert second.scratch_bytes(1000) == 4000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggrpc.engine.server import negotiation
-from ggrpc.engine.server.client_memory import ClientMemory
+from ggrpc.engine.server.client_versions import ClientVersions
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator, FixedNegotiator
 from ggrpc.engine.wire.dialects import (
     DEFAULTS,
@@ -32,7 +32,7 @@ QUICK, SLOW = 0.001, 0.5  # seconds from the offer to a hang-up
 @pytest.fixture(autouse=True)
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test does happens long after what came before."""
-    monkeypatch.setattr(negotiation, "RECENT", 0)
+    monkeypatch.setattr(negotiation, "RECENT_SECONDS", 0)
 
 
 def accepts(client: Dialect, offered: Dialect) -> bool:
@@ -69,10 +69,10 @@ def test_every_version_is_detected_and_remembered(
     client: Dialect, tmp_path: Path
 ) -> None:
     state = tmp_path / "ggrpc" / "clients.json"
-    negotiator = AdaptiveNegotiator(ClientMemory(state))
+    negotiator = AdaptiveNegotiator(ClientVersions(state))
     assert tries(negotiator, client) <= 5
     assert tries(negotiator, client) == 1
-    assert tries(AdaptiveNegotiator(ClientMemory(state)), client) == 1
+    assert tries(AdaptiveNegotiator(ClientVersions(state)), client) == 1
 
 
 @pytest.mark.parametrize("client", DIALECTS, ids=lambda d: str(d.version))
@@ -141,7 +141,7 @@ def test_address_that_hangs_up_on_everything_changes_nothing_afterwards(
     assert {hang_up(negotiator) for _ in range(20)} == offers
 
 
-def test_hang_up_beside_a_client_at_work_is_overlooked() -> None:
+def test_hang_up_beside_a_client_at_work_is_ignored() -> None:
     negotiator = AdaptiveNegotiator()
     tries(negotiator, V7_0_0, stays=True)
     assert [hang_up(negotiator) for _ in range(20)] == [V7_0_0] * 20
@@ -155,14 +155,14 @@ def test_refused_client_beside_one_at_work_gets_its_turn() -> None:
 
 
 @pytest.mark.parametrize("known", [[NEWEST], [V7_0_0, NEWEST]], ids=len)
-def test_connection_that_a_client_leaves_unused_is_overlooked(
+def test_connection_that_a_client_leaves_unused_is_ignored(
     known: list[Dialect], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As llama.cpp of 8.0.0 does between the connections that it uses."""
     negotiator = AdaptiveNegotiator()
     for dialect in known:
         tries(negotiator, dialect)
-    monkeypatch.setattr(negotiation, "RECENT", 60)
+    monkeypatch.setattr(negotiation, "RECENT_SECONDS", 60)
     tries(negotiator, NEWEST)
     assert [hang_up(negotiator) for _ in range(3)] == [NEWEST] * 3
     assert tries(negotiator, NEWEST) == 1
@@ -171,10 +171,10 @@ def test_connection_that_a_client_leaves_unused_is_overlooked(
 def test_quick_client_beside_one_at_work_gets_its_turn_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(negotiation, "PAUSE", 0)
+    monkeypatch.setattr(negotiation, "RESTART_SECONDS", 0)
     negotiator = AdaptiveNegotiator()
     tries(negotiator, NEWEST, stays=True)
-    assert tries(negotiator, V7_0_0) == 3  # the first hang-up is overlooked
+    assert tries(negotiator, V7_0_0) == 3  # the first hang-up is ignored
     assert tries(negotiator, NEWEST) <= 2
 
 
@@ -190,7 +190,7 @@ def test_hang_ups_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -
     negotiator = AdaptiveNegotiator()
     hang_up(negotiator)
     assert negotiator.offer(HOST, 24) is V7_0_0
-    monkeypatch.setattr(negotiation, "QUIET", 0)
+    monkeypatch.setattr(negotiation, "QUIET_SECONDS", 0)
     assert negotiator.offer(HOST, 24) is NEWEST
 
 

@@ -16,23 +16,23 @@ def pair() -> tuple[MemoryQuota, MemoryQuota]:
     return parent, MemoryQuota(6 * GIB, 3, "--each", parent)
 
 
-def take(quota: MemoryQuota, size: int) -> None:
-    with quota.taking(size):
+def reserve(quota: MemoryQuota, size: int) -> None:
+    with quota.reserved_unless_error(size):
         pass
 
 
 def test_quota_without_a_size_does_not_reduce_memory() -> None:
     quota = MemoryQuota(None, 10, "--all")
-    take(quota, 1 << 50)
+    reserve(quota, 1 << 50)
     assert quota.within(MEMORY) == MEMORY
 
 
 def test_parent_counts_what_its_child_counts() -> None:
     parent, child = pair()
-    take(child, 2 * GIB)
+    reserve(child, 2 * GIB)
     assert child.within(MEMORY) == (4 * GIB, 6 * GIB)
     assert parent.within(MEMORY) == (6 * GIB, 8 * GIB)
-    child.give(2 * GIB)
+    child.release(2 * GIB)
     assert parent.within(MEMORY) == (8 * GIB, 8 * GIB)
 
 
@@ -44,24 +44,24 @@ def test_exceeded_limit_is_named_and_nothing_is_counted(
     taken: int, size: int, flag: str
 ) -> None:
     parent, child = pair()
-    take(parent, taken)
+    reserve(parent, taken)
     before = parent.within(MEMORY), child.within(MEMORY)
     with pytest.raises(OutOfMemory, match=f"would exceed {flag}: "):
-        take(child, size)
+        reserve(child, size)
     assert (parent.within(MEMORY), child.within(MEMORY)) == before
 
 
 def test_number_of_buffers_is_limited() -> None:
     _, child = pair()
     for _ in range(3):
-        take(child, 0)
+        reserve(child, 0)
     with pytest.raises(OutOfMemory, match="3 of 3 buffers"):
-        take(child, 0)
+        reserve(child, 0)
 
 
 def test_buffer_that_failed_is_not_counted() -> None:
     parent, child = pair()
-    with pytest.raises(ZeroDivisionError), child.taking(GIB):
+    with pytest.raises(ZeroDivisionError), child.reserved_unless_error(GIB):
         raise ZeroDivisionError
     assert parent.within(MEMORY).free == 8 * GIB
 
@@ -69,7 +69,7 @@ def test_buffer_that_failed_is_not_counted() -> None:
 def test_give_all_frees_everything() -> None:
     parent, child = pair()
     for _ in range(3):
-        take(child, GIB)
-    child.give_all()
+        reserve(child, GIB)
+    child.release_all()
     assert child.within(MEMORY).free == 6 * GIB
     assert parent.within(MEMORY).free == 8 * GIB

@@ -95,8 +95,8 @@ def test_span_reaches_to_the_end_of_the_last_row() -> None:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ((0, 0, 1, 8), "1 rows of 0 bytes are no data"),
-        ((0, 8, 0, 8), "0 rows of 8 bytes are no data"),
+        ((0, 0, 1, 8), "1 rows of 0 bytes contain no data"),
+        ((0, 8, 0, 8), "0 rows of 8 bytes contain no data"),
         ((0, 1 << 33, 1 << 32, 8), "are more than 2\\^64 bytes"),
         ((11, 90, 10, 100), "from byte 11 on do not lie inside it"),
         ((0, 8, 2, U64_MAX), "do not lie inside it"),
@@ -109,7 +109,7 @@ def test_rows_outside_are_refused(place: tuple[int, ...], message: str) -> None:
 
 
 def test_rows_that_do_not_match_their_data_are_refused() -> None:
-    with pytest.raises(RefusedError, match="do not come to 17 bytes of data"):
+    with pytest.raises(RefusedError, match="are not 17 bytes of data"):
         write(0, 8, 2, 8, data_size=17)
 
 

@@ -25,8 +25,8 @@ from ggrpc.engine.wire.dialects import (
     dialect_for,
     dialect_named,
     dialects_named,
-    spoken_by,
-    spoken_until,
+    narrowed_to,
+    superseded_on,
 )
 from ggrpc.errors import ConfigError
 
@@ -83,7 +83,7 @@ def test_same_number_is_another_command_in_another_version() -> None:
 def test_one_version_of_each_kind_can_be_named() -> None:
     assert dialects_named("2.0, 5.0") == (V2_0_0, V5_0_0)
     assert dialects_named("7.0.1") == (V7_0_1,)
-    with pytest.raises(ConfigError, match="leaves open which version"):
+    with pytest.raises(ConfigError, match="is ambiguous: give at most one version"):
         dialects_named("5.0,7.0")
 
 
@@ -108,9 +108,9 @@ def test_dialect_of_a_server_goes_by_what_it_announces(version, dialect) -> None
 def test_versions_are_in_the_order_of_time() -> None:
     assert list(DIALECTS) == sorted(DIALECTS, key=lambda d: d.version)
     assert [d.since for d in DIALECTS] == sorted(d.since for d in DIALECTS)
-    assert spoken_until(V4_0_0.version) == V5_0_0.since
-    assert spoken_until(V7_0_0.version) == V8_0_0.since
-    assert spoken_until(NEWEST.version) is None
+    assert superseded_on(V4_0_0.version) == V5_0_0.since
+    assert superseded_on(V7_0_0.version) == V8_0_0.since
+    assert superseded_on(NEWEST.version) is None
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_commands_came_with_their_versions(dialect, has, lacks) -> None:  # type
 )
 def test_patch_of_a_server_tells_its_op_table(dialect, date) -> None:  # type: ignore[no-untyped-def]
     assert len(dialect.tables) > 1
-    assert [t.date for t in spoken_by(dialect.version, dialect).tables] == [date]
+    assert [t.date for t in narrowed_to(dialect.version, dialect).tables] == [date]
 
 
 def test_op_table_of_a_server_that_does_not_tell_can_be_said() -> None:
-    assert spoken_by(V2_0_0.version, V2_0_0).table.date == "2025-10-12"
-    said = spoken_by(V2_0_0.version, V2_0_0, "2025-07-12")
+    assert narrowed_to(V2_0_0.version, V2_0_0).table.date == "2025-10-12"
+    said = narrowed_to(V2_0_0.version, V2_0_0, "2025-07-12")
     assert [table.date for table in said.tables] == ["2025-07-12"]

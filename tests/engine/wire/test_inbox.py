@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ggrpc.engine.wire.inbox import ROOM, Inbox
+from ggrpc.engine.wire.inbox import CAPACITY, Inbox
 
 
 def fill(inbox: Inbox, data: bytes) -> None:
@@ -19,13 +19,13 @@ def test_bytes_come_out_in_order() -> None:
 
 def test_unread_bytes_survive_growth() -> None:
     inbox = Inbox()
-    fill(inbox, b"x" * (ROOM - 3) + b"abc")
-    inbox.skip(ROOM - 3)
-    inbox.reserve(10 * ROOM)
-    assert len(inbox.space()) == ROOM - 3
-    fill(inbox, b"y" * (ROOM - 3))
-    inbox.reserve(10 * ROOM)
-    assert len(inbox.space()) == ROOM
+    fill(inbox, b"x" * (CAPACITY - 3) + b"abc")
+    inbox.skip(CAPACITY - 3)
+    inbox.reserve(10 * CAPACITY)
+    assert len(inbox.space()) == CAPACITY - 3
+    fill(inbox, b"y" * (CAPACITY - 3))
+    inbox.reserve(10 * CAPACITY)
+    assert len(inbox.space()) == CAPACITY
     assert bytes(inbox.peek(0, 4)) == b"abcy"
 
 
@@ -33,24 +33,24 @@ def test_announcement_alone_takes_no_memory() -> None:
     inbox = Inbox()
     fill(inbox, b"x" * 9)
     inbox.reserve(1 << 62)
-    assert len(inbox.space()) == ROOM - 9
+    assert len(inbox.space()) == CAPACITY - 9
 
 
 def test_full_inbox_makes_room_at_the_front() -> None:
     inbox = Inbox()
-    fill(inbox, b"x" * ROOM)
-    inbox.skip(ROOM - 1)
+    fill(inbox, b"x" * CAPACITY)
+    inbox.skip(CAPACITY - 1)
     inbox.reserve(9)
-    assert len(inbox.space()) == ROOM - 1
+    assert len(inbox.space()) == CAPACITY - 1
 
 
 def test_memory_of_a_large_message_is_given_back() -> None:
     inbox = Inbox()
-    fill(inbox, b"x" * ROOM)
-    inbox.reserve(10 * ROOM)
-    fill(inbox, b"x" * ROOM)
-    inbox.skip(2 * ROOM)
-    assert len(inbox.space()) == ROOM
+    fill(inbox, b"x" * CAPACITY)
+    inbox.reserve(10 * CAPACITY)
+    fill(inbox, b"x" * CAPACITY)
+    inbox.skip(2 * CAPACITY)
+    assert len(inbox.space()) == CAPACITY
 
 
 def test_take_moves_what_fits() -> None:

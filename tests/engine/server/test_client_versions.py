@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ggrpc.engine.server import client_memory
-from ggrpc.engine.server.client_memory import MAX_HOSTS, ClientMemory, state_file
+from ggrpc.engine.server import client_versions
+from ggrpc.engine.server.client_versions import MAX_HOSTS, ClientVersions, state_file
 from ggrpc.engine.wire.dialects import V2_0_0, V5_0_0, V7_0_0, V8_0_0
 
 HOST = "10.0.0.5"
@@ -28,7 +28,7 @@ def protocols(file: Path) -> dict[str, list[str]]:
 
 
 def test_last_version_comes_first(file: Path) -> None:
-    memory = ClientMemory(file)
+    memory = ClientVersions(file)
     assert memory.remember(HOST, V8_0_0)
     assert memory.remember(HOST, V5_0_0)
     assert not memory.remember(HOST, V8_0_0)
@@ -38,7 +38,7 @@ def test_last_version_comes_first(file: Path) -> None:
 
 
 def test_servers_share_the_file(file: Path) -> None:
-    one, other = ClientMemory(file), ClientMemory(file)
+    one, other = ClientVersions(file), ClientVersions(file)
     one.remember(HOST, V7_0_0)
     assert other.known(HOST) == [V7_0_0]
     other.remember("10.0.0.6", V5_0_0)
@@ -53,7 +53,7 @@ def test_servers_share_the_file(file: Path) -> None:
 
 
 def test_servers_that_write_at_once_lose_nothing(file: Path) -> None:
-    memories = [ClientMemory(file) for _ in range(8)]
+    memories = [ClientVersions(file) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for number in range(20):
             list(
@@ -68,7 +68,7 @@ def test_servers_that_write_at_once_lose_nothing(file: Path) -> None:
 
 
 def test_unchanged_version_is_not_written_again(file: Path) -> None:
-    memory = ClientMemory(file)
+    memory = ClientVersions(file)
     memory.remember(HOST, V5_0_0)
     before = file.stat()
     assert not memory.remember(HOST, V5_0_0)
@@ -76,13 +76,13 @@ def test_unchanged_version_is_not_written_again(file: Path) -> None:
 
 
 def test_versions_fade(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ClientMemory(file).remember(HOST, V5_0_0)
-    monkeypatch.setattr(client_memory, "LIFETIME", timedelta(0))
-    assert ClientMemory(file).clients() == {}
+    ClientVersions(file).remember(HOST, V5_0_0)
+    monkeypatch.setattr(client_versions, "LIFETIME", timedelta(0))
+    assert ClientVersions(file).clients() == {}
 
 
 def test_addresses_are_bounded() -> None:
-    memory = ClientMemory()
+    memory = ClientVersions()
     for i in range(MAX_HOSTS + 5):
         memory.remember(f"host{i}", V5_0_0)
     assert memory.known("host0") == []
@@ -102,7 +102,7 @@ def test_broken_file_is_a_warning_and_replaced(
 ) -> None:
     file.parent.mkdir()
     file.write_text(text)
-    memory = ClientMemory(file)
+    memory = ClientVersions(file)
     assert memory.known(HOST) == []
     assert "cannot be read" in caplog.text
     memory.remember(HOST, V5_0_0)
@@ -112,14 +112,14 @@ def test_broken_file_is_a_warning_and_replaced(
 def test_file_of_an_earlier_release_is_read(file: Path) -> None:
     file.parent.mkdir()
     file.write_text(json.dumps({"clients": {HOST: ["9.0.0", "5.0.0"]}}))
-    assert ClientMemory(file).known(HOST) == [V5_0_0]
+    assert ClientVersions(file).known(HOST) == [V5_0_0]
 
 
 def test_folder_that_cannot_be_written_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    memory = ClientMemory(tmp_path / "file" / "clients.json")
+    memory = ClientVersions(tmp_path / "file" / "clients.json")
     memory.remember(HOST, V5_0_0)
     assert "cannot be written" in caplog.text
     assert memory.known(HOST) == [V5_0_0]
@@ -128,7 +128,7 @@ def test_folder_that_cannot_be_written_is_a_warning(
 def test_full_disk_leaves_the_old_file(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = ClientMemory(file)
+    memory = ClientVersions(file)
     memory.remember(HOST, V2_0_0)
     before = file.read_text()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,7 +1,7 @@
-"""What the clients at each address speak, in a file that servers of a machine share.
+"""Remembers the protocol versions that clients at each address use, in a JSON file.
 
-The file is the truth: a server reads it again whenever another one has changed it. It
-can be read and edited:
+All servers of a machine share the file. A server reads it again after each change, by
+another server or by hand:
 
     {"clients": {"10.0.0.5": [{"protocol": "7.0.0", "last": "2026-11-29T06:21:36Z"}]}}
 """
@@ -24,43 +24,43 @@ from ggrpc.engine.wire.dialects import DIALECTS, Dialect
 
 MAX_HOSTS = 1000
 LIFETIME = timedelta(days=30)  # of a version that no client has used
-RENEWAL = timedelta(hours=1)  # the most that a time in the file lags behind
+RENEWAL = timedelta(hours=1)  # a time in the file is renewed at most this often
 
 log = logging.getLogger(__name__)
 
 
-class Spoken(NamedTuple):
-    """A version that a client used.
+class UsedVersion(NamedTuple):
+    """A version that clients at an address used.
 
     Attributes:
         dialect: the version.
-        last: when a client used it last.
+        last: when one of them used it last.
     """
 
     dialect: Dialect
     last: datetime
 
 
-Clients = dict[str, tuple[Spoken, ...]]
+Clients = dict[str, tuple[UsedVersion, ...]]
 
 
-class ClientMemory:
+class ClientVersions:
     """The versions that clients used, by address; thread-safe.
 
     Args:
-        file: where to keep them; None keeps them in memory only.
+        file: the JSON file; None keeps the versions in memory only.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.Lock()  # guards _clients and _stamp
         self._clients: Clients = {}
         self._stamp: object = None  # of the file that was read
         # Guards writing. Separate, so that no HELLO waits for a slow disk.
         self._writing = threading.Lock()
 
     def known(self, host: str) -> list[Dialect]:
-        """The versions that clients at an address used, the last one first."""
+        """The versions that clients at an address used, the most recent first."""
         return [spoken.dialect for spoken in self.clients().get(host, ())]
 
     def clients(self) -> Clients:
@@ -75,7 +75,7 @@ class ClientMemory:
         """Note that a client uses a version.
 
         Returns:
-            Whether it is the first one at its address to do so.
+            Whether no client at this address has used it before.
         """
         now = datetime.now(UTC)
         spoken = self.clients().get(host, ())
@@ -83,7 +83,7 @@ class ClientMemory:
             return False
         with self._changing() as clients:
             others = [s for s in clients.pop(host, ()) if s.dialect is not dialect]
-            clients[host] = (Spoken(dialect, now), *others)
+            clients[host] = (UsedVersion(dialect, now), *others)
         return all(s.dialect is not dialect for s in spoken)
 
     def forget(self) -> None:
@@ -122,10 +122,10 @@ def _stamp_of(file: Path) -> object:
 
 @contextmanager
 def _locked(file: Path | None) -> Iterator[None]:
-    """Keep other servers from writing, where the folder can be locked."""
+    """Keep other servers from writing, if the folder can be locked."""
     with ExitStack() as stack:
         if file is not None:
-            with suppress(OSError):  # writing then says what is wrong
+            with suppress(OSError):  # the write will fail too, and log the reason
                 file.parent.mkdir(parents=True, exist_ok=True)
                 lock = os.open(file.parent, os.O_RDONLY)
                 stack.callback(os.close, lock)
@@ -147,7 +147,7 @@ def _read(file: Path) -> Clients:
         return {}
 
 
-def _spoken(entries: list[Any]) -> tuple[Spoken, ...]:
+def _spoken(entries: list[Any]) -> tuple[UsedVersion, ...]:
     by_name = {str(dialect.version): dialect for dialect in DIALECTS}
     now = datetime.now(UTC)
     spoken = []
@@ -156,7 +156,7 @@ def _spoken(entries: list[Any]) -> tuple[Spoken, ...]:
         name = entry if isinstance(entry, str) else entry["protocol"]
         last = now if isinstance(entry, str) else datetime.fromisoformat(entry["last"])
         if name in by_name and now - last < LIFETIME:
-            spoken.append(Spoken(by_name[name], last))
+            spoken.append(UsedVersion(by_name[name], last))
     return tuple(spoken)
 
 
