@@ -57,6 +57,7 @@ def serve(
     forget_clients: flags.ForgetClients = False,
     op_table: flags.OpTableDate = None,
     profile: flags.Profile = False,
+    warm_up: flags.WarmUp = True,
     log_level: flags.Level = None,
     log_format: flags.Format = LogFormat.text,
     max_memory: flags.MaxMemory = None,
@@ -130,6 +131,7 @@ def serve(
             comm_peers=tuple(comm_peers or ()),
             comm_timeout=comm_timeout,
             profile=profile,
+            warm_up=warm_up,
             grace=grace,
         )
         _serve(options)

@@ -110,6 +110,14 @@ OpTableDate = Annotated[
         help="Use the op numbers of llama.cpp builds of this date, such as 2025-07-20.",
     ),
 ]
+WarmUp = Annotated[
+    bool,
+    typer.Option(
+        "--warm-up/--no-warm-up",
+        help="Compile the kernels of common models in the background at start. OpenCL "
+        "devices only.",
+    ),
+]
 Profile = Annotated[
     bool,
     typer.Option(

@@ -33,11 +33,20 @@ ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
 class Served:
-    """A `ggrpc serve` process."""
+    """A `ggrpc serve` process, which compiles no kernels before they are needed."""
 
     def __init__(self, arguments: Sequence[str], state: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ggrpc", "serve", "-p", "0", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "ggrpc",
+                "serve",
+                "-p",
+                "0",
+                "--no-warm-up",
+                *arguments,
+            ],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

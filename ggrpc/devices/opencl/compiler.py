@@ -1,8 +1,8 @@
 """The compiler of an OpenCL device, which turns a graph into a flat list of launches.
 
-A graph is compiled once and run often, so the arguments of kernels are packed here. Nodes without an OpenCL kernel are compiled by
-the cpu device's compiler. Its steps use the same memory, or a copy of it on the host;
-the queue is drained before they run.
+A graph is compiled once and run often, so the arguments of kernels are packed here.
+Nodes without an OpenCL kernel are compiled by the cpu device's compiler. Its steps use
+the same memory, or a copy of it on the host; the queue is drained before they run.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class Compiler:
     def _nodes_with_kernel(self, graph: Graph, nodes: Sequence[Node]) -> set[int]:
         """The ids of the nodes that an OpenCL kernel can compute.
 
-        The kernel table is asked once for all nodes whose tensors are of the same kinds.
+        The kernel table is asked once for all nodes with tensors of the same kinds.
         """
         kind_of, known = graph.kinds.__getitem__, dict[tuple[int, ...], bool]()
         found = set()

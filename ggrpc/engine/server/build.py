@@ -65,6 +65,7 @@ class ServerOptions:
         comm_peers: addresses and networks of servers to link with, empty for `allow`.
         comm_timeout: how many seconds a linked server may be silent during a reduction.
         profile: whether to log a time profile for each session.
+        warm_up: whether devices prepare for common models when the server starts.
         grace: how many seconds a stop waits for running requests.
     """
 
@@ -88,6 +89,7 @@ class ServerOptions:
     comm_peers: Sequence[str] = ()
     comm_timeout: float = CommSettings.timeout
     profile: bool = False
+    warm_up: bool = True
     grace: float = 30.0
 
 
@@ -120,6 +122,7 @@ def build_server(options: ServerOptions) -> Iterator[Server]:
             cache,
             comm,
             profile=options.profile,
+            warm_up=options.warm_up,
             grace=options.grace,
         )
         server = Server(settings)

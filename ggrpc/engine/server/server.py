@@ -50,6 +50,7 @@ class Server:
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self._closed = False
+        self._warm_up: Thread | None = None
         self._quotas = ServerQuota(settings.limits, settings.devices)
         self._connections = ConnectionTable(settings.limits)
         self._budget = StrangerBudget(lambda: self._quotas.computes)
@@ -74,6 +75,9 @@ class Server:
 
     def run(self) -> None:
         """Accept clients until `stop` is called, then end their sessions."""
+        if self.settings.warm_up:
+            self._warm_up = Thread(target=self._prepare, name="warm-up")
+            self._warm_up.start()
         self._listener.run(self._receive)
         self._close()
 
@@ -85,6 +89,14 @@ class Server:
     def unfinished(self) -> int:
         """The number of sessions that have not ended; 0 after an orderly `run`."""
         return len(self._connections.all())
+
+    def _prepare(self) -> None:
+        """Let the devices prepare for common models, while clients may come."""
+        for device in self.settings.devices:
+            try:
+                device.warm_up(lambda: self._closed, lambda: self._quotas.computes)
+            except Exception as error:  # clients learn of it, where it concerns them
+                log.warning("%s: the warm-up failed: %s", device.name, error)
 
     def _receive(self, stream: Stream) -> None:
         if self.settings.allowlist.allows(stream.endpoint.host):
@@ -182,6 +194,8 @@ class Server:
             for connection in self._connections.all():
                 connection.handler.cut_off()
             self._wait(CUT_OFF_SECONDS)
+        if self._warm_up:
+            self._warm_up.join()  # it ends after the graph that it compiles
 
     def _wait(self, seconds: float) -> None:
         """Wait for the sessions to end, at most `seconds` together."""

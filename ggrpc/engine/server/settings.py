@@ -34,6 +34,7 @@ class ServerSettings:
         cache: the tensor cache, None for no cache; the caller closes it.
         comm: the rules for links between its devices and those of other servers.
         profile: whether to log a time profile for each session.
+        warm_up: whether devices prepare for common models when the server starts.
         grace: how many seconds `stop` waits for running requests.
     """
 
@@ -47,4 +48,5 @@ class ServerSettings:
     cache: TensorCache | None = None
     comm: CommSettings = field(default_factory=CommSettings)
     profile: bool = False
+    warm_up: bool = True
     grace: float = 30.0

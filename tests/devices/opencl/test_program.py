@@ -13,7 +13,7 @@ from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
 from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
 from ggrpc.devices.opencl.runtime import buffer as buffer_module
-from ggrpc.devices.opencl.runtime.build import Builder, KernelKey
+from ggrpc.devices.opencl.runtime.build import Builder, KernelKey, Owned
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
 from ggrpc.ops.copies import RollParams
@@ -259,21 +259,42 @@ def test_device_that_is_lost_costs_an_error_that_names_it(
     device.close()
 
 
-def test_kernels_of_a_dropped_program_serve_the_next_one(opencl: OpenClDevice) -> None:
-    taken: list[object] = []
+def test_kernels_of_a_dropped_program_serve_the_next_one(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[cl.Kernel] = []
+    kernel = Builder.kernel
+
+    def spy(self: Builder, key: KernelKey) -> Owned:
+        taken.append(kernel(self, key).kernel)
+        return Owned(taken[-1], key)
+
+    monkeypatch.setattr(Builder, "kernel", spy)
     for factor in (2, 3):
         case = Case()
         x = case.leaf(np.full((1, 32), factor, np.float32))
         case.node(Op.SQR, [x], x.ne, name="y")
-        buffer = opencl.allocate(case.size)
-        with buffer.write(0, case.size) as window:
-            window[:] = case.image
-        program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
-        program.run()
-        with buffer.read(0, case.size) as window:
-            assert (case.results(bytes(window))["y"] == factor**2).all()
-        (step,) = program.steps
-        taken.append(step.args[1])  # type: ignore[attr-defined]
-        del program, step
-        buffer.free()
+        assert (run_case(opencl, case)["y"] == factor**2).all()
+    assert len(taken) == 2
     assert taken[0] is taken[1]
+
+
+def test_launches_of_a_program_share_kernel_objects(
+    opencl: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[KernelKey] = []
+    kernel = Builder.kernel
+
+    def spy(self: Builder, key: KernelKey) -> Owned:
+        taken.append(key)
+        return kernel(self, key)
+
+    monkeypatch.setattr(Builder, "kernel", spy)
+    case = Case()
+    x = case.leaf(np.full((1, 32), 2, np.float32))
+    y = case.node(Op.SQR, [x], x.ne, name="y")
+    case.node(Op.SQR, [y], x.ne, name="z")
+    results = run_case(opencl, case)
+    assert (results["y"] == 4).all()
+    assert (results["z"] == 16).all()
+    assert len(taken) == 1

@@ -1,7 +1,7 @@
 """Builds the kernel sources under `kernels/`, once for each set of defines and device.
 
-Binaries are stored on disk, by device, driver, sources and options, unless the driver has
-a cache of its own.
+Binaries are stored on disk, by device, driver, sources and options, unless the driver
+has a cache of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTIONS = ("-cl-std=CL1.2", "-cl-mad-enable", "-cl-no-signed-zeros", "-w")
 MAX_PROGRAMS = 256
 
 # This driver compiles a kernel for each size of work-groups when it is first launched,
-# and keeps it on disk. A binary of its own makes it compile all kernels of a source, for
+# and keeps it on disk. A binary makes it compile all kernels of a source, for
 # any size, which takes five times as long.
 POCL = "Portable Computing Language"
 

@@ -18,6 +18,8 @@ from tests.support.drivers import usable_device
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # As with a driver that caches nothing by itself.
+    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.POCL", "")
     return disk_cache.folder()
 
 
@@ -60,6 +62,15 @@ def test_kernel_is_compiled_once(
     assert build(context) == build(context) == "twice"
     assert compiled == ["proof"]
     assert len(list(folder.iterdir())) == 1
+
+
+def test_driver_with_a_cache_of_its_own_stores_no_binary(
+    context: cl.Context, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = context.devices[0].platform.name
+    monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.POCL", name)
+    assert build(context) == "twice"
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("file", "again"), [("inner.h", True), ("other.h", False)])

@@ -36,8 +36,8 @@ def test_kept_shapes_are_found_again(device: cl.Device) -> None:
     [
         (lambda file: b"{", "Expecting property name"),
         (lambda file: b"\xff", "can't decode"),
-        (lambda file: b"[1]", "not of version 1"),
-        (lambda file: file | {"version": 2}, "not of version 1"),
+        (lambda file: b"[1]", "not of version 2"),
+        (lambda file: file | {"version": 1}, "not of version 2"),
         (lambda file: file | {"shapes": {"bands": 4}}, "its shapes have other names"),
         (lambda file: _with(file, "bands", 0), "'bands' is not a power of two"),
         (lambda file: _with(file, "bands", 3), "'bands' is not a power of two"),

@@ -80,11 +80,14 @@ def _includes_vectors(name: str) -> bool:
 
 # Programs with dot products of bytes or a processor's own vectors, by what they take.
 OF_QUANTIZED: dict[str, dict[str, object]] = {
-    "matvec": {"ROWS": 2},
-    "matvec_several": {"ROWS": 2, "GATED": "SWIGLU", "QUANTIZE": 1, "BIASED": 1},
+    "matvec": {"ROWS": 2, "AHEAD": 4096},
+    "matvec_several": {
+        **{"ROWS": 2, "AHEAD": 4096, "GATED": "SWIGLU"},
+        **{"QUANTIZE": 1, "BIASED": 1},
+    },
     "matmat": {"TILE": 8, "CHUNK": 4096},
-    "experts_matvec": {"ROWS": 2},
-    "experts_gated": {"ROWS": 2, "GATED": "SWIGLU"},
+    "experts_matvec": {"ROWS": 2, "AHEAD": 4096},
+    "experts_gated": {"ROWS": 2, "AHEAD": 4096, "GATED": "SWIGLU"},
     "experts_matmat": {"TILE": 8, "CHUNK": 4096},
 }
 OF_PLAIN: dict[str, dict[str, object]] = {
