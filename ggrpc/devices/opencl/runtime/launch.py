@@ -1,8 +1,8 @@
 """Launches of a kernel whose arguments were packed before.
 
-Setting packed arguments takes a microsecond. So the launches of a program share a kernel
-object, and each sets the arguments anew. pyopencl takes 150 microseconds to create a
-kernel object, and 7 for a scalar argument that is not packed.
+Setting packed arguments takes a microsecond. So the launches of a program share a
+kernel object, and each sets the arguments anew. pyopencl takes 150 microseconds to
+create a kernel object, and 7 for a scalar argument that is not packed.
 """
 
 from __future__ import annotations
