@@ -3,7 +3,8 @@
     python docs/generate.py [--check]
 
 With --check nothing is written, and the exit code is 1 if a page is out of date.
-A generated part of a page is between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
+A generated part of a page begins with `<!-- generated: NAME -->` and ends with
+`<!-- end: NAME -->`.
 """
 
 from __future__ import annotations
