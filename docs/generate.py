@@ -342,15 +342,15 @@ def _list(text: str, names: list[str]) -> str:
 def forks() -> str:
     """Every fork, and how it is recognised."""
     rows = [
-        "| fork | its servers announce | in bytes | its tensors | what is its own |",
+        "| fork | version | bytes of HELLO reply | bytes of a tensor | what differs |",
         "|---|---|---|---|---|",
     ]
     for fork in FORKS:
         cells = [
             f"[{fork.name}]({fork.source})",
             fork.announces,
-            " or ".join(map(str, fork.welcome)),
-            f"{', '.join(map(str, fork.tensors))} bytes" if fork.tensors else "-",
+            ", ".join(map(str, fork.welcome)),
+            ", ".join(map(str, fork.tensors)) if fork.tensors else "-",
             fork.own,
         ]
         rows.append("| " + " | ".join(cells) + " |")
