@@ -107,14 +107,14 @@ SIZED: dict[str, Callable[[int], Case]] = {
 }
 
 
-def all_cases() -> Iterator[tuple[str, Case]]:
+def timed_cases() -> Iterator[tuple[str, Case]]:
     """A name and a case for each op, of several sizes and types for some."""
     for name, make in SIZED.items():
         for phase, tokens in TOKENS.items():
             yield f"{name} {phase}", make(tokens)
     sized = {name.split()[0] for name in SIZED}
     largest: dict[str, Case] = {}
-    for _, case in cases.every():
+    for case in cases.all_cases().values():
         op = _op_of(case)
         if op not in sized and case.size > getattr(largest.get(op), "size", 0):
             largest[op] = case
@@ -196,7 +196,7 @@ def main() -> None:
     threads = ("--threads", str(args.threads))
     with native_serving(args.peer, *threads) as native, serving(*threads) as served:
         print(f"{'op':32} {'ggml ms':>9} {'ggrpc ms':>9} {'ggml / ggrpc':>13}")
-        for name, case in all_cases():
+        for name, case in timed_cases():
             if args.ops and name.split()[0] not in args.ops:
                 continue
             turns = [

@@ -1,8 +1,8 @@
 """Llama models with random weights, of any size and type, written with `gguf`.
 
-Such a model generates nonsense, but at the speed of a real one, and two engines generate
-the same. Quantized blocks are made directly, of random bytes and of scales that keep the
-outputs of a layer as large as its inputs.
+Such a model generates nonsense, but at the speed of a real one, and two engines
+generate the same. Quantized blocks are made directly, of random bytes and of scales
+that keep the outputs of a layer as large as its inputs.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def pytest_collection_modifyitems(
 def some_of(cases: list[pytest.Item]) -> Iterator[pytest.Item]:
     """The first case, the last one, and one from each of equal stretches in between.
 
-    A checksum of the name chooses the one from a stretch. So every run chooses the same,
-    and no parameter of a product of parameters always has the same value.
+    A checksum of the name chooses the one from a stretch. So every run chooses the
+    same, and no parameter of a product of parameters always has the same value.
     """
     if len(cases) <= CASES_OF_A_TEST:
         yield from cases

@@ -27,9 +27,11 @@ LARGE = 11 << 20  # bytes, above what a cache keeps
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    noise = np.random.default_rng(0).bytes
+    random_bytes = np.random.default_rng(0).bytes
     folder = tmp_path_factory.mktemp("model")
-    return write_gguf(folder / "m.gguf", noise(LARGE), noise(LARGE), b"small")
+    return write_gguf(
+        folder / "m.gguf", random_bytes(LARGE), random_bytes(LARGE), b"small"
+    )
 
 
 @pytest.fixture

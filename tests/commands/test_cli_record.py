@@ -15,7 +15,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.inspection.graphs import graphs_in
 from ggrpc.engine.recording import recorder
 from ggrpc.op import Op
-from tests.support.faulty import FailingDevice
+from tests.support.devices import FailingDevice
 from tests.support.processes import START_SECONDS, free_port
 from tests.support.recordings import Recorder, compute
 from tests.support.servers import running

@@ -12,8 +12,8 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.op import Op
-from tests.support.caches import noise, write_gguf
-from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.caches import random_bytes, write_gguf
+from tests.support.devices import FailingDevice, WrongDevice
 from tests.support.processes import free_port
 from tests.support.recordings import compute, recorded_here
 from tests.support.servers import running
@@ -284,7 +284,7 @@ def test_options_of_a_connection_are_refused_for_a_device(  # type: ignore[no-un
 
 
 def test_model_that_gives_no_tensor_is_told(piped, session: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    model = write_gguf(tmp_path / "model.gguf", noise())
+    model = write_gguf(tmp_path / "model.gguf", random_bytes())
     outcome = piped("replay", session, "-d", "cpu", "--model", str(model))
     assert outcome.code == 0
     assert "no tensor came from --model" in outcome.err

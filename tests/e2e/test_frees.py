@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.random_model import SMALL, write_model
 from ggrpc.types import GGMLType
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST, ROOT
 from tests.support.processes import generate, serving
 
@@ -45,4 +45,4 @@ def test_stock_client_decodes_on_after_it_frees(
             generate(version, path, tmp_path / "out.npy", 4, endpoint, script=SCRIPT)
             for endpoint in ("local", served.endpoint)
         )
-    demand_same(remote, local, 1e-6)
+    assert_same_generation(remote, local, 1e-6)

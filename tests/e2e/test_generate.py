@@ -16,7 +16,7 @@ from benchmarks.random_model import SMALL, Shape, write_model
 from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
     Served,
@@ -46,7 +46,7 @@ def model(name: str) -> Path:
 def compare(version: str, path: Path, tmp: Path, limit: float, *endpoints) -> None:  # type: ignore[no-untyped-def]
     theirs = generate(version, path, tmp / "local.npy", PREDICT, "local")
     ours = generate(version, path, tmp / "ours.npy", PREDICT, *endpoints)
-    demand_same(ours, theirs, limit)
+    assert_same_generation(ours, theirs, limit)
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLD])

@@ -15,7 +15,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.types import GGMLType
 from tests.commands.test_cli_tls import tunnel_to
 from tests.support.certificates import make_certificates
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST
 from tests.support.processes import Served, generate, native_serving, serving
 from tests.support.recordings import recording
@@ -36,7 +36,7 @@ class Model:
 
     def check(self, *endpoints: Endpoint) -> None:
         """Generate the same over other servers."""
-        demand_same(self._generated(*endpoints), self._expected, LIMIT)
+        assert_same_generation(self._generated(*endpoints), self._expected, LIMIT)
 
     def _generated(self, *endpoints: Endpoint):  # type: ignore[no-untyped-def]
         arguments = self._path, self._logits, PREDICT

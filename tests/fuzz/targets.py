@@ -33,12 +33,12 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
 from ggrpc.errors import RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+from tests.support.cases import all_cases
 from tests.support.mutations import (
     MUTATIONS,
-    all_cases,
     payload_of,
     records_of,
-    survive,
+    run_guarded,
 )
 from tests.support.tape import CHUNK, PEER, Tape
 
@@ -111,7 +111,7 @@ def _codec_seeds() -> Iterator[bytes]:
 
 def validation(data: bytes) -> None:
     """Run a graph on the cpu; it is refused or stays inside its buffers."""
-    survive(_device(), data, IMAGES[len(data) % 2])
+    run_guarded(_device(), data, IMAGES[len(data) % 2])
 
 
 def _validation_seeds() -> Iterator[bytes]:

@@ -12,16 +12,16 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.errors import GraphError
 from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
-from tests.support import cases
 from tests.support.case import Array, Case, run_case
+from tests.support.cases import all_cases
 from tests.support.layouts import (
     Strides,
     in_place,
-    of_strided_results,
-    of_strided_sources,
     shifted,
     transposed,
     with_gaps,
+    with_strided_results,
+    with_strided_sources,
 )
 
 LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
@@ -44,7 +44,7 @@ def usual(device: CpuDevice) -> Run:
 
 
 def small_cases() -> list[object]:
-    small = [(name, case) for name, case in cases.every() if case.size < LARGE]
+    small = [(name, case) for name, case in all_cases().items() if case.size < LARGE]
     return [pytest.param(case, id=name) for name, case in small]
 
 
@@ -73,7 +73,7 @@ def test_op_of_strided_sources_has_the_same_result_or_is_refused(
     if strides is transposed and any(t.op == Op.SUM for t in case.tensors):
         pytest.skip("ggml's SUM reads a row's elements side by side, whatever nb[0] is")
     try:
-        actual = run_case(device, of_strided_sources(case, strides))
+        actual = run_case(device, with_strided_sources(case, strides))
     except GraphError as refusal:
         said = str(refusal)
         assert "must be contiguous" in said or "without gaps" in said
@@ -86,7 +86,7 @@ def test_op_into_a_strided_result_is_equal_or_refused(
     device: CpuDevice, usual: Run, case: Case
 ) -> None:
     try:
-        actual = run_case(device, of_strided_results(case, with_gaps))
+        actual = run_case(device, with_strided_results(case, with_gaps))
     except GraphError as refusal:
         assert "must be contiguous" in str(refusal)  # noqa: PT017  some ops allow it
     else:
