@@ -1,4 +1,4 @@
-"""A stock client that frees a model, and an adapter, while another one decodes on."""
+"""llama.cpp's client frees a model and an adapter while another model is in use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_adapter(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "protocol"), [(NEWEST, "8"), ("0.3.36", "7")])
-def test_stock_client_decodes_on_after_it_frees(
+def test_native_client_decodes_after_it_frees_another_model(
     tmp_path: Path, version: str, protocol: str
 ) -> None:
     path = write_model(tmp_path / "model.gguf", GGMLType.F16, SMALL)

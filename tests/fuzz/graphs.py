@@ -1,9 +1,9 @@
-"""A long job: valid graphs of every op with random mutations, run on a device.
+"""Runs valid graphs of every op with random mutations on a device, for a long time.
 
     python -m tests.fuzz.graphs --seconds 600 --seed 1
 
-Prints each failure once, with the seed that reproduces it. tests/fuzz/test_graphs.py
-is the short version.
+Prints each failure once, with the seed that reproduces it. tests/fuzz/test_graphs.py is
+the short version.
 """
 
 from __future__ import annotations

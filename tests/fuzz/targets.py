@@ -1,7 +1,7 @@
 """Fuzzing targets without a socket.
 
-A target takes any bytes, and raises only if ggrpc has a bug. Its seeds are valid, so
-that a fuzzer gets past the first checks.
+A target accepts any bytes, and raises an exception only if ggrpc has a bug. Its seeds
+are valid, so that a fuzzer gets past the first checks.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     Attributes:
         run: tests one input.
         seeds: generates valid inputs.
-        mutate: makes an invalid input from a valid one; None for no special way.
+        mutate: makes an invalid input from a valid one; None to let the fuzzer do it.
     """
 
     run: Callable[[bytes], None]
