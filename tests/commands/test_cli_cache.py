@@ -211,7 +211,7 @@ def test_looking_leaves_the_folder_as_it_was(  # type: ignore[no-untyped-def]
 ) -> None:
     model = write_gguf(tmp_path / "model.gguf", random_bytes(seed=1))
     assert piped("cache", "add", str(model)).code == 0
-    write_gguf(model, random_bytes(seed=2))  # whose index is out of date
+    write_gguf(model, random_bytes(seed=2))  # its index is out of date
     arguments = [str(model) if word == "MODEL" else word for word in command]
     before = tree(cache)
     outcome = piped("cache", *arguments, "--json")
@@ -223,7 +223,7 @@ def test_looking_leaves_the_folder_as_it_was(  # type: ignore[no-untyped-def]
 
 
 def without_privileges(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that cannot write everywhere, as root can."""
+    """Run a command without root's permission to write everywhere."""
     drop = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
     return subprocess.run(
         [

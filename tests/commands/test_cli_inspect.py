@@ -127,7 +127,7 @@ def test_flipped_bit_anywhere_is_damage(  # type: ignore[no-untyped-def]
     damaged[16 + (len(recorded) - 17) * tenth // 9] ^= 4
     path.write_bytes(damaged)
     outcome = piped("inspect", str(path))
-    # A wrong length looks like an end.
+    # A wrong length looks like the end of the file.
     assert outcome.code == 9 or "is truncated" in outcome.err
     assert outcome.err.count("\n") == 1
 

@@ -38,7 +38,7 @@ def test_device_of_this_machine_gives_the_same(piped, session: str) -> None:  # 
     assert (graph["kind"], graph["name"], graph["count"]) == ("graph", "2 nodes", STEPS)
     assert 0 < graph["min_ms"] <= graph["median_ms"] <= graph["p99_ms"]
     assert graph["recorded_ms"] > 0
-    # The client reads plain bytes; which tensor they are, the graph says.
+    # The client reads bytes; the graph tells which tensor they are.
     assert (tensor["name"], tensor["count"], tensor["result"]) == ("y", STEPS, "same")
     assert tensor["nmse"] < 1e-9 and tensor["first"] is None
 
@@ -108,7 +108,7 @@ def test_server_that_drops_says_what_was_done(piped, tmp_path: Path) -> None:  #
 
 
 def other_graph(endpoint: Endpoint) -> None:
-    """A client that squares something."""
+    """A client whose graph squares a tensor."""
     import ggrpc
 
     g = ggrpc.GraphBuilder()
@@ -161,7 +161,7 @@ def test_clients_give_their_memory_back(piped, tmp_path: Path) -> None:  # type:
             compute(endpoint, 1)
 
     class Small(CpuDevice):
-        """Has room for two buffers at a time."""
+        """A device with memory for two buffers."""
 
         buffers = 0
 
@@ -185,10 +185,10 @@ def test_clients_give_their_memory_back(piped, tmp_path: Path) -> None:  # type:
 
 
 def test_nobody_there_and_some_there(piped, session: str) -> None:  # type: ignore[no-untyped-def]
-    nobody = f"127.0.0.1:{free_port()}"
-    assert piped("replay", session, nobody).code == 3
+    unreachable = f"127.0.0.1:{free_port()}"
+    assert piped("replay", session, unreachable).code == 3
     with running(host="127.0.0.1") as server:
-        outcome = piped("replay", session, nobody, str(server), "--json")
+        outcome = piped("replay", session, unreachable, str(server), "--json")
     assert outcome.code == 7
     assert {row["target"] for row in outcome.rows} == {str(server)}
 
@@ -239,7 +239,7 @@ def test_target_is_a_device_or_servers(piped, session: str) -> None:  # type: ig
 
 
 def without_graph(endpoint: Endpoint) -> None:
-    """A client that only asks."""
+    """A client that sends queries only."""
     import ggrpc
 
     with ggrpc.connect(endpoint, timeout=20) as server:
@@ -291,12 +291,12 @@ def test_model_that_gives_no_tensor_is_told(piped, session: str, tmp_path) -> No
 
 
 def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:  # type: ignore[no-untyped-def]
-    nobody = f"127.0.0.1:{free_port()}"
+    unreachable = f"127.0.0.1:{free_port()}"
     with (
         running(host="127.0.0.1") as good,
         running(WrongDevice(Op.UNARY), host="127.0.0.1") as wrong,
     ):
-        arguments = ("replay", session, str(good), str(wrong), nobody)
+        arguments = ("replay", session, str(good), str(wrong), unreachable)
         outcome = piped(*arguments)
         bare = piped(*arguments, "--no-headers")
     assert outcome.code == 1
@@ -304,9 +304,9 @@ def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:
     assert [(line.split()[0], line.split()[-1]) for line in lines[-3:]] == [
         (str(good), "same"),
         (str(wrong), "differs"),
-        (nobody, "failed"),
+        (unreachable, "failed"),
     ]
-    # All servers share the columns.
+    # The columns of all servers are aligned.
     start = header.index("KIND")
     assert {line[start - 2 : start] for line in lines} == {"  "}
     assert "all" not in bare.out

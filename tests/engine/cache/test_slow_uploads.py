@@ -1,4 +1,4 @@
-"""Clients that upload slowly to a server with a cache, and those beside them."""
+"""Clients that upload slowly to a server with a cache must not delay others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.servers import running
 from tests.support.waiting import wait_until
 
 DATA = random_bytes()
-SOON = 3.0  # seconds; a client that waits for another one would wait for 10
+SOON = 3.0  # seconds; a client that waited for another one would take 10
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def placed(client: Client, size: int = LARGE) -> Tensor:
 
 @contextmanager
 def uploading(endpoint: Endpoint, value: int) -> Iterator[None]:
-    """A client that has announced a tensor, and has sent the first of its bytes."""
+    """A client that has announced a tensor, and has sent its first bytes."""
     with connect(endpoint, timeout=20) as client:
         tensor = placed(client)
         assert not client.set_tensor_hash(tensor, value)

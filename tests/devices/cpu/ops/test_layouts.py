@@ -24,8 +24,10 @@ from tests.support.layouts import (
     with_strided_sources,
 )
 
-LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
-LIMIT = 1e-9  # other strides let numpy sum up in another order
+LARGE = (
+    1 << 18
+)  # bytes; larger tensors are split among threads, and need no other layouts
+LIMIT = 1e-9  # with other strides, numpy adds in another order
 
 Run = Callable[[Case], dict[str, Array]]
 
@@ -39,7 +41,7 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture(scope="module")
 def usual(device: CpuDevice) -> Run:
-    """Run a case in its own layout, once for all tests."""
+    """The results of a case in its original layout, computed once for all tests."""
     return cache(partial(run_case, device))
 
 
