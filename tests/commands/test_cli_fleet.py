@@ -194,7 +194,7 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
         ),
     ],
 )
-def test_senseless_request_exits_2_and_asks_nobody(  # type: ignore[no-untyped-def]
+def test_invalid_request_exits_2_and_connects_to_no_server(  # type: ignore[no-untyped-def]
     piped, command: str, arguments: list[str], line: str
 ) -> None:
     assert piped(command, *arguments) == (2, "", f"ggrpc: error: {line}\n")

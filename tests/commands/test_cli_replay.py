@@ -184,7 +184,7 @@ def test_clients_give_their_memory_back(piped, tmp_path: Path) -> None:  # type:
     assert (outcome.code, outcome.err) == (0, "")
 
 
-def test_nobody_there_and_some_there(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+def test_replay_on_unreachable_and_reachable_servers(piped, session: str) -> None:  # type: ignore[no-untyped-def]
     unreachable = f"127.0.0.1:{free_port()}"
     assert piped("replay", session, unreachable).code == 3
     with running(host="127.0.0.1") as server:

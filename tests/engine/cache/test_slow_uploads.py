@@ -72,7 +72,9 @@ def load(client: Client, data: bytes) -> bool:
 
 @pytest.mark.parametrize("announced", [1, fnv1a(DATA)], ids=["other", "same"])
 @pytest.mark.parametrize("count", [1, 5])
-def test_slow_upload_delays_nobody(tmp_path: Path, count: int, announced: int) -> None:
+def test_slow_upload_delays_no_other_client(
+    tmp_path: Path, count: int, announced: int
+) -> None:
     with served(tmp_path) as endpoint, ExitStack() as slow:
         for _ in range(count):
             slow.enter_context(uploading(endpoint, announced))

@@ -144,7 +144,7 @@ def test_something_else_than_a_server_is_a_protocol_error(scripted) -> None:  # 
         connect(endpoint, timeout=5)
 
 
-def test_nobody_there_is_a_connect_error() -> None:
+def test_refused_connection_is_a_connect_error() -> None:
     with pytest.raises(ConnectError):
         connect(Endpoint("127.0.0.1", free_port()), timeout=5)
 

@@ -78,7 +78,7 @@ def assert_talk(one: Stream, other: Stream) -> None:
 
 
 @pytest.mark.parametrize("first", ["listener", "dialler"])
-def test_two_servers_meet_whoever_comes_first(
+def test_two_servers_meet_in_either_order(
     here: Endpoint, threads: ThreadPoolExecutor, first: str
 ) -> None:
     calls: list[Callable[[], Stream]] = [

@@ -75,7 +75,7 @@ def test_experts_of_more_columns_than_a_panel_has_are_right(
 
 
 @pytest.mark.parametrize("type", [Q4_0, F16], ids=lambda type: type.name)
-def test_experts_that_nobody_chose_cost_nothing_and_one_that_all_chose_is_right(
+def test_unchosen_experts_cost_nothing_and_one_chosen_by_all_is_right(
     opencl: OpenClDevice, type: GGMLType
 ) -> None:
     case = Case()
