@@ -130,7 +130,7 @@ def test_entry_that_is_not_what_was_announced_delays_a_client_only_once(
 ) -> None:
     stuck = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda fd: stuck.wait(30))
-    monkeypatch.setattr(loading, "PATIENCE", 0.3)
+    monkeypatch.setattr(loading, "WASTED_WAIT_LIMIT", 0.3)
     with open_cache(tmp_path) as cache:
         for value in range(5):
             CacheClient(cache).load(random_bytes(100, seed=value), value=value)

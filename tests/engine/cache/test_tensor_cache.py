@@ -243,7 +243,7 @@ def test_tensor_larger_than_the_limit_is_not_stored_and_told_once(
         for seed in range(3):
             CacheClient(cache).load(random_bytes(seed=seed))
     assert entry_names(tmp_path) == []
-    assert caplog.text.count("but the cache may have at most 10.0 MiB") == 1
+    assert caplog.text.count("but the limit of the cache is 10.0 MiB") == 1
 
 
 @pytest.mark.parametrize("count", [0, 10_000])

@@ -32,7 +32,7 @@ QUICK, SLOW = 0.001, 0.5  # seconds from the offer to a hang-up
 @pytest.fixture(autouse=True)
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no hang-up count as one right after a connection that worked."""
-    monkeypatch.setattr(negotiation, "RECENT", 0)
+    monkeypatch.setattr(negotiation, "RECENT_SECONDS", 0)
 
 
 def accepts(client: Dialect, offered: Dialect) -> bool:
