@@ -2,9 +2,10 @@
 
     python -m benchmarks.generate [--type Q8_0] [--tokens N] [--prompt N] [--rounds N]
 
-A 1.1B llama with random weights, the stock llama.cpp client, both servers on this
-machine with the same number of threads, one round each in turn. Prints each round, the
-medians and the ratio. Needs the peer: .ci/install-peer 0.3.36
+The model is a 1.1B llama with random weights, and the client is llama.cpp's. Both
+servers run on this machine with the same number of threads, and take turns, one round
+each. Prints each round, the medians and the ratio. Needs the peer:
+.ci/install-peer 0.3.36
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def timed(tokens):
     start = time.perf_counter()
     for chunk in tokens:
         llama.eval(chunk)
-    llama_cpp.llama_synchronize(llama.ctx)  # a graph has no reply of its own
+    llama_cpp.llama_synchronize(llama.ctx)  # a graph has no reply
     return sum(map(len, tokens)) / (time.perf_counter() - start)
 words = [5 + 7 * i % 20000 for i in range(prompt)]
-llama.eval([1])  # warm: weights unpacked, graphs built
+llama.eval([1])  # warm up: unpack weights, build graphs
 llama.eval([2])
 llama_cpp.llama_synchronize(llama.ctx)
 llama.reset()

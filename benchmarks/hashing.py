@@ -1,9 +1,9 @@
-"""The cache's hash: the loop of llama.cpp's own server, in C, against ours.
+"""Speed of the cache's hash: the C loop of llama.cpp's own server against ggrpc.
 
     python -m benchmarks.hashing [--mib N] [--rounds N] [--device opencl:0]
 
-The same bytes in turns; prints the median of MB/s and of the ratios to C. Needs a C
-compiler, `cc`.
+All hash the same bytes, in turns. Prints the median of MB/s and of the ratios to C.
+Needs a C compiler, `cc`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def loop_in_c(folder: Path) -> Hash:
 
 
 def hash_of(device: str | None) -> Hash:
-    """Ours, with the help of a device."""
+    """The hash of ggrpc, on a device if one is named."""
     fast = open_devices(device, Choices())[0].block_hash() if device else None
 
     def hash(data: bytes) -> int:
@@ -69,8 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         hashes = {"C": loop_in_c(Path(folder))}
     hashes |= {args.device: hash_of(args.device), "numpy": hash_of(None)}
-    if len({hash(data) for hash in hashes.values()}) > 1:  # and all are warm
-        sys.exit("they do not give the same hash")
+    if len({hash(data) for hash in hashes.values()}) > 1:  # this also warms them up
+        sys.exit("the implementations return different hashes")
     rates: dict[str, list[float]] = {name: [] for name in hashes}
     for _ in range(args.rounds):
         for name, hash in hashes.items():

@@ -1,13 +1,13 @@
-"""Seconds to load a cached model: llama.cpp's own server with its cache, and ours.
+"""Seconds to load a cached model: llama.cpp's own server against `ggrpc serve`.
 
     python -m benchmarks.loading [--type Q8_0] [--rounds N] [--device NAME]
 
-A 1.1B llama with random weights, the stock llama.cpp client, servers on this machine
-that share one cache folder, one round each in turn; ours is also asked with nothing but
-the model's file, `--models`. Servers are started anew for each round, and ours check
-what they read for the first time; so each loads twice. Then the same tensors by hash
-alone: what a server writes for each second that it needs. Needs the peer:
-.ci/install-peer 0.3.36
+The model is a 1.1B llama with random weights, and the client is llama.cpp's. The
+servers run on this machine, share one cache folder, and take turns, one round each. A
+third server is ggrpc with an empty cache and the model's file, `--models`. Each round
+starts new servers. Each server loads the model twice, because ggrpc checks entries at
+their first use. Then new servers get only the hashes of the same tensors, also twice,
+which shows how many GB/s a server loads. Needs the peer: .ci/install-peer 0.3.36
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Serving = Callable[[], AbstractContextManager[Endpoint]]
 
 
 def load(endpoint: Endpoint, model: Path, peer: str) -> float:
-    """Seconds in which llama.cpp's client loads a model, and computes a token."""
+    """Seconds that llama.cpp's client takes to load a model and compute a token."""
     command = [peer_python(peer), "-c", CLIENT, shared("peer"), model, str(endpoint)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -58,12 +58,12 @@ def load(endpoint: Endpoint, model: Path, peer: str) -> float:
 
 
 def hit(endpoint: Endpoint, weights: ModelWeights) -> float:
-    """GB/s of tensors that a server has."""
+    """GB/s at which a server loads the tensors that it has, by hash."""
     with connect(endpoint, timeout=60) as server:
         start = time.perf_counter()
         done = warm(server.client, weights)
         seconds = time.perf_counter() - start
-    assert not done.sent, f"{endpoint} had not all"
+    assert not done.sent, f"{endpoint} lacked {done.sent} tensors"
     return done.present_bytes / seconds / 1e9
 
 

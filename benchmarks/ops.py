@@ -2,10 +2,10 @@
 
     python -m benchmarks.ops [OP ...] [--threads N] [--rounds N]
 
-Ops of language models have a model's sizes, for one token (decode) and 128 (prompt);
-all others are measured with the largest of their test cases. Both servers have as many
-threads, and take turns, over the wire. A graph holds the op once and is recomputed; the
-time is the quickest of all rounds, with the 0.1 ms that any graph takes.
+Ops of language models have a model's sizes, for one token (decode) and 128 (prompt).
+All others have the largest of their test cases. Both servers have the same number of
+threads, and take turns. A graph contains the op once and is recomputed over the wire.
+The time is the fastest of all rounds, and includes the 0.1 ms that every graph takes.
 Needs the peer: .ci/install-peer 0.3.36
 """
 
@@ -46,11 +46,11 @@ from tests.support.processes import native_serving, serving
 F16, Q4_0, Q4_K, Q8_0 = GGMLType.F16, GGMLType.Q4_0, GGMLType.Q4_K, GGMLType.Q8_0
 WIDTH = 2048
 TOKENS = {"decode": 1, "prompt": 128}
-SECONDS = 0.25  # that a round of one op takes at least
+ROUND_SECONDS = 0.25  # the least time of a round of one op
 
 
 def plain(op: Op, tokens: int, params: object = None) -> Case:
-    """An op of one source, with a result of its shape."""
+    """A node with one source, whose result has the same shape."""
     case = Case()
     x = case.leaf((WIDTH, tokens))
     case.node(op, [x], x.ne, params=params)
@@ -107,14 +107,14 @@ SIZED: dict[str, Callable[[int], Case]] = {
 }
 
 
-def all_cases() -> Iterator[tuple[str, Case]]:
-    """A name and a case for each op, some at several sizes and of several types."""
+def timed_cases() -> Iterator[tuple[str, Case]]:
+    """A name and a case for each op, of several sizes and types for some."""
     for name, make in SIZED.items():
         for phase, tokens in TOKENS.items():
             yield f"{name} {phase}", make(tokens)
     sized = {name.split()[0] for name in SIZED}
     largest: dict[str, Case] = {}
-    for _, case in cases.every():
+    for case in cases.all_cases().values():
         op = _op_of(case)
         if op not in sized and case.size > getattr(largest.get(op), "size", 0):
             largest[op] = case
@@ -128,9 +128,12 @@ def _op_of(case: Case) -> str:
 
 @contextmanager
 def placed(client: Client, case: Case) -> Iterator[Callable[[], None]]:
-    """A case in a server's memory; gives what computes it anew and waits for it.
+    """Store a case in a server's memory.
 
-    What no node writes to has a buffer of its own, as a model's weights do.
+    Tensors that no node writes are in a buffer of their own, as a model's weights are.
+
+    Yields:
+        A function that computes the case again and waits for the result.
     """
     computed = {_root(t) for t in case.tensors if t.op and contract_of(t.op).computes}
     wholes = [_filled(client, case) for _ in range(2)]
@@ -156,7 +159,7 @@ def _root(tensor: Tensor) -> int:
 
 
 def _filled(client: Client, case: Case) -> Tensor:
-    """A buffer with all of a case's data."""
+    """A tensor that covers a new buffer with all data of a case."""
     handle = client.allocate(case.size)
     ne = (case.size, 1, 1, 1)
     nb = contiguous_nb(GGMLType.I8, ne)
@@ -165,9 +168,9 @@ def _filled(client: Client, case: Case) -> Tensor:
     return whole
 
 
-def quickest(run: Callable[[], None]) -> float:
-    """Seconds of the quickest run."""
-    best, end = float("inf"), time.perf_counter() + SECONDS
+def fastest(run: Callable[[], None]) -> float:
+    """Seconds of the fastest run of a round."""
+    best, end = float("inf"), time.perf_counter() + ROUND_SECONDS
     while time.perf_counter() < end:
         start = time.perf_counter()
         run()
@@ -176,32 +179,35 @@ def quickest(run: Callable[[], None]) -> float:
 
 
 def measure(endpoint: Endpoint, case: Case) -> float:
-    """Seconds that a server takes for a case, in a session of its own."""
+    """Seconds that a server takes for a case, in a new session."""
     with connect(endpoint, timeout=60) as client, placed(client, case) as run:
         run()
-        return quickest(run)
+        return fastest(run)
 
 
 def main() -> None:
     """Print a line for each op."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ops", nargs="*", help="only these")
+    parser.add_argument("ops", nargs="*", help="measure only these ops")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", default="0.3.36")
     args = parser.parse_args()
     threads = ("--threads", str(args.threads))
-    with native_serving(args.peer, *threads) as native, serving(*threads) as ours:
+    with native_serving(args.peer, *threads) as native, serving(*threads) as served:
         print(f"{'op':32} {'ggml ms':>9} {'ggrpc ms':>9} {'ggml / ggrpc':>13}")
-        for name, case in all_cases():
+        for name, case in timed_cases():
             if args.ops and name.split()[0] not in args.ops:
                 continue
             turns = [
-                (measure(native, case), measure(ours.endpoint, case))
+                (measure(native, case), measure(served.endpoint, case))
                 for _ in range(args.rounds)
             ]
-            theirs, mine = (1e3 * min(times) for times in zip(*turns, strict=True))
-            print(f"{name:32} {theirs:9.3f} {mine:9.3f} {theirs / mine:13.2f}")
+            native_ms, ggrpc_ms = (
+                1e3 * min(times) for times in zip(*turns, strict=True)
+            )
+            ratio = native_ms / ggrpc_ms
+            print(f"{name:32} {native_ms:9.3f} {ggrpc_ms:9.3f} {ratio:13.2f}")
 
 
 if __name__ == "__main__":

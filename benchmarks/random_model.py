@@ -1,8 +1,8 @@
 """Llama models with random weights, of any size and type, written with `gguf`.
 
-Random weights generate nonsense at the speed of real ones, and give two engines the
-same nonsense. Quantized blocks are made directly: random bytes, and scales that keep a
-layer's outputs at the size of its inputs.
+Such a model generates nonsense, but at the speed of a real one, and two engines
+generate the same. Quantized blocks are made directly, of random bytes and of scales
+that keep the outputs of a layer as large as its inputs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def write_model(path: Path, type: GGMLType, shape: Shape, seed: int = 1) -> Path
 
 
 def describe(writer: gguf.GGUFWriter, shape: Shape) -> None:
-    """Write what every model says of itself, and a vocabulary of made-up words."""
+    """Write the metadata that every model has, and a vocabulary of made-up words."""
     writer.add_name("random")
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.n_embd)

@@ -3,10 +3,10 @@
     python -m benchmarks.tensor_split [--model GGUF] [--tokens N] [--rounds N]
 
 llama.cpp's client of 8.0.0 splits each tensor over two servers on this machine, which
-add their parts between themselves; one round each in turn. Each server has `--threads`
-threads, PoCL's included. Without a model it is a 1.1B llama with random weights. Prints
-each round, the medians, and the ratio with its spread. Needs the peer:
-.ci/install-peer 2026.10.11549
+add their parts over a link. The two pairs of servers take turns, one round each. Each
+server has `--threads` threads, for PoCL too. The default model is a 1.1B llama with
+random weights. Prints each round, the medians, and the median and spread of the ratios
+of the rounds. Needs the peer: .ci/install-peer 2026.10.11549
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def timed(tokens):
         llama_cpp.llama_get_logits_ith(llama.ctx, -1)
     return sum(map(len, tokens)) / (time.perf_counter() - start)
 words = [5 + 7 * i % 20000 for i in range(prompt)]
-timed([words, [1], [2], [3]])  # warm: weights unpacked, graphs built
+timed([words, [1], [2], [3]])  # warm up: unpack weights, build graphs
 llama.reset()
 print(json.dumps([timed([words]), timed([[4 + i] for i in range(tokens)])]))
 """
@@ -68,7 +68,7 @@ def rates(
 
 @contextmanager
 def servers(args: argparse.Namespace) -> Iterator[list[tuple[Endpoint, Endpoint]]]:
-    """Two native servers, and two of ours."""
+    """A pair of native servers, and a pair of `ggrpc serve`."""
     threads = str(args.threads)
     os.environ["POCL_MAX_PTHREAD_COUNT"] = threads
     flags = ("--threads", threads, "--device", args.device)

@@ -1,9 +1,9 @@
-"""Times decoding and validating a graph, and finding it again, in milliseconds.
+"""Milliseconds to decode and validate a graph, and to look it up when it comes again.
 
     python -m benchmarks.validation [--nodes N] [--rounds N]
 
 The graph is that of a llama with as many layers as the number of nodes requires. Prints
-the best of the rounds.
+the fastest of the rounds.
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ class Llama:
 
 
 def llama_graph(nodes: int) -> tuple[Graph, Region]:
-    """A graph of so many nodes at least, and the region that it lies in."""
+    """A graph with at least this number of nodes, and the region of its tensors."""
     llama = Llama()
     while sum(1 for t in llama.case.tensors if t.op) < nodes:
         llama.layer()
     return llama.case.graph(), Region(BASE, llama.case.size)
 
 
-def best(function: Callable[[], object], rounds: int) -> float:
-    """Milliseconds of the fastest of some rounds."""
+def fastest(function: Callable[[], object], rounds: int) -> float:
+    """Milliseconds of the fastest round."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -116,13 +116,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=7)
-    asked = parser.parse_args()
-    graph, region = llama_graph(asked.nodes)
+    args = parser.parse_args()
+    graph, region = llama_graph(args.nodes)
     table, regions = V7_0_0.tables[0], {HANDLE: region}
     payload = write_graph(graph, table, frozenset({"use_count"}))
-    decode = best(lambda: read_graph(payload, table), asked.rounds)
+    decode = fastest(lambda: read_graph(payload, table), args.rounds)
     reader = GraphReader((table,))
-    first = best(lambda: reader.read(payload, regions), asked.rounds)
+    first = fastest(lambda: reader.read(payload, regions), args.rounds)
     device = CpuDevice(threads=1, weight_cache=0)
 
     def compiled(device: Device, payload: bytes) -> Program:
@@ -131,7 +131,7 @@ def main() -> None:
     quota = ServerQuota(Limits(), [device]).new_client()
     store = GraphStore(compiled, Reservation(quota.memory))
     store.keep(device, None, payload)
-    again = best(lambda: store.keep(device, None, bytes(payload)), asked.rounds)
+    again = fastest(lambda: store.keep(device, None, bytes(payload)), args.rounds)
     count = f"{len(graph.node_ids)} nodes, {len(graph.tensors)} tensors"
     print(f"{count}, {len(payload) / 1e6:.2f} MB")
     print(f"decode             {decode:8.2f} ms")

@@ -1,9 +1,10 @@
-"""Write what is made from the code: pages of the docs, parts of pages, and the stubs.
+"""Generates pages of the docs, parts of pages, and the stubs from the code.
 
     python docs/generate.py [--check]
 
-With --check nothing is written, and the exit code is 1 where a page is out of date.
-A part of a page stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
+With --check nothing is written, and the exit code is 1 if a page is out of date.
+A generated part of a page begins with `<!-- generated: NAME -->` and ends with
+`<!-- end: NAME -->`.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _types(types: frozenset[GGMLType]) -> str:
 
 
 def _nodes(contract: Contract) -> Iterator[tuple[str, Node]]:
-    """A node for each type of each source and of the result, the others plain."""
+    """A node for each type of each source and of the result; the others are plain."""
     names = [*(source.name for source in contract.sources), "result"]
     allowed = [*(source.types for source in contract.sources), contract.result]
     plain = [_plain(types) for types in allowed]
@@ -125,10 +126,10 @@ def _tensor(type: GGMLType, contract: Contract) -> Tensor:
 
 PACKAGE = Path(__file__).parent.parent / "ggrpc"
 SPLIT = ("engine", "devices")  # folders whose folders are drawn one by one
-# Modules that are drawn apart from the files beside them.
+# Modules that have a box of their own, apart from the files beside them.
 SINGLE = {"ggrpc.graph": "graph.py", "ggrpc.devices.catalogue": "devices/catalogue.py"}
 API, GROUND = "ggrpc/__init__.py", "ground"
-FLOORS = {
+LAYERS = {
     "commands and the Python API": ("commands", API),
     "engine": ("engine/",),
     "devices": ("devices",),
@@ -136,41 +137,41 @@ FLOORS = {
 }
 
 
-def floors() -> str:
+def layers() -> str:
     """The imports between packages, as a drawing."""
     imports = _reduced(_imports())
-    rooms = sorted(imports)
+    packages = sorted(imports)
     lines = ["```mermaid", "flowchart TD"]
-    for number, (floor, heads) in enumerate(FLOORS.items()):
-        lines.append(f'  subgraph floor{number}["{floor}"]')
+    for number, (layer, heads) in enumerate(LAYERS.items()):
+        lines.append(f'  subgraph layer{number}["{layer}"]')
         lines += [
-            f'    {_node_id(room)}["{room}"]'
-            for room in rooms
-            if any(room == head or room.startswith(head + "/") for head in heads)
-            or room.startswith(tuple(head for head in heads if head.endswith("/")))
+            f'    {_node_id(package)}["{package}"]'
+            for package in packages
+            if any(package == head or package.startswith(head + "/") for head in heads)
+            or package.startswith(tuple(head for head in heads if head.endswith("/")))
         ]
         lines.append("  end")
     lines += [
-        f"  {_node_id(room)} --> {_node_id(target)}"
-        for room in rooms
-        for target in sorted(imports[room])
+        f"  {_node_id(package)} --> {_node_id(target)}"
+        for package in packages
+        for target in sorted(imports[package])
     ]
     return "\n".join([*lines, "```"])
 
 
-def _node_id(room: str) -> str:
-    return re.sub(r"\W", "_", room)
+def _node_id(package: str) -> str:
+    return re.sub(r"\W", "_", package)
 
 
 def _imports() -> dict[str, set[str]]:
-    """The rooms that each room imports from."""
+    """The packages that each package imports from."""
     imports: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        room = _room(parts[:-1] if parts[-1] == "__init__" else parts)
-        targets = {_room(module) for module in _modules(path)}
-        imports.setdefault(room, set()).update(targets - {room})
-    return {room: targets & imports.keys() for room, targets in imports.items()}
+        package = _package(parts[:-1] if parts[-1] == "__init__" else parts)
+        targets = {_package(module) for module in _modules(path)}
+        imports.setdefault(package, set()).update(targets - {package})
+    return {package: targets & imports.keys() for package, targets in imports.items()}
 
 
 def _modules(path: Path) -> Iterator[tuple[str, ...]]:
@@ -187,7 +188,7 @@ def _modules(path: Path) -> Iterator[tuple[str, ...]]:
             yield (*parts, alias.name) if is_module else parts
 
 
-def _room(module: tuple[str, ...]) -> str:
+def _package(module: tuple[str, ...]) -> str:
     """The box that a module is drawn in."""
     single = SINGLE.get(".".join(module))
     if single:
@@ -202,24 +203,26 @@ def _room(module: tuple[str, ...]) -> str:
 
 
 def _reduced(imports: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """The same without what is imported through others too."""
+    """The imports without those that a longer path implies."""
     return {
-        room: {
+        package: {
             target
             for target in targets
             if not any(
-                target in _reached(imports, other, {room})
+                target in _reached(imports, other, {package})
                 for other in targets - {target}
             )
         }
-        for room, targets in imports.items()
+        for package, targets in imports.items()
     }
 
 
-def _reached(imports: Mapping[str, set[str]], room: str, passed: set[str]) -> set[str]:
-    """All that is imported from a room, directly or through others."""
+def _reached(
+    imports: Mapping[str, set[str]], package: str, passed: set[str]
+) -> set[str]:
+    """Everything that a package imports, directly or through others."""
     reached: set[str] = set()
-    ahead = [room]
+    ahead = [package]
     while ahead:
         for target in imports[ahead.pop()] - reached - passed:
             reached.add(target)
@@ -261,7 +264,7 @@ def messages() -> str:
 
 
 def _reply(command: Command, dialects: list[Dialect]) -> str:
-    """What answers a command."""
+    """The reply to a command, in words."""
     answered = [d for d in dialects if command not in d.silent]
     if not answered:
         return "none"
@@ -289,7 +292,7 @@ def _fields(message: type, layout: str, dialects: list[Dialect]) -> str:
 
 
 def _versions(having: list[Dialect], among: list[Dialect] | tuple[Dialect, ...]) -> str:
-    """Some of the versions, as a range where they are one."""
+    """The versions that have something, as a range."""
     if len(having) == len(among):
         return "all"
     first, last = having[0].version, having[-1].version
@@ -299,7 +302,7 @@ def _versions(having: list[Dialect], among: list[Dialect] | tuple[Dialect, ...])
 
 
 def versions() -> str:
-    """Every version, and what it changed."""
+    """Every version, with its date, changes and op tables."""
     rows = [
         "| version | since | what changed | op tables |",
         "|---|---|---|---|",
@@ -339,15 +342,15 @@ def _list(text: str, names: list[str]) -> str:
 def forks() -> str:
     """Every fork, and how it is recognised."""
     rows = [
-        "| fork | its servers announce | in bytes | its tensors | what is its own |",
+        "| fork | version | bytes of HELLO reply | bytes of a tensor | what differs |",
         "|---|---|---|---|---|",
     ]
     for fork in FORKS:
         cells = [
             f"[{fork.name}]({fork.source})",
             fork.announces,
-            " or ".join(map(str, fork.welcome)),
-            f"{', '.join(map(str, fork.tensors))} bytes" if fork.tensors else "-",
+            ", ".join(map(str, fork.welcome)),
+            ", ".join(map(str, fork.tensors)) if fork.tensors else "-",
             fork.own,
         ]
         rows.append("| " + " | ".join(cells) + " |")
@@ -368,7 +371,7 @@ def rpc_tensor() -> str:
 
 PAGES = {"ops.md": ops_page, "../ggrpc/building/methods.pyi": stub}
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "architecture.md": {"floors": floors},
+    "architecture.md": {"layers": layers},
     "protocol.md": {
         "messages": messages,
         "rpc_tensor": rpc_tensor,

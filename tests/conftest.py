@@ -1,4 +1,4 @@
-"""Which tests run: some cases of each test every day, all of them with `--all`."""
+"""Selects the cases that run: some of each test by default, all with `--all`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from zlib import crc32
 
 import pytest
 
-CASES_OF_A_TEST = 12  # in the everyday run
+CASES_OF_A_TEST = 12  # that run by default
 
-LeftOut = tuple[int, int]  # how many cases, of how many
+LeftOut = tuple[int, int]  # the number of cases that were left out, and of all
 
 LEFT_OUT = pytest.StashKey[LeftOut]()
 
@@ -22,18 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--soak-sessions",
         type=int,
         default=5000,
-        help="how many sessions the soak test opens; 40000 take a minute",
+        help="number of sessions that the soak test opens; 40000 take a minute",
     )
     parser.addoption(
         "--all",
         action="store_true",
-        help="run each test over all its cases, as GGRPC_TESTS=all does, "
-        f"instead of {CASES_OF_A_TEST} of them",
+        help=f"run all cases of each test instead of {CASES_OF_A_TEST}; "
+        "GGRPC_TESTS=all does the same",
     )
 
 
 def runs_all(config: pytest.Config) -> bool:
-    """Whether nothing is left out: what is chosen by name always runs."""
+    """Whether all cases run: tests that are selected by name always run completely."""
     asked = config.getoption("--all") or os.environ.get("GGRPC_TESTS") == "all"
     by_name = config.getoption("-k") or any("::" in name for name in config.args)
     return bool(asked or by_name)
@@ -55,10 +55,10 @@ def pytest_collection_modifyitems(
 
 
 def some_of(cases: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """The first, the last, and one out of each stretch between: always the same.
+    """The first case, the last one, and one from each of equal stretches in between.
 
-    Which one of its stretch is as good as random, so that no parameter of a product
-    always has the same value.
+    A checksum of the name chooses the one from a stretch. So every run chooses the
+    same, and no parameter of a product of parameters always has the same value.
     """
     if len(cases) <= CASES_OF_A_TEST:
         yield from cases
@@ -73,7 +73,7 @@ def some_of(cases: list[pytest.Item]) -> Iterator[pytest.Item]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that started this one, where the tests run in several."""
+    """Send the counts to the main process, if this is a worker of pytest-xdist."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = session.config.stash.get(LEFT_OUT, (0, 0))
@@ -81,8 +81,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Each worker leaves out the same."""
-    output = getattr(node, "workeroutput", {})  # one that crashed has none
+    """Take the counts of a worker; all workers leave out the same cases."""
+    output = getattr(node, "workeroutput", {})  # a worker that crashed has none
     if "left_out" in output:
         node.config.stash[LEFT_OUT] = tuple(output["left_out"])
 
@@ -90,7 +90,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    missing = Counter(map(what_it_needs, terminalreporter.stats.get("skipped", ())))
+    missing = Counter(map(need_of, terminalreporter.stats.get("skipped", ())))
     del missing[""]
     for need, count in missing.most_common():
         terminalreporter.write_line(f"{count} skipped: {need}")
@@ -101,8 +101,8 @@ def pytest_terminal_summary(
         )
 
 
-def what_it_needs(skipped: pytest.TestReport | pytest.CollectReport) -> str:
-    """How to get what a skipped test needs; empty where it isn't for want of it."""
+def need_of(skipped: pytest.TestReport | pytest.CollectReport) -> str:
+    """What a skipped test needs; empty if it was skipped for another reason."""
     reason = skipped.longrepr[2] if isinstance(skipped.longrepr, tuple) else ""
     _, needs, what = reason.partition("needs ")
     return needs + what

@@ -69,7 +69,7 @@ def test_links_and_files_exist(page: Path) -> None:
 
 
 def test_names_on_the_architecture_page_exist() -> None:
-    """Those that look like names of the code, `Graph.validate` or `_HANDLERS`."""
+    """Checks words that look like names in the code: `Graph.validate`, `_HANDLERS`."""
     text = (DOCS / "architecture.md").read_text()
     sources = [*(ROOT / "ggrpc").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sources)))

@@ -89,7 +89,7 @@ def test_node_before_its_source_is_refused() -> None:
 
 
 def test_cast_is_a_copy_to_itself() -> None:
-    """Source: ggml_cast."""
+    """ggml_cast makes such nodes."""
     cast = sqr(2, 1, op=Op.CPY, src=(1, 2) + (0,) * 8)
     Graph.of([leaf(1), cast], [2]).validate(REGIONS)
 

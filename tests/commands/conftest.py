@@ -1,4 +1,4 @@
-"""Runs commands in this process, with streams of the test's own."""
+"""Runs commands in this process, with stdin, stdout and stderr of the test."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.servers import running
 
 
 class Terminal(io.StringIO):
-    """A stream that a person reads."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Outcome(NamedTuple):
-    """How a command ended, and what it wrote."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -63,7 +63,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
 
 
 class NoMaths(Device):
-    """A device with a memory that nothing fits in."""
+    """A device with too little memory for any buffer."""
 
     name = "none"
     description = "computes nothing"

@@ -47,13 +47,13 @@ def test_bench_json_has_flat_rows_with_units(piped) -> None:  # type: ignore[no-
 
 
 def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: ignore[no-untyped-def]
-    nobody = f"127.0.0.1:{free_port()}"
+    unreachable = f"127.0.0.1:{free_port()}"
     with running() as server:
-        code, out, err = piped("bench", str(server), nobody, *QUICK)
+        code, out, err = piped("bench", str(server), unreachable, *QUICK)
     assert code == 7
     assert out.count(str(server)) == 11
     assert out.splitlines()[-1].endswith("failed: unreachable")
-    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+    assert err.startswith(f"ggrpc: error: cannot connect to {unreachable}: ")
 
 
 def test_bench_with_a_size_that_is_none_exits_2(piped) -> None:  # type: ignore[no-untyped-def]

@@ -13,9 +13,16 @@ from ggrpc.commands.environment import Environment
 from ggrpc.commands.main import run
 from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from tests.commands.conftest import Terminal
-from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
+from tests.support.caches import (
+    LARGE,
+    CacheClient,
+    entry_names,
+    open_cache,
+    random_bytes,
+    write_gguf,
+)
 
-DATA = noise()
+DATA = random_bytes()
 NAME = hash_name(fnv1a(DATA))
 DAY = 86_400
 
@@ -24,8 +31,8 @@ DAY = 86_400
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default folder of the cache, with one entry."""
     monkeypatch.setenv("LLAMA_CACHE", str(tmp_path))
-    with opened(tmp_path / "rpc") as cache:
-        Sender(cache).load(DATA)
+    with open_cache(tmp_path / "rpc") as cache:
+        CacheClient(cache).load(DATA)
     return tmp_path / "rpc"
 
 
@@ -69,7 +76,7 @@ def test_ls_of_an_empty_cache_is_empty(piped, tmp_path: Path) -> None:  # type: 
 
 
 def test_add_indexes_a_model_for_serve(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data = noise(seed=1)
+    data = random_bytes(seed=1)
     model = write_gguf(tmp_path / "model.gguf", data)
     row = {"model": str(model), "tensors": 1, "hashed": 1, "hashed_bytes": LARGE}
     dry = piped("cache", "add", str(model), "--dry-run", "--json")
@@ -77,15 +84,15 @@ def test_add_indexes_a_model_for_serve(piped, cache: Path, tmp_path: Path) -> No
     assert piped("cache", "add", str(model), "--json").rows == [{**row, "result": "ok"}]
     (again,) = piped("cache", "add", str(tmp_path), "--json").rows
     assert (again["hashed"], again["hashed_bytes"]) == (0, 0)
-    with opened(cache) as served:
-        assert Sender(served).load(data)
-    assert kept(cache) == [NAME]
+    with open_cache(cache) as served:
+        assert CacheClient(served).load(data)
+    assert entry_names(cache) == [NAME]
 
 
 def test_add_continues_after_an_invalid_model(
     piped, cache: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
-    write_gguf(tmp_path / "b.gguf", noise(seed=1))
+    write_gguf(tmp_path / "b.gguf", random_bytes(seed=1))
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     code, out, err = piped("cache", "add", str(tmp_path), "--json")
     assert code == 9
@@ -107,14 +114,14 @@ def test_verify_of_an_intact_cache_lists_nothing(piped, cache: Path) -> None:  #
 def test_verify_removes_damaged_entries_and_exits_1(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
     (cache / NAME).write_bytes(b"wrong")
     code, out, _ = piped("cache", "verify", "--dry-run")
-    assert (code, kept(cache)) == (1, [NAME])
+    assert (code, entry_names(cache)) == (1, [NAME])
     assert out.splitlines()[1].split()[-4:] == [
         *("would", "be", "removed"),
         str(cache / NAME),
     ]
     assert "1 checked, 1 of them damaged" in out
     assert piped("cache", "verify").code == 1
-    assert kept(cache) == []
+    assert entry_names(cache) == []
 
 
 def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: ignore[no-untyped-def]
@@ -126,9 +133,9 @@ def test_prune_removes_by_age_and_by_size(piped, cache: Path) -> None:  # type: 
     flags = "prune", "--older-than", "25d", "--limit", str(LARGE + 150), "--json"
     dry = piped("cache", *flags, "--dry-run").rows
     assert [row["hash"] for row in dry] == [names[3], names[2], names[1]]
-    assert len(kept(cache)) == 5
+    assert len(entry_names(cache)) == 5
     assert [row["hash"] for row in piped("cache", *flags).rows] == names[:0:-1]
-    assert kept(cache) == sorted([names[0], NAME])
+    assert entry_names(cache) == sorted([names[0], NAME])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,9 @@ def test_verify_shows_a_bar_in_a_terminal(cache: Path) -> None:
 
 
 def test_lists_end_with_a_total(piped, cache: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    model = write_gguf(tmp_path / "model.gguf", noise(seed=1), noise(seed=2))
+    model = write_gguf(
+        tmp_path / "model.gguf", random_bytes(seed=1), random_bytes(seed=2)
+    )
     assert piped("cache", "add", str(model)).code == 0
     lines = piped("cache", "ls").out.splitlines()
     assert [line.split()[:2] for line in lines[-2:]] == [
@@ -200,9 +209,9 @@ def tree(folder: Path) -> dict[str, int]:
 def test_looking_leaves_the_folder_as_it_was(  # type: ignore[no-untyped-def]
     piped, cache: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    model = write_gguf(tmp_path / "model.gguf", random_bytes(seed=1))
     assert piped("cache", "add", str(model)).code == 0
-    write_gguf(model, noise(seed=2))  # whose index is out of date
+    write_gguf(model, random_bytes(seed=2))  # its index is out of date
     arguments = [str(model) if word == "MODEL" else word for word in command]
     before = tree(cache)
     outcome = piped("cache", *arguments, "--json")
@@ -214,7 +223,7 @@ def test_looking_leaves_the_folder_as_it_was(  # type: ignore[no-untyped-def]
 
 
 def without_privileges(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that cannot write everywhere, as root can."""
+    """Run a command without root's permission to write everywhere."""
     drop = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
     return subprocess.run(
         [
@@ -239,7 +248,7 @@ def without_privileges(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_folder_that_cannot_be_written_is_an_error(  # type: ignore[no-untyped-def]
     cache: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    model = write_gguf(tmp_path / "model.gguf", random_bytes(seed=1))
     arguments = [str(model) if word == "MODEL" else word for word in command]
     cache.chmod(0o555)
     try:
@@ -257,7 +266,7 @@ def test_folder_that_cannot_be_written_is_an_error(  # type: ignore[no-untyped-d
 def test_index_that_cannot_be_written_is_an_error(  # type: ignore[no-untyped-def]
     piped, tmp_path: Path
 ) -> None:
-    model = write_gguf(tmp_path / "model.gguf", noise(seed=1))
+    model = write_gguf(tmp_path / "model.gguf", random_bytes(seed=1))
     (tmp_path / "c" / "ggrpc.sqlite").mkdir(parents=True)
     arguments = ("add", str(model), "--cache-dir", str(tmp_path / "c"))
     code, out, err = piped("cache", *arguments)

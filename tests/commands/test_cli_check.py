@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ggrpc.op import Op
-from tests.support.faulty import WrongDevice
+from tests.support.devices import WrongDevice
 from tests.support.processes import free_port, serving
 from tests.support.servers import running
 from tests.support.waiting import wait_until

@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).parents[2] / "completions"
 
 
 def completed(**variables: str) -> str:
-    """What the shell hears when it asks."""
+    """The completions that ggrpc returns to a shell."""
     return subprocess.run(
         [sys.executable, "-m", "ggrpc"],
         stdout=subprocess.PIPE,
@@ -27,7 +27,7 @@ def completed(**variables: str) -> str:
 
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shells find this ggrpc."""
+    """Put this ggrpc on the shells' PATH."""
     here = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{here}{os.pathsep}{os.environ['PATH']}")
 

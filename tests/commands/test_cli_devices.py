@@ -16,7 +16,7 @@ GPU = DeviceListing("opencl:0", "GPU (Maker)", None, 8 << 30, 2 << 30, "no kerne
 
 @pytest.fixture
 def machine(monkeypatch):  # type: ignore[no-untyped-def]
-    """Sets what the machine has."""
+    """Sets the devices of the machine."""
     return lambda *entries: monkeypatch.setattr(
         "ggrpc.devices.catalogue.entries", lambda: list(entries)
     )
@@ -110,7 +110,7 @@ def test_tuning_shows_each_choice(piped, monkeypatch) -> None:  # type: ignore[n
     }
 
 
-# Tunes a device whose driver starts a linker, which takes a second and must not die.
+# Tunes a device whose driver runs a linker for a second, which a signal must not kill.
 TUNING = """
 import subprocess, sys
 from ggrpc.commands.main import main

@@ -34,20 +34,20 @@ GIB = 1 << 30
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An endpoint where nobody listens."""
+def unreachable() -> str:
+    """An endpoint that no server listens on."""
     return f"127.0.0.1:{free_port()}"
 
 
 @contextlib.contextmanager
 def stranger(answer: bytes | None) -> Iterator[str]:
-    """A server that says `answer` to whatever it gets, or None: nothing, for ever."""
+    """A server that sends `answer` to every client, or nothing at all if it is None."""
     done = threading.Event()
 
     def talk() -> None:
         while not done.is_set():
             connection, _ = listener.accept()
-            # A client that gave up resets its connection.
+            # A client that stops waiting resets its connection.
             with connection, contextlib.suppress(ConnectionError):
                 if answer is None:
                     done.wait()
@@ -194,17 +194,17 @@ def test_old_version_is_found_out_or_given(piped) -> None:  # type: ignore[no-un
         ),
     ],
 )
-def test_senseless_request_exits_2_and_asks_nobody(  # type: ignore[no-untyped-def]
+def test_invalid_request_exits_2_and_connects_to_no_server(  # type: ignore[no-untyped-def]
     piped, command: str, arguments: list[str], line: str
 ) -> None:
     assert piped(command, *arguments) == (2, "", f"ggrpc: error: {line}\n")
 
 
 @pytest.mark.parametrize("command", ["probe", "mem"])
-def test_unreachable_server_exits_3(piped, nobody: str, command: str) -> None:  # type: ignore[no-untyped-def]
-    code, out, err = piped(command, nobody)
+def test_unreachable_server_exits_3(piped, unreachable: str, command: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped(command, unreachable)
     assert (code, out) == (3, "")
-    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+    assert err.startswith(f"ggrpc: error: cannot connect to {unreachable}: ")
     assert err.count("\n") == 1
 
 
@@ -264,24 +264,26 @@ def test_server_that_claims_endless_devices_times_out(  # type: ignore[no-untype
 
 @pytest.mark.parametrize("command", ["probe", "mem"])
 def test_one_failure_among_several_exits_7_and_keeps_the_rest(  # type: ignore[no-untyped-def]
-    piped, server: str, nobody: str, command: str
+    piped, server: str, unreachable: str, command: str
 ) -> None:
-    code, out, err = piped(command, server, nobody, server, "--no-headers")
+    code, out, err = piped(command, server, unreachable, server, "--no-headers")
     assert code == 7
     lines = [line.split() for line in out.splitlines()]
-    assert [line[0] for line in lines] == [server, server, nobody, server, server]
+    assert [line[0] for line in lines] == [server, server, unreachable, server, server]
     assert [line[-1] for line in lines] == ["-", "-", "unreachable", "-", "-"]
-    assert err.startswith(f"ggrpc: error: cannot connect to {nobody}: ")
+    assert err.startswith(f"ggrpc: error: cannot connect to {unreachable}: ")
 
 
-def test_each_failure_has_a_reason_in_its_row(piped, server: str, nobody: str) -> None:  # type: ignore[no-untyped-def]
+def test_each_failure_has_a_reason_in_its_row(
+    piped, server: str, unreachable: str
+) -> None:  # type: ignore[no-untyped-def]
     with (
         stranger(None) as silent,
         stranger(b"") as hanging_up,
         stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9) as web,
         native_of_version_9() as newer,
     ):
-        servers = [server, silent, hanging_up, web, newer, nobody]
+        servers = [server, silent, hanging_up, web, newer, unreachable]
         code, out, err = piped("mem", *servers, "--timeout", "0.5", "--no-headers")
     assert (code, err.count("\n")) == (7, 5)
     reasons = {
@@ -293,7 +295,7 @@ def test_each_failure_has_a_reason_in_its_row(piped, server: str, nobody: str) -
         hanging_up: "hung up",
         web: "other protocol",
         newer: "other version",
-        nobody: "unreachable",
+        unreachable: "unreachable",
     }
 
 
@@ -303,13 +305,13 @@ def native_of_version_9() -> contextlib.AbstractContextManager[str]:
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_table_of_a_fleet_fits_the_terminal(  # type: ignore[no-untyped-def]
-    typed, server: str, nobody: str, width: int
+    typed, server: str, unreachable: str, width: int
 ) -> None:
     with (
         running(NoMaths(), host="127.0.0.1") as other,
         running(host="127.0.0.1") as third,
     ):
-        servers = [server, str(other), str(third), nobody]
+        servers = [server, str(other), str(third), unreachable]
         code, out, err = typed("probe", *servers, width=width)
     assert code == 7
     header, *lines = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
@@ -321,25 +323,27 @@ def test_table_of_a_fleet_fits_the_terminal(  # type: ignore[no-untyped-def]
     assert ("left out" in err) == (width < 200)
 
 
-def test_failure_is_a_json_row_in_its_place(piped, server: str, nobody: str) -> None:  # type: ignore[no-untyped-def]
-    outcome = piped("mem", nobody, server, "--json")
+def test_failure_is_a_json_row_in_its_place(
+    piped, server: str, unreachable: str
+) -> None:  # type: ignore[no-untyped-def]
+    outcome = piped("mem", unreachable, server, "--json")
     assert outcome.code == 7
     failed, well, _ = outcome.rows
     assert list(failed) == ["endpoint", "error", "exit_code"]
-    assert (failed["endpoint"], failed["exit_code"]) == (nobody, 3)
+    assert (failed["endpoint"], failed["exit_code"]) == (unreachable, 3)
     assert f"ggrpc: error: {failed['error']}\n" == outcome.err
     assert well["endpoint"] == server
 
 
-def test_all_failing_alike_exit_with_the_common_code(piped, nobody: str) -> None:  # type: ignore[no-untyped-def]
-    code, out, err = piped("mem", nobody, nobody, "--no-headers")
+def test_all_failing_alike_exit_with_the_common_code(piped, unreachable: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = piped("mem", unreachable, unreachable, "--no-headers")
     assert (code, out.count("unreachable")) == (3, 2)
     assert err.count("\n") == 2
 
 
-def test_all_failing_differently_exit_with_the_highest(piped, nobody: str) -> None:  # type: ignore[no-untyped-def]
+def test_all_failing_differently_exit_with_the_highest(piped, unreachable: str) -> None:  # type: ignore[no-untyped-def]
     with stranger(b"") as endpoint:
-        assert piped("mem", endpoint, nobody).code == 6
+        assert piped("mem", endpoint, unreachable).code == 6
 
 
 def test_slow_servers_are_waited_for_together(piped) -> None:  # type: ignore[no-untyped-def]
@@ -376,7 +380,7 @@ def test_ctrl_c_does_not_wait_for_a_slow_server() -> None:
         )
         connection, _ = listener.accept()
         with connection:
-            connection.recv(1)  # it has asked, and waits
+            connection.recv(1)  # it has sent its request, and waits
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -398,7 +402,7 @@ def test_ctrl_c_shows_the_answers_that_are_there(server: str) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(1)
-            time.sleep(1)  # the others answer meanwhile
+            time.sleep(1)  # the other servers reply meanwhile
             process.send_signal(signal.SIGINT)
             start = time.monotonic()
             out, err = process.communicate(timeout=20)
@@ -437,7 +441,7 @@ def test_servers_have_a_progress_bar_in_a_terminal(server: str) -> None:
 
 @contextlib.contextmanager
 def slow(seconds: float) -> Iterator[str]:
-    """A server that answers each request after some seconds."""
+    """A server that replies to each request after some seconds."""
 
     def delayed(session: Session, request: Any, link: Any) -> Any:
         time.sleep(seconds)

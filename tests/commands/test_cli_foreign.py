@@ -1,4 +1,4 @@
-"""Commands on servers that are newer than ggrpc, or forks'."""
+"""Commands on servers that are newer than ggrpc, or of forks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_other_commands_refuse_a_foreign_server(  # type: ignore[no-untyped-def]
     assert kind.name in err
     assert kind.version in err
     assert "'ggrpc probe' and 'ggrpc mem'" in err
-    assert again.code == 0  # the server is as it was
+    assert again.code == 0  # the command did no harm to the server
     assert server.wrong == []
 
 

@@ -1,4 +1,4 @@
-"""Every command that reads files gives up a hostile one with exit code 9."""
+"""Every command that reads files refuses hostile ones with exit code 9."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY = 300 << 10  # KiB
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """52 bytes that announce 2^60 numbers."""
+    """52 bytes that announce 2^60 elements."""
     pair = text("a") + struct.pack("<IIQ", 9, 4, 1 << 60)
     (tmp_path / "models").mkdir()
     return gguf(tmp_path / "models" / "x.gguf", pairs=pair, counts=(0, 1), data=b"")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.inspection.test_graphs import trace
-from tests.support.caches import noise, write_gguf
+from tests.support.caches import random_bytes, write_gguf
 from tests.support.paths import shared
 from tests.support.recordings import recorded_here
 
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_a_usage_error(  # type: ignore[no-untyped-def]
 def test_options_for_graphs_are_refused_for_a_model(  # type: ignore[no-untyped-def]
     piped, tmp_path: Path, option: tuple[str, str]
 ) -> None:
-    model = write_gguf(tmp_path / "model.gguf", noise())
+    model = write_gguf(tmp_path / "model.gguf", random_bytes())
     outcome = piped("inspect", str(model), *option)
     assert (outcome.code, outcome.out) == (2, "")
     assert f"{option[0]} has no effect on a GGUF" in outcome.err
@@ -127,7 +127,7 @@ def test_flipped_bit_anywhere_is_damage(  # type: ignore[no-untyped-def]
     damaged[16 + (len(recorded) - 17) * tenth // 9] ^= 4
     path.write_bytes(damaged)
     outcome = piped("inspect", str(path))
-    # A wrong length looks like an end.
+    # A wrong length looks like the end of the file.
     assert outcome.code == 9 or "is truncated" in outcome.err
     assert outcome.err.count("\n") == 1
 

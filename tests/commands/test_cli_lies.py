@@ -1,6 +1,6 @@
-"""Every client command is as hard as the server: no lie of a server breaks it.
+"""No false reply of a server breaks a client command.
 
-It ends in time, in bounded memory, with one line that is not about a bug.
+The command ends in time, in bounded memory, with one line that reports no bug.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ GROWTH = 200 << 10  # KiB
 
 
 class Setting(NamedTuple):
-    """What the commands need.
+    """Servers and files for the commands.
 
     Attributes:
         honest: a server of each dialect.
@@ -104,7 +104,7 @@ class Setting(NamedTuple):
     files: dict[str, str]
 
     def arguments(self, command: str, server: Endpoint, timeout: float) -> list[str]:
-        """The command line that asks a server."""
+        """The command line for a server."""
         line = {
             "bench": "bench SERVER --sizes 4K --rounds 1",
             "bench 8": "bench SERVER --sizes 4K --rounds 1",
@@ -140,7 +140,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Told(NamedTuple):
-    """How a command ended that was lied to."""
+    """The outcome of a command that got false replies."""
 
     code: int
     err: str
@@ -150,7 +150,7 @@ class Told(NamedTuple):
 def tell(
     setting: Setting, command: str, about: Command, lie: Lie | None, timeout: float = 20
 ) -> Told:
-    """Run a command on a lying server, and check time, memory and message."""
+    """Run a command on a lying server, and check its time, memory and message."""
     dialect = V8_0_0 if command.endswith("8") else V7_0_1
     stdout, stderr = io.StringIO(), io.StringIO()
     environment = Environment(stdout, stderr, stdin=io.StringIO(SHELL))
@@ -171,7 +171,7 @@ def tell(
 
 @pytest.mark.parametrize(("command", "about"), PAIRS)
 def test_truth(setting: Setting, command: str, about: Command) -> None:
-    """The commands are what this file takes them for."""
+    """Check that the commands succeed and send the requests that this file lists."""
     told = tell(
         setting,
         command,
@@ -226,7 +226,7 @@ def test_gone(setting: Setting, command: str, about: Command, lie: Lie) -> None:
 def test_server_that_stores_for_ever(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers each SET_TENSOR_HASH late, as one does that is still writing."""
+    """It replies late to each SET_TENSOR_HASH, as if it still wrote the tensor."""
     monkeypatch.setattr(warming, "PENDING_TIMEOUT", 0.2)
 
     def late(client, payload: bytes) -> None:  # type: ignore[no-untyped-def]
@@ -303,7 +303,7 @@ QUICK = {**WRONG_SIZES, **WRONG_VALUES, **GONE}
 def test_record(  # type: ignore[no-untyped-def]
     piped, setting: Setting, tmp_path: Path, about: Command, lie: Lie
 ) -> None:
-    """A recording of lies can be read, and the recorder goes on."""
+    """A recording of false replies can be read, and the recorder keeps running."""
     path = tmp_path / "x.bin"
 
     with lying(setting.honest[V7_0_1], V7_0_1, about, lie) as server:
@@ -320,7 +320,7 @@ def test_record(  # type: ignore[no-untyped-def]
 def test_tunnel(  # type: ignore[no-untyped-def]
     piped, setting: Setting, tunnel_to, about: Command, lie: Lie
 ) -> None:
-    """A tunnel passes lies on, and serves the next client."""
+    """A tunnel forwards false replies, and serves the next client."""
     server, plain = tunnel_to
     server.about, server.lie = about, lie
     outcome = piped("probe", str(plain), "--timeout", "2")

@@ -23,7 +23,7 @@ def logged(
     debug: bool = False,
     **extra: object,
 ) -> str:
-    """What stands on stderr after these messages."""
+    """The text on stderr after these messages."""
     environment = Environment(io.StringIO(), io.StringIO(), quiet=quiet, debug=debug)
     with logging_to(environment, level, style):
         for number, message in messages:

@@ -66,7 +66,7 @@ def test_help_lists_commands_and_codes_and_ends_with_examples(
     for code in ExitCode:
         assert f"{code:>3}  {code.meaning}\n" in text
     assert text.splitlines()[-1].startswith("    ggrpc ")
-    assert "..." not in text.split("Commands:")[1]  # no summary is cut short
+    assert "..." not in text.split("Commands:")[1]  # no summary is truncated
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -113,7 +113,7 @@ def test_usage_error_is_one_line_that_says_what_next(  # type: ignore[no-untyped
     assert err.count("\n") == 1
     assert err.startswith("ggrpc: error: ")
     assert re.search(line, err), err
-    assert "Input should" not in err and "Value error" not in err  # pydantic's words
+    assert "Input should" not in err and "Value error" not in err  # pydantic's message
 
 
 @pytest.mark.parametrize(

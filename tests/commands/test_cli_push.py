@@ -27,9 +27,11 @@ LARGE = 11 << 20  # bytes, above what a cache keeps
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    noise = np.random.default_rng(0).bytes
+    random_bytes = np.random.default_rng(0).bytes
     folder = tmp_path_factory.mktemp("model")
-    return write_gguf(folder / "m.gguf", noise(LARGE), noise(LARGE), b"small")
+    return write_gguf(
+        folder / "m.gguf", random_bytes(LARGE), random_bytes(LARGE), b"small"
+    )
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_native_cache_is_warmed(  # type: ignore[no-untyped-def]
 def test_server_that_looks_for_tensors_very_slowly_exceeds_the_timeout(  # type: ignore[no-untyped-def]
     piped, tmp_path, flags, told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each single answer is in time."""
+    """Each single reply is in time."""
     monkeypatch.setattr(warming, "DISK_BYTES_PER_SECOND", 1 << 30)
     monkeypatch.setattr(warming, "PENDING_TIMEOUT", 1.0)
     data = np.random.default_rng(1).bytes

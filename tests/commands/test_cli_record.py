@@ -15,7 +15,7 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.engine.inspection.graphs import graphs_in
 from ggrpc.engine.recording import recorder
 from ggrpc.op import Op
-from tests.support.faulty import FailingDevice
+from tests.support.devices import FailingDevice
 from tests.support.processes import START_SECONDS, free_port
 from tests.support.recordings import Recorder, compute
 from tests.support.servers import running
@@ -23,7 +23,7 @@ from tests.support.servers import running
 
 @contextlib.contextmanager
 def client_of(port: int, act: Callable[[Endpoint], object]) -> Iterator[None]:
-    """A client in a thread, which waits until somebody listens."""
+    """A client in a thread, which waits until the recorder listens."""
     endpoint = Endpoint("127.0.0.1", port)
     errors: list[BaseException] = []
 
@@ -199,7 +199,7 @@ def test_full_disk_ends_the_recording_and_not_the_client(  # type: ignore[no-unt
     path = tmp_path / "graph.bin"
     with running(host="127.0.0.1") as server:
         process = Recorder(server, path, max_bytes=1_000_000)
-        compute(process.endpoint, steps=2, rows=1 << 13)  # and goes on to its end
+        compute(process.endpoint, steps=2, rows=1 << 13)  # and continues until its end
         code, said = process.wait()
     assert code == 9
     assert said.count("recording has stopped, forwarding continues") == 1

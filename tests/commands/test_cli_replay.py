@@ -12,8 +12,8 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.recording.weight_recording import WeightRecording
 from ggrpc.op import Op
-from tests.support.caches import noise, write_gguf
-from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.caches import random_bytes, write_gguf
+from tests.support.devices import FailingDevice, WrongDevice
 from tests.support.processes import free_port
 from tests.support.recordings import compute, recorded_here
 from tests.support.servers import running
@@ -38,7 +38,7 @@ def test_device_of_this_machine_gives_the_same(piped, session: str) -> None:  # 
     assert (graph["kind"], graph["name"], graph["count"]) == ("graph", "2 nodes", STEPS)
     assert 0 < graph["min_ms"] <= graph["median_ms"] <= graph["p99_ms"]
     assert graph["recorded_ms"] > 0
-    # The client reads plain bytes; which tensor they are, the graph says.
+    # The client reads bytes; the graph tells which tensor they are.
     assert (tensor["name"], tensor["count"], tensor["result"]) == ("y", STEPS, "same")
     assert tensor["nmse"] < 1e-9 and tensor["first"] is None
 
@@ -108,7 +108,7 @@ def test_server_that_drops_says_what_was_done(piped, tmp_path: Path) -> None:  #
 
 
 def other_graph(endpoint: Endpoint) -> None:
-    """A client that squares something."""
+    """A client whose graph squares a tensor."""
     import ggrpc
 
     g = ggrpc.GraphBuilder()
@@ -161,7 +161,7 @@ def test_clients_give_their_memory_back(piped, tmp_path: Path) -> None:  # type:
             compute(endpoint, 1)
 
     class Small(CpuDevice):
-        """Has room for two buffers at a time."""
+        """A device with memory for two buffers."""
 
         buffers = 0
 
@@ -184,11 +184,11 @@ def test_clients_give_their_memory_back(piped, tmp_path: Path) -> None:  # type:
     assert (outcome.code, outcome.err) == (0, "")
 
 
-def test_nobody_there_and_some_there(piped, session: str) -> None:  # type: ignore[no-untyped-def]
-    nobody = f"127.0.0.1:{free_port()}"
-    assert piped("replay", session, nobody).code == 3
+def test_replay_on_unreachable_and_reachable_servers(piped, session: str) -> None:  # type: ignore[no-untyped-def]
+    unreachable = f"127.0.0.1:{free_port()}"
+    assert piped("replay", session, unreachable).code == 3
     with running(host="127.0.0.1") as server:
-        outcome = piped("replay", session, nobody, str(server), "--json")
+        outcome = piped("replay", session, unreachable, str(server), "--json")
     assert outcome.code == 7
     assert {row["target"] for row in outcome.rows} == {str(server)}
 
@@ -239,7 +239,7 @@ def test_target_is_a_device_or_servers(piped, session: str) -> None:  # type: ig
 
 
 def without_graph(endpoint: Endpoint) -> None:
-    """A client that only asks."""
+    """A client that sends queries only."""
     import ggrpc
 
     with ggrpc.connect(endpoint, timeout=20) as server:
@@ -284,19 +284,19 @@ def test_options_of_a_connection_are_refused_for_a_device(  # type: ignore[no-un
 
 
 def test_model_that_gives_no_tensor_is_told(piped, session: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    model = write_gguf(tmp_path / "model.gguf", noise())
+    model = write_gguf(tmp_path / "model.gguf", random_bytes())
     outcome = piped("replay", session, "-d", "cpu", "--model", str(model))
     assert outcome.code == 0
     assert "no tensor came from --model" in outcome.err
 
 
 def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:  # type: ignore[no-untyped-def]
-    nobody = f"127.0.0.1:{free_port()}"
+    unreachable = f"127.0.0.1:{free_port()}"
     with (
         running(host="127.0.0.1") as good,
         running(WrongDevice(Op.UNARY), host="127.0.0.1") as wrong,
     ):
-        arguments = ("replay", session, str(good), str(wrong), nobody)
+        arguments = ("replay", session, str(good), str(wrong), unreachable)
         outcome = piped(*arguments)
         bare = piped(*arguments, "--no-headers")
     assert outcome.code == 1
@@ -304,9 +304,9 @@ def test_last_lines_give_a_verdict_for_each_server(piped, session: str) -> None:
     assert [(line.split()[0], line.split()[-1]) for line in lines[-3:]] == [
         (str(good), "same"),
         (str(wrong), "differs"),
-        (nobody, "failed"),
+        (unreachable, "failed"),
     ]
-    # All servers share the columns.
+    # The columns of all servers are aligned.
     start = header.index("KIND")
     assert {line[start - 2 : start] for line in lines} == {"  "}
     assert "all" not in bare.out

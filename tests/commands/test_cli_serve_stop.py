@@ -1,4 +1,4 @@
-"""Start and stop of `ggrpc serve` under systemd, and with graphs that do not end."""
+"""Starting and stopping `ggrpc serve`, under systemd and with endless graphs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """A socket such as the one that systemd listens on."""
+    """A socket like that on which systemd receives notifications."""
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -42,7 +42,7 @@ def test_supervisor_is_notified_of_start_and_stop(
 
 
 # The real command with a device that never stops computing, with or without
-# checkpoints. It says on stderr when the first graph has begun.
+# checkpoints. It writes a line to stderr when the first graph begins.
 BUSY = """
 import sys
 from ggrpc.commands.main import main
@@ -60,7 +60,7 @@ main()
 
 
 class Busy(NamedTuple):
-    """A server process that computes without end, and its address."""
+    """A server process with an endless graph, and its address."""
 
     process: subprocess.Popen[str]
     endpoint: Endpoint

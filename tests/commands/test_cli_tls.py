@@ -1,4 +1,4 @@
-"""serve --tls-cert, the clients' --tls flags, and the tunnel for those without."""
+"""serve --tls-cert, the --tls flags of clients, and the tunnel for llama.cpp."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def served(files: Certificates) -> Iterator[Served]:
-    """A server that wants a certificate of its clients."""
+    """A server that requires a certificate of its clients."""
     flags = ["--tls-cert", files.server, "--tls-client-ca", files.ca]
     with serving("-d", "cpu", "-t", "1", *flags) as served:
         yield served
@@ -224,7 +224,7 @@ def test_hangup_reads_the_certificates_again(piped, tmp_path: Path) -> None:  # 
             served.wait_for_line("INFO the certificates were reloaded")
             assert piped("mem", endpoint, "--tls-ca", cas[0]).code == 3
             assert piped("mem", endpoint, "--tls-ca", cas[1]).code == 0
-            assert session.memory().total > 0  # a session goes on
+            assert session.memory().total > 0  # a session continues
 
 
 def test_hangup_reads_the_certificates_of_a_tunnel_again(  # type: ignore[no-untyped-def]

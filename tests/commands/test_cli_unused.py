@@ -1,4 +1,4 @@
-"""Options that would have no effect are refused, before anything is done."""
+"""Options that would have no effect are errors, before the command does anything."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from ggrpc.devices.opencl.kernel_table import CPU, KERNELS, is_supported
 from ggrpc.engine.client.client import Client, connect
 from ggrpc.errors import ConnectionLost
 from ggrpc.formats.nmse import nmse
-from tests.support import cases
 from tests.support.case import Case, run_case
+from tests.support.cases import all_cases
 from tests.support.oracle import run_case_on
 from tests.support.paths import NEWEST
 from tests.support.processes import native_serving
@@ -60,8 +60,8 @@ def has_kernel(case: Case) -> bool:
     return any((n.tensor.op, CPU) in KERNELS and is_supported(n, CPU) for n in nodes)
 
 
-CASES = [pytest.param(name, case, id=name) for name, case in cases.every()]
-FOR_OPENCL = [pytest.param(n, c, id=n) for n, c in cases.every() if has_kernel(c)]
+CASES = [pytest.param(name, case, id=name) for name, case in all_cases().items()]
+FOR_OPENCL = [pytest.param(n, c, id=n) for n, c in all_cases().items() if has_kernel(c)]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class Opened(Closable):
 
 @pytest.fixture(autouse=True)
 def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """Fake a GPU and a processor; returns why they cannot be used, by name."""
+    """Fake a GPU and a processor; returns the reasons against them, by name."""
     reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
     monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
     monkeypatch.setattr(discovery, "unusable_reason", lambda found: reasons[found.name])

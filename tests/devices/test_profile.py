@@ -72,7 +72,9 @@ def test_discrete_memory_profile_has_transfers() -> None:
     device.traits = device.traits._replace(shares_memory=False)
     profile = profiled(device, runs=1)
     device.close()
-    assert times_of(profile)[False, "move tensors"] == 3  # there twice and back
+    assert (
+        times_of(profile)[False, "move tensors"] == 3
+    )  # copied there twice, and back once
 
 
 def test_default_profile_has_whole_graphs() -> None:

@@ -16,8 +16,8 @@ from tests.support.paths import NEWEST
 from tests.support.processes import ENCODER, Served, generate, serving
 
 PREDICT = 8
-# ggml rounds the activations to F16 where the weights are, and all attention does with
-# the cache: nothing that one op shows, but layers add it up.
+# ggml rounds activations to F16 if the weights have F16, and in attention with the
+# cache. The errors of a single op are small, but those of the layers add up.
 FLOAT_LIMITS = {GGMLType.F32: 5e-6, GGMLType.F16: 5e-5}
 QUANTIZED_LIMIT = 1e-3  # ggml rounds activations to 8 bits
 EXPERT_TYPES = (GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.MXFP4, GGMLType.TQ2_0)
@@ -63,7 +63,7 @@ def test_architecture_generates_as_local(
 def test_quantized_experts_generate_as_local(
     servers: list[Served], tmp_path: Path, name: str, type: GGMLType
 ) -> None:
-    """In one layer, so that what ggml rounds does not change who chooses whom."""
+    """One layer only: ggml's rounding could change the chosen experts of the next."""
     path = tmp_path / "model.gguf"
     write_architecture(path, name, GGMLType.F16, type, n_layer=1)
     compare(servers, path, tmp_path, QUANTIZED_LIMIT)

@@ -40,7 +40,7 @@ def reference(version: str, model: Path) -> tuple[list[int], np.ndarray]:
 
 
 def sent(version: str, model: Path, tmp: Path, *flags: str, wait: str = "") -> int:
-    """The number of bytes that a client sends to a server with these flags."""
+    """The number of bytes that a client sends to load a model on a server."""
     with serving(*flags) as served:
         if wait:
             served.wait_for_line(wait, 60)

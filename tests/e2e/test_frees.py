@@ -1,4 +1,4 @@
-"""A stock client that frees a model, and an adapter, while another one decodes on."""
+"""llama.cpp's client frees a model and an adapter while another model is in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.random_model import SMALL, write_model
 from ggrpc.types import GGMLType
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST, ROOT
 from tests.support.processes import generate, serving
 
@@ -35,7 +35,7 @@ def write_adapter(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "protocol"), [(NEWEST, "8"), ("0.3.36", "7")])
-def test_stock_client_decodes_on_after_it_frees(
+def test_native_client_decodes_after_it_frees_another_model(
     tmp_path: Path, version: str, protocol: str
 ) -> None:
     path = write_model(tmp_path / "model.gguf", GGMLType.F16, SMALL)
@@ -45,4 +45,4 @@ def test_stock_client_decodes_on_after_it_frees(
             generate(version, path, tmp_path / "out.npy", 4, endpoint, script=SCRIPT)
             for endpoint in ("local", served.endpoint)
         )
-    demand_same(remote, local, 1e-6)
+    assert_same_generation(remote, local, 1e-6)

@@ -1,4 +1,4 @@
-"""Stock llama.cpp generates through `ggrpc serve`, as an operator would have it."""
+"""llama.cpp's client generates on `ggrpc serve`, alone and beside other clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.random_model import SMALL, Shape, write_model
 from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
 from ggrpc.types import GGMLType
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
     Served,
@@ -46,12 +46,12 @@ def model(name: str) -> Path:
 def compare(version: str, path: Path, tmp: Path, limit: float, *endpoints) -> None:  # type: ignore[no-untyped-def]
     theirs = generate(version, path, tmp / "local.npy", PREDICT, "local")
     ours = generate(version, path, tmp / "ours.npy", PREDICT, *endpoints)
-    demand_same(ours, theirs, limit)
+    assert_same_generation(ours, theirs, limit)
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLD])
 @pytest.mark.parametrize("name", MODELS)
-def test_stock_client_generates_as_local(
+def test_native_client_generates_as_local(
     served: Served, tmp_path: Path, version: str, name: str
 ) -> None:
     compare(version, model(name), tmp_path, MODELS[name], served.endpoint)
@@ -135,7 +135,7 @@ def test_operator_commands_answer_while_a_client_generates(
     assert str(served.endpoint) in answer.stdout
 
 
-def test_client_killed_while_loading_leaves_memory_as_it_was(tmp_path: Path) -> None:
+def test_memory_of_a_client_killed_while_loading_is_freed(tmp_path: Path) -> None:
     shape = Shape(n_layer=12, n_embd=2048, n_ff=5632, n_vocab=4000)
     path = write_model(tmp_path / "model.gguf", GGMLType.Q4_0, shape)
     size = path.stat().st_size
@@ -153,7 +153,7 @@ def test_client_killed_while_loading_leaves_memory_as_it_was(tmp_path: Path) -> 
 
 
 def _kill_while_loading(served: Served, path: Path, tmp: Path, until: float) -> None:
-    """Kill a client once the server's memory has grown to `until` bytes."""
+    """Kill a client when the server uses `until` bytes of memory."""
     server = psutil.Process(served.process.pid)
     loader = start_client(NEWEST, path, tmp / "never.npy", 1, served.endpoint)
     _until(lambda: server.memory_info().rss > until)
@@ -174,7 +174,7 @@ def _eventually(served: Served, text: str) -> str:
     return served.log
 
 
-def test_captured_logits_come_out_again(served: Served, tmp_path: Path) -> None:
+def test_captured_logits_are_reproduced(served: Served, tmp_path: Path) -> None:
     peer_python(NEWEST)
     captured = np.load(shared("traces/7.0.0/logits.npy"))
     _, logits = generate(

@@ -1,4 +1,4 @@
-"""A stock llama.cpp on a device made to look like a card: the kernels of GPUs."""
+"""llama.cpp's client on a processor that uses the kernels of GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.support.paths import NEWEST
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_stock_client_generates_as_local_on_a_gpu(tmp_path: Path, name: str) -> None:
+def test_native_client_generates_as_local_with_gpu_kernels(
+    tmp_path: Path, name: str
+) -> None:
     device = open_opencl(shares_memory=False)
     with ggrpc.start_server("127.0.0.1:0", devices=[device]) as server:
         compare(NEWEST, model(name), tmp_path, MODELS[name], server.endpoint)

@@ -1,4 +1,4 @@
-"""Runs the examples of docs/library.md, one after the other, as a reader would."""
+"""Runs the examples of docs/library.md one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 PAGE = ROOT / "docs" / "library.md"
 
 
-def test_examples_run_as_they_are() -> None:
+def test_examples_run_unchanged() -> None:
     text = PAGE.read_text()
     names: dict[str, object] = {}
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S))

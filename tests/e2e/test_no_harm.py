@@ -1,4 +1,4 @@
-"""Commands that end early, or in full, leave servers and their clients as they were."""
+"""Commands that complete or end early do no harm to servers and their clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def release(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """What the commands read; every server has the ops of the oldest client."""
+    """The files that commands read; the recording's ops exist in all versions."""
     folder = tmp_path_factory.mktemp("files")
     np.save(folder / "array.npy", np.ones((8, 64), np.float32))
     recording = folder / "graph.bin"
@@ -89,7 +89,7 @@ def model() -> Path:
 
 
 def ggrpc(*arguments: str) -> Process:
-    # Coverage would be interrupted while it saves what it has measured.
+    # Without coverage, which a signal could interrupt while it saves its data.
     measured = ("COV_", "COVERAGE_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(measured)}
     return subprocess.Popen(
@@ -108,7 +108,7 @@ def start(command: str, server: Endpoint, files: Files, timeout: float) -> Proce
 
 
 def finish(process: Process) -> None:
-    """Wait for the end of a command; what it says must be meant for people."""
+    """Wait for a command to end, and check that it reports no bug."""
     try:
         _, err = process.communicate("", timeout=60)
     finally:
@@ -117,7 +117,7 @@ def finish(process: Process) -> None:
 
 
 def end_all(server: Endpoint, files: Files, number: signal.Signals) -> None:
-    """Run all commands at once, and send each of them a signal while it is at work."""
+    """Run all commands at the same time, and send each a signal while it works."""
     processes = [start(command, server, files, TO_THE_END) for command in COMMANDS]
     for process in processes:
         wait_until(partial(is_at_work, process, server), 60)
@@ -127,7 +127,7 @@ def end_all(server: Endpoint, files: Files, number: signal.Signals) -> None:
 
 
 def is_at_work(process: Process, server: Endpoint) -> bool:
-    """Whether a command has connected to the server, or is over already."""
+    """Whether a command has connected to the server, or has already ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         connections = psutil.Process(process.pid).net_connections("tcp")
         if not any(c.raddr and c.raddr.port == server.port for c in connections):
@@ -136,7 +136,7 @@ def is_at_work(process: Process, server: Endpoint) -> bool:
 
 
 def assert_serves(release: str, server: Endpoint, folder: Path) -> None:
-    """A stock client generates at its first try."""
+    """Check that llama.cpp's client generates at its first try."""
     tokens, _ = generate(release or NEWEST, model(), folder / "out.npy", 1, server)
     assert len(tokens) > 1
 

@@ -67,7 +67,7 @@ def test_replays_on_this_machine(recorded: Path) -> None:
         assert all_equal(rows)
 
 
-def test_replays_on_our_server_and_an_older_native_one(recorded: Path) -> None:
+def test_replays_on_ggrpc_and_on_an_older_native_server(recorded: Path) -> None:
     with serving() as ours, native_serving(MIDDLE) as older:
         code, rows, stderr = replay(recorded, ours.endpoint, older)
     assert (code, stderr) == (0, "")
@@ -89,7 +89,7 @@ def test_replays_on_native_servers_of_other_versions(
 def test_session_of_an_older_client_replays_on_the_newest_server(
     tmp_path: Path, version: str
 ) -> None:
-    """Not the other way round: the oldest ggml lacks ops of the newest client."""
+    """The opposite cannot work: the oldest ggml lacks ops of the newest client."""
     path = tmp_path / "graph.bin"
     with native_serving(version) as server, recording(server, path) as recorder:
         generate(version, model(), tmp_path / "o.npy", TOKENS, recorder.endpoint)
@@ -101,7 +101,7 @@ def test_session_of_an_older_client_replays_on_the_newest_server(
 
 
 def test_repeated_runs_give_the_same_result_and_are_timed(recorded: Path) -> None:
-    """Each run starts from the same inputs and KV cache, on devices here and remote."""
+    """Each run has the same inputs and KV cache, on local and remote devices."""
     with native_serving(MIDDLE) as server:
         runs = [
             replay(recorded, *target, "--repeat", 5)

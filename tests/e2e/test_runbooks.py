@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"^## (.*?)\n.*?```sh\n(.*?)```", RUNBOOKS.read_text(), re.M
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Two servers and a model, and the environment that names them."""
+    """The environment of the blocks, with two servers and a model."""
     model = tmp_path_factory.mktemp("model") / "model.gguf"
     write_architecture(model, "llama", GGMLType.Q8_0)
     with serving() as one, serving() as two:

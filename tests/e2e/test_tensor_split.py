@@ -15,18 +15,18 @@ from ggrpc.endpoint import Endpoint
 from ggrpc.types import GGMLType
 from tests.commands.test_cli_tls import tunnel_to
 from tests.support.certificates import make_certificates
-from tests.support.generations import demand_same
+from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST
 from tests.support.processes import Served, generate, native_serving, serving
 from tests.support.recordings import recording
 
 SCRIPT = Path(__file__).parents[1] / "support" / "llama_tensor_split.py"
 PREDICT = 4
-LIMIT = 1e-4  # of the NMSE: what is rounded to BF16 may go up or down
+LIMIT = 1e-4  # of the NMSE: elements may be rounded to BF16 in either direction
 
 
 class Model:
-    """A model, and what it generates over two native servers."""
+    """A model, and its generation on two native servers."""
 
     def __init__(self, folder: Path) -> None:
         self._logits = folder / "logits.npy"
@@ -35,8 +35,8 @@ class Model:
             self._expected = self._generated(one, other)
 
     def check(self, *endpoints: Endpoint) -> None:
-        """Generate the same over other servers."""
-        demand_same(self._generated(*endpoints), self._expected, LIMIT)
+        """Check that other servers generate the same."""
+        assert_same_generation(self._generated(*endpoints), self._expected, LIMIT)
 
     def _generated(self, *endpoints: Endpoint):  # type: ignore[no-untyped-def]
         arguments = self._path, self._logits, PREDICT
@@ -77,7 +77,7 @@ def test_ggrpc_and_native_servers_generate_in_either_rank(model: Model) -> None:
         served.wait_for_line("as rank 1")
 
 
-def test_client_adds_by_itself_where_no_link_is_allowed(model: Model) -> None:
+def test_client_adds_by_itself_if_links_are_refused(model: Model) -> None:
     with serving() as one, serving("--no-comm") as other:
         model.check(one.endpoint, other.endpoint)
         other.wait_for_line(

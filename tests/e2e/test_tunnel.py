@@ -1,4 +1,4 @@
-"""A stock llama.cpp, which knows no TLS, generates on a server that wants it."""
+"""llama.cpp's client, which does not support TLS, on a server that requires it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.paths import NEWEST
 from tests.support.processes import generate, serving
 
 
-def test_stock_client_generates_through_a_tunnel(tmp_path: Path) -> None:
+def test_native_client_generates_through_a_tunnel(tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
     model = tmp_path / "model.gguf"
     write_architecture(model, "llama", GGMLType.Q8_0)

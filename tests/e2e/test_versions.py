@@ -1,4 +1,4 @@
-"""Stock clients and servers of every protocol version that can be built."""
+"""llama.cpp's clients and servers of every protocol version that can be built."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.processes import (
     start_client,
 )
 
-# Release, protocol. CI always has the first three.
+# The protocol of each release. CI always has the first three.
 PEERS = {
     NEWEST: "8.0.0",
     "0.3.36": "7.0.0",
@@ -54,7 +54,7 @@ def release(request) -> str:  # type: ignore[no-untyped-def]
 
 
 def tries(served: Served, release: str, folder: Path) -> int:
-    """How often a client must be started until it generates, rightly."""
+    """How often a client must be started until it generates; checks the result."""
     model, out = shared("peer/models/micro_f16.gguf"), folder / "out.npy"
     for count in range(1, MAX_TRIES + 1):
         client = start_client(release, model, out, PREDICT, served.endpoint)
@@ -95,7 +95,7 @@ def test_two_old_versions_are_served_with_one_of_each_kind(tmp_path: Path) -> No
             assert tries(served, release, tmp_path) == 1
 
 
-def test_probe_and_mem_are_right_for_native_servers(release: str) -> None:
+def test_probe_and_mem_show_native_servers(release: str) -> None:
     with native_serving(release) as endpoint:
         rows = {
             command: json.loads(
@@ -115,7 +115,7 @@ def test_probe_and_mem_are_right_for_native_servers(release: str) -> None:
     assert rows["mem"]["memory_total_bytes"] > 1 << 28
 
 
-def test_model_generated_by_both_makes_of_server(release: str, tmp_path: Path) -> None:
+def test_model_generates_the_same_on_both_servers(release: str, tmp_path: Path) -> None:
     model = shared("peer/models/micro_q4_0.gguf")
     with (
         native_serving(release) as native,
@@ -137,8 +137,8 @@ def test_graphs_run_on_native_servers(release: str, cpu_device) -> None:  # type
                 assert nmse(value, expected[key]) < 1e-7, name
 
 
-def test_what_looks_at_a_server_takes_no_version_away(tmp_path: Path) -> None:
-    """Neither ggrpc's own commands nor a health check, beside a client at work."""
+def test_commands_and_health_checks_take_no_version_away(tmp_path: Path) -> None:
+    """They run while a client is at work with the version of the address."""
     with serving(state=tmp_path) as served:
         assert tries(served, "0.3.36", tmp_path) == 2
         working = hello(served.endpoint)
@@ -159,8 +159,10 @@ LOOKS = st.sampled_from(("probe", "mem", "bench --rounds 1 --sizes 4K", "check")
 
 @settings(max_examples=3, deadline=None, phases=[Phase.generate], derandomize=True)
 @given(st.lists(st.tuples(CLIENTS, LOOKS), min_size=3, max_size=5))
-def test_no_client_of_an_address_is_refused_twice(steps: list[tuple[str, str]]) -> None:
-    """Clients of three versions in any order, and commands of ggrpc's in between."""
+def test_no_client_of_an_address_is_rejected_twice(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Clients of three versions in any order, with ggrpc's commands in between."""
     with tempfile.TemporaryDirectory() as name, serving(state=Path(name)) as served:
         for release, look in steps:
             assert tries(served, release, Path(name)) <= 2

@@ -1,7 +1,7 @@
-"""Invalid requests, in families by what is wrong with them.
+"""Invalid requests, grouped by their kind of error.
 
-An attack sends, and may stop when the server closes the connection. Whether or not the
-server refuses it, no other client may be affected.
+An attack sends requests, and may stop when the server closes the connection. Whether or
+not the server refuses them, they must not affect other clients.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A long job: valid graphs of every op with random mutations, run on a device.
+"""Runs valid graphs of every op with random mutations on a device, for a long time.
 
     python -m tests.fuzz.graphs --seconds 600 --seed 1
 
-Prints each failure once, with the seed that reproduces it. tests/fuzz/test_graphs.py
-is the short version.
+Prints each failure once, with the seed that reproduces it. tests/fuzz/test_graphs.py is
+the short version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from random import Random
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Device
 from tests.devices.conftest import open_opencl
-from tests.support.mutations import all_cases, mutated, noise, survive
+from tests.support.cases import all_cases
+from tests.support.mutations import mutated, random_image, run_guarded
 
 SLOW_SECONDS = 2.0  # a graph that takes longer is printed
 HUNG_SECONDS = 20.0  # after this time the stack is printed
@@ -40,7 +41,7 @@ def run_seed(device: Device, seed: int, only: str = "") -> tuple[str, str]:
     name = random.choice(names)
     case = all_cases()[name]
     payload = mutated(case, random, random.choice((1, 1, 2, 3)))
-    return name, survive(device, payload, noise(case, random))
+    return name, run_guarded(device, payload, random_image(case, random))
 
 
 def main() -> None:

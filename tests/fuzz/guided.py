@@ -1,4 +1,4 @@
-"""A long job: coverage-guided fuzzing with atheris.
+"""Coverage-guided fuzzing with atheris, for a long time.
 
     pip install -e '.[fuzz]'
     python -m tests.fuzz.guided session -max_total_time=3600

@@ -1,7 +1,7 @@
 """Fuzzing targets without a socket.
 
-A target takes any bytes, and raises only if ggrpc has a bug. Its seeds are valid, so
-that a fuzzer gets past the first checks.
+A target accepts any bytes, and raises an exception only if ggrpc has a bug. Its seeds
+are valid, so that a fuzzer gets past the first checks.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
 from ggrpc.errors import RemoteProtocolError
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
+from tests.support.cases import all_cases
 from tests.support.mutations import (
     MUTATIONS,
-    all_cases,
     payload_of,
     records_of,
-    survive,
+    run_guarded,
 )
 from tests.support.tape import CHUNK, PEER, Tape
 
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     Attributes:
         run: tests one input.
         seeds: generates valid inputs.
-        mutate: makes an invalid input from a valid one; None for no special way.
+        mutate: makes an invalid input from a valid one; None to let the fuzzer do it.
     """
 
     run: Callable[[bytes], None]
@@ -111,7 +111,7 @@ def _codec_seeds() -> Iterator[bytes]:
 
 def validation(data: bytes) -> None:
     """Run a graph on the cpu; it is refused or stays inside its buffers."""
-    survive(_device(), data, IMAGES[len(data) % 2])
+    run_guarded(_device(), data, IMAGES[len(data) % 2])
 
 
 def _validation_seeds() -> Iterator[bytes]:

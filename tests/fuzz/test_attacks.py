@@ -10,7 +10,8 @@ import pytest
 
 from tests.fuzz.attacks import FAMILIES
 from tests.support.attacker import Attacker, Bystander, ClosedError, attacking
-from tests.support.mutations import all_cases, mutated
+from tests.support.cases import all_cases
+from tests.support.mutations import mutated
 from tests.support.processes import Served, serving
 
 SEEDS = 4

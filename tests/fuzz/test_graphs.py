@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.op import Op
 from ggrpc.ops import CONTRACTS
+from tests.support.cases import all_cases
 from tests.support.mutations import (
     MUTATIONS,
-    all_cases,
     mutated,
-    noise,
     payload_of,
+    random_image,
     records_of,
-    survive,
+    run_guarded,
 )
 
 NAMES = sorted(all_cases())
@@ -48,7 +48,7 @@ def test_mutated_graph_stays_inside_its_buffers(name: str, device: CpuDevice) ->
     case, random = all_cases()[name], Random(name)
     for _ in range(3):
         payload = mutated(case, random, 1 + random.randrange(2))
-        survive(device, payload, noise(case, random))
+        run_guarded(device, payload, random_image(case, random))
 
 
 @FEW_EXAMPLES
@@ -61,7 +61,7 @@ def test_randomly_mutated_graph_stays_inside_its_buffers(
     name: str, random: Random, count: int, device: CpuDevice
 ) -> None:
     case = all_cases()[name]
-    survive(device, mutated(case, random, count), noise(case, random))
+    run_guarded(device, mutated(case, random, count), random_image(case, random))
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
@@ -89,4 +89,4 @@ def test_guard_notices_a_byte_out_of_bounds(device: CpuDevice) -> None:
             return program
 
     with pytest.raises(AssertionError, match="changed"):
-        survive(Overrunning(threads=1), payload_of(ids, records), image)
+        run_guarded(Overrunning(threads=1), payload_of(ids, records), image)

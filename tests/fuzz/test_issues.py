@@ -71,7 +71,7 @@ def node(
 
 
 def assert_refused(attacker: Attacker, served: Served, *words: str) -> None:
-    """Check that the session has ended, and that one log line has these words."""
+    """Check that the session has ended, and that a log line contains these words."""
     attacker.settle()
     peer = "{}:{}".format(*attacker.socket.getsockname()[:2])
     served.wait_for_line(f"{peer}: session ended")
@@ -196,7 +196,7 @@ def test_7293_allocation_beyond_memory_gets_a_reply(attacker: Attacker) -> None:
 def test_7293_graph_beyond_memory_ends_its_session(
     attacker: Attacker, served: Served
 ) -> None:
-    """The computation needs memory in the square of the sources' size."""
+    """The memory for the computation grows with the square of the sources' size."""
     op, n = Op.CONV_TRANSPOSE_1D, 1 << 16
     raw = contract_of(op).pack_params(ConvTranspose1dParams(1, 0, 1))
     handle, _ = attacker.ask(Command.ALLOC_BUFFER, "<IQ", 0, 1 << 20, reply="<QQ")
@@ -250,7 +250,7 @@ def test_handle_of_another_session_is_refused(
         )
 
 
-def test_new_buffer_holds_nothing_of_another_client(served: Served) -> None:
+def test_new_buffer_has_no_data_of_another_client(served: Served) -> None:
     marker, size = b"SECRET of another client", 1 << 16
     with attacking(served.endpoint) as first:
         first.write(marker * (size // len(marker)))

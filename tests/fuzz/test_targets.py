@@ -1,4 +1,4 @@
-"""The targets of tests/fuzz/guided.py, on their seeds and near them."""
+"""The targets of tests/fuzz/guided.py, with their seeds, mutations and random bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def some_seeds(target: Target) -> list[bytes]:
-    """About SEEDS of them, evenly spread."""
+    """About SEEDS seeds of a target, evenly spread over all."""
     seeds = list(target.seeds())
     return seeds[:: max(1, len(seeds) // SEEDS)]
 
 
 def mutant(seed: bytes, target: Target, random: Random) -> bytes:
-    """A seed with random changes, as of a fuzzer without coverage."""
+    """A seed with random changes, as a fuzzer without coverage makes them."""
     if target.mutate and random.random() < 0.5:
         return target.mutate(seed, random)
     data = bytearray(seed)
@@ -34,14 +34,14 @@ def mutant(seed: bytes, target: Target, random: Random) -> bytes:
     return bytes(data[: random.choice((len(data), random.randrange(len(data))))])
 
 
-def test_target_takes_its_seeds(target: Target) -> None:
+def test_target_accepts_its_seeds(target: Target) -> None:
     seeds = some_seeds(target)
     assert len(seeds) >= 10
     for seed in seeds:
         target.run(seed)
 
 
-def test_target_takes_mutated_seeds(target: Target) -> None:
+def test_target_survives_mutated_seeds(target: Target) -> None:
     random = Random(0)
     for seed in some_seeds(target):
         for _ in range(MUTANTS):
@@ -49,5 +49,5 @@ def test_target_takes_mutated_seeds(target: Target) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 1000])
-def test_target_takes_anything(target: Target, data: bytes) -> None:
+def test_target_survives_random_bytes(target: Target, data: bytes) -> None:
     target.run(data)

@@ -26,13 +26,13 @@ def test_unknown_glu_op_is_refused(number: int) -> None:
     assert_refused(case, f"the GLU op is {number}, must be 0 to 6")
 
 
-def test_glu_halves_an_odd_row_downwards() -> None:
+def test_glu_rounds_half_of_an_odd_row_down() -> None:
     case = Case()
     case.node(Op.GLU, [case.leaf((5, 2))], (2, 2), params=GluParams(0, 0, 0, 0))
     check(case)
 
 
-def test_glu_of_unlike_sources_is_refused() -> None:
+def test_glu_of_different_shapes_is_refused() -> None:
     case = Case()
     a, b = case.leaf((4, 2)), case.leaf((4, 1))
     case.node(Op.GLU, [a, b], a.ne, params=GluParams(0, 0, 0, 0))

@@ -14,7 +14,9 @@ BINARY = (Op.ADD, Op.SUB, Op.MUL, Op.DIV)
 
 @pytest.mark.parametrize("op", BINARY, ids=lambda op: op.name)
 @pytest.mark.parametrize("ne", [(5, 3), (6, 2), (12, 3), (6, 3, 2), (0, 3)])
-def test_source_that_does_not_repeat_is_refused(op: Op, ne: tuple[int, ...]) -> None:
+def test_source_that_cannot_be_broadcast_is_refused(
+    op: Op, ne: tuple[int, ...]
+) -> None:
     case = Case()
     a, b = case.leaf((6, 3)), case.leaf(ne)
     case.node(op, [a, b], a.ne)
@@ -22,7 +24,7 @@ def test_source_that_does_not_repeat_is_refused(op: Op, ne: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize("op", BINARY, ids=lambda op: op.name)
-def test_empty_source_repeats_into_an_empty_one(op: Op) -> None:
+def test_empty_source_is_broadcast_to_an_empty_result(op: Op) -> None:
     case = Case()
     a, b = case.leaf((6, 0)), case.leaf((0, 4))
     case.node(op, [a, b], a.ne)
@@ -43,7 +45,7 @@ def test_clamp_has_two_bounds() -> None:
     assert (node.params.min, node.params.max) == (-0.5, 2)
 
 
-def test_add1_of_several_numbers_is_refused() -> None:
+def test_add1_of_several_elements_is_refused() -> None:
     case = Case()
     a, b = case.leaf((4, 3)), case.leaf((2,))
     case.node(Op.ADD1, [a, b], a.ne)

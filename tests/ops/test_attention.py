@@ -21,7 +21,9 @@ from tests.support.contracts import assert_refused
         ((64, 3, 1, 2), r"a.ne\[3\] is 1, must be a multiple of mask.ne\[3\], 2"),
     ],
 )
-def test_soft_max_of_unfit_mask_is_refused(mask: Sequence[int], message: str) -> None:
+def test_soft_max_with_invalid_mask_is_refused(
+    mask: Sequence[int], message: str
+) -> None:
     case = Case()
     a, m = case.leaf((64, 3, 6)), case.leaf(mask)
     case.node(Op.SOFT_MAX, [a, m], a.ne, params=SoftMaxParams(1, 0))
@@ -48,7 +50,7 @@ def test_soft_max_of_too_few_sinks_is_refused() -> None:
         ((8, 3, 6), (8, 5, 2), (8, 5, 2), (5, 3, 4), r"multiple of mask.ne\[2\], 4"),
     ],
 )
-def test_flash_attn_of_unfit_sources_is_refused(
+def test_flash_attn_with_invalid_sources_is_refused(
     q: Sequence[int],
     k: Sequence[int],
     v: Sequence[int],

@@ -46,7 +46,7 @@ def test_soft_max_back_with_a_bias_is_refused() -> None:
         ((8, 3), (3, 2), "b's ne is"),
     ],
 )
-def test_get_rows_back_of_unfit_sources_is_refused(
+def test_get_rows_back_with_invalid_sources_is_refused(
     grad: Sequence[int], ids: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -84,7 +84,7 @@ def test_loss_back_of_several_gradients_is_refused() -> None:
         ({}, 2, "masked is 2, must be 0 or 1"),
     ],
 )
-def test_flash_attn_back_of_unfit_sources_is_refused(
+def test_flash_attn_back_with_invalid_sources_is_refused(
     wrong: dict[str, tuple[int, ...]], masked: int, message: str
 ) -> None:
     shapes = {"q": (6, 5, 3), "k": (6, 7, 3), "v": (7, 6, 3), "d": (6, 5, 3), **wrong}

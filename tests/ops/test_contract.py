@@ -1,11 +1,8 @@
-"""What every contract has in common, and how parameters are read."""
+"""Rules that apply to every contract, and the decoding of parameters."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import struct
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,25 +13,20 @@ from ggrpc.ops.contract import params_layout
 from ggrpc.ops.rope import RopeParams
 from ggrpc.tensor import MAX_SRC, OP_PARAMS_BYTES
 from ggrpc.types import GGMLType
-from tests.support import cases
 from tests.support.case import Case
+from tests.support.cases import all_cases
 from tests.support.contracts import assert_refused, check
 
-
-def all_cases() -> Iterator[object]:
-    for family in pkgutil.iter_modules(cases.__path__):
-        module = importlib.import_module(f"tests.support.cases.{family.name}")
-        for name, case in module.cases():
-            yield pytest.param(case, id=f"{family.name}-{name}")
+CASES = [pytest.param(case, id=name) for name, case in all_cases().items()]
 
 
-@pytest.mark.parametrize("case", list(all_cases()))
-def test_contract_takes_what_ggml_takes(case: Case) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_contract_accepts_all_cases(case: Case) -> None:
     check(case)
 
 
 @pytest.mark.parametrize("op", list(CONTRACTS), ids=lambda op: op.name)
-def test_contract_fits_ggmls_tensors(op: Op) -> None:
+def test_contract_fits_into_the_fields_of_a_tensor(op: Op) -> None:
     contract = contract_of(op)
     assert contract.op is op
     assert len(contract.sources) <= MAX_SRC
@@ -47,7 +39,7 @@ def test_op_without_contract_is_refused_by_name() -> None:
         contract_of(Op.MAP_CUSTOM1)
 
 
-def test_parameters_lie_one_after_the_other() -> None:
+def test_parameters_are_packed_in_order() -> None:
     numbers = (0, 64, 2, 0, 4096, 1e4, 0.5, 1.0, 1.5, 32.0, 1.0, 8, 4, 2, 1, 16)
     packed = struct.pack("<5i6f5i", *numbers)
     assert contract_of(Op.ROPE).unpack_params(packed) == RopeParams(*numbers)
@@ -66,7 +58,7 @@ def test_source_of_wrong_type_is_refused() -> None:
     assert_refused(case, "source b is Q8_0, must be one of F32, F16, BF16")
 
 
-def test_source_too_many_is_refused() -> None:
+def test_surplus_source_is_refused() -> None:
     case = Case()
     a = case.leaf((4,))
     case.node(Op.SQR, [a, a], a.ne)

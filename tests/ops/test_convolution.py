@@ -28,7 +28,7 @@ PLAIN = Conv2dParams(1, 1, 0, 0, 1, 1)
         (Op.CONV_2D_DW, (3, 3, 1, 3), r"a.ne\[3\] is 3, must equal b.ne\[2\], 2"),
     ],
 )
-def test_convolution_of_unfit_kernels_is_refused(
+def test_convolution_with_invalid_kernels_is_refused(
     op: Op, kernel: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -52,7 +52,7 @@ def test_conv_2d_with_quantized_kernels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("counts", [(2, 3, 4), (-2, -3, -4), (3, 1, 4)])
-def test_conv_3d_of_unfit_counts_is_refused(counts: tuple[int, int, int]) -> None:
+def test_conv_3d_with_invalid_counts_is_refused(counts: tuple[int, int, int]) -> None:
     case = Case()
     a, b = case.leaf((1, 1, 1, 8)), case.leaf((4, 4, 4, 2))
     params = Conv3dParams(1, 1, 1, 0, 0, 0, 1, 1, 1, *counts)
@@ -73,7 +73,7 @@ def test_conv_3d_of_unfit_counts_is_refused(counts: tuple[int, int, int]) -> Non
         ((5, 3), (1, 0, 1), r"a.ne\[2\] is 2, must equal b.ne\[1\], 3"),
     ],
 )
-def test_conv_transpose_1d_of_unfit_sources_is_refused(
+def test_conv_transpose_1d_with_invalid_sources_is_refused(
     length: Sequence[int], params: tuple[int, int, int], message: str
 ) -> None:
     case = Case()

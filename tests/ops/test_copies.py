@@ -18,7 +18,7 @@ I32 = GGMLType.I32
 
 
 def test_copy_to_a_new_tensor_names_itself_as_target() -> None:
-    """As ggml_cast does: the node is its own second source."""
+    """The node is its own second source, as ggml_cast makes it."""
     case = Case()
     x = case.leaf((4, 2))
     y = case.node(Op.CPY, [x], x.ne, GGMLType.F16)
@@ -27,14 +27,14 @@ def test_copy_to_a_new_tensor_names_itself_as_target() -> None:
 
 
 @pytest.mark.parametrize("op", [Op.CPY, Op.CONT])
-def test_copy_of_more_elements_than_there_is_room_for_is_refused(op: Op) -> None:
+def test_copy_to_a_target_of_fewer_elements_is_refused(op: Op) -> None:
     case = Case()
     x, y = case.leaf((4, 3)), case.leaf((4, 2))
     case.node(op, [x, y] if op == Op.CPY else [x], y.ne)
     assert_refused(case, "a must have as many elements as")
 
 
-def test_copy_to_another_type_than_its_target_has_is_refused() -> None:
+def test_copy_with_another_type_than_its_target_is_refused() -> None:
     case = Case()
     x, y = case.leaf((4,)), case.leaf((4,), GGMLType.F16)
     case.node(Op.CPY, [x, y], y.ne)
@@ -49,7 +49,7 @@ def test_copy_to_another_type_than_its_target_has_is_refused() -> None:
         ((8, 5), (3, 1, 1, 2), r"the indices' ne\[3\] is 2, must be 1"),
     ],
 )
-def test_get_rows_of_unfit_indices_is_refused(
+def test_get_rows_with_invalid_indices_is_refused(
     a: Sequence[int], b: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -58,7 +58,7 @@ def test_get_rows_of_unfit_indices_is_refused(
     assert_refused(case, message)
 
 
-def test_get_rows_of_floats_gives_floats() -> None:
+def test_get_rows_of_floats_returns_floats() -> None:
     case = Case()
     rows, ids = case.leaf((8, 5)), case.leaf(np.zeros(3), I32)
     case.node(Op.GET_ROWS, [rows, ids], (8, 3), I32)
@@ -76,7 +76,7 @@ def test_get_rows_of_floats_gives_floats() -> None:
         ((4, 3), (3,), r"the result's ne is \[8, 9, 1, 1\]"),
     ],
 )
-def test_set_rows_of_unfit_sources_is_refused(
+def test_set_rows_with_invalid_sources_is_refused(
     rows: Sequence[int], ids: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -86,7 +86,7 @@ def test_set_rows_of_unfit_sources_is_refused(
     assert_refused(case, message)
 
 
-def test_rows_are_read_by_indices() -> None:
+def test_second_source_of_row_ops_is_an_index() -> None:
     for op in (Op.GET_ROWS, Op.SET_ROWS):
         assert [source.index for source in contract_of(op).sources[:2]] == [False, True]
 
@@ -99,7 +99,7 @@ def test_rows_are_read_by_indices() -> None:
         ((5, 3), 1, "a and b may differ only in dimension 1"),
     ],
 )
-def test_concat_of_unfit_sources_is_refused(
+def test_concat_with_invalid_sources_is_refused(
     b: Sequence[int], dim: int, message: str
 ) -> None:
     case = Case()
@@ -115,7 +115,7 @@ def test_concat_of_two_types_is_refused() -> None:
     assert_refused(case, "a must have the type of b")
 
 
-def test_repeat_into_a_part_is_refused() -> None:
+def test_repeat_to_a_fraction_of_the_source_is_refused() -> None:
     case = Case()
     case.node(Op.REPEAT, [case.leaf((4, 2))], (6, 2))
     assert_refused(case, "a must repeat into the result")

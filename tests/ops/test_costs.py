@@ -1,4 +1,4 @@
-"""Parameters and shapes that are cheap to send, and would be endless to compute."""
+"""Parameters and shapes that are cheap to send, but too expensive to compute."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MANY = 1 << 19
 def one_node(
     op: Op, sources: Sequence[tuple[int, ...]], ne: Sequence[int], params: Any = None
 ) -> Case:
-    """A node of sources that have no contents."""
+    """A node with sources of these shapes."""
     case = Case()
     leaves = [data(case, source) for source in sources]
     case.node(op, leaves, ne, params=params)
@@ -40,14 +40,14 @@ def data(case: Case, ne: Sequence[int], type: GGMLType = F32) -> Tensor:
 
 
 @pytest.mark.parametrize("k0", [0, -1, -HUGE, HUGE])
-def test_pool_1d_has_a_window_of_some_elements(k0: int) -> None:
+def test_pool_1d_with_an_empty_or_huge_window_is_refused(k0: int) -> None:
     params = Pool1dParams(0, k0, 1, HUGE // 2)
     case = one_node(Op.POOL_1D, [(8,)], (7,), params)
     assert_refused(case, "must have 1 to")
 
 
 @pytest.mark.parametrize("op", [Op.POOL_2D, Op.POOL_2D_BACK])
-def test_pool_2d_has_a_window_of_few_elements(op: Op) -> None:
+def test_pool_2d_with_a_huge_window_is_refused(op: Op) -> None:
     params = Pool2dParams(1, 1 << 10, 1 << 10, 1, 1, 512, 512)
     sources = [(1, 1)] if op is Op.POOL_2D else [(1, 1), (1, 1)]
     assert_refused(one_node(op, sources, (1, 1), params), "the window is 1024 x 1024")
@@ -63,36 +63,36 @@ def test_pool_2d_has_a_window_of_few_elements(op: Op) -> None:
         (Op.CONV_TRANSPOSE_1D, ConvTranspose1dParams(1, 0, 1), [(MANY,), (2,)]),
     ],
 )
-def test_windows_have_few_elements(
+def test_huge_window_is_refused(
     op: Op, params: Any, sources: list[tuple[int, ...]]
 ) -> None:
     assert_refused(one_node(op, sources, (1,), params), "a window has .* at most")
 
 
-def test_channels_of_windows_do_not_count() -> None:
-    """A kernel of one dimension may have many channels."""
+def test_channels_do_not_count_as_elements_of_a_window() -> None:
+    """The kernel of a one-dimensional convolution may have many channels."""
     params = Im2colParams(1, 0, 0, 0, 1, 0, 0)
     case = one_node(Op.IM2COL, [(2, MANY), (2, MANY)], (7,), params)
     assert_refused(case, "the result's ne is")  # not the window
 
 
-def test_col2im_has_windows_of_few_elements() -> None:
+def test_col2im_with_a_huge_window_is_refused() -> None:
     case = one_node(Op.COL2IM_1D, [(MANY, 1)], (MANY,), Col2im1dParams(1, 1, 0))
     assert_refused(case, f"a window has {MANY} elements")
 
 
-def test_hc_comb_iterates_a_few_times() -> None:
+def test_hc_comb_with_too_many_iterations_is_refused() -> None:
     sources = [(24, 1), (3,), (24,)]
     case = one_node(Op.DSV4_HC_COMB, sources, (4, 4, 1), HcCombParams(0.1, HUGE))
     assert_refused(case, "must be 1 to 1000")
 
 
-def test_ssm_conv_has_few_taps() -> None:
+def test_ssm_conv_with_a_huge_window_is_refused() -> None:
     case = one_node(Op.SSM_CONV, [(MANY, 1), (MANY, 1)], (1, 1, 1))
     assert_refused(case, f"c.ne\\[0\\] is {MANY}")
 
 
-def test_rope_turns_few_pairs() -> None:
+def test_rope_with_too_many_dims_is_refused() -> None:
     mode = RopeMode.MROPE
     params = RopeParams(0, MANY, mode, 0, 1, 1e4, 1, 0, 1, 1, 1, 8, 8, 8, 8, 0)
     case = Case()
@@ -102,7 +102,7 @@ def test_rope_turns_few_pairs() -> None:
 
 
 @pytest.mark.parametrize(("experts", "chosen"), [(MANY, 1), (1, MANY)])
-def test_experts_are_few(experts: int, chosen: int) -> None:
+def test_too_many_experts_are_refused(experts: int, chosen: int) -> None:
     case = Case()
     a, b = data(case, (1, 1, experts)), data(case, (1, 1, 1))
     ids = data(case, (chosen, 1), I32)
@@ -110,7 +110,7 @@ def test_experts_are_few(experts: int, chosen: int) -> None:
     assert_refused(case, f"{chosen} of {experts} experts")
 
 
-def test_antialiased_pixel_is_made_of_few() -> None:
+def test_antialiased_pixel_of_too_many_others_is_refused() -> None:
     case = one_node(Op.UPSCALE, [(MANY,)], (1,), UpscaleParams(1 | 1 << 9))
     assert_refused(case, "a pixel covers")
 

@@ -24,7 +24,7 @@ from tests.support.contracts import assert_refused
         ((8, 1, 5, 2), (4, 3, 1, 2), (5, 3, 1, 4), "must be a multiple of mask"),
     ],
 )
-def test_indexer_of_unfit_sources_is_refused(
+def test_indexer_with_invalid_sources_is_refused(
     k: Sequence[int], weights: Sequence[int], mask: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -43,7 +43,7 @@ def test_indexer_of_unfit_sources_is_refused(
         (24, 3, 24, 0, "n_iter is 0, must be 1 to 1000"),
     ],
 )
-def test_hc_comb_of_unfit_sources_is_refused(
+def test_hc_comb_with_invalid_sources_is_refused(
     mixes: int, scale: int, base: int, n_iter: int, message: str
 ) -> None:
     case = Case()
@@ -54,7 +54,7 @@ def test_hc_comb_of_unfit_sources_is_refused(
 
 
 @pytest.mark.parametrize(("gated", "ne"), [(0, (8, 4, 3)), (1, (4, 3))])
-def test_hc_pre_of_unfit_weights_is_refused(gated: int, ne: Sequence[int]) -> None:
+def test_hc_pre_with_invalid_weights_is_refused(gated: int, ne: Sequence[int]) -> None:
     case = Case()
     sources, params = [case.leaf((8, 4, 3)), case.leaf(ne)], HcPreParams(1, gated)
     case.node(Op.DSV4_HC_PRE, sources, (8, 3), params=params)
@@ -70,7 +70,7 @@ def test_hc_pre_of_unfit_weights_is_refused(gated: int, ne: Sequence[int]) -> No
         ((8, 4, 3), (4, 3), (4, 3, 3), "comb's ne is"),
     ],
 )
-def test_hc_post_of_unfit_sources_is_refused(
+def test_hc_post_with_invalid_sources_is_refused(
     residual: Sequence[int], post: Sequence[int], comb: Sequence[int], message: str
 ) -> None:
     case = Case()

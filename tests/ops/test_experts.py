@@ -21,7 +21,7 @@ def mul_mat_id(
     return case
 
 
-def test_experts_of_each_token_are_taken() -> None:
+def test_mul_mat_id_with_experts_of_each_token_is_accepted() -> None:
     check(mul_mat_id((16, 8, 4), (16, 1, 5), (2, 5)))
 
 
@@ -41,13 +41,13 @@ def test_experts_of_each_token_are_taken() -> None:
         ),
     ],
 )
-def test_experts_that_do_not_fit_are_refused(
+def test_mul_mat_id_with_invalid_sources_is_refused(
     experts: tuple[int, ...], b: tuple[int, ...], ids: tuple[int, ...], message: str
 ) -> None:
     assert_refused(mul_mat_id(experts, b, ids), message)
 
 
-def test_add_id_of_other_lists_is_refused() -> None:
+def test_add_id_with_ids_of_another_shape_is_refused() -> None:
     case = Case()
     ids = case.leaf(np.zeros((5, 3), int), GGMLType.I32)
     case.node(Op.ADD_ID, [case.leaf((8, 2, 5)), case.leaf((8, 4)), ids], (8, 2, 5))

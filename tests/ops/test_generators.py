@@ -17,7 +17,7 @@ from tests.support.contracts import assert_refused
     "params",
     [(0, 5, 1), (0, 4, 0), (0, 4, -1), (0, math.inf, 1), (math.nan, 4, 1), (4, 0, 1)],
 )
-def test_arange_of_other_steps_than_elements_is_refused(
+def test_arange_with_a_wrong_number_of_steps_is_refused(
     params: tuple[float, float, float],
 ) -> None:
     case = Case()
@@ -39,7 +39,9 @@ def test_fill_of_another_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize("params", [(-2, 100), (4, 0)])
-def test_timestep_embedding_of_nonsense_is_refused(params: tuple[int, int]) -> None:
+def test_timestep_embedding_with_invalid_parameters_is_refused(
+    params: tuple[int, int],
+) -> None:
     case = Case()
     timesteps = case.leaf((3,))
     embedding = TimestepEmbeddingParams(*params)

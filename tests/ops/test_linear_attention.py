@@ -42,7 +42,7 @@ DELTA_SHAPES: dict[DeltaNet, Sequence[int]] = {
         (Wkv6.STATE, (8 * 8 * 2, 2), "state has 256 elements, must have 384"),
     ],
 )
-def test_wkv6_of_unfit_sources_is_refused(
+def test_wkv6_with_invalid_sources_is_refused(
     at: Wkv6, ne: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -54,7 +54,7 @@ def test_wkv6_of_unfit_sources_is_refused(
 
 
 @pytest.mark.parametrize("at", list(Wkv7)[:-1], ids=lambda at: at.name)
-def test_wkv7_of_unfit_sources_is_refused(at: Wkv7) -> None:
+def test_wkv7_with_invalid_sources_is_refused(at: Wkv7) -> None:
     case = Case()
     sources = [case.leaf(TOKENS) for _ in range(6)]
     sources[at] = case.leaf((8, 3, 7))
@@ -62,7 +62,7 @@ def test_wkv7_of_unfit_sources_is_refused(at: Wkv7) -> None:
     assert_refused(case, "'s ne is")
 
 
-def test_gated_linear_attn_of_a_scattered_state_is_refused() -> None:
+def test_gated_linear_attn_with_a_strided_state_is_refused() -> None:
     case = Case()
     sources = [case.leaf(TOKENS) for _ in range(4)]
     state = case.view(case.leaf((200, 2)), STATE, (4, 800))
@@ -71,7 +71,7 @@ def test_gated_linear_attn_of_a_scattered_state_is_refused() -> None:
     assert_refused(case, "state must be contiguous")
 
 
-def test_gated_linear_attn_of_unfit_result_is_refused() -> None:
+def test_gated_linear_attn_with_invalid_result_is_refused() -> None:
     case = Case()
     sources = [case.leaf(TOKENS) for _ in range(Gla.STATE)]
     params = GlaParams(1)
@@ -96,7 +96,7 @@ def test_gated_linear_attn_of_unfit_result_is_refused() -> None:
         ({"k": 2}, "the result's ne is"),
     ],
 )
-def test_gated_delta_net_of_unfit_sources_is_refused(
+def test_gated_delta_net_with_invalid_sources_is_refused(
     wrong: dict[Any, Any], message: str
 ) -> None:
     case, params = Case(), DeltaNetParams(wrong.pop("k", 1))

@@ -13,7 +13,7 @@ from tests.support.case import Case
 from tests.support.contracts import assert_refused, check
 
 
-def test_mul_mat_repeats_its_matrices_over_heads() -> None:
+def test_mul_mat_broadcasts_its_matrices_over_heads() -> None:
     case = Case()
     a, b = case.leaf((32, 7, 2, 1), GGMLType.Q8_0), case.leaf((32, 5, 6, 3))
     case.node(Op.MUL_MAT, [a, b], (7, 5, 6, 3), params=MulMatParams(10, 0))
@@ -28,7 +28,7 @@ def test_mul_mat_repeats_its_matrices_over_heads() -> None:
         ((32, 7, 1, 2), (32, 5), r"b.ne\[3\] is 1, must be a multiple of a.ne\[3\], 2"),
     ],
 )
-def test_mul_mat_of_unfit_sources_is_refused(
+def test_mul_mat_with_invalid_sources_is_refused(
     a: Sequence[int], b: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -37,7 +37,7 @@ def test_mul_mat_of_unfit_sources_is_refused(
     assert_refused(case, message)
 
 
-def test_out_prod_of_unlike_columns_is_refused() -> None:
+def test_out_prod_of_different_numbers_of_rows_is_refused() -> None:
     case = Case()
     x, y = case.leaf((7, 5)), case.leaf((6, 4))
     case.node(Op.OUT_PROD, [x, y], (7, 6))

@@ -22,19 +22,19 @@ def test_adamw_step_of_different_shapes_is_refused(at: int) -> None:
     assert_refused(case, "a must have the shape of")
 
 
-def test_adamw_step_of_too_few_numbers_is_refused() -> None:
+def test_adamw_step_with_too_few_parameters_is_refused() -> None:
     assert_refused(
         adamw((8,), np.zeros(6)), "the parameters have 6 elements, must have 7"
     )
 
 
-def test_sgd_step_of_too_many_numbers_is_refused() -> None:
+def test_sgd_step_with_too_many_parameters_is_refused() -> None:
     assert_refused(
         sgd((8,), np.zeros(3)), "the parameters have 3 elements, must have 2"
     )
 
 
-def test_sgd_step_elsewhere_than_in_place_is_refused() -> None:
+def test_sgd_step_that_is_not_in_place_is_refused() -> None:
     case = Case()
     sources = [case.leaf((8,)), case.leaf((8,)), case.leaf((2,))]
     case.node(Op.OPT_STEP_SGD, sources, (8,))

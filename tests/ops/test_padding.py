@@ -10,20 +10,20 @@ from tests.support.case import Case
 from tests.support.contracts import assert_refused
 
 
-def test_pad_to_another_size_than_it_says_is_refused() -> None:
+def test_pad_to_a_wrong_size_is_refused() -> None:
     case = Case()
     params = PadParams(1, 2, 0, 0, 0, 0, 0, 0, 0)
     case.node(Op.PAD, [case.leaf((4, 3))], (8, 3), params=params)
     assert_refused(case, r"ne is \[8, 3, 1, 1\], must be \[7, 3, 1, 1\]")
 
 
-def test_pad_without_numbers_to_less_is_refused() -> None:
+def test_pad_of_nothing_to_a_smaller_size_is_refused() -> None:
     case = Case()
     case.node(Op.PAD, [case.leaf((4, 3))], (3, 3), params=PadParams(*[0] * 9))
     assert_refused(case, r"must be \[4, 3, 1, 1\]")
 
 
-def test_pad_round_nothing_is_refused() -> None:
+def test_circular_pad_of_an_empty_row_is_refused() -> None:
     case = Case()
     params = PadParams(1, 1, 0, 0, 0, 0, 0, 0, 1)
     case.node(Op.PAD, [case.leaf((0, 3))], (2, 3), params=params)

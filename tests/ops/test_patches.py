@@ -22,16 +22,16 @@ def patch(op: Op, *params: int) -> Case:
     "params",
     [(32, 192, 192, 148), (160, 192, 192, 32), (-32, 0, 0, 64), (32, 0, 0, -4)],
 )
-def test_part_that_is_not_inside_is_refused(op: Op, params: tuple[int, ...]) -> None:
+def test_patch_outside_its_target_is_refused(op: Op, params: tuple[int, ...]) -> None:
     assert_refused(patch(op, *params), "must lie inside a, 192 bytes")
 
 
 @pytest.mark.parametrize("op", [Op.ACC, Op.SET], ids=lambda op: op.name)
-def test_part_up_to_the_end_is_taken(op: Op) -> None:
+def test_patch_up_to_the_end_is_accepted(op: Op) -> None:
     check(patch(op, 32, 192, 192, 144))
 
 
-def test_patch_of_gaps_is_refused() -> None:
+def test_patch_with_gaps_is_refused() -> None:
     case = Case()
     wide, b = case.leaf((8, 6)), case.leaf((2,))
     a = case.view(wide, (4, 6), wide.nb[:2])

@@ -23,7 +23,7 @@ PLAIN = Pool2dParams(PoolOp.MAX, 2, 2, 2, 2, 0, 0)
         ({"k0": 4}, r"the result's ne is \[4, 3, 1, 1\], must be \[3, 3, 1, 1\]"),
     ],
 )
-def test_pool_of_unfit_parameters_is_refused(
+def test_pool_with_invalid_parameters_is_refused(
     wrong: dict[str, Any], message: str
 ) -> None:
     case = Case()
@@ -39,15 +39,15 @@ def test_pool_1d_without_a_stride_is_refused() -> None:
     assert_refused(case, "a stride is .*, must be >= 1")
 
 
-def test_pool_counted_with_half_a_padding_more_is_taken() -> None:
-    """Ggml counts with the padding as a float, and sends the whole number below."""
+def test_pool_with_half_a_padding_is_accepted() -> None:
+    """The padding is a float in ggml, but it is sent rounded down."""
     case = Case()
     params = PLAIN._replace(s0=1)
     case.node(Op.POOL_2D, [case.leaf((8, 6))], (8, 3), params=params)
     check(case)
 
 
-def test_pool_back_of_too_few_gradients_is_refused() -> None:
+def test_pool_back_with_too_few_gradients_is_refused() -> None:
     case = Case()
     grads, image = case.leaf((4, 2)), case.leaf((8, 6))
     case.node(Op.POOL_2D_BACK, [grads, image], image.ne, params=PLAIN)

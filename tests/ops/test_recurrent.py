@@ -37,7 +37,7 @@ SHAPES: dict[str, Sequence[int]] = {
         ((2, 5), (0, 5), r"c.ne\[0\] is 0, must be 1 to 3"),
     ],
 )
-def test_ssm_conv_of_unfit_sources_is_refused(
+def test_ssm_conv_with_invalid_sources_is_refused(
     sx: Sequence[int], c: Sequence[int], message: str
 ) -> None:
     case = Case()
@@ -65,7 +65,7 @@ def test_ssm_conv_of_unfit_sources_is_refused(
         ({"size": 720 + 2304 + 1}, "the result's ne is .*, must be"),
     ],
 )
-def test_ssm_scan_of_unfit_sources_is_refused(
+def test_ssm_scan_with_invalid_sources_is_refused(
     wrong: dict[str, Any], message: str
 ) -> None:
     case = Case()
@@ -78,14 +78,14 @@ def test_ssm_scan_of_unfit_sources_is_refused(
     assert_refused(case, message)
 
 
-def test_ssm_scan_of_heads_without_ids_is_refused() -> None:
+def test_ssm_scan_with_heads_but_no_ids_is_refused() -> None:
     case = Case()
     sources = [case.leaf(ne) for name, ne in SHAPES.items() if name != "ids"]
     case.node(Op.SSM_SCAN, sources, (720 + 2304,), params=SsmScanParams(1))
     assert_refused(case, "source ids is missing")
 
 
-def test_ssm_scan_before_heads_has_a_state_for_each_sequence() -> None:
+def test_ssm_scan_without_heads_has_a_state_for_each_sequence() -> None:
     case = scan_without_heads(16, 6, 5, 3)
     check(case)
     case.tensors[0] = case.tensors[0]._replace(ne=(16, 6, 4, 1))

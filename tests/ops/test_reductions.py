@@ -36,7 +36,7 @@ def test_argsort_of_unknown_order_is_refused() -> None:
     assert_refused(case, "order is 2, must be 0 or 1")
 
 
-def test_top_k_of_more_than_there_are_is_refused() -> None:
+def test_top_k_of_more_elements_than_a_row_has_is_refused() -> None:
     case = Case()
     case.node(Op.TOP_K, [case.leaf((4, 2))], (5, 2), GGMLType.I32)
     assert_refused(case, r"k is 5, must be at most a.ne\[0\], 4")
@@ -55,7 +55,7 @@ def test_count_equal_of_other_shapes_is_refused() -> None:
     assert_refused(case, "a must have the shape of b")
 
 
-def test_repeat_back_into_what_does_not_repeat_is_refused() -> None:
+def test_repeat_back_to_a_shape_that_does_not_divide_is_refused() -> None:
     case = Case()
     case.node(Op.REPEAT_BACK, [case.leaf((6, 4))], (4, 4))
     assert_refused(case, "the result must repeat into a")

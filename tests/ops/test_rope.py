@@ -31,14 +31,14 @@ from tests.support.contracts import assert_refused
         ({"mode": 24, "section_t": 8}, r"n_offs is 0, must be half of a.ne\[0\], 64"),
     ],
 )
-def test_rope_of_unfit_parameters_is_refused(
+def test_rope_with_invalid_parameters_is_refused(
     wrong: dict[str, Any], message: str
 ) -> None:
     assert_refused(rope(PLAIN._replace(**wrong)), message)
 
 
 @pytest.mark.parametrize(("mode", "count"), [(0, 3), (8, 4)])
-def test_rope_of_too_few_positions_is_refused(mode: int, count: int) -> None:
+def test_rope_with_too_few_positions_is_refused(mode: int, count: int) -> None:
     case = Case()
     x, pos = case.leaf((64, 2, 4)), case.leaf(np.arange(count), GGMLType.I32)
     params = PLAIN._replace(mode=mode, section_t=32)
@@ -46,7 +46,7 @@ def test_rope_of_too_few_positions_is_refused(mode: int, count: int) -> None:
     assert_refused(case, "pos's ne is .*, must be")
 
 
-def test_rope_of_too_few_factors_is_refused() -> None:
+def test_rope_with_too_few_factors_is_refused() -> None:
     case = Case()
     x, pos = case.leaf((64, 2, 1)), case.leaf(np.arange(1), GGMLType.I32)
     case.node(Op.ROPE, [x, pos, case.leaf((31,))], x.ne, params=PLAIN)

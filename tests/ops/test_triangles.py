@@ -8,13 +8,13 @@ from tests.support.case import Case
 from tests.support.contracts import assert_refused
 
 
-def test_diag_of_several_rows_is_refused() -> None:
+def test_diag_of_a_matrix_is_refused() -> None:
     case = Case()
     case.node(Op.DIAG, [case.leaf((4, 2))], (4, 4))
     assert_refused(case, r"a.ne\[1\] is 2, must be 1")
 
 
-def test_mask_of_a_negative_past_is_refused() -> None:
+def test_mask_with_a_negative_past_is_refused() -> None:
     case = Case()
     x = case.leaf((4, 4))
     case.node(Op.DIAG_MASK_INF, [x], x.ne, params=DiagMaskParams(-1))
@@ -35,7 +35,7 @@ def test_triangle_of_a_rectangle_is_refused() -> None:
     assert_refused(case, r"a's ne is \[4, 3, 1, 1\], must be square")
 
 
-def test_solution_for_other_rows_is_refused() -> None:
+def test_solve_tri_with_other_rows_is_refused() -> None:
     case = Case()
     a, b = case.leaf((4, 4)), case.leaf((2, 3))
     case.node(Op.SOLVE_TRI, [a, b], b.ne)

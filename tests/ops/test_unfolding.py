@@ -33,17 +33,17 @@ def test_outputs_are_counted_as_ggml_does(numbers: Sequence[int], count: int) ->
     assert outputs(*numbers) == count
 
 
-def test_im2col_of_other_channels_than_the_kernel_has_is_refused() -> None:
+def test_im2col_with_other_channels_than_the_kernel_is_refused() -> None:
     case = im2col(PLANE, (9, 8, 3, 1), (3, 3, 2, 5))
     assert_refused(case, "the image has 3 channels, must have 2")
 
 
-def test_im2col_of_one_dimension_takes_no_more_than_three() -> None:
+def test_im2col_1d_of_a_four_dimensional_image_is_refused() -> None:
     case = im2col(ROW, (9, 2, 3, 2), (3, 2, 5))
     assert_refused(case, r"the image's ne\[3\] is 2, must be 1")
 
 
-def test_im2col_never_widens() -> None:
+def test_im2col_to_a_wider_type_is_refused() -> None:
     case = im2col(PLANE, types=(F16, F16, F32))
     assert_refused(case, "the result is F32, must be F16 because b is F16")
 
@@ -81,7 +81,7 @@ def test_im2col_3d_without_channels_is_refused() -> None:
         ((8, 3, 2), Col2im1dParams(2, 2, 0), "a's ne is .*, must be a matrix"),
     ],
 )
-def test_col2im_of_unfit_parameters_is_refused(
+def test_col2im_with_invalid_parameters_is_refused(
     ne: Sequence[int], params: Col2im1dParams, message: str
 ) -> None:
     case = Case()

@@ -18,7 +18,7 @@ def test_view_computes_nothing(op: Op) -> None:
     assert not contract_of(op).computes
 
 
-def test_permute_tells_where_dimensions_go() -> None:
+def test_permute_has_the_new_axis_of_each_dimension() -> None:
     case = Case()
     case.permute(case.leaf((2, 3, 4)), 0, 2, 1, 3)
     (node,) = case.graph().nodes
@@ -26,7 +26,7 @@ def test_permute_tells_where_dimensions_go() -> None:
     check(case)
 
 
-def test_reshape_to_as_many_elements_is_taken() -> None:
+def test_reshape_to_equally_many_elements_is_accepted() -> None:
     case = Case()
     case.node(Op.RESHAPE, [case.leaf((6, 4))], (8, 3))
     check(case)

@@ -21,7 +21,7 @@ from tests.support.contracts import assert_refused
         ((3, 9, 8, 2), (3, 2, 4), r"a.ne\[3\] is 2, must be 1"),
     ],
 )
-def test_win_part_of_unfit_parameters_is_refused(
+def test_win_part_with_invalid_parameters_is_refused(
     ne: Sequence[int], params: tuple[int, int, int], message: str
 ) -> None:
     case = Case()
@@ -39,7 +39,7 @@ def test_win_part_of_unfit_parameters_is_refused(
         ((3, 5, 4, 6), 4, "must be 6 windows of 4"),
     ],
 )
-def test_win_unpart_of_unfit_windows_is_refused(
+def test_win_unpart_with_invalid_windows_is_refused(
     ne: Sequence[int], w: int, message: str
 ) -> None:
     case = Case()
@@ -64,7 +64,7 @@ def test_get_rel_pos_of_an_even_number_is_refused() -> None:
         ((10, 8, 2), (3, 4, 2, 2), r"must be \[9, 8, 2, 1\]"),
     ],
 )
-def test_add_rel_pos_of_unfit_sources_is_refused(
+def test_add_rel_pos_with_invalid_sources_is_refused(
     a: Sequence[int], pw: Sequence[int], message: str
 ) -> None:
     case = Case()

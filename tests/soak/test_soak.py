@@ -1,6 +1,6 @@
-"""Thousands of sessions, many of them hostile: the server is as it was at the start.
+"""Thousands of sessions, many of them hostile, must not make the server grow.
 
-`pytest tests/soak --soak-sessions 40000` runs longer than the everyday version.
+`pytest tests/soak --soak-sessions 40000` runs more sessions than by default.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tests.support.raw_clients import FREQUENT, killed
 
 MIB = 1 << 20
 MEMORY = 512 * MIB
-KEPT = MIB  # of the bystander
+KEPT = MIB  # bytes of the bystander's buffer
 AT_ONCE = 8
-WARM_UP = 400  # sessions until caches are full, and the allocator has what it wants
-# What a process may grow by, however many the sessions: the allocator's own doing.
+WARM_UP = 400  # sessions that fill caches and the free lists of the allocator
+# By how much the allocator may make the process grow, for any number of sessions.
 SLACK = 24 * MIB
-TIMER = 1  # the thread that counts the omitted log lines
+TIMER = 1  # the thread that logs the number of omitted log lines
 
 
 class State(NamedTuple):
-    """What a process has."""
+    """The resources of a process."""
 
     files: int
     threads: int
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 @pytest.fixture
 def server() -> Iterator[tuple[Endpoint, psutil.Process]]:
-    """A real server, with a limit by which freed memory can be told exactly."""
+    """A server process. Its fixed --max-memory shows exactly how much is free."""
     flags = ["-d", "cpu", "-t", "1", "--weight-cache", "0", "-qq"]
     flags += ["--max-memory", str(MEMORY), "--log-level", "info"]
     with serving(*flags) as served:
@@ -56,7 +56,7 @@ def server() -> Iterator[tuple[Endpoint, psutil.Process]]:
 
 
 def run_sessions(endpoint: Endpoint, count: int, seed: int) -> None:
-    """Run sessions of all kinds, several at once; those that check something pass."""
+    """Run sessions of all kinds, several at a time, and raise their failures."""
     seeded = random.Random(seed)
     kinds = seeded.choices(FREQUENT, k=count)
     for at in range(0, count, 200):
@@ -71,7 +71,7 @@ def run_sessions(endpoint: Endpoint, count: int, seed: int) -> None:
 
 
 def settled(endpoint: Endpoint, process: psutil.Process, kept: int) -> State:
-    """The state once all sessions have ended but those that keep `kept` bytes."""
+    """The state when all sessions have ended, except one that keeps `kept` bytes."""
     deadline = time.monotonic() + 60
     with connect(endpoint, timeout=60) as client:
         before = None
@@ -102,13 +102,13 @@ def test_server_is_the_same_after_thousands_of_sessions(
         bystander.get_tensor(tensor, memoryview(back))
         assert back == mine
         assert computes(bystander)
-    print(f"{count} sessions: {before} became {after}")  # for -s
+    print(f"{count} sessions: {before} became {after}")  # shown with -s
     assert after.files <= before.files
     assert after.threads <= before.threads + TIMER
     assert after.resident <= before.resident + SLACK
 
 
-def test_a_thousand_connections_that_do_nothing_keep_nobody_out(
+def test_thousand_silent_connections_do_not_keep_clients_out(
     server: tuple[Endpoint, psutil.Process],
 ) -> None:
     endpoint, process = server

@@ -1,1 +1,1 @@
-"""What several tests build on; no tests in here."""
+"""Helpers that several tests use; this package contains no tests."""

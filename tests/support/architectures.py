@@ -1,6 +1,6 @@
-"""The tensors and keys of tiny models, as llama.cpp's loader of each asks for them.
+"""The tensors and keys of tiny models, as llama.cpp's loaders require them.
 
-numpy's order, the fastest dimension last. `models.py` writes them.
+Shapes are in numpy's order, the fastest dimension last. `models.py` writes the models.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Architecture:
     """One architecture.
 
     Attributes:
-        layers: the tensors of each layer; kinds of layers take turns.
-        model: those of the model, beside the embedding.
-        keys: what its loader asks for beside what all of them do, without the
-            architecture's name in front.
-        n_head_kv: heads of the keys and values.
-        n_head: heads of the queries; none where no layer has attention.
-        n_swa: tokens that the sliding window holds, None where there is none.
+        layers: the tensors of a layer; different kinds of layers alternate.
+        model: the tensors of the model, without the embedding.
+        keys: further keys that its loader requires, without the name of the
+            architecture as prefix.
+        n_head_kv: the number of heads of the keys and values.
+        n_head: the number of heads of the queries; 0 without attention.
+        n_swa: the number of tokens in the sliding window; None without one.
     """
 
     layers: tuple[Shapes, ...]
@@ -39,7 +39,7 @@ class Architecture:
 
 
 def with_biases(weights: Shapes) -> Shapes:
-    """These weights, each with a bias of as many elements as it has rows."""
+    """The weights, and for each a bias with an element per row."""
     biases = {
         name.replace(".weight", ".bias"): shape[:-1] if len(shape) > 1 else shape
         for name, shape in weights.items()

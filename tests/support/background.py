@@ -1,4 +1,4 @@
-"""Whatever listens until it is stopped, in a thread of this process."""
+"""Runs a server, recorder or proxy in a thread of this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ggrpc.endpoint import Endpoint
 
 @contextlib.contextmanager
 def in_background(listening: Any) -> Iterator[Endpoint]:
-    """Run a server, recorder or proxy; yields its first address."""
+    """Run a server, recorder or proxy in the block; yields its first address."""
     thread = threading.Thread(target=listening.run)
     thread.start()
     try:

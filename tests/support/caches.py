@@ -1,4 +1,4 @@
-"""A client that loads tensors through a session with a cache."""
+"""Helpers for tests of the cache: a client, and GGUFs with chosen bytes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ggrpc.errors import ConnectionLost
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
 
-LARGE = (10 << 20) + 12_345  # more than the threshold
+LARGE = (10 << 20) + 12_345  # bytes; above the threshold for caching
 
 
-def noise(size: int = LARGE, seed: int = 0) -> bytes:
+def random_bytes(size: int = LARGE, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
@@ -53,7 +53,7 @@ class _Link:
         self.received = bytes(reply.data)
 
 
-class Sender:
+class CacheClient:
     """A client of a server with a cache, without sockets."""
 
     def __init__(self, cache: TensorCache | None, asked: bool = True) -> None:
@@ -109,13 +109,13 @@ class Sender:
 
 
 @contextmanager
-def opened(folder: Path, limit: int | None = None) -> Iterator[TensorCache]:
+def open_cache(folder: Path, limit: int | None = None) -> Iterator[TensorCache]:
     """Open a cache, and close it at the end of the block, as a server does."""
     with TensorCache(folder, limit) as cache:
         yield cache
 
 
-def kept(folder: Path) -> list[str]:
+def entry_names(folder: Path) -> list[str]:
     """The names of the entries of a cache."""
     return sorted(path.name for path in folder.iterdir() if "." not in path.name)
 

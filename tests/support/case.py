@@ -1,7 +1,7 @@
-"""A small graph with its data, to run on any device or server and to compare.
+"""A small graph with its data, to run on any device or server and compare the results.
 
-A `Case` is pure data: tensors at made-up addresses of ONE buffer, and the bytes that
-buffer holds before the graph runs.
+A `Case` is pure data: tensors at made-up addresses of a single buffer, and the bytes of
+this buffer before the graph runs.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ HANDLE = 0x11
 
 
 class Case:
-    """Builds tensors one after the other; addresses count from 0 until `graph`.
+    """Builds a graph tensor by tensor; addresses are offsets into the buffer.
 
     Args:
-        seed: of all random contents.
-        limit: how far ggml's own rounding may take it from the exact result, as a
-            normalised mean squared error; None where it rounds no more than we do.
+        seed: the seed of all random contents.
+        limit: how far ggml's rounding may take its result from the exact one, as a
+            normalised mean squared error; None if ggml rounds no more than ggrpc does.
 
     Attributes:
-        tensors: every tensor made so far.
-        size: bytes of the buffer.
-        rng: for contents that a test makes itself.
+        tensors: every tensor so far.
+        size: the size of the buffer in bytes.
+        rng: the generator for contents that a test makes itself.
     """
 
     def __init__(self, seed: int = 0, limit: float | None = None) -> None:
@@ -61,12 +61,12 @@ class Case:
         type: GGMLType = GGMLType.F32,
         name: str = "",
     ) -> Tensor:
-        """Add a contiguous tensor of data.
+        """Add a contiguous tensor that no node computes.
 
         Args:
-            contents: values in numpy's order (shape ne reversed), or ne for random ones
-                (floats of a normal distribution; valid blocks of quantized types).
-            type: its type, into which values are packed.
+            contents: values in numpy's order (of shape ne reversed), or ne for random
+                values (normally distributed floats, or valid quantized blocks).
+            type: its type, into which the values are packed.
             name: its name.
         """
         if isinstance(contents, np.ndarray):
@@ -90,10 +90,10 @@ class Case:
         """Add a VIEW: other ne and nb over the bytes of `source`, from `offset` on.
 
         Args:
-            source: what it looks at.
+            source: the tensor to view.
             ne: its dimensions, 1 to 4 of them.
             nb: its strides, as many as ne; None for contiguous ones.
-            offset: in bytes.
+            offset: the offset in bytes.
             name: its name.
         """
         dims = _dims(ne)
@@ -139,12 +139,13 @@ class Case:
         """Add a tensor to compute.
 
         Args:
-            op: what computes it.
+            op: the op that computes it.
             sources: in ggml's order, None for absent ones.
             ne: its dimensions, 1 to 4 of them.
             type: its type.
             params: the NamedTuple of the op's contract.
-            inplace_over: whose bytes and strides it takes; None for space of its own.
+            inplace_over: the tensor that it overwrites, with the same strides; None to
+                allocate new space.
             name: its name.
         """
         dims = _dims(ne)
@@ -156,23 +157,23 @@ class Case:
             nb=over.nb if over else None,
             op=op,
             op_params=_op_params(params),
-            flags=FLAG_COMPUTE,  # the newest ggml computes no node without it
+            flags=FLAG_COMPUTE,  # newer versions of ggml skip nodes without it
             src=_ids(sources),
             view_src=over.view_src or over.id if over else 0,
             name=name,
         )
 
     def graph(self, base: int = BASE, handle: int = HANDLE) -> Graph:
-        """The graph of all tensors, in a buffer of this handle and base address."""
+        """The graph of all tensors, in a buffer with this handle and base address."""
         placed = [t._replace(buffer=handle, data=base + t.data) for t in self.tensors]
         return Graph.of(placed, [t.id for t in placed if t.op])
 
     def rearranged(self, tensors: Sequence[Tensor], size: int) -> Case:
-        """The same graph of the same data, its tensors lying elsewhere.
+        """The same graph and data, with the tensors at other places.
 
         Args:
-            tensors: all of them, with other nb and data.
-            size: bytes of the buffer.
+            tensors: all tensors, with other nb and data.
+            size: the size of the buffer in bytes.
         """
         case = Case(limit=self.limit)
         case.tensors, case.size = list(tensors), size
@@ -182,25 +183,26 @@ class Case:
 
     @property
     def image(self) -> bytes:
-        """What the buffer holds before the graph runs; noise where nodes will write."""
+        """The buffer before the graph runs, with random bytes where nodes write."""
         image = bytearray(np.random.default_rng(1).bytes(self.size))
         self.fill(memoryview(image))
         return bytes(image)
 
     def fill(self, memory: memoryview) -> None:
-        """Write the leaves that have contents to where they lie in the buffer."""
+        """Write the contents of the leaves to their places in the buffer."""
         for tensor, stored in self._contents:
             view = view_of(tensor, memory, tensor.data)
             view[...] = stored.reshape(view.shape)
 
     def results(self, image: bytes | bytearray) -> dict[str, Array]:
-        """The value of each node that computes, by name (by id where it has none).
+        """The value of each node that computes, by name (or by id if it has no name).
 
         Args:
-            image: what the buffer holds after the graph ran.
+            image: the buffer after the graph ran.
 
         Returns:
-            Shape ne reversed; float32 for float and quantized types, else as stored.
+            Arrays of shape ne reversed: float32 for float and quantized types, and
+            others as stored.
         """
         return {
             tensor.name or str(tensor.id): values(tensor, image)
@@ -209,7 +211,7 @@ class Case:
         }
 
     def _take(self, type: GGMLType, ne: Dims) -> int:
-        """Set space aside; returns its address."""
+        """Allocate space for a tensor; returns its address."""
         start = self.size
         nbytes = type.row_size(ne[0]) * ne[1] * ne[2] * ne[3]
         self.size = -(-(start + nbytes) // ALIGNMENT) * ALIGNMENT
@@ -241,7 +243,9 @@ class Case:
 
 
 def run_case(device: Device, case: Case) -> dict[str, Array]:
-    """Check, compile and run a case on a device, twice: nothing may be left behind.
+    """Validate, compile and run a case on a device.
+
+    It runs twice, because a run must not change the result of the next one.
 
     Returns:
         The value of each node that computes, as `Case.results` gives them.
@@ -264,7 +268,7 @@ def run_case(device: Device, case: Case) -> dict[str, Array]:
 
 
 def count_steps(device: CpuDevice, case: Case) -> int:
-    """How many calls a case's program makes."""
+    """The number of steps in the program of a case."""
     buffer = device.allocate(case.size)
     program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
     buffer.free()
@@ -272,7 +276,7 @@ def count_steps(device: CpuDevice, case: Case) -> int:
 
 
 def values(tensor: Tensor, image: bytes | bytearray) -> Array:
-    """A tensor's values out of a buffer's bytes, as `Case.results` gives them."""
+    """The values of a tensor in the bytes of a buffer, as in `Case.results`."""
     view = view_of(tensor, memoryview(image), tensor.data)
     if tensor.type not in CODECS:
         return view.copy()

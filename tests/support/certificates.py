@@ -10,13 +10,13 @@ import trustme
 
 
 class Certificates(NamedTuple):
-    """Files with what two sides need.
+    """The paths of the files that a server and its clients need.
 
     Attributes:
         ca: the CA's certificate.
-        server: the server's certificate and key, for loopback's addresses.
-        client: the client's certificate and key.
-        stranger: a client's, of another CA.
+        server: the server's certificate and key, for the loopback addresses.
+        client: a client's certificate and key.
+        stranger: the certificate and key of a client of another CA.
     """
 
     ca: str
@@ -51,7 +51,7 @@ def issue(
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Write them into a folder."""
+    """Write all certificates to a folder."""
     ca, other = trustme.CA(), trustme.CA()
     ca.cert_pem.write_to_path(str(folder / "ca.pem"))
     server = ca.issue_cert("127.0.0.1", "::1", "localhost")

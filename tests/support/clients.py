@@ -1,4 +1,4 @@
-"""What tests of a live server do with clients and connections."""
+"""Actions of clients and connections, for tests of a live server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds the nodes of a case against their contracts, as validation does."""
+"""Checks the nodes of a case against their contracts, as validation does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check(case: Case) -> None:
     """Check every node.
 
     Raises:
-        GraphError: one breaks its contract.
+        GraphError: a node breaks its contract.
     """
     for node in case.graph().nodes:
         contract_of(node.tensor.op).check(node)
@@ -21,6 +21,6 @@ def check(case: Case) -> None:
 
 
 def assert_refused(case: Case, message: str) -> None:
-    """Expect the error that says so (a regular expression)."""
+    """Check that the case is refused with an error that matches `message`."""
     with pytest.raises(GraphError, match=message):
         check(case)

@@ -1,4 +1,4 @@
-"""Devices that fail, or never come to an end, at the place of the test's choice."""
+"""Devices that fail, compute wrongly or never finish, for tests of errors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping
 
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.cpu.buffer import CpuBuffer
-from ggrpc.devices.device import Placed, Program, no_checkpoint
+from ggrpc.devices.device import Placed, Program, no_checkpoint, place_of
+from ggrpc.errors import DeviceError
 from ggrpc.graph import Graph
+from ggrpc.op import Op
 
 
 class Faulty(CpuDevice):
-    """A cpu that raises what `fault` makes, at one place, until it is repaired.
+    """A cpu device that raises an error in one of its methods.
 
     Args:
-        place: `allocate`, `compile`, `run`, `memory` or `free`.
-        fault: makes the error.
+        place: the method: `allocate`, `compile`, `run`, `memory` or `free`.
+        fault: returns the error.
 
     Attributes:
-        place: where it raises; "" for nowhere.
+        place: the method that raises; "" repairs the device.
     """
 
     def __init__(self, place: str, fault: Callable[[], BaseException]) -> None:
@@ -27,7 +29,7 @@ class Faulty(CpuDevice):
         self._fault = fault
 
     def at(self, place: str) -> None:
-        """Come to a place."""
+        """Raise the error if this is the place."""
         if place == self.place:
             raise self._fault()
 
@@ -59,11 +61,11 @@ class _FaultyProgram(Program):
 
 
 class Endless(CpuDevice):
-    """A cpu whose graphs go on until `ends` says so.
+    """A cpu device whose graphs run until `ends` returns true.
 
     Args:
-        ends: asked between nodes.
-        pauses: whether it calls `checkpoint` there.
+        ends: is called between nodes.
+        pauses: whether `checkpoint` is called between nodes.
     """
 
     def __init__(self, ends: Callable[[], bool], pauses: bool = True) -> None:
@@ -84,3 +86,47 @@ class _EndlessProgram(Program):
         while not self._ends():
             if self._pauses:
                 checkpoint()
+
+
+class _Flipping(Program):
+    """Runs a program, then flips a bit in the results of one op."""
+
+    def __init__(self, program: Program, results: list[Placed]) -> None:
+        self._program = program
+        self._results = results
+
+    def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
+        self._program.run(checkpoint)
+        for at, buffer in self._results:
+            with buffer.write(at, 4) as view:
+                view[3] ^= 0x40
+
+
+class WrongDevice(CpuDevice):
+    """A cpu device that computes one op wrongly: a bit of the first element differs."""
+
+    def __init__(self, op: Op) -> None:
+        super().__init__(threads=1, weight_cache=0)
+        self._op = op
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:  # type: ignore[override]
+        program = super().compile(graph, buffers)
+        results = [
+            place_of(node.tensor, buffers)
+            for node in graph.nodes
+            if node.tensor.op is self._op
+        ]
+        return _Flipping(program, [Placed(at, buffer) for buffer, at in results])
+
+
+class FailingDevice(CpuDevice):
+    """A cpu device that cannot compile one op, so that the server ends the session."""
+
+    def __init__(self, op: Op) -> None:
+        super().__init__(threads=1, weight_cache=0)
+        self._op = op
+
+    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:  # type: ignore[override]
+        if any(node.tensor.op is self._op for node in graph.nodes):
+            raise DeviceError("the device is lost")
+        return super().compile(graph, buffers)

@@ -1,4 +1,4 @@
-"""The OpenCL device that tests run on: CI always has one."""
+"""The OpenCL device that tests use. CI always has one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ggrpc.devices.opencl.runtime.discovery import Found, discover, unusable_rea
 
 
 def usable_device() -> Found:
-    """The first that works; without one the test fails in CI, else it is skipped."""
+    """The first device that works; without one, CI fails, and others skip the test."""
     for found in discover():
         if not unusable_reason(found):
             return found

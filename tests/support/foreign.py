@@ -1,4 +1,4 @@
-"""Servers that are newer than ggrpc, or forks', byte by byte."""
+"""Servers of versions newer than ggrpc, and of forks, without code of ggrpc."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ggrpc.engine.wire.dialects import NEWEST
 
 GIB = 1 << 30
 HELLO, DEVICE_COUNT, ALIGNMENT, MAX_SIZE, MEMORY = 14, 15, 1, 2, 11
-PATIENCE = 20  # seconds
+TIMEOUT = 20  # seconds
 
 
 class Foreign(NamedTuple):
-    """How a server answers.
+    """The behaviour of a server.
 
     Attributes:
-        name: what ggrpc should call it.
-        welcome: its answer to HELLO.
-        hello: the size of HELLO that it takes.
-        has_devices: whether it knows DEVICE_COUNT, and queries name a device.
+        name: the name that ggrpc should show.
+        welcome: its reply to HELLO.
+        hello: the size of HELLO that it accepts.
+        has_devices: whether it has DEVICE_COUNT, and its queries have a device number.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Foreign(NamedTuple):
 
 
 def _new(*version: int) -> bytes:
-    """An answer to HELLO as from 4.0.0 on."""
+    """A reply to HELLO with the layout of 4.0.0 and later."""
     return bytes(version).ljust(28, b"\0")
 
 
@@ -64,13 +64,13 @@ FORKS = [
 
 @dataclass
 class Visits:
-    """What the clients of a server did.
+    """The requests that a server received.
 
     Attributes:
         endpoint: the server.
-        commands: the commands that they sent.
-        wrong: what the server could not understand: it ends the connection then, as a
-            real one does.
+        commands: the commands of all clients.
+        wrong: command and size of requests that it does not have. It ends the
+            connection then, as a real server does.
     """
 
     endpoint: str
@@ -80,7 +80,7 @@ class Visits:
 
 @contextlib.contextmanager
 def foreign_server(kind: Foreign) -> Iterator[Visits]:
-    """A server for one client at a time, as llama.cpp's and ik_llama.cpp's are."""
+    """Run a server for one client at a time, as llama.cpp's and ik_llama.cpp's are."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         visits = Visits("{}:{}".format(*listener.getsockname()))
         thread = threading.Thread(target=_serve, args=(listener, kind, visits))
@@ -89,7 +89,7 @@ def foreign_server(kind: Foreign) -> Iterator[Visits]:
             yield visits
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
@@ -99,7 +99,7 @@ def _serve(listener: socket.socket, kind: Foreign, visits: Visits) -> None:
             client, _ = listener.accept()
         except OSError:
             return
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         with client, contextlib.suppress(ConnectionError, EOFError):
             _converse(client, kind, visits)
 

@@ -1,6 +1,6 @@
-"""Clients of forks, byte by byte: no code of ggrpc.
+"""Clients of forks, without code of ggrpc.
 
-The offsets are those of each fork's `struct rpc_tensor`.
+The layouts are those of each fork's `struct rpc_tensor`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from ggrpc.endpoint import Endpoint
 F32 = 0
 COUNT = 8  # elements of every tensor
 DATA = bytes(4 * COUNT)
-PATIENCE = 20  # seconds
+TIMEOUT = 20  # seconds
 MAX_TRIES = 10
 
 
 class ForkClient(NamedTuple):
-    """How a fork's client speaks.
+    """The protocol of a fork's client.
 
     Attributes:
-        fork: its name.
+        fork: the name of the fork.
         size: the size of a tensor in bytes.
-        accepts: the major and the minor version of its own.
+        accepts: its major and minor version.
         hello: the size of its HELLO.
-        sources: how many sources a tensor has.
-        name: the bytes of a tensor's name.
+        sources: the number of sources of a tensor.
+        name: the size of a tensor's name in bytes.
         wide: whether ne and nb have 64 bits.
-        sends_sources: whether GET_ALLOC_SIZE has them.
+        sends_sources: whether GET_ALLOC_SIZE carries the sources.
     """
 
     fork: str
@@ -43,7 +43,7 @@ class ForkClient(NamedTuple):
     sends_sources: bool = False
 
     def tensor(self, buffer: int, id: int = 1) -> bytes:
-        """A vector of COUNT numbers at the start of a buffer."""
+        """A vector of COUNT elements at the start of a buffer."""
         ne, nb = (COUNT, 1, 1, 1), (4, 4 * COUNT, 4 * COUNT, 4 * COUNT)
         packed = struct.pack("<QIQ", id, F32, buffer)
         packed += struct.pack("<8Q" if self.wide else "<8I", *ne, *nb)
@@ -57,7 +57,7 @@ class ForkClient(NamedTuple):
     def greet(self, endpoint: Endpoint) -> socket.socket:
         """Connect until the server offers a version that the client accepts."""
         for _ in range(MAX_TRIES):
-            sock = socket.create_connection(endpoint, PATIENCE)
+            sock = socket.create_connection(endpoint, TIMEOUT)
             sock.sendall(_request(14, bytes(self.hello)))
             major, minor, *_ = _reply(sock)
             if major == self.accepts[0] and minor <= self.accepts[1]:
@@ -80,7 +80,7 @@ CLIENTS = [
 
 
 def allocate(sock: socket.socket) -> int:
-    """A buffer, by the queries that precede it."""
+    """Allocate a buffer, after the queries that a client sends before."""
     for query in (1, 2, 11):
         sock.sendall(_request(query, bytes(4)))
         _reply(sock)
@@ -123,7 +123,7 @@ def init_tensor(client: ForkClient, buffer: int) -> bytes:
 
 
 def get_alloc_size(client: ForkClient, buffer: int) -> bytes:
-    """GET_ALLOC_SIZE, with the sources where the fork sends them."""
+    """GET_ALLOC_SIZE, with the sources if the fork sends them."""
     tensors = client.tensor(buffer) * (11 if client.sends_sources else 1)
     return _request(13, bytes(4) + tensors)
 

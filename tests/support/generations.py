@@ -1,4 +1,4 @@
-"""Whether a model generated the same tokens, out of nearly the same logits."""
+"""Checks that two runs of a model generated the same tokens from similar logits."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import numpy as np
 
 from ggrpc.formats.nmse import nmse
 
-TIE = 1e-3  # of the root mean square of the logits: what an NMSE of 1e-6 leaves open
+# Relative to the root mean square of the logits; an NMSE of 1e-6 allows it.
+TIE = 1e-3
 
 Generation = tuple[list[int], np.ndarray]  # all tokens, and float32 (steps, n_vocab)
 
 
-def demand_same(ours: Generation, theirs: Generation, limit: float) -> None:
-    """Compare step by step, as far as both went the same way.
+def assert_same_generation(ours: Generation, theirs: Generation, limit: float) -> None:
+    """Compare two generations up to the first step at which their tokens differ.
 
-    They may part at a tie only: where the best two of `theirs` lie closer than `TIE`,
-    which of them is chosen is chance, also between two processors that run llama.cpp.
+    The tokens may differ only at a tie, where the two highest logits of `theirs` are
+    closer than `TIE`. Even two processors that run llama.cpp can choose differently
+    then.
 
     Args:
-        ours: of a server.
-        theirs: of llama.cpp's own processor.
-        limit: the most that the normalised mean squared error of the logits may be.
+        ours: the generation of a server.
+        theirs: the generation of llama.cpp on the local processor.
+        limit: the maximum of the normalised mean squared error of the logits.
     """
     (tokens, logits), (expected, reference) = ours, theirs
     parted = np.flatnonzero(logits.argmax(-1) != reference.argmax(-1))
@@ -31,6 +33,7 @@ def demand_same(ours: Generation, theirs: Generation, limit: float) -> None:
         return
     last = reference[steps - 1]
     second, best = np.sort(last)[-2:]
-    assert best - second < TIE * np.sqrt(np.mean(last**2)), "they part, at no tie"
+    is_tie = best - second < TIE * np.sqrt(np.mean(last**2))
+    assert is_tie, f"step {steps} chose another token, and not at a tie"
     prompt = len(expected) - len(reference) + 1
     assert tokens[: prompt + steps - 1] == expected[: prompt + steps - 1]

@@ -1,4 +1,4 @@
-"""Files that somebody made by hand, to be read by whoever is not careful."""
+"""Hostile names and files, for tests of the code that prints and reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# Each would do something on a terminal if it were printed as it is.
+# Each changes what a terminal shows, if it is printed unescaped.
 NAMES = {
     "escape": "\x1b]0;owned\x07\x1b[2J",
     "C1": "\x9b31m",
@@ -23,7 +23,7 @@ NAMES = {
     "delete": "a\x7fb",
 }
 
-# Each would lead out of a folder, or hide in it, if it were a path.
+# As a path, each leads out of a folder, is hidden in it, or is invalid.
 PATHS = [
     "/tmp/x",
     "../x",
@@ -58,12 +58,12 @@ def gguf(
     """Write a GGUF.
 
     Args:
-        path: where to.
+        path: the path of the file.
         entries: the table of tensors.
-        pairs: the key-value pairs, encoded.
-        counts: how many tensors and pairs the header announces; None for the truth and
-            no pairs.
-        data: what follows, aligned.
+        pairs: the encoded key-value pairs.
+        counts: the numbers of tensors and pairs in the header; None for the number of
+            entries and no pairs.
+        data: the bytes after the header, aligned.
         version: the version of the format.
     """
     head = struct.pack("<4sIQQ", b"GGUF", version, *(counts or (len(entries), 0)))

@@ -1,6 +1,6 @@
-"""The same case with its tensors lying otherwise: the results must not change.
+"""Rearranges the tensors of a case in memory; the results must not change.
 
-Views keep what they look at in place, so a case is rearranged but for those.
+Tensors that a view shows stay where they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ggrpc.ops import contract_of
 from ggrpc.tensor import Dims, Tensor
 from tests.support.case import ALIGNMENT, Case
 
-# What ggml's allocator may put over a source of the same layout (ggml_op_can_inplace).
+# Ops whose result ggml's allocator may place over a source (ggml_op_can_inplace).
 IN_PLACE = frozenset(
     {
         *(Op.SCALE, Op.DIAG_MASK_ZERO, Op.DIAG_MASK_INF, Op.ADD, Op.ADD_ID, Op.ADD1),
@@ -26,13 +26,13 @@ Strides = Callable[[Tensor], Dims]
 
 
 def shifted(case: Case, by: int) -> Case:
-    """All of it some bytes further on."""
+    """The case with all tensors moved by some bytes."""
     moved = [t._replace(data=t.data + by) for t in case.tensors]
     return case.rearranged(moved, case.size + by)
 
 
 def with_gaps(tensor: Tensor) -> Dims:
-    """Strides that leave room behind rows, matrices and all above."""
+    """Strides with gaps between rows, matrices and higher dimensions."""
     size = tensor.type.type_size
     nb1 = tensor.nb[1] + size
     nb2 = nb1 * tensor.ne[1] + 3 * size
@@ -40,25 +40,25 @@ def with_gaps(tensor: Tensor) -> Dims:
 
 
 def transposed(tensor: Tensor) -> Dims:
-    """Strides with which columns lie side by side."""
+    """Strides of a transposed tensor: the elements of a column are adjacent."""
     if tensor.type.is_quantized:
         return tensor.nb
     size, (ne0, ne1, ne2, _) = tensor.type.type_size, tensor.ne
     return size * ne1, size, size * ne0 * ne1, size * ne0 * ne1 * ne2
 
 
-def of_strided_sources(case: Case, strides: Strides) -> Case:
-    """All leaves that no view looks at, elsewhere and with other strides."""
+def with_strided_sources(case: Case, strides: Strides) -> Case:
+    """The case with other places and strides for all leaves that no view shows."""
     return _moved(case, strides, lambda tensor: not tensor.op)
 
 
-def of_strided_results(case: Case, strides: Strides) -> Case:
-    """All results, elsewhere and with other strides."""
+def with_strided_results(case: Case, strides: Strides) -> Case:
+    """The case with other places and strides for all results."""
     return _moved(case, strides, lambda tensor: contract_of(tensor.op).computes)
 
 
 def in_place(case: Case) -> Iterator[Case]:
-    """The last node over each leaf of its layout, where ggml's allocator does that."""
+    """Cases whose last node overwrites a leaf, as ggml's allocator may decide."""
     *before, last = case.tensors
     for leaf in before:
         fits = leaf.id in last.src and not leaf.op and not last.view_src

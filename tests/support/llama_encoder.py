@@ -2,9 +2,9 @@
 
     python llama_encoder.py MODEL.gguf OUT.npy N_PREDICT ENDPOINT [ENDPOINT ...]
 
-The arguments are those of the peer's `llama_client.py`, and so is what comes out: a
-model with a decoder writes the logits of each step and prints the greedy tokens; one
-without writes the pooled embedding and prints no token.
+The arguments are those of the peer's `llama_client.py`. For a model with a decoder, OUT
+gets the logits of each step, and the greedy tokens are printed, as by that program. For
+a model without, OUT gets the pooled embedding, and no token is printed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main():
     model_params = llama.llama_model_default_params()
     model_params.n_gpu_layers = 99 if remote else 0
     model = llama.llama_model_load_from_file(path.encode(), model_params)
-    has_decoder = llama.llama_model_has_encoder(model)  # bert denies both halves
+    # llama.cpp reports an encoder for t5 only, although bert encodes too.
+    has_decoder = llama.llama_model_has_encoder(model)
     params = llama.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = 256
     params.n_threads = params.n_threads_batch = os.cpu_count()

@@ -1,9 +1,9 @@
-"""Free a model, and then an adapter, while another model of the process decodes on.
+"""Free a model, and then an adapter, while another model of the process is in use.
 
     python llama_frees.py MODEL.gguf OUT.npy N_PREDICT ENDPOINT [ENDPOINT ...]
 
-The arguments and what comes out are those of the peer's `llama_client.py`. The adapter
-is MODEL.gguf.lora. Each phase generates N_PREDICT tokens.
+The arguments and the output are those of the peer's `llama_client.py`. The adapter is
+MODEL.gguf.lora. Each phase generates N_PREDICT tokens.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main():
 
 
 def use(model, *adapters):
-    """Decode with these adapters from now on."""
+    """Set the adapters of the next decode calls."""
     count = len(adapters)
     pointers = (llama.llama_adapter_lora_p_ctypes * count)(*adapters)
     scales = (llama.ctypes.c_float * count)(*[1.0] * count)

@@ -2,16 +2,16 @@
 
     python llama_tensor_split.py MODEL.gguf OUT.npy N_PREDICT ENDPOINT ENDPOINT
 
-The arguments and results are those of the peer's `llama_client.py`. The prompt is so
-long that the servers reduce it as BF16, and each later token as float32. The library's
-log goes to stderr.
+The arguments and the output are those of the peer's `llama_client.py`. The prompt is so
+long that the servers reduce it as BF16; they reduce each later token as float32. The
+log of the library goes to stderr.
 """
 
 from __future__ import annotations
 
 import sys
 
-import llama_client  # first: it sets up the libraries that the next one loads
+import llama_client  # before llama_cpp, for which it sets up the libraries
 import llama_cpp
 import numpy as np
 
@@ -27,7 +27,7 @@ def main():
         model,
         n_gpu_layers=-1,
         split_mode=TENSOR,
-        flash_attn=True,  # which it needs
+        flash_attn=True,  # a tensor split requires it
         n_ctx=256,
         n_batch=256,
         n_threads=1,

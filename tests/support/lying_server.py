@@ -1,6 +1,6 @@
-"""A server that lies in its replies to one command, and is honest in all others.
+"""A server that sends false replies to one command, and true ones to all others.
 
-It forwards requests to a real server, so a client gets as far as the lie.
+It forwards requests to a real server, so that a client gets as far as the false reply.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ggrpc.engine.wire.dialects import Dialect
 DRIP_SECONDS = 0.2  # between two bytes
 IO_SECONDS = 60
 
-Lie = Callable[[socket.socket, bytes], None]  # sends something instead of a payload
+Lie = Callable[[socket.socket, bytes], None]  # sends a false reply for a payload
 
 
 def framed(payload: bytes) -> bytes:
-    """An honest reply."""
+    """A reply with this payload."""
     return struct.pack("<Q", len(payload)) + payload
 
 
@@ -39,7 +39,7 @@ def _sending(change: Callable[[bytes], bytes]) -> Lie:
 
 
 def _values(value: int) -> Lie:
-    """Each u64, u32 or byte of the payload is this value."""
+    """A reply in which each u64, u32 or byte has this value."""
 
     def change(payload: bytes) -> bytes:
         width = 8 if len(payload) % 8 == 0 else len(payload) if len(payload) < 8 else 1
@@ -56,7 +56,7 @@ def _drip(client: socket.socket, payload: bytes) -> None:
 
 
 def _drip_data(client: socket.socket, payload: bytes) -> None:
-    """The reply has the right size, and comes byte by byte."""
+    """Send a reply of the right size byte by byte."""
     for byte in framed(payload):
         client.sendall(bytes([byte]))
         time.sleep(DRIP_SECONDS)
@@ -82,7 +82,7 @@ def _hang_up(client: socket.socket, payload: bytes) -> None:
     raise ConnectionResetError
 
 
-# Sizes that cannot be: a client must notice from the first eight bytes.
+# Impossible sizes: a client must notice them in the first eight bytes.
 WRONG_SIZES: dict[str, Lie] = {
     "a byte too many": _sending(lambda p: _sized(len(p) + 1, p + b"\0")),
     "a byte too few": _sending(lambda p: _sized(len(p) - 1, p[:-1])),
@@ -91,7 +91,7 @@ WRONG_SIZES: dict[str, Lie] = {
     "2^64 - 1 bytes": _sending(lambda p: _sized(-1, p)),
     "endless": _endless,
 }
-# Values that may or may not be possible.
+# Values that are impossible for some commands, and possible for others.
 WRONG_VALUES: dict[str, Lie] = {
     "0": _values(0),
     "1": _values(1),
@@ -109,10 +109,10 @@ class LyingServer:
     """A lying server.
 
     Attributes:
-        endpoint: where it listens.
-        about: the command whose replies are lies.
-        lie: what it sends instead; None is the truth.
-        lies: how many times it has lied.
+        endpoint: the address on which it listens.
+        about: the command with false replies.
+        lie: sends a false reply; None forwards the true one.
+        lies: the number of false replies so far.
     """
 
     endpoint: Endpoint
@@ -130,14 +130,14 @@ def lying(
     lie: Lie | None,
     tls: SSLContext | None = None,
 ) -> Iterator[LyingServer]:
-    """A server that lies about a command.
+    """Run a server that sends false replies to a command.
 
     Args:
-        honest: the server that knows the truth.
-        dialect: what that server speaks.
+        honest: the server to forward to.
+        dialect: the dialect of that server.
         about: the command.
-        lie: what to send instead of its replies; None for the truth.
-        tls: makes it a TLS server.
+        lie: sends a false reply; None to forward the true one.
+        tls: the context of a TLS server; None for a plain one.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = LyingServer(Endpoint(*listener.getsockname()[:2]), about, lie)

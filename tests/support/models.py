@@ -12,10 +12,11 @@ from ggrpc.types import GGMLType
 from tests.support import architectures
 from tests.support.architectures import ARCHITECTURES, Keys, Shapes
 
-SEED = 2  # with which no two experts suit a token so equally that rounding decides
+# With this seed, no token has two experts whose scores differ by no more than rounding.
+SEED = 2
 
-# What llama.cpp's converter keeps as float32 in every model, beside vectors.
-KEPT = (
+# Besides vectors, llama.cpp's converter stores these tensors as float32 in every model.
+ALWAYS_F32 = (
     ".bias",
     "ffn_gate_inp",
     "position_embd",
@@ -37,11 +38,11 @@ def write_architecture(
     """Write a model.
 
     Args:
-        path: where to.
-        name: one of `ARCHITECTURES`.
-        type: of the matrices, but for those that are always F32.
+        path: the path of the file.
+        name: a key of `ARCHITECTURES`.
+        type: the type of the matrices, except those that are always F32.
         experts: the type of the experts; None for that of the other matrices.
-        n_layer: how many layers.
+        n_layer: the number of layers.
 
     Returns:
         The path.
@@ -77,7 +78,7 @@ def _write(
     rng = np.random.default_rng(SEED)
     for name, shape in tensors.items():
         values = _random(name, shape, rng)
-        if len(shape) == 1 or any(kept in name for kept in KEPT):
+        if len(shape) == 1 or any(part in name for part in ALWAYS_F32):
             writer.add_tensor(name, values)
         else:
             wanted = experts if "_exps" in name else type

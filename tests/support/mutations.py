@@ -1,15 +1,12 @@
-"""Valid graphs of every op, spoilt field by field, and what must hold all the same.
+"""Changes fields of valid graphs at random, and runs the result safely.
 
-A mutation is made on the wire's records, so that it can put anything there that a peer
-can. `random` may be Python's or hypothesis'.
+Mutations change the encoded tensors, so they can produce everything that a peer can
+send. `random` may be Python's or that of hypothesis.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
-from functools import cache
 from random import Random
 from typing import Any
 
@@ -23,8 +20,6 @@ from ggrpc.engine.wire.tensors import RPC_TENSOR, TENSOR_BYTES
 from ggrpc.errors import GgrpcError
 from ggrpc.graph import Graph
 from ggrpc.op import Op
-from ggrpc.tensor import Tensor
-from tests.support import cases
 from tests.support.case import BASE, HANDLE, Case
 
 GUARD = 1 << 12  # bytes of canaries on both sides of the region
@@ -39,16 +34,6 @@ WRITTEN_SOURCES = {Op.OPT_STEP_ADAMW: (2, 3)}  # m and v
 
 Records = np.ndarray[Any, np.dtype[np.void]]
 Mutation = Callable[[Records, Random], None]
-
-
-@cache
-def all_cases() -> dict[str, Case]:
-    """Every op's cases, by family and name."""
-    found = {}
-    for family in pkgutil.iter_modules(cases.__path__):
-        module = importlib.import_module(f"tests.support.cases.{family.name}")
-        found.update({f"{family.name}-{name}": case for name, case in module.cases()})
-    return found
 
 
 def records_of(
@@ -77,7 +62,7 @@ def payload_of(node_ids: list[int], records: Records) -> bytes:
 def mutated(
     case: Case, random: Random, count: int, base: int = BASE, handle: int = HANDLE
 ) -> bytes:
-    """A case's payload after so many mutations."""
+    """The payload of a case after a number of mutations."""
     node_ids, records = records_of(case, base, handle)
     for _ in range(count):
         random.choice(MUTATIONS)(records, random)
@@ -103,7 +88,7 @@ def _shape(records: Records, random: Random) -> None:
 
 
 def _dense_shape(records: Records, random: Random) -> None:
-    """Another ne, with the strides that go with it."""
+    """Another ne, with the strides of a contiguous tensor."""
     record, at = _any(records, random), random.randrange(4)
     ne = record["ne"]
     ne[at] = _number(random, int(ne[at]), EDGES, 32)
@@ -119,7 +104,7 @@ def _swapped_shape(records: Records, random: Random) -> None:
 
 
 def _same_shape(records: Records, random: Random) -> None:
-    """All tensors alike in one dimension."""
+    """The same size of all tensors in one dimension."""
     at, value = random.randrange(4), random.choice(EDGES)
     records["ne"][:, at] = value
 
@@ -143,7 +128,7 @@ def _data(records: Records, random: Random) -> None:
 
 
 def _overlap(records: Records, random: Random) -> None:
-    """One tensor lies where another does, or nearly so."""
+    """A tensor at the address of another one, or near it."""
     shift = random.choice((0, 0, 4, 8, 64))
     data = int(_any(records, random)["data"]) + shift
     _any(records, random)["data"] = data % (1 << 64)
@@ -205,8 +190,8 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-def noise(case: Case, random: Random) -> bytes:
-    """What the buffer holds: the case's own contents, or anything."""
+def random_image(case: Case, random: Random) -> bytes:
+    """The contents of the buffer: those of the case, one byte repeated, or random."""
     kind = random.randrange(3)
     if kind == 0:
         return case.image
@@ -215,15 +200,15 @@ def noise(case: Case, random: Random) -> bytes:
     return np.random.default_rng(random.randrange(1 << 32)).bytes(case.size)
 
 
-def survive(device: Device, payload: bytes, image: bytes) -> str:
+def run_guarded(device: Device, payload: bytes, image: bytes) -> str:
     """Decode, validate, compile and run a graph between canaries.
 
     Returns:
-        `refused`, with why, or `ran`.
+        `refused: ` and the reason, or `ran`.
 
     Raises:
         AssertionError: bytes changed that no node of the graph writes.
-        Exception: anything but an error of ours came out.
+        Exception: an error that is no GgrpcError, and therefore a bug.
     """
     size = len(image)
     region = Region(BASE, size)
@@ -260,8 +245,3 @@ def _assert_untouched(graph: Graph, before: bytes, after: bytes) -> None:
             if tensor.buffer:
                 changed[start : start + tensor.nbytes] = False
     assert not changed.any(), f"byte {int(changed.argmax()) - GUARD} changed"
-
-
-def described(payload: bytes) -> list[Tensor]:
-    """A payload's tensors, to show what was found."""
-    return list(read_graph(payload, TABLE).tensors.values())

@@ -1,4 +1,4 @@
-"""ggml itself as the judge: a case run by llama.cpp's own server, over the wire."""
+"""Runs a case on a server, such as llama.cpp's own, to compare with its results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Where the real peer, its models and the captured sessions are.
+"""The paths of the real peer, its models and the captured sessions.
 
-On a developer's machine a missing one is a skip that says how to get it; in CI it is a
-failure.
+If one is missing, CI fails; other runs skip the test and say how to get it.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ SHARED = ROOT.parent / "shared"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 PEERS = Path(os.environ.get("GGRPC_PEERS") or CACHE / "ggrpc" / "peers")
 
-# A release of llama-cpp-python, or a date of xllamacpp, whose libraries the Python
-# package of 0.3.36 drives.
+# A version is a release of llama-cpp-python, or one of xllamacpp, which begins with 20.
+# The Python package of DRIVER loads the libraries of xllamacpp.
 NEWEST = "2026.10.11549"
 DRIVER = "0.3.36"
-ALWAYS = (NEWEST, DRIVER, "0.3.17")  # what CI installs in any case
+ALWAYS = (NEWEST, DRIVER, "0.3.17")  # the versions that CI always installs
 
 
 def shared(name: str) -> Path:
@@ -29,7 +28,7 @@ def shared(name: str) -> Path:
 
 
 def peer_python(version: str) -> Path:
-    """The Python that drives a version of the peer, in `peer_environment`."""
+    """The Python interpreter for a version of the peer; needs `peer_environment`."""
     return _home(DRIVER if version.startswith("20") else version) / "venv/bin/python"
 
 
@@ -37,7 +36,7 @@ def peer_environment(version: str) -> dict[str, str]:
     """The variables that `peer_python` needs."""
     if version.startswith("20"):
         libraries = str(_home(version) / "bin")
-        # The second one keeps the package from loading its own beside them.
+        # The second variable keeps the package from loading its own libraries too.
         both = {"LLAMA_LIB": libraries, "LLAMA_CPP_LIB_PATH": libraries}
         return {**os.environ, **both}
     return dict(os.environ)
@@ -48,7 +47,7 @@ def _home(version: str) -> Path:
     if version in ALWAYS:
         _present(home / "ready", _how_to(version))
     elif not (home / "ready").exists():
-        pytest.skip(_how_to(version))  # CI has it only where there is time to build it
+        pytest.skip(_how_to(version))  # CI builds these only if there is time
     return home
 
 
@@ -58,7 +57,7 @@ def _how_to(version: str) -> str:
 
 def _present(path: Path, otherwise: str) -> Path:
     if not path.exists():
-        message = f"{path} is not there: {otherwise}"
+        message = f"{path} does not exist: {otherwise}"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

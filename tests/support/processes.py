@@ -1,4 +1,4 @@
-"""Real servers and clients as processes, on loopback and free ports."""
+"""Processes of servers and clients, on loopback and free ports."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from tests.support.paths import SHARED, peer_environment, peer_python, shared
 
 START_SECONDS = 30
 GENERATE_SECONDS = 120
-# The client for models that encode; the peer brings the one for all others.
-# Python ignores SIGPIPE; llama.cpp's own program dies of it.
+# Runs a script that dies of SIGPIPE, as llama.cpp's own program does. Python ignores
+# this signal by default.
 AS_A_PROGRAM = (
     "import runpy, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
     "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
+# The client for models that encode; the peer has one for all other models.
 ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
@@ -60,7 +61,7 @@ class Served:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where it listens; waits until it does."""
+        """The address that it listens on; waits until it does."""
         assert self._listening.wait(START_SECONDS), self.log
         assert self._endpoint is not None, self.log
         return self._endpoint
@@ -70,14 +71,14 @@ class Served:
         return "".join(self.lines)
 
     def wait_for_line(self, text: str, seconds: float = 10) -> None:
-        """Wait until the log holds a line with `text` in it."""
+        """Wait until the log contains `text`."""
         deadline = time.monotonic() + seconds
         while text not in self.log:
             assert time.monotonic() < deadline, f"no '{text}' in:\n{self.log}"
             time.sleep(0.01)
 
     def stop(self) -> int:
-        """Stop it as an operator would, and give its exit code."""
+        """Stop it with SIGTERM; returns its exit code."""
         self.process.terminate()
         try:
             code = self.process.wait(START_SECONDS)
@@ -104,10 +105,12 @@ class Served:
 def serving(
     *arguments: str, state: Path | None = None, device: str | None = "cpu"
 ) -> Iterator[Served]:
-    """Run `ggrpc serve` with these flags, of which the last ones count.
+    """Run `ggrpc serve` until the block ends, and check that it exits with 0.
 
-    What it learns of clients goes to the folder `state`, and away where none is given.
-    It serves `device`, and what it thinks best where that is None.
+    Args:
+        arguments: its flags; they override `device`.
+        state: the folder in which it remembers clients; None for a temporary one.
+        device: the device to serve; None for the server's default.
     """
     chosen = () if device is None else ("--device", device)
     with tempfile.TemporaryDirectory() as nowhere:
@@ -194,7 +197,7 @@ def generate(
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to clients."""
+    """A free port, below the range from which the system assigns ports to clients."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as sock, contextlib.suppress(OSError):
@@ -210,5 +213,5 @@ def _wait_until_open(endpoint: Endpoint, process: subprocess.Popen[bytes]) -> No
             socket.create_connection(endpoint, 1).close()
             return
         except OSError:
-            assert time.monotonic() < deadline, f"nobody listens on {endpoint}"
+            assert time.monotonic() < deadline, f"no server listens on {endpoint}"
             time.sleep(0.05)

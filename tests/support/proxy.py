@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts the bytes which clients send."""
+"""A TCP proxy on loopback that counts the bytes that clients send."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PIECE = 1 << 20
 
 
 class CountingProxy:
-    """Passes connections on to a server.
+    """Forwards connections to a server.
 
     Attributes:
-        endpoint: where it listens.
-        sent: bytes that clients have sent.
+        endpoint: the address that it listens on.
+        sent: the number of bytes that clients have sent.
     """
 
     def __init__(self, server: Endpoint) -> None:
@@ -54,14 +54,14 @@ class CountingProxy:
                     self.sent += len(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        if not counts:  # the server has said all: both directions are over
+        if not counts:  # the server has closed, so both directions end
             for sock in source, sink:
                 sock.close()
 
 
 @contextlib.contextmanager
 def counting(server: Endpoint) -> Iterator[CountingProxy]:
-    """A proxy before a server."""
+    """Run a proxy in front of a server."""
     proxy = CountingProxy(server)
     try:
         yield proxy

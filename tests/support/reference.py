@@ -1,4 +1,4 @@
-"""Runs a case by the definitions of its ops, in float64, to hold a device against."""
+"""Computes a case by the definitions of its ops in float64, to check devices."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support.case import Case, packed, values
 Definition = Callable[..., Array]
 
 F32_LIMIT = 1e-11
-ROUNDED_LIMIT = 1e-5  # where a value lies between two of F16, either will do
+ROUNDED_LIMIT = 1e-5  # a value between two values of F16 may be rounded to either
 
 
 def by_definition(case: Case, define: Definition) -> dict[str, Array]:
-    """What a case's nodes should be.
+    """The right values of the nodes of a case.
 
     Args:
-        case: what to compute.
-        define: from a node and the float64 values of its sources (integers as they
-            are; of shape ne reversed) to the node's values.
+        case: the case.
+        define: computes the values of a node from the node and the values of its
+            sources, which are float64 or integers, of shape ne reversed.
     """
     image = bytearray(case.image)
     by_id = {tensor.id: tensor for tensor in case.tensors}
@@ -61,6 +61,6 @@ def _exact(tensor: Tensor, image: bytearray) -> Array:
 
 def _store(tensor: Tensor, array: Any, image: bytearray) -> None:
     assert array.shape == tensor.ne[::-1], f"{tensor}: {array.shape}"
-    with np.errstate(over="ignore"):  # F16 ends at 65504
+    with np.errstate(over="ignore"):  # the largest F16 is 65504
         stored = packed(array, tensor.type)
     view_of(tensor, memoryview(image), tensor.data)[...] = stored

@@ -37,7 +37,7 @@ def running(
     negotiator: Negotiator | None = None,
     cache: TensorCache | None = None,
 ) -> Iterator[Endpoint]:
-    """Serve devices (one cpu with one thread where none is given) until the end."""
+    """Serve devices, by default a cpu with one thread, until the block ends."""
     served = devices or (CpuDevice(threads=1, weight_cache=0),)
     settings = ServerSettings(
         Endpoint(host, 0),

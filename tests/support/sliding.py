@@ -1,4 +1,4 @@
-"""Windows over an image by their definition, an index at a time, to compare with."""
+"""Sliding windows over an image by their definition, to check kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ggrpc.formats.codecs import Array
 
 
 class Axis(NamedTuple):
-    """How windows lie along an axis of an array."""
+    """The windows along an axis of an array."""
 
     windows: int
     kernel: int
@@ -21,7 +21,7 @@ class Axis(NamedTuple):
 
     @property
     def index(self) -> Array:
-        """(windows, kernel): which element each is; some lie outside."""
+        """The index of each element, (windows, kernel); some are out of range."""
         start = np.arange(self.windows)[:, None] * self.stride - self.padding
         return start + np.arange(self.kernel) * self.dilation
 
@@ -39,7 +39,7 @@ def unfolded(x: Array, axes: Sequence[Axis], outside: float = 0) -> Array:
 
 
 def folded(x: Array, axes: Sequence[Axis], sizes: Sequence[int]) -> Array:
-    """Windows (..., windows axes, kernel axes), summed up where they lie."""
+    """Add windows (..., windows axes, kernel axes) to the elements that they cover."""
     lead, left = x.ndim - 2 * len(axes), len(axes)
     for axis, size in zip(axes, sizes, strict=True):
         x = np.moveaxis(x, (lead, lead + left), (-2, -1))

@@ -1,4 +1,4 @@
-"""A stream for a server without a socket: recorded bytes in, sent bytes kept."""
+"""A stream without a socket, which stores what a server sends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CHUNK = 1 << 10  # the most bytes that one call receives
 
 
 class Tape:
-    """A stream that receives recorded bytes and then ends.
+    """A stream that receives given bytes and then ends.
 
     Attributes:
-        sent: everything that was sent.
-        was_shut: as of a `Stream`.
+        sent: all bytes that were sent.
+        was_shut: the attribute of a `Stream`.
     """
 
     endpoint = PEER
@@ -58,6 +58,6 @@ class Tape:
             self.receive_exactly(view)
 
     def send(self, pieces: Pieces, limit: TimeLimit = NEVER) -> None:
-        """Keep what was sent."""
+        """Store the bytes in `sent`."""
         for piece in pieces:
             self.sent += piece

@@ -76,13 +76,13 @@ def test_device_allocates_within_the_limit_of_its_container(groups) -> None:  # 
         {"memory.max": str(320 * MIB), "memory.current": str(120 * MIB)},
     )
     device = CpuDevice(threads=1, weight_cache=0)
-    assert device.memory() == (190 * MIB, 320 * MIB)  # a thirty-second is kept
+    assert device.memory() == (190 * MIB, 320 * MIB)  # a thirty-second is reserved
     with pytest.raises(OutOfMemory):
         device.allocate(191 * MIB)
     device.allocate(189 * MIB).free()
 
 
-# Allocates all that is promised, in parts, and starts threads beside it.
+# Allocates all memory that the device reports, in parts, and starts threads meanwhile.
 ALLOCATE_ALL = """
 import resource, sys, threading
 from ggrpc.devices.cpu import CpuDevice

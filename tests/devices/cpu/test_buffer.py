@@ -111,7 +111,7 @@ def test_other_threads_run_while_a_buffer_is_filled(does: str, often: None) -> N
             buffer.fill(0, size, 1)
         while_it_did = counts[0] - before
         done.set()
-    assert while_it_did > 50_000  # hardly any where it holds the GIL
+    assert while_it_did > 50_000  # hardly any while it holds the GIL
 
 
 def test_watched_buffer_reports_changes(buffer: CpuBuffer, changes: Seen) -> None:

@@ -27,7 +27,7 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture
 def alone(device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
-    """The device on a machine whose free memory no other process changes."""
+    """A device whose machine has free memory that no other process changes."""
     process = psutil.Process()
     available = device._machine.available() + process.memory_info().rss
     monkeypatch.setattr(

@@ -56,7 +56,7 @@ def test_reserved_memory_is_counted_but_not_used() -> None:
     scratch.reserve(1000)
     scratch.reserve(500)
     scratch.reset()
-    scratch.reserve(1500)  # another node, of which there is enough
+    scratch.reserve(1500)  # a node that fits into the limit
     assert sizes == [1000, 500]
     scratch.take((8,), F32)
     assert len(sizes) == 3
@@ -96,7 +96,7 @@ def test_memory_that_numpy_allocates_is_counted(
 def many(
     op: Op, sources: tuple[int, ...], result: tuple[int, ...], params: Any
 ) -> Case:
-    """Nodes that write to the same place, and that each retain memory."""
+    """Nodes with the same destination, each of which retains memory."""
     case = Case()
     x = [case.leaf(np.zeros((n,), np.float32)) for n in sources]
     y = case.node(Op.NONE, (), result)

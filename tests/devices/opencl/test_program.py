@@ -1,4 +1,4 @@
-"""Graphs of which the OpenCL device computes some nodes, and the cpu the others."""
+"""Graphs with nodes for the OpenCL device and nodes for the cpu device."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def labels(program: OpenClProgram) -> list[str]:
 def test_unaligned_numbers_are_left_to_the_cpu(
     opencl: OpenClDevice, field: str
 ) -> None:
-    """A GPU's kernel would fail, and take all sessions' memory along."""
+    """The kernel of a GPU would fail, and the memory of all sessions would be lost."""
     case = Case()
     x = case.leaf((16, 3))
     case.node(Op.RMS_NORM, [x], x.ne, params=NormParams(0.0))
     y = case.node(Op.MUL, [case.tensors[-1], case.leaf((16,))], x.ne)
-    case.node(Op.NONE, (), (16,))  # room
+    case.node(Op.NONE, (), (16,))  # scratch memory
     changed = {"data": y.data + 1, "nb": (4, 65, 195, 195)}[field]
     at = case.tensors.index(y)
     case.tensors[at] = y._replace(**{field: changed})

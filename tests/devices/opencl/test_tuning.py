@@ -1,4 +1,4 @@
-"""The search for shapes, on products so small that it takes no time."""
+"""The search for work-group shapes, with products so small that it is fast."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def device(
         ]
         monkeypatch.setattr(tuning, trials, few)
     device = open_opencl(shares_memory=request.param == "processor")
-    # Not the whole cache: kernels need not be compiled anew.
+    # The other folders stay, so that kernels need not be compiled again.
     monkeypatch.setattr(
         launch_config, "path_of", lambda device: tmp_path / "shapes.json"
     )
@@ -37,7 +37,7 @@ def device(
 
 
 def seconds(monkeypatch: pytest.MonkeyPatch, of: dict[int, float]) -> None:
-    """Let programs take as long as their first value says."""
+    """Replace the duration of programs by the first value of their shapes."""
     monkeypatch.setattr(
         tuning, "_fastest", lambda programs: {each: of[each[0]] for each in programs}
     )

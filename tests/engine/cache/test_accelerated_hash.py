@@ -12,9 +12,9 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.engine.cache.accelerated_hash import DEVICE_THRESHOLD, Hashing, hashing_for
 from ggrpc.engine.cache.fnv1a import fnv1a
 from ggrpc.errors import DeviceError
-from tests.support.caches import noise
+from tests.support.caches import random_bytes
 
-DATA = noise(300_000)
+DATA = random_bytes(300_000)
 
 
 class HashingDevice(CpuDevice):
@@ -88,7 +88,7 @@ def test_numpy_takes_over_when_the_device_fails(
     calls: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     hashing = Hashing(lambda: [HashingDevice(calls)])
-    data = noise(9 << 20)  # three blocks
+    data = random_bytes(9 << 20)  # three blocks
     assert hashing.of(data) == fnv1a(data)
     assert "the card has gone" in caplog.text
 

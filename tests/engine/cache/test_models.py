@@ -10,9 +10,9 @@ from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.models import Indexer, LocalModel, files_of
 from ggrpc.errors import Cancelled, FileError
-from tests.support.caches import LARGE, noise, write_gguf
+from tests.support.caches import LARGE, random_bytes, write_gguf
 
-DATA = noise()
+DATA = random_bytes()
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def index(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def test_large_tensors_are_indexed_by_hash(tmp_path: Path, index: Index) -> None:
-    path = write_gguf(tmp_path / "model.gguf", noise(100), DATA)
+    path = write_gguf(tmp_path / "model.gguf", random_bytes(100), DATA)
     LocalModel(path, index, Hashing()).hash()
     (tensor,) = index.model_tensors()
     assert (tensor.hash, tensor.tensor, tensor.size) == (
@@ -48,16 +48,16 @@ def test_unchanged_model_is_not_read_again(
 def test_changed_model_is_hashed_again(tmp_path: Path, index: Index) -> None:
     path = write_gguf(tmp_path / "model.gguf", DATA)
     LocalModel(path, index, Hashing()).hash()
-    write_gguf(path, noise(seed=1))
+    write_gguf(path, random_bytes(seed=1))
     os.utime(path, ns=(0, 0))
     LocalModel(path, index, Hashing()).hash()
     assert [one.hash for one in index.model_tensors()] == [
-        hash_name(fnv1a(noise(seed=1)))
+        hash_name(fnv1a(random_bytes(seed=1)))
     ]
 
 
 def test_hashes_survive_a_cancelled_run(tmp_path: Path, index: Index) -> None:
-    path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
+    path = write_gguf(tmp_path / "model.gguf", DATA, random_bytes(seed=1))
 
     def stop(count: int) -> None:
         if index.model_tensors():
@@ -75,7 +75,7 @@ def test_hashes_survive_a_cancelled_run(tmp_path: Path, index: Index) -> None:
 def test_truncated_file_is_a_file_error(
     tmp_path: Path, index: Index, keep: int
 ) -> None:
-    path = write_gguf(tmp_path / "model.gguf", DATA, noise(seed=1))
+    path = write_gguf(tmp_path / "model.gguf", DATA, random_bytes(seed=1))
     os.truncate(path, keep)
     with pytest.raises(FileError, match=r"model\.gguf is .*; download it again"):
         LocalModel(path, index, Hashing())
@@ -115,7 +115,9 @@ def test_indexer_continues_after_an_invalid_file(
 
 
 def test_indexer_stops_at_the_end_of_the_block(tmp_path: Path, index: Index) -> None:
-    path = write_gguf(tmp_path / "model.gguf", *(noise(seed=n) for n in range(8)))
+    path = write_gguf(
+        tmp_path / "model.gguf", *(random_bytes(seed=n) for n in range(8))
+    )
     with Indexer([path], index, Hashing()):
         pass
     assert len(index.model_tensors()) < 8

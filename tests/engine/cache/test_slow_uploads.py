@@ -1,4 +1,4 @@
-"""Clients that upload slowly to a server with a cache, and those beside them."""
+"""Clients that upload slowly to a server with a cache must not delay others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ from ggrpc.engine.client.client import Client, connect
 from ggrpc.engine.wire import messages as m
 from ggrpc.tensor import Tensor, contiguous_nb
 from ggrpc.types import GGMLType
-from tests.support.caches import LARGE, Sender, kept, noise, opened
+from tests.support.caches import (
+    LARGE,
+    CacheClient,
+    entry_names,
+    open_cache,
+    random_bytes,
+)
 from tests.support.servers import running
 from tests.support.waiting import wait_until
 
-DATA = noise()
-SOON = 3.0  # seconds; a client that waits for another one would wait for 10
+DATA = random_bytes()
+SOON = 3.0  # seconds; a client that waited for another one would take 10
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def placed(client: Client, size: int = LARGE) -> Tensor:
 
 @contextmanager
 def uploading(endpoint: Endpoint, value: int) -> Iterator[None]:
-    """A client that has announced a tensor, and has sent the first of its bytes."""
+    """A client that has announced a tensor, and has sent its first bytes."""
     with connect(endpoint, timeout=20) as client:
         tensor = placed(client)
         assert not client.set_tensor_hash(tensor, value)
@@ -66,7 +72,9 @@ def load(client: Client, data: bytes) -> bool:
 
 @pytest.mark.parametrize("announced", [1, fnv1a(DATA)], ids=["other", "same"])
 @pytest.mark.parametrize("count", [1, 5])
-def test_slow_upload_delays_nobody(tmp_path: Path, count: int, announced: int) -> None:
+def test_slow_upload_delays_no_other_client(
+    tmp_path: Path, count: int, announced: int
+) -> None:
     with served(tmp_path) as endpoint, ExitStack() as slow:
         for _ in range(count):
             slow.enter_context(uploading(endpoint, announced))
@@ -77,7 +85,7 @@ def test_slow_upload_delays_nobody(tmp_path: Path, count: int, announced: int) -
         with connect(endpoint, timeout=20) as client:
             assert load(client, DATA)
         assert time.monotonic() - began < SOON
-        assert kept(tmp_path) == [hash_name(fnv1a(DATA))]
+        assert entry_names(tmp_path) == [hash_name(fnv1a(DATA))]
     assert not list(tmp_path.glob(f"*{PART}"))
 
 
@@ -98,14 +106,14 @@ def test_slow_upload_that_lost_its_entry_still_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "MAX_PENDING", 1)
-    with opened(tmp_path) as cache:
+    with open_cache(tmp_path) as cache:
         begun = cache.begin(LARGE, None, "slow")
         assert begun is not None
         half = LARGE // 2
         begun.write(memoryview(DATA)[:half])
-        Sender(cache).load(noise(seed=1))
+        CacheClient(cache).load(random_bytes(seed=1))
         begun.write(memoryview(DATA)[half:])
-    assert kept(tmp_path) == [hash_name(fnv1a(noise(seed=1)))]
+    assert entry_names(tmp_path) == [hash_name(fnv1a(random_bytes(seed=1)))]
 
 
 def test_pending_files_are_a_small_part_of_the_open_files(
@@ -123,10 +131,10 @@ def test_entry_that_is_not_what_was_announced_delays_a_client_only_once(
     stuck = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda fd: stuck.wait(30))
     monkeypatch.setattr(loading, "WASTED_WAIT_LIMIT", 0.3)
-    with opened(tmp_path) as cache:
+    with open_cache(tmp_path) as cache:
         for value in range(5):
-            Sender(cache).load(noise(100, seed=value), value=value)
-        victim = Sender(cache)
+            CacheClient(cache).load(random_bytes(100, seed=value), value=value)
+        victim = CacheClient(cache)
         tensor, began = victim.allocated(LARGE), time.monotonic()
         for value in range(5):
             assert not victim.ask(tensor, value)
@@ -142,17 +150,17 @@ def test_client_waits_for_its_own_entries_not_for_pending_files_of_others(
     stuck = threading.Event()
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (stuck.wait(30), fsync(fd)))
-    with opened(tmp_path) as cache:
-        fast = Sender(cache)
+    with open_cache(tmp_path) as cache:
+        fast = CacheClient(cache)
         for seed in range(6):
-            fast.load(noise(100, seed=seed))
+            fast.load(random_bytes(100, seed=seed))
         assert len(list(tmp_path.glob(f"*{PART}"))) == 2
-        Sender(cache).load(noise(100, seed=9))
+        CacheClient(cache).load(random_bytes(100, seed=9))
         assert len(list(tmp_path.glob(f"*{PART}"))) == 3
         stuck.set()
-    assert len(kept(tmp_path)) == 3
+    assert len(entry_names(tmp_path)) == 3
 
 
 def test_empty_tensor_is_not_stored(tmp_path: Path) -> None:
-    with opened(tmp_path) as cache:
+    with open_cache(tmp_path) as cache:
         assert cache.begin(0, 1, "empty") is None

@@ -14,9 +14,16 @@ from ggrpc.engine.cache.index import Index
 from ggrpc.engine.cache.inventory import items
 from ggrpc.engine.cache.models import LocalModel
 from ggrpc.engine.cache.verify import Verifier
-from tests.support.caches import LARGE, Sender, kept, noise, opened, write_gguf
+from tests.support.caches import (
+    LARGE,
+    CacheClient,
+    entry_names,
+    open_cache,
+    random_bytes,
+    write_gguf,
+)
 
-DATA, OTHER = noise(), noise(seed=1)
+DATA, OTHER = random_bytes(), random_bytes(seed=1)
 NAME, NEXT = hash_name(fnv1a(DATA)), hash_name(fnv1a(OTHER))
 
 
@@ -24,11 +31,11 @@ NAME, NEXT = hash_name(fnv1a(DATA)), hash_name(fnv1a(OTHER))
 def cache(tmp_path: Path):  # type: ignore[no-untyped-def]
     """A folder with two entries; a model file has the tensor of one of them."""
     path = tmp_path / "cache"
-    with opened(path) as cache:
+    with open_cache(path) as cache:
         for data in DATA, OTHER:
-            Sender(cache).load(data)
+            CacheClient(cache).load(data)
     index = Index(path)
-    model = write_gguf(tmp_path / "model.gguf", noise(10), DATA)
+    model = write_gguf(tmp_path / "model.gguf", random_bytes(10), DATA)
     LocalModel(model, index, Hashing()).hash()
     yield Folder(path), index
     index.close()
@@ -76,9 +83,9 @@ def test_damaged_entry_is_repaired_or_removed(cache) -> None:  # type: ignore[no
     expected = {f"entry {NAME}": "repaired", f"entry {NEXT}": "removed"}
     planned = {name: f"would be {result}" for name, result in expected.items()}
     assert planned.items() <= results(folder, index, dry_run=True).items()
-    assert len(kept(folder.path)) == 2
+    assert len(entry_names(folder.path)) == 2
     assert expected.items() <= results(folder, index).items()
-    assert kept(folder.path) == [NAME]
+    assert entry_names(folder.path) == [NAME]
     assert (folder.path / NAME).read_bytes() == DATA
     assert set(results(folder, index).values()) == {"ok"}
 
@@ -93,7 +100,7 @@ def test_damaged_entry_in_use_is_reported(cache) -> None:  # type: ignore[no-unt
 
 def test_changed_model_is_forgotten(cache, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, index = cache
-    write_gguf(tmp_path / "model.gguf", noise(10), OTHER)
+    write_gguf(tmp_path / "model.gguf", random_bytes(10), OTHER)
     assert results(folder, index)[f"model {NAME}"] == "changed"
     assert index.model_tensors() == []
 

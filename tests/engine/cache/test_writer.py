@@ -14,17 +14,24 @@ import pytest
 from ggrpc.engine.cache.fnv1a import fnv1a, hash_name
 from ggrpc.engine.cache.folder import LOCK, PART
 from ggrpc.engine.cache.index import FILE
-from tests.support.caches import LARGE, Sender, cache_size, kept, noise, opened
+from tests.support.caches import (
+    LARGE,
+    CacheClient,
+    cache_size,
+    entry_names,
+    open_cache,
+    random_bytes,
+)
 from tests.support.paths import ROOT
 
-DATA = noise()
+DATA = random_bytes()
 
 # Kills itself before or after the n-th call of a function.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
 from ggrpc.engine.cache.index import Index
-from tests.support.caches import Sender, noise, opened
+from tests.support.caches import CacheClient, random_bytes, open_cache
 
 folder, where, name, count, when = sys.argv[1:]
 owner = {"os": os, "index": Index}[where]
@@ -40,8 +47,8 @@ def fatal(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 
-with opened(Path(folder)) as cache:
-    sender, data = Sender(cache), noise()
+with open_cache(Path(folder)) as cache:
+    sender, data = CacheClient(cache), random_bytes()
     setattr(owner, name, fatal)
     sender.load(data)
 """
@@ -71,11 +78,11 @@ def test_killed_writer_leaves_no_wrong_entry(
         timeout=120,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    for entry in kept(tmp_path):
+    for entry in entry_names(tmp_path):
         assert hash_name(fnv1a((tmp_path / entry).read_bytes())) == entry
-    with opened(tmp_path) as cache:
-        Sender(cache).load(DATA)  # checks the bytes that arrive
-        Sender(cache).load(noise(100), value=1)
+    with open_cache(tmp_path) as cache:
+        CacheClient(cache).load(DATA)  # checks the bytes that arrive
+        CacheClient(cache).load(random_bytes(100), value=1)
     assert not list(tmp_path.glob(f"*{PART}"))
     assert cache_size(tmp_path) == LARGE + 100
 
@@ -84,7 +91,7 @@ def test_killed_writer_leaves_no_wrong_entry(
 def test_close_discards_unfinished_entries(
     tmp_path: Path, announced: int | None
 ) -> None:
-    with opened(tmp_path) as cache:
+    with open_cache(tmp_path) as cache:
         begun = cache.begin(LARGE, announced, "never sent")
         assert begun is not None
         cache.close(0.01)
@@ -98,7 +105,7 @@ def test_complete_tensor_that_is_pending_is_not_written_again(
     stuck = threading.Event()
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (stuck.wait(30), fsync(fd)))
-    with opened(tmp_path) as cache:
+    with open_cache(tmp_path) as cache:
         begun, beside = (cache.begin(LARGE, 1, name) for name in ("first", "second"))
         assert begun is not None
         assert beside is not None  # the first one may never be complete

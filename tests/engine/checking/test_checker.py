@@ -25,7 +25,7 @@ from ggrpc.engine.wire.dialects import V2_0_0, V7_0_0
 from ggrpc.engine.wire.messages import SetTensor
 from ggrpc.errors import ConnectError, RefusedError
 from ggrpc.op import Op
-from tests.support.faulty import FailingDevice, WrongDevice
+from tests.support.devices import FailingDevice, WrongDevice
 from tests.support.paths import NEWEST
 from tests.support.processes import free_port, native_serving
 from tests.support.servers import running

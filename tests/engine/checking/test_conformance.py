@@ -1,4 +1,4 @@
-"""Each step finds a server that is wrong in just this."""
+"""Each step of `ggrpc check` detects a server that fails exactly this step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Devices = list[RemoteDevice]
 
 @pytest.fixture
 def devices() -> Iterator[Devices]:
-    """A device by the newest version, and one by the proposal that no version took."""
+    """A device with the newest version, and one with the proposed 7.0.1."""
     with ExitStack() as stack:
         served = CpuDevice(threads=1, weight_cache=0)
         endpoints = [

@@ -58,8 +58,8 @@ def test_ratios_compare_with_the_first_server(server: Endpoint) -> None:
 
 
 def test_failed_server_is_not_timed_again(server: Endpoint) -> None:
-    nobody = Endpoint("127.0.0.1", free_port())
-    bench = Bench([nobody, server], SETTINGS)
+    unreachable = Endpoint("127.0.0.1", free_port())
+    bench = Bench([unreachable, server], SETTINGS)
     bench.round()
     assert "cannot connect" in str(bench.errors[0])
     assert bench.results(0) == []

@@ -26,7 +26,7 @@ WELCOME = struct.pack("<QBBBB24x", 28, 7, 0, 0, 0)
 
 @pytest.fixture
 def scripted():  # type: ignore[no-untyped-def]
-    """A server that sends what it is told to each client, and then does nothing."""
+    """A server that sends given bytes to each client, and then does nothing."""
     (listener,) = listen(Endpoint("127.0.0.1", 0))
     listener.setblocking(True)
     script: list[bytes] = []
@@ -67,7 +67,9 @@ def test_call_after_one_that_timed_out_fails(scripted) -> None:  # type: ignore[
     with connect(endpoint, timeout=0.2) as client:
         with pytest.raises(TransportTimeout):
             client.memory()
-        with pytest.raises(Cancelled):  # and takes no late reply for its own
+        with pytest.raises(
+            Cancelled
+        ):  # and a late reply is not taken for that of a later request
             client.memory()
 
 
@@ -114,7 +116,7 @@ def test_server_of_another_version_than_asked_is_a_mismatch(scripted) -> None:  
 
 
 def test_client_that_gives_up_before_an_answer_resets_the_connection() -> None:
-    """llama.cpp's server is killed by SIGPIPE if it answers a closed connection."""
+    """llama.cpp's server dies of SIGPIPE if it replies to a closed connection."""
     (listener,) = listen(Endpoint("127.0.0.1", 0))
     with listener:
         with pytest.raises(TransportTimeout):
@@ -142,7 +144,7 @@ def test_something_else_than_a_server_is_a_protocol_error(scripted) -> None:  # 
         connect(endpoint, timeout=5)
 
 
-def test_nobody_there_is_a_connect_error() -> None:
+def test_refused_connection_is_a_connect_error() -> None:
     with pytest.raises(ConnectError):
         connect(Endpoint("127.0.0.1", free_port()), timeout=5)
 

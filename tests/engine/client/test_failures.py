@@ -1,4 +1,4 @@
-"""What a client tells of each kind of peer that does not answer as a server does."""
+"""A client's errors about each kind of peer that does not reply as a server does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WELCOME = (28).to_bytes(8, "little") + bytes([8, 0, 0]) + bytes(25)
 
 @contextlib.contextmanager
 def peer(talk: Talk) -> Iterator[Endpoint]:
-    """A peer that talks with one connection after the other."""
+    """A peer that handles one connection after the other."""
 
     def work() -> None:
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def until_closed(connection: socket.socket) -> None:
 
 
 def drip(connection: socket.socket) -> None:
-    """Send an answer so slowly that no single byte is late."""
+    """Send a reply slowly, but with no byte later than the timeout."""
     for byte in WELCOME * 100:
         connection.sendall(bytes([byte]))
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Graphs by uid: the client counts what the server keeps, as llama.cpp's does."""
+"""Graphs by uid: the client counts the graphs on the server, as llama.cpp's does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 class Squares:
-    """Graphs that square a vector again and again; graph n does it n times."""
+    """Graphs that square a vector repeatedly; graph n does it n times."""
 
     def __init__(self, client: Client) -> None:
         self.client = client

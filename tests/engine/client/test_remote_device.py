@@ -38,13 +38,13 @@ from tests.support.servers import running
 DIALECTS = {str(d.version): d for d in (V2_0_0, V3_6_1, V7_0_0, V7_0_1, V8_0_0)}
 # Releases of the native server.
 NATIVE = (NEWEST, "0.3.36", "0.3.35", "0.3.24", "0.3.17", "0.3.16")
-# The op table where the version leaves several.
+# The op table of versions that had several.
 OP_TABLES = {"0.3.16": "2025-08-14b", "2.0.0": "2025-10-12"}
 
 
 @contextlib.contextmanager
 def server_of(kind: str) -> Iterator[RemoteServer]:
-    """A session with ggrpc's server in a version, or with a native one."""
+    """A session with ggrpc's server of a given version, or with a native server."""
     with contextlib.ExitStack() as stack:
         if kind in NATIVE:
             endpoint = stack.enter_context(native_serving(kind))
@@ -68,13 +68,13 @@ def device(server: RemoteServer) -> RemoteDevice:
 
 @pytest.fixture
 def ours() -> Iterator[RemoteDevice]:
-    """The device of a server of ggrpc's, on which a test may do harm."""
+    """A device of `ggrpc serve` for tests that end the session."""
     with server_of("7.0.0") as server:
         yield server.device()
 
 
 def layer() -> Case:
-    """Quantized weights times an activation, and a function of that."""
+    """A product of quantized weights and an activation, and a function of it."""
     case = Case()
     w, x = case.leaf((256, 24), GGMLType.Q8_0), case.leaf((256, 5))
     y = case.node(Op.MUL_MAT, [w, x], (24, 5), name="product")
@@ -185,7 +185,7 @@ def test_freed_buffer_cannot_be_used(device: RemoteDevice) -> None:
         buffer.put(0, memoryview(b"x"))
     with pytest.raises(DeviceError, match="used after it was freed"):
         buffer.fill(0, 64, 1)
-    device.synchronize()  # the session lives
+    device.synchronize()  # the session continues
 
 
 def test_memory_and_limits_are_told(device: RemoteDevice) -> None:
@@ -216,7 +216,7 @@ def test_op_newer_than_the_server_is_not_supported() -> None:
 
 
 def test_op_with_several_numbers_is_not_sent() -> None:
-    """A native server of another build would die of it."""
+    """It would crash a native server of another build."""
     with running(dialects=(V2_0_0,)) as endpoint, connect(endpoint, timeout=60) as old:
         _, graph = squares(old)
         with pytest.raises(LocalProtocolError, match="choose one with --op-table"):

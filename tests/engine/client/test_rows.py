@@ -1,4 +1,4 @@
-"""Rows of a tensor on a server, which protocol 8.0.0 moves with one message."""
+"""Rows of a tensor on a server; protocol 8.0.0 transfers them in one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that lie about themselves are refused soon, and in little memory."""
+"""Files with false headers are refused quickly, and with little memory."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ HOSTILE_ARRAYS: dict[str, tuple[str, Callable[[Path], Path]]] = {
 
 
 class Bounded:
-    """A context that must end soon, and in little memory."""
+    """A context that must end quickly and allocate little memory."""
 
     def __enter__(self) -> None:
         tracemalloc.start()
@@ -184,7 +184,7 @@ class Bounded:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < MEMORY
-        assert seconds < 4 * SECONDS  # tracing makes it slower
+        assert seconds < 4 * SECONDS  # tracemalloc makes it slower
 
 
 @pytest.mark.parametrize("write", HOSTILE_GGUF.values(), ids=HOSTILE_GGUF)
@@ -217,7 +217,7 @@ def test_many_tensors_are_read_in_little_memory(tmp_path: Path) -> None:
 
 
 def test_archive_is_read_in_pieces(tmp_path: Path) -> None:
-    """A small archive of large arrays takes no more memory than a piece."""
+    """A small archive of large arrays takes no more memory than one piece."""
     data = npy((1 << 28,), "|i1") + bytes(1 << 28)
     path = npz(tmp_path / "x.npz", ("a.npy", data), ("b.npy", data), method=8)
     del data
@@ -267,7 +267,7 @@ def test_upload_of_a_file_that_shrinks(tmp_path: Path) -> None:
         uploaded = UploadedTensors(server.device())
         with pytest.raises(FileError, match=r"x\.npy"):
             uploaded.push(path, lambda count: os.truncate(path, PIECE))
-        server.device().synchronize()  # the session is still of use
+        server.device().synchronize()  # the session can still be used
 
 
 def test_weights_of_a_file_that_shrinks_end_the_session(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_weights_of_a_file_that_shrinks_end_the_session(tmp_path: Path) -> None:
             os.truncate(path, 20 << 20)
             with pytest.raises(FileChangedError, match=r"x\.gguf ends"):
                 warm(server.client, weights)
-        # Half a tensor was announced: nothing else can be sent.
+        # Half of an announced tensor was sent, so the session cannot be used any more.
         with pytest.raises(TransportError):
             server.device().synchronize()
     index.close()

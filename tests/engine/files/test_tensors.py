@@ -108,7 +108,8 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         path.write_text("this is a letter to somebody")
         with pytest.raises(FileError) as caught:
             read_all(path)
-        assert "pickle" not in str(caught.value)  # numpy's advice is a bad one here
+        # numpy's own message suggests pickle, which is dangerous.
+        assert "pickle" not in str(caught.value)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("letter.txt", "dear")
     with pytest.raises(FileError, match=r"letter\.txt is not an array"):

@@ -1,4 +1,4 @@
-"""What a proxy logs about the server that it forwards to."""
+"""The log lines of a proxy about the server that it forwards to."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def connected(
         while True:
             server, _ = listener.accept()
             with server:
-                if server.recv(1):  # not the look of the proxy itself
+                if server.recv(1):  # not the proxy's own check of the server
                     yield client, server
                     return
 

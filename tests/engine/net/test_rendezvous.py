@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def opened_from(source: str, endpoint: Endpoint) -> socket.socket:
-    """A connection from an address of loopback, as soon as somebody listens."""
+    """A connection from a loopback address, as soon as the port is open."""
     found: list[socket.socket] = []
 
     def connects() -> bool:
@@ -78,7 +78,7 @@ def assert_talk(one: Stream, other: Stream) -> None:
 
 
 @pytest.mark.parametrize("first", ["listener", "dialler"])
-def test_two_servers_meet_whoever_comes_first(
+def test_two_servers_meet_in_either_order(
     here: Endpoint, threads: ThreadPoolExecutor, first: str
 ) -> None:
     calls: list[Callable[[], Stream]] = [
@@ -154,7 +154,7 @@ def test_dialler_gives_up_on_an_address_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rendezvous, "DIAL_SECONDS", 0.1)
-    with socket.socket() as full:  # whose backlog has no room
+    with socket.socket() as full:  # its backlog is full
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         endpoint = Endpoint(*full.getsockname())

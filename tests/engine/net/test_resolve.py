@@ -71,7 +71,7 @@ def test_addresses_of_a_name_share_the_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class FullQueue:
-    """A port whose queue of connections is full, as that of a busy server."""
+    """A port whose queue of connections is full, like that of a busy server."""
 
     def __enter__(self) -> int:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)

@@ -1,4 +1,4 @@
-"""What either side tells of a TLS handshake that fails, each cause by itself."""
+"""The errors of both sides for each cause of a failed TLS handshake."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.servers import running
 
 
 class Authority:
-    """A CA, another one, and certificates of both."""
+    """Two CAs, and certificates of both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -155,7 +155,7 @@ def test_client_certificate_that_is_rejected(
     client = client_context(authority.ca(), file)
     client.maximum_version = version
     with serving(server) as endpoint:
-        for _ in range(3):  # what the server says must not depend on who is faster
+        for _ in range(3):  # the server's error must not depend on which side is faster
             with pytest.raises(ConnectError, match=at_client):
                 connect(endpoint, timeout=20, tls=client)
     assert caplog.text.count(at_server) == 3
@@ -206,7 +206,7 @@ def test_plain_client_is_told_to_the_server(
 
 
 def test_reading_a_rejected_certificate_trusts_nothing(authority: Authority) -> None:
-    """An unknown CA says nothing about names that is worth repeating."""
+    """The names in a certificate of an unknown CA must not be printed."""
     file = authority.issue("gpu1.lan")
     with serving(server_context(file, None, None)) as endpoint:
         context = client_context(authority.ca("other"))

@@ -100,7 +100,7 @@ def test_shut_wakes_a_receiver(pair) -> None:  # type: ignore[no-untyped-def]
     stream.shut()
 
 
-def test_nobody_there_says_what_to_check() -> None:
+def test_refused_connection_says_what_to_check() -> None:
     with pytest.raises(ConnectError, match="is the server running there"):
         Stream.connect(Endpoint("127.0.0.1", free_port()))
 

@@ -63,7 +63,7 @@ EXTREMES = [0.0, 1.0, 3e38, -3e38, np.inf, -np.inf, np.nan, 1e308, -1e308]
 
 @pytest.mark.parametrize("type", ["F16", "F32", "F64", "BF16", "Q8_0"])
 def test_no_values_make_numpy_warn(type: str) -> None:
-    """The warnings are errors in these tests."""
+    """In these tests, warnings are errors."""
     rows = [np.resize([one, other], 32) for one in EXTREMES for other in EXTREMES]
     packed = [bytes(pack(row, GGMLType[type])) for row in rows]
     tensor = contiguous_tensor(GGMLType[type], (32, 1, 1, 1))

@@ -81,7 +81,7 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 
 def conversation(dialect: Dialect) -> bytes:
-    """A weight, memory for an input, the input and the weight, a graph, both again."""
+    """A weight, a buffer, the input and the weight, a graph, and both again."""
     weight = m.SetTensor(tensor=WEIGHT, offset=0, size=len(BYTES), data=BYTES)
     data = m.SetTensor(
         tensor=WEIGHT._replace(buffer=6), offset=0, size=len(BYTES), data=BYTES
@@ -162,7 +162,7 @@ READ_ROWS = m.GetTensor2D(tensor=WEIGHT, offset=0, size=4, n_copies=2, stride=8)
 def test_number_means_what_its_version_says(
     tmp_path: Path, version: str, asked: m.Request
 ) -> None:
-    """Both have number 19 and a reply, which has not come here."""
+    """Both commands have the number 19 and a reply, which is missing here."""
     dialect = dialect_named(version)
     sent = framed(dialect, asked)
     (found,) = recorded(tmp_path / "g", dialect, sent, 64, WeightRecording.FULL)

@@ -1,4 +1,4 @@
-"""The record of which side ended a connection."""
+"""The recorder stores which side ended a connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = "127.0.0.1"
 
 
 def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
-    """Record a client that sends much and waits for the end; returns that event."""
+    """Record a client that sends much data; returns the event of its end."""
     with socket.create_server((HERE, 0)) as listener:
         server = Endpoint(*listener.getsockname())
 
@@ -27,7 +27,9 @@ def closed(path: Path, serve: Callable[[socket.socket], object]) -> Closed:
             while True:
                 sock, _ = listener.accept()
                 with sock:
-                    if sock.recv(1, socket.MSG_PEEK):  # not the recorder's own look
+                    if sock.recv(
+                        1, socket.MSG_PEEK
+                    ):  # not the recorder's own check of the server
                         serve(sock)
                         return
 

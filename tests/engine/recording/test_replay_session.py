@@ -53,7 +53,7 @@ def do(
     data: tuple[bytes, ...] = (),
     omitted: Omitted | None = None,
 ) -> bytes | None:
-    """Replay a request, recorded with this reply."""
+    """Replay a request that was recorded with this reply."""
     dialect = DIALECT if request.command in DIALECT.commands else NEWEST
     fields = dialect.requests[request.command.number].write(request)
     message = RecordedMessage(request.command.number, fields, *data, omitted=omitted)

@@ -1,4 +1,4 @@
-"""Links between servers, as clients, peers and strangers use and misuse them."""
+"""Links between servers, used and misused by clients, peers and strangers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def assert_reduces(one: Client, other: Client, count: int = 1000) -> None:
 def with_peer(
     settings: CommSettings, rank: int
 ) -> Iterator[tuple[Endpoint, Client, socket.socket]]:
-    """A client of a server that is linked, as `rank`, with a socket of the test's."""
+    """A client of a server that is linked, as `rank`, with a socket of the test."""
     port = free_port()
     with (
         running(host=HERE, comm=settings) as endpoint,
@@ -292,7 +292,7 @@ def test_stranger_does_not_keep_the_peer_away(caplog: pytest.LogCaptureFixture) 
         ThreadPoolExecutor() as threads,
     ):
         answer = threads.submit(client.comm_init, 0, port)
-        dialled(port).close()  # of an address that is allowed, but it leaves
+        dialled(port).close()  # from an allowed address, but it disconnects
         assert not answer.result(20)
         answer = threads.submit(client.comm_init, 0, port)
         stranger = socket.socket()

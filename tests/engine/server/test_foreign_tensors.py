@@ -1,7 +1,7 @@
-"""Tensors in a graph that are not of the session: the client's own, another server's.
+"""Tensors in a graph that are in memory of the client or of another server.
 
-Clients name them, because views and other parts of a split graph point to them. They
-matter only if something reads them.
+Clients send them, because views and other parts of a split graph refer to them. They
+are an error only if a node reads them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def square(client: Client) -> tuple[Tensor, Tensor]:
 
 
 def computed(client: Client, tensors: Sequence[Tensor], nodes: Sequence[int]) -> bool:
-    """Whether Y is X squared after the graph."""
+    """Whether Y is the square of X after the graph."""
     client.compute(Graph.of(tensors, nodes))
     values = np.empty(COUNT, np.float32)
     (y,) = (tensor for tensor in tensors if tensor.id == Y)

@@ -1,4 +1,4 @@
-"""Clients of forks at a server: one line in the log names them."""
+"""Clients of forks connect to a server, which names the fork in one log line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_client_of_a_fork_is_named(
     (line,) = warnings(caplog)
     assert request_.__name__.upper() in line
     if client.wide and request_ is set_tensor:
-        # Its fields lie elsewhere, so only the version tells who it may be.
+        # Its fields are at other offsets, so only the version shows which fork it is.
         ending = "(a client of ik_llama.cpp? ggrpc does not serve that fork)"
     else:
         ending = "the connection is closed"
@@ -56,7 +56,7 @@ def test_client_of_a_fork_is_named(
 @pytest.mark.parametrize("size", [304, 312, 344, 360, 376, 392])
 @pytest.mark.parametrize("dialect", [V3_6_1, V8_0_0], ids=lambda d: str(d.version))
 def test_size_that_a_fork_of_another_kind_has_is_no_fork(size, dialect, caplog) -> None:  # type: ignore[no-untyped-def]
-    """A tensor of another size is one of a fork only where that fork can be."""
+    """A size of tensor means a fork only for clients of a version that the fork has."""
     kinds = {312: 0, 344: 0, 376: 0, 360: 24, 392: 24}
     hello = dialect.hello_size
     with (
@@ -84,7 +84,7 @@ def test_data_that_fits_its_tensor_is_never_a_forks(caplog) -> None:  # type: ig
 
 
 def hangs_up(endpoint: tuple[str, int], hello: int) -> tuple[int, ...]:
-    """Say HELLO, and leave after the answer, whose version is returned."""
+    """Send HELLO, disconnect after the reply, and return its version."""
     with socket.create_connection(endpoint, 20) as sock:
         sock.sendall(struct.pack("<BQ", 14, hello) + bytes(hello))
         return tuple(sock.recv(100)[8:11])

@@ -77,7 +77,7 @@ def test_ambiguous_graph_uses_the_newest_table_with_a_warning(
     assert payload == same
     with caplog.at_level(logging.WARNING):
         GraphReader(V3_0_0.tables).read(payload, REGIONS)
-    assert caplog.messages == []  # all agree
+    assert caplog.messages == []  # all tables agree
     shuffled = sent("2025-05-25b", vector(1), vector(2, Op.UNARY, 1, op_params=RELU))
     with caplog.at_level(logging.WARNING):
         graph = GraphReader(V2_0_0.tables).read(shuffled, REGIONS)

@@ -18,7 +18,7 @@ from ggrpc.graph import Graph
 
 
 def payload(number: int, *buffers: int) -> bytes:
-    """An encoded graph that no other number has, with a tensor in each buffer."""
+    """An encoded graph, different for each number, with a tensor in each buffer."""
     at = RPC_TENSOR.fields["buffer"][1]
     tensors = bytearray(TENSOR_BYTES * len(buffers))
     for i, buffer in enumerate(buffers):
@@ -27,7 +27,7 @@ def payload(number: int, *buffers: int) -> bytes:
 
 
 class Store:
-    """A store, and what it had compiled."""
+    """A store, and a list of the graphs that it compiled."""
 
     def __init__(self, memory: int | None = None) -> None:
         self.quota = MemoryQuota(memory, sys.maxsize, "--max-client-memory")
@@ -151,7 +151,7 @@ def test_freed_buffer_takes_the_graphs_that_touch_it() -> None:
     one.store.forget(0x2000)
     assert one.recall(2) is None
     one.keep(0, payload(2, 0x2000))
-    assert len(one.compiled) == 3  # the program went too
+    assert len(one.compiled) == 3  # the program was dropped too
 
 
 @pytest.mark.parametrize("most", [0, 1 << 20], ids=["on_disk", "in_memory"])

@@ -122,7 +122,7 @@ def test_request_that_stalls_ends_the_session(
         running(limits=Limits(message_seconds=0.2)) as endpoint,
         hello(endpoint) as sock,
     ):
-        assert not closed_within(sock, 0.5)  # between two requests it may pause
+        assert not closed_within(sock, 0.5)  # a pause between two requests is allowed
         sock.sendall(begun)
         assert closed_within(sock, 10)
     assert "took longer than 0.2 s; increase --message-timeout" in caplog.text

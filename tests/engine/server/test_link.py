@@ -45,7 +45,7 @@ def bf16(values: np.ndarray) -> np.ndarray:
 
 
 def values(count: int, seed: int) -> np.ndarray:
-    """Numbers of every size, with some that BF16 has to treat apart."""
+    """Values of every magnitude, and special cases of rounding to BF16."""
     random = np.random.default_rng(seed)
     numbers = random.standard_normal(count) * 10.0 ** random.integers(-30, 30, count)
     array = numbers.astype(np.float32)
@@ -144,7 +144,7 @@ def test_peer_that_leaves_breaks_the_link(cpu: Device, rank: int) -> None:
 
 
 def surplus(link: Link, peer: Stream, reduce: Callable[[], None]) -> None:
-    """Send more than is due, in a way that the next reduction would take it."""
+    """Send surplus bytes that the next reduction would receive."""
     if link.rank == 0:
         peer.send([bytes(500)])
         wait_until(lambda: link.stream.has_input)

@@ -31,7 +31,7 @@ QUICK, SLOW = 0.001, 0.5  # seconds from the offer to a hang-up
 
 @pytest.fixture(autouse=True)
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test does happens long after what came before."""
+    """Let no hang-up count as one right after a connection that worked."""
     monkeypatch.setattr(negotiation, "RECENT_SECONDS", 0)
 
 
@@ -102,7 +102,7 @@ def test_two_versions_on_one_host_take_turns() -> None:
 
 
 def hang_up(negotiator: AdaptiveNegotiator, size: int = 24) -> Dialect:
-    """Connect, and leave after the answer to HELLO; returns the offer."""
+    """Connect and disconnect after the reply to HELLO; returns the offer."""
     offered = negotiator.offer(HOST, size)
     negotiator.rejected(HOST, offered, QUICK)
     return offered
@@ -136,7 +136,7 @@ def test_address_that_hangs_up_on_everything_changes_nothing_afterwards(
     assert len(caplog.messages) < 12
     offers = {hang_up(negotiator) for _ in range(20)}
     assert offers == set(known or [NEWEST])
-    for dialect in known:  # a client that works does not start it all again
+    for dialect in known:  # a client that works does not reset what was learned
         assert tries(negotiator, dialect) <= len(known)
     assert {hang_up(negotiator) for _ in range(20)} == offers
 
@@ -158,7 +158,7 @@ def test_refused_client_beside_one_at_work_gets_its_turn() -> None:
 def test_connection_that_a_client_leaves_unused_is_ignored(
     known: list[Dialect], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As llama.cpp of 8.0.0 does between the connections that it uses."""
+    """llama.cpp of 8.0.0 opens such connections between those that it uses."""
     negotiator = AdaptiveNegotiator()
     for dialect in known:
         tries(negotiator, dialect)
@@ -210,7 +210,7 @@ VERSIONS = st.sampled_from((NEWEST, V7_0_0, V3_6_1, V2_0_0))
 def test_clients_of_one_address_are_refused_once_at_most(
     clients: list[Dialect],
 ) -> None:
-    """Once each of them has been there; two of each size of HELLO."""
+    """There are two clients for each size of HELLO, and all have connected before."""
     negotiator = AdaptiveNegotiator()
     for client in (NEWEST, V7_0_0, V3_6_1, V2_0_0, *clients):
         assert tries(negotiator, client) <= 2

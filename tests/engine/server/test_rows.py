@@ -1,4 +1,4 @@
-"""Rows of a tensor, moved between a connection and a buffer."""
+"""Rows of a tensor, transferred between a connection and a buffer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data_of(size: int) -> bytes:
 
 
 def check(size: int, count: int, stride: int) -> None:
-    """Both directions against one row after the other."""
+    """Check both directions against transfers of single rows."""
     span = (count - 1) * stride + size
     data, before = data_of(size * count), bytes([255]) * span
     expected = bytearray(before)

@@ -10,7 +10,7 @@ from ggrpc.engine.server.sd_notify import READY, STOPPING, notify
 
 
 def listening(address: str | bytes) -> socket.socket:
-    """A socket such as systemd's."""
+    """A socket like systemd's."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.bind(address)
     sock.settimeout(10)

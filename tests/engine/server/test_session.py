@@ -60,7 +60,7 @@ def session():  # type: ignore[no-untyped-def]
 
 
 def test_few_graphs_are_compiled_at_once() -> None:
-    """With hundreds, a new client's HELLO would wait for the GIL."""
+    """With hundreds, the HELLO of a new client would wait for the GIL."""
     clients, all_wait, lock = 8, Event(), Lock()
     at_once = most = 0
 

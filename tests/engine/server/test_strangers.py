@@ -1,4 +1,4 @@
-"""Many connections that come and go beside a session that works."""
+"""Many connections begin and end while a session computes."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_budget_holds_strangers_up_only_while_sessions_compute() -> None:
     busy = False
     assert budget.delay() == 0
     busy = True
-    assert budget.delay() <= 0.001  # what nobody missed is forgiven
+    assert budget.delay() <= 0.001  # a debt is dropped when no session needs the time
 
 
 def test_pacer_counts_the_time_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_graph_of_a_captured_session_is_loaded_and_computed(
     workspace.compute(["result_output"])
     assert workspace.get("result_output").values.shape == (6, 512)
     kept = {name: workspace.stored[name] for name in weights}
-    workspace.load(session, 2)  # the weights are kept, but there are fewer tokens
+    workspace.load(session, 2)  # the weights stay, but there are fewer tokens
     assert {name: workspace.stored[name] for name in weights} == kept
     workspace.compute([])
     assert workspace.get("result_output").values.shape == (512,)

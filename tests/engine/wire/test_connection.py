@@ -307,7 +307,7 @@ def _replay(version: str, requests: bytes, replies: bytes) -> None:
 
 
 class Tape:
-    """Feeds recorded bytes to one side of a conversation."""
+    """Feeds recorded bytes to one side of a connection."""
 
     def __init__(self, side: _Side, recorded: bytes) -> None:
         self.side, self.left = side, recorded

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from functools import cache
 
 from tests.support.case import Case
 
 
-def every() -> Iterator[tuple[str, Case]]:
-    """All cases of all families, by `family-name`."""
+@cache
+def all_cases() -> dict[str, Case]:
+    """The cases of all families, by `family-name`."""
+    found = {}
     for family in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{family.name}")
-        for name, case in module.cases():
-            yield f"{family.name}-{name}", case
+        found.update({f"{family.name}-{name}": case for name, case in module.cases()})
+    return found

@@ -72,7 +72,7 @@ def weights(scores: Array, sinks: Array | None) -> Array:
     "case", [pytest.param(case, id=name) for name, case in cases()]
 )
 def test_attention_equals_its_definition(cpu: CpuDevice, case: Case) -> None:
-    with np.errstate(over="ignore"):  # a sink far above what is masked
+    with np.errstate(over="ignore"):  # a sink far above the masked scores
         right = by_definition(case, define)
     assert_agree(case, run_case(cpu, case), right)
 

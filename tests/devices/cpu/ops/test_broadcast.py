@@ -1,4 +1,4 @@
-"""Repetition as in ggml, by views."""
+"""ggml's broadcasting, by views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device, by chunks of tokens and by steps."""
+"""The recurrent ops of the cpu device, computed in chunks of tokens and in steps."""
 
 from __future__ import annotations
 

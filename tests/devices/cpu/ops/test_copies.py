@@ -50,7 +50,7 @@ def define_set_rows(b: Array, ids: Array, a: Array) -> Array:
     return a
 
 
-# The definition packs again what a plain copy never unpacks, and needs all sources.
+# The definition unpacks and packs blocks that a plain copy moves unchanged.
 UNDEFINED = ("CPY-Q4_0-Q4_0", "SET_ROWS-before_2025_09")
 
 

@@ -1,6 +1,6 @@
 """The order of axes, and the split of arrays along other axes.
 
-What is gathered: see test_cpu_padding and test_cpu_upscaling.
+test_padding.py and test_upscaling.py test the ops that gather elements.
 """
 
 from __future__ import annotations

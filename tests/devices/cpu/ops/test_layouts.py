@@ -12,20 +12,22 @@ from ggrpc.devices.cpu import CpuDevice
 from ggrpc.errors import GraphError
 from ggrpc.formats.nmse import nmse
 from ggrpc.op import Op
-from tests.support import cases
 from tests.support.case import Array, Case, run_case
+from tests.support.cases import all_cases
 from tests.support.layouts import (
     Strides,
     in_place,
-    of_strided_results,
-    of_strided_sources,
     shifted,
     transposed,
     with_gaps,
+    with_strided_results,
+    with_strided_sources,
 )
 
-LARGE = 1 << 18  # bytes: what is shared out among threads lies as all else does
-LIMIT = 1e-9  # other strides let numpy sum up in another order
+LARGE = (
+    1 << 18
+)  # bytes; larger tensors are split among threads, and need no other layouts
+LIMIT = 1e-9  # with other strides, numpy adds in another order
 
 Run = Callable[[Case], dict[str, Array]]
 
@@ -39,12 +41,12 @@ def device() -> Iterator[CpuDevice]:
 
 @pytest.fixture(scope="module")
 def usual(device: CpuDevice) -> Run:
-    """Run a case in its own layout, once for all tests."""
+    """The results of a case in its original layout, computed once for all tests."""
     return cache(partial(run_case, device))
 
 
 def small_cases() -> list[object]:
-    small = [(name, case) for name, case in cases.every() if case.size < LARGE]
+    small = [(name, case) for name, case in all_cases().items() if case.size < LARGE]
     return [pytest.param(case, id=name) for name, case in small]
 
 
@@ -73,7 +75,7 @@ def test_op_of_strided_sources_has_the_same_result_or_is_refused(
     if strides is transposed and any(t.op == Op.SUM for t in case.tensors):
         pytest.skip("ggml's SUM reads a row's elements side by side, whatever nb[0] is")
     try:
-        actual = run_case(device, of_strided_sources(case, strides))
+        actual = run_case(device, with_strided_sources(case, strides))
     except GraphError as refusal:
         said = str(refusal)
         assert "must be contiguous" in said or "without gaps" in said
@@ -86,7 +88,7 @@ def test_op_into_a_strided_result_is_equal_or_refused(
     device: CpuDevice, usual: Run, case: Case
 ) -> None:
     try:
-        actual = run_case(device, of_strided_results(case, with_gaps))
+        actual = run_case(device, with_strided_results(case, with_gaps))
     except GraphError as refusal:
         assert "must be contiguous" in str(refusal)  # noqa: PT017  some ops allow it
     else:

@@ -48,7 +48,7 @@ def assert_right(device: CpuDevice, case: Case, a: Tensor, b: Tensor) -> None:
 
 
 def assert_close(result: Array, right: Array) -> None:
-    # Float32 sums in another order: a few roundings of the largest terms.
+    # Sums of float32 in another order differ by a few roundings of the largest terms.
     scale = np.abs(right).max(initial=1)
     np.testing.assert_allclose(result, right, rtol=1e-5, atol=2e-6 * scale)
 
@@ -78,7 +78,7 @@ def test_mul_mat_of_packed_matrices_in_several_blocks_is_correct(
     device: CpuDevice, type: GGMLType
 ) -> None:
     case = Case()
-    n = GROUP * MIN_GROUPS // (512 * 2) + 5  # the last block is a short one
+    n = GROUP * MIN_GROUPS // (512 * 2) + 5  # the last block is shorter
     a, b = case.leaf((512, n, 2), type), case.leaf((512, 1, 4))
     assert_right(device, case, a, b)
 

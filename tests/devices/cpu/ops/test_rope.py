@@ -18,7 +18,7 @@ from tests.support.case import Case, count_steps, run_case
 from tests.support.cases.rope import PLAIN, cases, params, positions
 from tests.support.reference import by_definition
 
-# Angles grow with the position, and with them what float32 leaves off.
+# Angles grow with the position, and so does their rounding error in float32.
 LIMIT = 1e-6
 
 

@@ -1,4 +1,4 @@
-"""The recurrence of the cpu device has the same result in blocks along any axis."""
+"""Recurrent ops of the cpu device have the same result in blocks along any axis."""
 
 from __future__ import annotations
 

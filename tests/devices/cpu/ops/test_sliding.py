@@ -1,4 +1,4 @@
-"""The taps of windows over an image, and the division into boxes."""
+"""The elements of windows over an image, and the division into boxes."""
 
 from __future__ import annotations
 

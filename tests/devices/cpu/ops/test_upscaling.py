@@ -1,6 +1,6 @@
 """Properties of UPSCALE on the cpu device.
 
-What each mode computes is ggml's own choice: see test_cpu_against_ggml.
+Only ggml defines the modes: tests/devices/test_against_ggml.py compares with it.
 """
 
 from __future__ import annotations

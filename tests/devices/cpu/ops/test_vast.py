@@ -16,7 +16,7 @@ from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
 from tests.support.case import BASE, HANDLE, Case, values
 
-STRIDE = (9 << 29) + 64  # 4.5 GiB, and out of step with pages
+STRIDE = (9 << 29) + 64  # 4.5 GiB, and not a multiple of the page size
 LAST = (1 << 31) - 1
 
 
@@ -28,7 +28,7 @@ def device() -> Iterator[CpuDevice]:
 
 
 def run_sparsely(device: CpuDevice, case: Case) -> Array:
-    """Run a case in a buffer whose untouched pages take no memory; its last tensor."""
+    """Run a case in a buffer whose untouched pages take no memory."""
     buffer = device.allocate(case.size)
     graph = case.graph()
     graph.validate({HANDLE: Region(BASE, case.size)})
@@ -43,7 +43,7 @@ def run_sparsely(device: CpuDevice, case: Case) -> Array:
 
 
 def far_apart(case: Case) -> Case:
-    """The case with a distance of STRIDE bytes between rows."""
+    """The case with a stride of STRIDE bytes between rows."""
 
     def moved(tensor: Tensor) -> Tensor:
         nb1, nb2 = STRIDE, STRIDE * tensor.ne[1]

@@ -151,7 +151,7 @@ def _quantized_glu(case: Case) -> None:
 
 
 def _glu_as_long_as_its_source(case: Case) -> None:
-    """Its quantized rows use the memory of those that the products read."""
+    """A GLU whose quantized rows use the memory of the rows that the products read."""
     product(case, gated(case, 256), 19)
 
 

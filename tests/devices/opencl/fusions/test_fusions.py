@@ -1,4 +1,4 @@
-"""Nodes that one launch computes together: each must have its own result."""
+"""Fusions: a launch that computes several nodes must give each its own result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIMIT = 5e-4  # the other operand is rounded to 8 bits
 
 
 def steps(device: OpenClDevice, case: Case) -> int:
-    """How many launches a case takes."""
+    """The number of launches of a case."""
     buffer = device.allocate(case.size)
     program = device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
     buffer.free()
@@ -91,7 +91,7 @@ def test_gate_up_and_glu_take_one_launch(
     gate, up = product(case, x, 37, type), product(case, x, 37, type)
     halves = [up, gate] if swapped else [gate, up]
     case.node(Op.GLU, halves, gate.ne, params=GluParams(op, 0, 1.702, 3))
-    check(opencl, case, 2)  # and one that rounds the row
+    check(opencl, case, 2)  # and one that quantizes the row
 
 
 @pytest.mark.parametrize("n", [37, 544])
@@ -106,14 +106,14 @@ def test_glu_is_rounded_for_the_product_that_follows(
 
 
 def test_glu_that_is_rounded_over_what_is_read_waits(opencl: OpenClDevice) -> None:
-    """Rounded rows of the same length lie in the same memory."""
+    """Quantized rows of the same length share memory."""
     case = Case()
     product(case, gated(case, 256), 19)
     check(opencl, case, 4)
 
 
 def test_queries_keys_and_values_take_one_launch(opencl: OpenClDevice) -> None:
-    """Though what is made of the queries lies between them."""
+    """Nodes that use the queries are between the products."""
     case = Case()
     x = case.leaf((128, 1))
     q = product(case, x, 64)
@@ -183,7 +183,7 @@ def test_more_products_than_a_launch_takes_are_right(opencl: OpenClDevice) -> No
 
 
 def test_product_into_memory_that_is_still_read_waits(opencl: OpenClDevice) -> None:
-    """The second product takes the place of the first one, once that was used."""
+    """The second product overwrites the first one, which other nodes read before."""
     case = Case()
     x = case.leaf((64, 1))
     first = product(case, x, 32)
@@ -269,7 +269,7 @@ def test_index_out_of_range_beside_ropes_names_its_node(
 
 
 def test_cache_that_is_read_before_it_is_set_waits(opencl: OpenClDevice) -> None:
-    """Here the queries are what the cache held."""
+    """The queries are read from the cache."""
     case = Case()
     pos, p = case.leaf(np.array([3]), GGMLType.I32), params(RopeMode.NORMAL)
     cache, k = case.leaf((128, 9)), case.leaf((64, 2, 1))

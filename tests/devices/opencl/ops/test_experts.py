@@ -75,7 +75,7 @@ def test_experts_of_more_columns_than_a_panel_has_are_right(
 
 
 @pytest.mark.parametrize("type", [Q4_0, F16], ids=lambda type: type.name)
-def test_experts_that_nobody_chose_cost_nothing_and_one_that_all_chose_is_right(
+def test_unchosen_experts_cost_nothing_and_one_chosen_by_all_is_right(
     opencl: OpenClDevice, type: GGMLType
 ) -> None:
     case = Case()
@@ -91,7 +91,7 @@ def test_many_experts_of_few_tokens_are_right(opencl: OpenClDevice) -> None:
 
 
 def test_products_that_share_choices_and_rows_are_right(opencl: OpenClDevice) -> None:
-    """As a model has them: gate, up, then down of their product."""
+    """The order of a model: gate and up, then down of their product."""
     case = Case()
     tokens, used, ne = 23, 3, (64, 3, 23)
     gate, up, down = (case.leaf((64, 64, 6), Q8_0) for _ in range(3))

@@ -1,4 +1,4 @@
-"""The products of GPUs, on a device made to look like one, against the definition."""
+"""The matrix products of GPUs on a processor, compared with the definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indices that name nothing, and orders of numbers that ggml leaves open."""
+"""Indices out of range, and the order of equal elements, which ggml does not define."""
 
 from __future__ import annotations
 

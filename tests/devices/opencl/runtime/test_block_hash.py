@@ -1,4 +1,4 @@
-"""Bytes hashed by kernels, by numpy, and one after the other."""
+"""The hash computed by kernels, by numpy, and byte by byte."""
 
 from __future__ import annotations
 

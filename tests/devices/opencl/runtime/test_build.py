@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: found again, and no harm where they are not whole."""
+"""The disk cache of compiled kernels, with valid and damaged files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.drivers import usable_device
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own."""
+    """A folder for the disk cache of one test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     # As with a driver that caches nothing by itself.
     monkeypatch.setattr("ggrpc.devices.opencl.runtime.build.POCL", "")
@@ -33,7 +33,7 @@ def build(context: cl.Context) -> str:
 
 
 def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose user is in no list."""
+    """An environment without a home folder, as for an unknown user in a container."""
 
     def fail() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -114,7 +114,7 @@ def test_damaged_binary_is_compiled_anew(
         path.write_bytes(data)
     elif damage == "empty":
         path.write_bytes(b"")
-    elif damage == "no_program":  # whole, but not of this driver
+    elif damage == "no_program":  # complete, but of another driver
         disk_cache.store(path.name, b"something else")
     else:
         path.unlink()

@@ -12,7 +12,7 @@ from tests.support.drivers import usable_device
 
 
 def platform(name: str, *devices: str) -> SimpleNamespace:
-    """What pyopencl shows of a driver."""
+    """A fake pyopencl platform."""
     driver = SimpleNamespace(name=name)
     found = [
         SimpleNamespace(

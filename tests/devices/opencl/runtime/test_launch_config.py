@@ -1,4 +1,4 @@
-"""The file of measured shapes: read where it is whole, else ignored with one line."""
+"""The file of measured work-group shapes; a damaged file is ignored with a log line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Kernels that every device may get are plain OpenCL C 1.2, without any extension.
+"""Kernels for all devices are plain OpenCL C 1.2 without extensions.
 
-Drivers of GPUs have compilers of their own; clang's strictest reading stands for them.
+The strictest mode of clang stands in for the compilers of GPU drivers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STRICT = (
 )
 TARGETS = ("spir64", "nvptx64", "amdgcn")
 
-# What is written for processors, with what PoCL's compiler has beside OpenCL C.
+# Sources for processors, which use extensions of PoCL's compiler.
 FOR_PROCESSORS = {"simd.h", "avx2.h", "vnni.h", "portable.h", "attention.cl"}
 
 WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "Q5_1", "VALUES": "IQ4_NL"}
@@ -51,7 +51,7 @@ OF_EACH_TYPE = {
 
 
 def programs() -> Iterator[tuple[str, dict[str, object]]]:
-    """Every program for all devices, with defines that leave nothing out."""
+    """Every program for all devices, with defines that include all code."""
     for path in sorted(KERNELS.glob("*/*.cl")):
         family = path.stem
         if family in OF_EACH_TYPE:
@@ -78,7 +78,7 @@ def _includes_vectors(name: str) -> bool:
     return name == "simd.h" or any(map(_includes_vectors, _included(name)))
 
 
-# Programs with dot products of bytes or a processor's own vectors, by what they take.
+# Programs with int8 dot products or vector types of processors, by their types.
 OF_QUANTIZED: dict[str, dict[str, object]] = {
     "matvec": {"ROWS": 2, "AHEAD": 4096},
     "matvec_several": {
@@ -107,7 +107,7 @@ OF_NONE: dict[str, dict[str, object]] = {
     "fnv1a": {"SIZE": 512, "CPU": 1},
 }
 
-# What drivers may build for on processors that have more: PoCL falls back to these.
+# Targets that PoCL may fall back to, although the processor supports more.
 LEAST = {"VNNI": "skylake-avx512", "AVX2": "x86-64-v2", "": "x86-64-v2"}
 
 
