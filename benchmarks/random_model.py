@@ -68,8 +68,17 @@ def random_blocks(
     return blocks.reshape(rows, -1)
 
 
-def write_model(path: Path, type: GGMLType, shape: Shape, seed: int = 1) -> Path:
+def write_model(
+    path: Path, type: GGMLType, shape: Shape, seed: int = 1, mixed: bool = False
+) -> Path:
     """Write a model whose matrices are of one type.
+
+    Args:
+        path: the file to write.
+        type: the type of the matrices.
+        shape: the dimensions of the model.
+        seed: the seed of the weights.
+        mixed: whether the matrices that matter most are Q6_K, as in Q4_K_M.
 
     Returns:
         The path.
@@ -78,8 +87,9 @@ def write_model(path: Path, type: GGMLType, shape: Shape, seed: int = 1) -> Path
     writer = gguf.GGUFWriter(path, "llama")
     describe(writer, shape)
     for name, ne1, ne0 in _matrices(shape):
-        data = random_blocks(type, ne1, ne0, rng)
-        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType(int(type)))
+        kind = GGMLType.Q6_K if mixed and _has_more_bits(name, shape) else type
+        data = random_blocks(kind, ne1, ne0, rng)
+        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType(int(kind)))
     for name in _norms(shape):
         writer.add_tensor(name, np.ones(shape.n_embd, np.float32))
     writer.write_header_to_file()
@@ -142,6 +152,22 @@ def _matrices(shape: Shape) -> list[tuple[str, int, int]]:
             for name, rows, columns in layer
         ),
     ]
+
+
+def _has_more_bits(name: str, shape: Shape) -> bool:
+    """Whether llama.cpp's mixture Q4_K_M gives a matrix the type Q6_K."""
+    _, layer, *rest = name.split(".")
+    if not rest:
+        return name == "output.weight"
+    i, n = int(layer), shape.n_layer
+    some = i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+    return some and rest[0] in ("attn_v", "ffn_down")
+
+
+def bytes_per_token(path: Path) -> int:
+    """The bytes of the matrices that decoding a token reads whole."""
+    tensors = gguf.GGUFReader(path).tensors
+    return sum(int(t.n_bytes) for t in tensors if t.name != "token_embd.weight")
 
 
 def _norms(shape: Shape) -> list[str]:

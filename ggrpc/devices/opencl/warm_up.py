@@ -103,7 +103,7 @@ def _run(device: Tunable, graph: Graph, size: int) -> None:
 
 
 def _graphs() -> Iterator[tuple[Graph, int]]:
-    """The graphs of a token and of a prompt for each model, and their sizes in bytes."""
+    """For each model the graphs of a token and of a prompt, and their sizes in bytes."""
     for model in MODELS:
         for tokens in (1, PROMPT):
             yield _graph(model, tokens).placed(HANDLE, BASE)
