@@ -77,7 +77,9 @@ def bench(
     each server. List an endpoint twice to see the effect of noise alone.
 
     ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
-    twice the largest size.
+    twice the largest size. The timeout applies to connecting, and to a server that
+    makes no progress: it must take and send data at a minimum rate, and answer other
+    requests within a second on average.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.wire.commands import Command
 from ggrpc.errors import GgrpcError, RefusedError
 from ggrpc.graph import Graph
@@ -162,12 +163,14 @@ def time_workloads(endpoint: Endpoint, settings: BenchSettings) -> Samples:
     """
 
     def connect() -> None:
-        with open_client(endpoint, settings.options) as client:
+        deadline = Deadline(settings.options.timeout)
+        with open_client(endpoint, settings.options, deadline=deadline) as client:
             # A client that disconnects after HELLO has rejected the version.
             client.alignment()
 
     samples = {Workload("connect"): _timed(connect)}
     with open_client(endpoint, settings.options) as client:
+        client.share_timeout()  # by all workloads
         for workload, call in _workloads(client, settings):
             samples[workload] = _timed(call)
     return samples
