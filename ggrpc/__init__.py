@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 # reads the variable once, when numpy is first imported.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
-TYPE_CHECKING = False  # importing typing would make Ctrl-C at the start fail longer
+TYPE_CHECKING = False  # to import typing takes as long as all else here
 
 if TYPE_CHECKING:
     from typing import Any

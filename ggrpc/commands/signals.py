@@ -1,4 +1,4 @@
-"""Handles SIGINT, SIGTERM and SIGHUP, and blocks Ctrl-C while drivers are used."""
+"""Handles SIGINT, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -68,29 +68,6 @@ def interrupts_deadly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def interrupts_blocked() -> Iterator[Callable[[], None]]:
-    """Block SIGINT until the end of the context.
-
-    Ctrl-C goes to child processes too, and an OpenCL driver aborts if its linker dies.
-    Threads and child processes that are started in the context block it as well.
-
-    Yields:
-        A function that raises KeyboardInterrupt if Ctrl-C was pressed.
-    """
-
-    def check() -> None:
-        if signal.SIGINT in signal.sigpending():
-            signal.sigwait({signal.SIGINT})
-            raise KeyboardInterrupt
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield check
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def at_signal(stop: Callable[[], None]) -> None:
