@@ -103,8 +103,8 @@ def record(
     )
     with logging_to(environment, None, LogFormat.text):
         recorder = Recorder(settings)
+        at_signal(recorder.stop)
         for address in recorder.endpoints:
             log.info("listening on %s, for %s", address, settings.server)
-        at_signal(recorder.stop)
         recorder.run()
     return ExitCode.OK

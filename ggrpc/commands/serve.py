@@ -84,7 +84,8 @@ def serve(
 
     The protocol has no passwords and no encryption: listen on trusted networks only, or
     use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
-    'ggrpc tunnel'. SIGHUP reads the certificates again.
+    'ggrpc tunnel'. SIGHUP reads the certificates again; it stops the server only if its
+    terminal was closed.
 
     With 'llama-server -sm tensor', two servers link with each other. The first server
     of --rpc listens on its port + 1000 until the second one has connected. The second
@@ -147,6 +148,9 @@ def _serve(options: ServerOptions) -> None:
             server.stop()
 
         def reload() -> None:
+            if not options.tls_certificate:
+                log.info("SIGHUP has nothing to read again without --tls-cert")
+                return
             try:
                 reload_tls(server, options)
             except GgrpcError as error:
@@ -156,8 +160,7 @@ def _serve(options: ServerOptions) -> None:
                 _announce_certificate(server.settings, options)
 
         at_signal(stop)
-        if options.tls_certificate:
-            at_hangup(reload)
+        at_hangup(reload, stop)
         _announce(server)
         _announce_certificate(server.settings, options)
         if options.protocol == AUTO and options.negotiation_state:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -82,6 +83,22 @@ def at_signal(stop: Callable[[], None]) -> None:
         signal.signal(number, handle)
 
 
-def at_hangup(reload: Callable[[], None]) -> None:
-    """Call `reload` at each SIGHUP, which would end the process otherwise."""
-    signal.signal(signal.SIGHUP, lambda number, frame: reload())
+def at_hangup(reload: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Call `reload` at each SIGHUP, or `stop` if the terminal was closed.
+
+    A process that has no terminal, because of systemd or nohup, goes on.
+    """
+    had_terminal = _has_terminal()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if had_terminal and not _has_terminal():
+            stop()
+        else:
+            reload()
+
+    signal.signal(signal.SIGHUP, handle)
+
+
+def _has_terminal() -> bool:
+    """Whether a standard stream is a terminal; none is after it was closed."""
+    return any(map(os.isatty, range(3)))

@@ -68,9 +68,8 @@ def compute() -> None:
     g = GraphBuilder()
     x = g.tensor("F32", 32)
     y = g.relu(x)
-    with open_opencl() as device:
-        with Computation(g, devices=[device]) as computation:
-            computation.run({x: np.ones(32)})[y]
+    with open_opencl() as device, Computation(g, devices=[device]) as computation:
+        computation.run({x: np.ones(32)})[y]
 
 
 @pytest.mark.parametrize("work", [build, find, hash_bytes, compute])
