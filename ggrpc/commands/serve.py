@@ -19,6 +19,7 @@ from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.engine.net.certificate import own_certificate
 from ggrpc.engine.server import sd_notify
+from ggrpc.engine.server.address_limit import clients_with_stacks, limit_arenas
 from ggrpc.engine.server.build import (
     AUTO,
     ServerOptions,
@@ -28,7 +29,6 @@ from ggrpc.engine.server.build import (
 from ggrpc.engine.server.client_versions import ClientVersions, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.malloc_arenas import limit_arenas
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import ConfigError, GgrpcError
@@ -101,7 +101,7 @@ def serve(
         limits = Limits(
             memory=_size(max_memory),
             client_memory=_size(max_client_memory),
-            clients=clients_that_fit(max_clients),
+            clients=clients_that_fit(clients_with_stacks(max_clients)),
             clients_per_address=max_clients_per_address,
             message=parse_size(max_message),
             nodes=max_nodes,

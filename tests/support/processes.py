@@ -34,11 +34,13 @@ ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
 class Served:
-    """A `ggrpc serve` process."""
+    """A `ggrpc serve` process, which `prefix` may start, such as prlimit."""
 
-    def __init__(self, arguments: Sequence[str], state: str) -> None:
+    def __init__(
+        self, arguments: Sequence[str], state: str, prefix: Sequence[str] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ggrpc", "serve", "-p", "0", *arguments],
+            [*prefix, sys.executable, "-m", "ggrpc", "serve", "-p", "0", *arguments],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
