@@ -85,8 +85,8 @@ def record(
     client sends weights only once.
 
     Ctrl-C or SIGTERM stops the recorder. After the limit of -n or --for, it stops when
-    the last client has disconnected. If the clients leave before -n graphs and none
-    connects for 30 seconds, it stops with exit code 4. The file is valid however the
+    the last client has disconnected. With -n alone, if the clients leave too early and
+    none connects for 30 seconds, it stops with exit code 4. The file is valid however the
     recording ends. If the server drops a connection, the recording includes the graph
     that caused it.
     """
