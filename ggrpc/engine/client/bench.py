@@ -106,13 +106,25 @@ class Bench:
         self._settings = settings
         self._samples: list[list[Samples]] = [[] for _ in endpoints]
         self._order = list(reversed(range(len(endpoints))))
+        self._rounds = 0  # that are complete
 
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
         """Time each server once, in the reverse order of the previous round.
 
+        A round that is interrupted does not count: nothing compares with its turns.
+
         Args:
             done: called with 1 after each server.
         """
+        try:
+            self._time_all(done)
+        except BaseException:
+            for turns in self._turns:
+                del turns[self._rounds :]
+            raise
+        self._rounds += 1
+
+    def _time_all(self, done: Callable[[int], None]) -> None:
         self._order.reverse()
         for at in self._order:
             if at not in self.errors:
