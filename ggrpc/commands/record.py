@@ -86,9 +86,9 @@ def record(
 
     Ctrl-C or SIGTERM stops the recorder. After the limit of -n or --for, it stops when
     the last client has disconnected. With -n alone, if the clients leave too early and
-    none connects for 30 seconds, it stops with exit code 4. The file is valid however the
-    recording ends. If the server drops a connection, the recording includes the graph
-    that caused it.
+    none connects for 30 seconds, it stops with exit code 4. The file is valid however
+    the recording ends. If the server drops a connection, the recording includes the
+    graph that caused it.
     """
     environment = environment_of(context)
     settings = RecorderSettings(

@@ -111,7 +111,7 @@ class Bench:
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
         """Time each server once, in the reverse order of the previous round.
 
-        A round that is interrupted does not count: nothing compares with its turns.
+        A round that is interrupted does not count, because some servers lack samples.
 
         Args:
             done: called with 1 after each server.
@@ -119,8 +119,8 @@ class Bench:
         try:
             self._time_all(done)
         except BaseException:
-            for turns in self._turns:
-                del turns[self._rounds :]
+            for samples in self._samples:
+                del samples[self._rounds :]
             raise
         self._rounds += 1
 

@@ -11,12 +11,12 @@ ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold back the signals that end a process, in this thread, until the block ends.
+def signals_blocked() -> Iterator[None]:
+    """Block the signals that end a process, in this thread, until the context ends.
 
     PoCL runs a linker when a kernel is built or launched for the first time, and aborts
-    if the linker dies. The linker, and the threads of the driver that start it, inherit
-    what is held back here. Decorates functions, too.
+    if the linker dies. The linker, and the driver's threads that start it, inherit
+    the blocked signals. It can decorate a function, too.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:

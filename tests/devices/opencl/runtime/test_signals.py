@@ -23,10 +23,10 @@ from tests.support.drivers import usable_device
 # Runs a linker as a driver does, and says so when it is at work.
 LINKING = """
 import subprocess, sys
-from ggrpc.devices.opencl.runtime.signals import signals_held
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 
 linker = "print('linking', flush=True); input(); print('linked')"
-with signals_held():
+with signals_blocked():
     subprocess.run([sys.executable, "-c", linker], check=True)
 print("not interrupted")
 """
@@ -73,7 +73,7 @@ def compute() -> None:
 
 
 @pytest.mark.parametrize("work", [build, find, hash_bytes, compute])
-def test_driver_builds_and_launches_with_signals_held(
+def test_driver_builds_and_launches_with_signals_blocked(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]
 ) -> None:
     """The thread that builds or launches a kernel may be the one that links it."""
