@@ -61,7 +61,7 @@ def find() -> None:
 def hash_bytes() -> None:
     with open_opencl() as device:
         hashing = device.block_hash()
-        hashing.update(0, bytes(hashing.least))
+        hashing.update(0, bytes(hashing.min_size))
 
 
 def compute() -> None:
