@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -18,7 +17,11 @@ __version__ = "0.1.0"
 # reads the variable once, when numpy is first imported.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
+TYPE_CHECKING = False  # to import typing takes as long as all else here
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from ggrpc.building import GraphBuilder
     from ggrpc.devices.device import Device, Memory
     from ggrpc.endpoint import Endpoint

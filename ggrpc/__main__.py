@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 
 
 def main() -> None:
     """Run the command. Ctrl-C ends it quietly even while its modules load."""
-    try:
-        from ggrpc.commands.main import main as run
-    except KeyboardInterrupt:
-        sys.exit(130)  # as ExitCode.INTERRUPTED, which is not loaded yet
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # A KeyboardInterrupt could be lost: see `interrupts_raised`.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from ggrpc.commands.main import main as run
+
     run()
 
 

@@ -77,7 +77,9 @@ def bench(
     each server. List an endpoint twice to see the effect of noise alone.
 
     ENDPOINTs have the same form as for 'ggrpc probe'. Each server needs free memory for
-    twice the largest size.
+    twice the largest size. The timeout applies to connecting, and to a server that
+    makes no progress: it must take and send data at a minimum rate, and answer other
+    requests within a second on average.
     """
     environment = environment_of(context)
     servers = endpoints_of(endpoints, environment)
@@ -87,12 +89,15 @@ def bench(
         client_options(environment, timeout, protocol),
     )
     bench = Bench(servers, settings)
-    with bar(environment, "measuring", rounds * len(servers), steps=True) as done:
-        for _ in range(rounds):
-            bench.round(done)
-    listing = Listing(COLUMNS, as_json, not no_headers)
-    verdicts = list(_verdicts(bench, servers))
-    show_with_verdicts(environment, listing, list(_rows(bench, servers)), verdicts)
+    try:
+        with bar(environment, "measuring", rounds * len(servers), steps=True) as done:
+            for _ in range(rounds):
+                bench.round(done)
+    finally:  # Ctrl-C keeps the rounds that are done
+        rows, verdicts = list(_rows(bench, servers)), list(_verdicts(bench, servers))
+        if rows or len(bench.errors) == len(servers):
+            listing = Listing(COLUMNS, as_json, not no_headers)
+            show_with_verdicts(environment, listing, rows, verdicts)
     for at, error in bench.errors.items():
         named = error.endpoint is not None
         environment.fail(error, str(error) if named else f"{servers[at]}: {error}")

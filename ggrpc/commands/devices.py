@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.listing import Column, Json, Listing, NoHeaders, Row
 from ggrpc.commands.progress import bar
-from ggrpc.commands.signals import interrupts_blocked
 from ggrpc.devices import catalogue
 from ggrpc.devices.catalogue import DeviceListing
 from ggrpc.units import format_size
@@ -63,24 +61,22 @@ def devices(
     with the reason.
     """
     environment = environment_of(context)
-    with interrupts_blocked() as check_interrupt:
-        if tune:
-            rows = _tuned(environment, check_interrupt)
-            Listing(TUNED, as_json, not no_headers).show(environment, rows)
-            return
-        rows = [_row(entry) for entry in catalogue.entries()]
+    if tune:
+        rows = _tuned(environment)
+        Listing(TUNED, as_json, not no_headers).show(environment, rows)
+        return
+    rows = [_row(entry) for entry in catalogue.entries()]
     Listing(COLUMNS, as_json, not no_headers).show(environment, rows)
     if all(row["name"] == "cpu" for row in rows):
         environment.note("no OpenCL driver is installed on this machine")
 
 
-def _tuned(environment: Environment, check_interrupt: Callable[[], None]) -> list[Row]:
+def _tuned(environment: Environment) -> list[Row]:
     """Measure every device; one row for each choice."""
     rows: list[Row] = []
     for tuning in catalogue.tunings():
         with bar(environment, tuning.name, tuning.trials, steps=True) as done:
             for choice in tuning.run():
-                check_interrupt()
                 done(1)
                 rows.append(
                     {

@@ -19,6 +19,7 @@ from ggrpc.commands.environment import Environment, environment_of
 from ggrpc.commands.exit_codes import ExitCode, code_of
 from ggrpc.commands.lazy_group import LazyGroup
 from ggrpc.commands.logs import WarningHandler
+from ggrpc.commands.signals import interrupts_deadly, interrupts_raised
 from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.errors import GgrpcError
 
@@ -62,7 +63,12 @@ def main() -> None:
         warnings.filterwarnings("ignore", category=RuntimeWarning)
     environment = Environment.of_process()
     logging.lastResort = WarningHandler(environment)
-    sys.exit(run(sys.argv[1:], environment))
+    try:
+        with interrupts_raised():
+            code = run(sys.argv[1:], environment)
+    except KeyboardInterrupt:  # just before or after the command
+        code = ExitCode.INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str], environment: Environment) -> int:
@@ -114,7 +120,8 @@ def root() -> LazyGroup:
     clients = [param for param in group.params if param.name in TLS_FLAGS]
 
     def load(name: str) -> TyperCommand | TyperGroup:
-        command = _command(name)
+        with interrupts_deadly():
+            command = _command(name)
         command.params += anywhere if name in NO_CLIENTS else [*clients, *anywhere]
         if isinstance(command, TyperGroup):
             for part in command.commands.values():

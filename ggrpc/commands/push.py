@@ -209,6 +209,7 @@ def _storing(
         def work(server: RemoteServer, moved: Moved) -> Row:
             with ExitStack() as session:
                 session.enter_context(server)
+                server.client.share_timeout()
                 pushed = UploadedTensors(server.device(device))
                 pushed.push(file, moved)
                 if held is not None:

@@ -85,10 +85,10 @@ def record(
     client sends weights only once.
 
     Ctrl-C or SIGTERM stops the recorder. After the limit of -n or --for, it stops when
-    the last client has disconnected. If the clients leave before -n graphs and none
-    connects for 30 seconds, it stops with exit code 4. The file is valid however the
-    recording ends. If the server drops a connection, the recording includes the graph
-    that caused it.
+    the last client has disconnected. With -n alone, if the clients leave too early and
+    none connects for 30 seconds, it stops with exit code 4. The file is valid however
+    the recording ends. If the server drops a connection, the recording includes the
+    graph that caused it.
     """
     environment = environment_of(context)
     settings = RecorderSettings(
@@ -103,8 +103,8 @@ def record(
     )
     with logging_to(environment, None, LogFormat.text):
         recorder = Recorder(settings)
+        at_signal(recorder.stop)
         for address in recorder.endpoints:
             log.info("listening on %s, for %s", address, settings.server)
-        at_signal(recorder.stop)
         recorder.run()
     return ExitCode.OK

@@ -116,6 +116,10 @@ def replay(
 
     Weights that the recording lacks come from --model. Without it they are random, and
     a warning says so. The exit code is 1 if a tensor differs.
+
+    The timeout applies to connecting, to each graph, and to a server that makes no
+    progress: it must transfer data at a minimum rate, and answer other requests within
+    a second on average.
     """
     environment = environment_of(context)
     targets: Sequence[_Target]
@@ -175,6 +179,7 @@ class _ServerDevices(NamedTuple):
     @contextmanager
     def devices(self) -> Iterator[Sequence[Device]]:
         with open_server(self.endpoint, self.options) as server:
+            server.client.share_timeout()
             yield server.devices
 
 

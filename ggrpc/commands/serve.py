@@ -19,6 +19,7 @@ from ggrpc.commands.unused_options import refuse_unused
 from ggrpc.endpoint import DEFAULT_PORT, Endpoint
 from ggrpc.engine.net.certificate import own_certificate
 from ggrpc.engine.server import sd_notify
+from ggrpc.engine.server.address_limit import clients_with_stacks, limit_arenas
 from ggrpc.engine.server.build import (
     AUTO,
     ServerOptions,
@@ -28,7 +29,6 @@ from ggrpc.engine.server.build import (
 from ggrpc.engine.server.client_versions import ClientVersions, state_file
 from ggrpc.engine.server.fd_limit import clients_that_fit
 from ggrpc.engine.server.limits import Limits
-from ggrpc.engine.server.malloc_arenas import limit_arenas
 from ggrpc.engine.server.server import Server
 from ggrpc.engine.server.settings import ServerSettings
 from ggrpc.errors import ConfigError, GgrpcError
@@ -85,7 +85,8 @@ def serve(
 
     The protocol has no passwords and no encryption: listen on trusted networks only, or
     use --allow, --tls-cert and --tls-client-ca. llama.cpp connects over TLS through
-    'ggrpc tunnel'. SIGHUP reads the certificates again.
+    'ggrpc tunnel'. SIGHUP reads the certificates again; it stops the server only if its
+    terminal was closed.
 
     With 'llama-server -sm tensor', two servers link with each other. The first server
     of --rpc listens on its port + 1000 until the second one has connected. The second
@@ -101,7 +102,7 @@ def serve(
         limits = Limits(
             memory=_size(max_memory),
             client_memory=_size(max_client_memory),
-            clients=clients_that_fit(max_clients),
+            clients=clients_that_fit(clients_with_stacks(max_clients)),
             clients_per_address=max_clients_per_address,
             message=parse_size(max_message),
             nodes=max_nodes,
@@ -149,6 +150,9 @@ def _serve(options: ServerOptions) -> None:
             server.stop()
 
         def reload() -> None:
+            if not options.tls_certificate:
+                log.info("SIGHUP has nothing to read again without --tls-cert")
+                return
             try:
                 reload_tls(server, options)
             except GgrpcError as error:
@@ -158,8 +162,7 @@ def _serve(options: ServerOptions) -> None:
                 _announce_certificate(server.settings, options)
 
         at_signal(stop)
-        if options.tls_certificate:
-            at_hangup(reload)
+        at_hangup(reload, stop)
         _announce(server)
         _announce_certificate(server.settings, options)
         if options.protocol == AUTO and options.negotiation_state:

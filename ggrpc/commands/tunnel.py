@@ -50,7 +50,7 @@ def tunnel(
     machine, so LISTEN must be a loopback address unless you give --expose.
 
     Ctrl-C or SIGTERM closes all connections and stops the tunnel. SIGHUP reads the
-    certificates again.
+    certificates again; it stops the tunnel only if its terminal was closed.
     """
     plain, server = plain_endpoint(listen, expose), one_endpoint(endpoint)
     environment = environment_of(context)
@@ -70,10 +70,10 @@ def tunnel(
 
     with logging_to(environment, None, LogFormat.text):
         running = Proxy(plain, server, connect)
+        at_signal(running.stop)
+        at_hangup(reload, running.stop)
         for address in running.endpoints:
             log.info("listening on %s, for %s", address, server)
-        at_signal(running.stop)
-        at_hangup(reload)
         running.run()
         log.info("stopped")
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from ggrpc.engine.client.bench import Samples, time_workloads
 from tests.support.processes import free_port
 from tests.support.servers import running
 
@@ -44,6 +49,24 @@ def test_bench_json_has_flat_rows_with_units(piped) -> None:  # type: ignore[no-
     assert row["size_bytes"] == 4096
     assert row["ratio"] is None
     assert 0 < row["median_ms"] <= row["p99_ms"]
+
+
+@pytest.mark.parametrize(("calls", "lines"), [(1, 0), (2, 23), (3, 23)])
+def test_ctrl_c_shows_the_rounds_that_are_done(  # type: ignore[no-untyped-def]
+    piped, monkeypatch: pytest.MonkeyPatch, calls: int, lines: int
+) -> None:
+    """Of two rounds with two servers, some measurements are done."""
+    left = iter(range(calls))
+
+    def limited(*arguments: Any) -> Samples:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return time_workloads(*arguments)
+
+    monkeypatch.setattr("ggrpc.engine.client.bench.time_workloads", limited)
+    with running() as one, running() as two:
+        code, out, err = piped("bench", str(one), str(two), *QUICK)
+    assert (code, len(out.splitlines()), err) == (130, lines, "")
 
 
 def test_bench_of_a_fleet_that_failed_in_part_exits_7(piped) -> None:  # type: ignore[no-untyped-def]

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-
 import pytest
 
 from ggrpc.devices.catalogue import DeviceListing, Tuning
@@ -108,40 +103,6 @@ def test_tuning_shows_each_choice(piped, monkeypatch) -> None:  # type: ignore[n
         "default_ms": 2.5,
         "best_ms": 2.0,
     }
-
-
-# Tunes a device whose driver runs a linker for a second, which a signal must not kill.
-TUNING = """
-import subprocess, sys
-from ggrpc.commands.main import main
-from ggrpc.devices import catalogue
-from ggrpc.devices.opencl.tuning import Choice
-
-def run():
-    for _ in range(10):
-        link = "import time; print('linking', flush=True); time.sleep(1)"
-        subprocess.run([sys.executable, "-c", link], stdout=sys.stderr, check=True)
-        yield Choice(("rows",), (1,), (1,), 1.0, 1.0)
-
-catalogue.tunings = lambda: [catalogue.Tuning("opencl:0", 10, run)]
-sys.argv = ["ggrpc", "devices", "--tune"]
-main()
-"""
-
-
-def test_ctrl_c_while_a_driver_links_ends_the_tuning_alone() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", TUNING],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "linking\n"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "")
 
 
 def test_tuning_without_an_opencl_device_exits_8(piped, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import resource
+import socket
 import ssl
 import struct
 import threading
@@ -44,6 +45,7 @@ from tests.support.lying_server import (
     WRONG_VALUES,
     Lie,
     LyingServer,
+    framed,
     lying,
 )
 from tests.support.recordings import compute, recorded_here
@@ -109,6 +111,7 @@ class Setting(NamedTuple):
             "bench": "bench SERVER --sizes 4K --rounds 1",
             "bench 8": "bench SERVER --sizes 4K --rounds 1",
             "push": "push ARRAY SERVER",
+            "push many": "push ARRAYS SERVER",
             "push model": "push MODEL SERVER",
             "replay": "replay RECORDING SERVER",
         }.get(command, f"{command} SERVER")
@@ -121,7 +124,9 @@ class Setting(NamedTuple):
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("lies")
     np.save(folder / "x.npy", np.arange(1000, dtype=np.float32))
+    np.savez(folder / "x.npz", a=np.zeros(4), b=np.zeros(4))
     files = {
+        "ARRAYS": str(folder / "x.npz"),
         "ARRAY": str(folder / "x.npy"),
         "MODEL": str(write_gguf(folder / "x.gguf", bytes(11 << 20))),
         "RECORDING": str(recorded_here(folder / "x.bin")),
@@ -221,6 +226,32 @@ def test_gone(setting: Setting, command: str, about: Command, lie: Lie) -> None:
     assert told.code in FAILURES
     if command != "check":
         assert told.code == ExitCode.REFUSED, told.err
+
+
+@pytest.mark.parametrize(
+    ("command", "about"),
+    [
+        ("bench", C.GET_ALIGNMENT),
+        ("bench", C.GET_TENSOR),
+        ("bench 8", C.GET_TENSOR_2D),
+        ("push many", C.GET_TENSOR),
+        ("push many", C.ALLOC_BUFFER),
+        ("replay", C.GET_DEVICE_SUPPORTS_OP),
+    ],
+)
+def test_server_that_answers_each_request_just_in_time(
+    setting: Setting, command: str, about: Command
+) -> None:
+    """No single answer is late, so the requests together must have a limit."""
+
+    def late(client: socket.socket, payload: bytes) -> None:
+        time.sleep(1.6)
+        client.sendall(framed(payload))
+
+    told = tell(setting, command, about, late, timeout=2)
+    assert told.code == ExitCode.TIMEOUT, told.err
+    assert told.lies > 1
+    assert f"did not answer {about.name}" in told.err
 
 
 def test_server_that_stores_for_ever(

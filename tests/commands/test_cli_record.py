@@ -115,6 +115,20 @@ def test_client_that_fails_before_the_limit_ends_the_recording(  # type: ignore[
     assert runs(path) == graphs
 
 
+def test_recording_with_a_limit_of_time_waits_for_clients_until_then(  # type: ignore[no-untyped-def]
+    piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "IDLE_TIMEOUT", 0.0)
+    path, port = tmp_path / "graph.bin", free_port()
+    limits = "-n", "5", "--for", "3"
+    with (
+        running(host="127.0.0.1") as server,
+        client_of(port, leave_after_two),
+    ):
+        outcome = piped("record", str(port), str(server), "-o", str(path), *limits)
+    assert (outcome.code, runs(path)) == (0, 2)
+
+
 def test_next_client_in_time_continues_the_recording(  # type: ignore[no-untyped-def]
     piped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -39,6 +41,41 @@ def test_supervisor_is_notified_of_start_and_stop(
     socket.create_connection(served.endpoint, 10).close()
     assert served.stop() == 0
     assert supervisor.recv(100) == b"STOPPING=1"
+
+
+def test_hangup_changes_nothing_without_certificates(tmp_path: Path) -> None:
+    """An operator reloads a service; no terminal was closed."""
+    served = Served(["-d", "cpu"], str(tmp_path))
+    with connect(served.endpoint, timeout=20) as session:
+        session.alignment()
+        served.process.send_signal(signal.SIGHUP)
+        served.wait_for_line("INFO SIGHUP has nothing to read again without --tls-cert")
+        assert session.alignment()
+        connect(served.endpoint, timeout=20).close()
+    assert served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("serve", "-p", "0", "-d", "cpu"), ("tunnel", "0", "127.0.0.1:1")]
+)
+def test_closed_terminal_stops_the_process(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The process is that of the terminal's session, which gets SIGHUP."""
+    log = tmp_path / "log"
+    log.touch()
+    pid, terminal = pty.fork()
+    if not pid:  # the child
+        os.environ["XDG_STATE_HOME"] = str(tmp_path)
+        os.dup2(os.open(log, os.O_WRONLY), 2)
+        os.execv(sys.executable, [sys.executable, "-m", "ggrpc", *arguments])
+    try:
+        wait_until(lambda: "listening on" in log.read_text(), START_SECONDS)
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert log.read_text().endswith("stopped\n")
 
 
 # The real command with a device that never stops computing, with or without

@@ -34,20 +34,20 @@ ENCODER = Path(__file__).with_name("llama_encoder.py")
 
 
 class Served:
-    """A `ggrpc serve` process, which compiles no kernels before they are needed."""
+    """A `ggrpc serve` process that compiles no kernels before they are needed.
 
-    def __init__(self, arguments: Sequence[str], state: str) -> None:
+    Args:
+        arguments: its flags.
+        state: the folder for what it learns of clients.
+        prefix: a command that starts it, such as prlimit.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], state: str, prefix: Sequence[str] = ()
+    ) -> None:
+        command = [*prefix, sys.executable, "-m", "ggrpc", "serve", "-p", "0"]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ggrpc",
-                "serve",
-                "-p",
-                "0",
-                "--no-warm-up",
-                *arguments,
-            ],
+            [*command, "--no-warm-up", *arguments],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

@@ -12,6 +12,7 @@ import pyopencl as cl
 from ggrpc.devices.device import Program, no_checkpoint
 from ggrpc.devices.opencl.runtime.build import failures_named
 from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.devices.profile import Profile
 from ggrpc.errors import GraphError
 from ggrpc.ops import Node
@@ -101,7 +102,8 @@ class OpenClProgram(Program):
         with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), BATCH):
-                    run_batch(at)
+                    with signals_blocked():  # the first launch of a kernel links it
+                        run_batch(at)
                     checkpoint()
                 cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:

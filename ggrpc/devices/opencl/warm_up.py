@@ -103,7 +103,7 @@ def _run(device: Tunable, graph: Graph, size: int) -> None:
 
 
 def _graphs() -> Iterator[tuple[Graph, int]]:
-    """For each model the graphs of a token and of a prompt, and their sizes in bytes."""
+    """The graphs of a token and of a prompt of each model, and their sizes."""
     for model in MODELS:
         for tokens in (1, PROMPT):
             yield _graph(model, tokens).placed(HANDLE, BASE)

@@ -193,7 +193,7 @@ class Checker(Closable):
         """A device, with the whole timeout for the next check."""
         if self._server is None:
             self._server = self._connected()
-        self._server.client.restart_deadline()
+        self._server.client.share_timeout()
         return self._server.device(number)
 
     def _connected(self) -> RemoteServer:

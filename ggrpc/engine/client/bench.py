@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client, open_client
 from ggrpc.engine.client.options import ClientOptions
+from ggrpc.engine.net.deadline import Deadline
 from ggrpc.engine.wire.commands import Command
 from ggrpc.errors import GgrpcError, RefusedError
 from ggrpc.graph import Graph
@@ -105,13 +106,25 @@ class Bench:
         self._settings = settings
         self._samples: list[list[Samples]] = [[] for _ in endpoints]
         self._order = list(reversed(range(len(endpoints))))
+        self._rounds = 0  # that are complete
 
     def round(self, done: Callable[[int], None] = lambda count: None) -> None:
         """Time each server once, in the reverse order of the previous round.
 
+        A round that is interrupted does not count, because some servers lack samples.
+
         Args:
             done: called with 1 after each server.
         """
+        try:
+            self._time_all(done)
+        except BaseException:
+            for samples in self._samples:
+                del samples[self._rounds :]
+            raise
+        self._rounds += 1
+
+    def _time_all(self, done: Callable[[int], None]) -> None:
         self._order.reverse()
         for at in self._order:
             if at not in self.errors:
@@ -162,12 +175,14 @@ def time_workloads(endpoint: Endpoint, settings: BenchSettings) -> Samples:
     """
 
     def connect() -> None:
-        with open_client(endpoint, settings.options) as client:
+        deadline = Deadline(settings.options.timeout)
+        with open_client(endpoint, settings.options, deadline=deadline) as client:
             # A client that disconnects after HELLO has rejected the version.
             client.alignment()
 
     samples = {Workload("connect"): _timed(connect)}
     with open_client(endpoint, settings.options) as client:
+        client.share_timeout()  # by all workloads
         for workload, call in _workloads(client, settings):
             samples[workload] = _timed(call)
     return samples

@@ -13,7 +13,13 @@ from typing import TypeVar, cast
 
 from ggrpc.closable import Closable
 from ggrpc.engine.client import failures
-from ggrpc.engine.net.deadline import NEVER, Deadline, IdleTimeout, TimeLimit
+from ggrpc.engine.net.deadline import (
+    NEVER,
+    Deadline,
+    IdleTimeout,
+    SharedTimeout,
+    TimeLimit,
+)
 from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.wire import messages as m
 from ggrpc.engine.wire.commands import Command
@@ -25,6 +31,8 @@ R = TypeVar("R", bound=m.Reply)
 
 # Requests that move the data of a tensor, which may take longer than the timeout.
 BULK = (m.SetTensor, m.GetTensor, m.SetTensor2D, m.GetTensor2D)
+# Requests whose time depends on the client: each of them restarts a shared timeout.
+GRAPHS = (m.GraphCompute, m.GraphRecompute)
 # The part of the timeout that is reserved for `_send_line_end` and its answer.
 LINE_PROBE_SECONDS = 0.2
 
@@ -36,8 +44,8 @@ class Channel(Closable):
         endpoint: the server.
         dialect: the protocol spoken.
         timeout: the maximum time in seconds for each request; None for no limit.
-        deadline: the limit for all requests together, except the data of tensors; NEVER
-            applies the timeout to each request.
+        deadline: the limit for all requests together; NEVER applies the timeout to each
+            request, or a shared one to all: see `share_timeout`.
         unanswered: the commands that the server did not answer; not sent again.
     """
 
@@ -53,6 +61,7 @@ class Channel(Closable):
         self._cancelled = False
         self._answers = 0  # received within the deadline
         self._last_silent: Command | None = None  # the last request that has no reply
+        self._shared: SharedTimeout | None = None
 
     def close(self) -> None:
         """End the session, from any thread; the server frees its buffers."""
@@ -71,9 +80,13 @@ class Channel(Closable):
         self._cancelled = True
         self._stream.interrupt()
 
-    def restart_deadline(self) -> None:
-        """Allow the timeout, from now on, for all requests together."""
-        self.deadline, self._answers = Deadline(self.timeout), 1  # HELLO's answer
+    def share_timeout(self) -> None:
+        """Apply the timeout, from now on, to the time that all requests take together.
+
+        Replies and the data of tensors extend it, see `SharedTimeout`. A graph restarts
+        it.
+        """
+        self._shared, self._answers = SharedTimeout(self.timeout), 1  # HELLO's answer
 
     def _send(self, request: m.Request) -> None:
         """Send a request whose reply, if there is one, is empty."""
@@ -105,6 +118,8 @@ class Channel(Closable):
                 self._stream.send(pieces, limit)
                 yield limit
                 self._connection.check_silence(request)
+                if self._shared:
+                    self._shared.pause()
             except ConnectionLost as error:
                 self._stream.reset()
                 if self._cancelled:
@@ -131,7 +146,7 @@ class Channel(Closable):
             self._last_silent,
             self.timeout,
             None if self._answers else self._connection.first_bytes,
-            0 if self.deadline is NEVER else self._answers,
+            self._answers if self._shared or self.deadline is not NEVER else 0,
         )
 
     def _send_line_end(self) -> None:
@@ -151,11 +166,15 @@ class Channel(Closable):
         self._stream.reset()
 
     def _time_limit(self, request: m.Request) -> TimeLimit:
-        if isinstance(request, BULK):
-            return IdleTimeout(self.timeout)
         if self.deadline is not NEVER:
             return self.deadline
-        return Deadline(self.timeout)
+        if self._shared:
+            is_graph = isinstance(request, GRAPHS)
+            if is_graph:
+                self._answers = 1
+            self._shared.resume(renewed=is_graph)
+            return self._shared
+        return (IdleTimeout if isinstance(request, BULK) else Deadline)(self.timeout)
 
     def _receive(self, kind: type[R], request: m.Request, limit: TimeLimit) -> R:
         while (reply := self._connection.next_reply()) is None:
@@ -165,4 +184,6 @@ class Channel(Closable):
             self._connection.filled(count)
         self._last_silent = None
         self._answers += 1
+        if self._shared:
+            self._shared.answered()
         return cast(R, reply)

@@ -10,6 +10,8 @@ from ggrpc.errors import TransportTimeout
 # The average rate that a peer must reach while it sends or receives data. Every network
 # that is used to split a model is faster. A peer that is slower only occupies a thread.
 MIN_BYTES_PER_SECOND = 16 << 10
+# What an answer may take on average: more than any network needs for a small one.
+ANSWER_SECONDS = 1.0
 
 
 class TimeLimit(ABC):
@@ -114,6 +116,44 @@ class IdleTimeout(_Timeout):
         if self._end is not None and self.seconds is not None:
             latest = time.monotonic() + self.seconds
             self._end = min(self._end + count / self._rate, latest)
+
+
+class SharedTimeout(IdleTimeout):
+    """An idle limit of many requests together, of which only the waiting counts.
+
+    Each answer extends it by `ANSWER_SECONDS`, or by a tenth of the limit if that is
+    less. A server whose every answer comes just in time exceeds it in the end.
+
+    Args:
+        seconds: how long the peer may pause, None for no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(seconds)
+        self._left = seconds
+
+    def resume(self, renewed: bool = False) -> None:
+        """Count from here on.
+
+        Args:
+            renewed: whether to start again with all seconds.
+        """
+        if renewed:
+            self._left = self.seconds
+        if self._left is not None:
+            self._end = time.monotonic() + self._left
+
+    def pause(self) -> None:
+        """Do not count the time until `resume`."""
+        if self._end is not None:
+            self._left = self._end - time.monotonic()
+
+    def answered(self) -> None:
+        """Extend the limit by an answer."""
+        if self._end is not None and self.seconds is not None:
+            latest = time.monotonic() + self.seconds
+            earned = min(ANSWER_SECONDS, self.seconds / 10)
+            self._end = min(self._end + earned, latest)
 
 
 class MinimumRate(TimeLimit):

@@ -66,7 +66,7 @@ class Recorder:
 
     When it reaches a limit, it stops recording, but forwards until the last connection
     ends. If the clients leave before the limit on graphs, it stops after
-    `IDLE_TIMEOUT`.
+    `IDLE_TIMEOUT`, unless there is a limit of time.
 
     Args:
         settings: what to record, and where.
@@ -215,12 +215,20 @@ class Recorder:
             return
         if self.graphs == self._settings.graphs:
             self._end_recording()
-        elif self._settings.graphs is not None and self._greeted:
+        elif self._waits_for_graphs:
             self._idle.cancel()
             self._idle = Timer(IDLE_TIMEOUT, self._give_up)
             self._idle.daemon = True
             self._idle.start()
         self._stop_if_idle()
+
+    @property
+    def _waits_for_graphs(self) -> bool:
+        """Whether only more clients can end the recording, after one was there."""
+        settings = self._settings
+        return (
+            settings.graphs is not None and settings.seconds is None and self._greeted
+        )
 
     def _give_up(self) -> None:
         """End a recording that still waits for graphs, if no client is connected."""
@@ -229,7 +237,7 @@ class Recorder:
         self._failure = TransportTimeout(
             f"recorded {self.graphs} of {self._settings.graphs} graphs: the client "
             f"left, and no other one connected for {IDLE_TIMEOUT:g} s; read the "
-            "client's log"
+            "client's log, or add --for SECONDS to wait longer"
         )
         self._end_recording()
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 
 from ggrpc.engine.net.deadline import (
+    ANSWER_SECONDS,
     MIN_BYTES_PER_SECOND,
     NEVER,
     Deadline,
     IdleTimeout,
     MinimumRate,
+    SharedTimeout,
 )
 from ggrpc.errors import TransportTimeout
 
@@ -83,6 +85,48 @@ def test_idle_timeout_never_ends_for_a_slow_network(clock: Clock) -> None:
         idle.moved(MIN_BYTES_PER_SECOND * 9)
         clock.now += 9
         assert idle.timeout() == 1
+
+
+def test_shared_timeout_counts_only_from_resume_to_pause(clock: Clock) -> None:
+    shared = SharedTimeout(60)
+    for _ in range(3):
+        clock.now += 1000
+        shared.resume()
+        clock.now += 10
+        shared.pause()
+    shared.resume()
+    assert shared.timeout() == 30
+    shared.resume(renewed=True)
+    assert shared.timeout() == 60
+
+
+def test_shared_timeout_ends_for_a_peer_that_answers_just_in_time(clock: Clock) -> None:
+    shared = SharedTimeout(60)
+    for _ in range(1000):  # at the least rate
+        shared.resume()
+        clock.now += ANSWER_SECONDS
+        shared.answered()
+        shared.pause()
+    shared.resume()
+    assert shared.timeout() == 60
+    clock.now += 59
+    shared.answered()
+    shared.pause()
+    shared.resume()
+    assert shared.timeout() == 1 + ANSWER_SECONDS
+    clock.now += 59
+    with pytest.raises(TransportTimeout, match="within 60 s"):
+        shared.timeout()
+
+
+def test_shared_timeout_without_limit_never_ends(clock: Clock) -> None:
+    shared = SharedTimeout(None)
+    for renewed in (True, False):
+        shared.resume(renewed)
+        clock.now += 1e6
+        shared.answered()
+        shared.pause()
+        assert shared.timeout() is None
 
 
 def test_minimum_rate_extends_with_each_byte_up_to_its_seconds(clock: Clock) -> None:

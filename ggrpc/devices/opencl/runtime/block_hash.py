@@ -16,6 +16,7 @@ from ggrpc.devices.block_hash import (
     Lows,
 )
 from ggrpc.devices.opencl.runtime.build import Builder, failures_named
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 
 READ, WRITE = cl.mem_flags.READ_ONLY, cl.mem_flags.WRITE_ONLY
 GROUP = 32  # chunks that a work-item of fnv1a.cl hashes
@@ -50,6 +51,7 @@ class CpuHash(BlockHash):
             self._scratch = [cl.Buffer(context, 0, size) for size in sizes]
             self._value = cl.Buffer(context, 0, 8)
 
+    @signals_blocked()
     def update(self, value: int, data: Bytes) -> tuple[int, int]:
         groups = len(data) // (self.size * GROUP)
         after = np.array([value], np.uint64)
@@ -98,6 +100,7 @@ class OpenClChunks(Chunks):
             self._ends = cl.Buffer(context, WRITE, 4 * self.max_chunks)
             self._sums = cl.Buffer(context, WRITE, 8 * self.max_chunks)
 
+    @signals_blocked()
     def take(self, data: Bytes) -> None:
         flags = READ | cl.mem_flags.COPY_HOST_PTR
         with failures_named(self._name):
@@ -106,6 +109,7 @@ class OpenClChunks(Chunks):
             self._transpose(self._queue, (groups,), None, source, self._transposed)
             self._queue.finish()
 
+    @signals_blocked()
     def lows(self, starts: Lows, bit: int) -> Lows:
         ends = np.empty((4, len(starts)), np.uint8)
         with failures_named(self._name):
@@ -116,6 +120,7 @@ class OpenClChunks(Chunks):
             cl.enqueue_copy(self._queue, ends, self._ends)
         return ends
 
+    @signals_blocked()
     def hashes(self, starts: Lows) -> Hashes:
         hashes = np.empty(len(starts), np.uint64)
         with failures_named(self._name):

@@ -19,6 +19,7 @@ from typing import NamedTuple, cast
 import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime import disk_cache
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
 
 KERNELS = Path(__file__).parents[1] / "kernels"
@@ -166,7 +167,8 @@ class Builder:
 
     def _built_of(self, program: cl.Program, options: Sequence[str] = ()) -> cl.Program:
         # False disables pyopencl's own cache; its type hints do not allow it.
-        program.build([*options], cache_dir=False)  # type: ignore[arg-type]
+        with signals_blocked():
+            program.build([*options], cache_dir=False)  # type: ignore[arg-type]
         return program
 
     def _file_name(self, family: str, options: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime.build import Builder, first_line
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
 
 NUMBERS = np.arange(64, dtype=np.int32)
@@ -55,6 +56,7 @@ def discover() -> list[Found]:
         raise DeviceError(f"an OpenCL driver failed: {first_line(error)}") from error
 
 
+@signals_blocked()
 def unusable_reason(found: Found) -> str | None:
     """Why a device cannot be used; None if it builds and runs a small kernel.
 
@@ -79,12 +81,13 @@ def unusable_reason(found: Found) -> str | None:
 
 def _devices() -> list[cl.Device]:
     try:
-        platforms = cl.get_platforms()
+        with signals_blocked():  # drivers start their threads here
+            platforms = cl.get_platforms()
+            return [device for each in platforms for device in each.get_devices()]
     except cl.LogicError as error:
         if error.code == cl.status_code.PLATFORM_NOT_FOUND_KHR:
             return []
         raise
-    return [device for platform in platforms for device in platform.get_devices()]
 
 
 def _description(device: cl.Device) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime.build import Builder
+from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -50,6 +51,7 @@ def int8_dot(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
     return ""
 
 
+@signals_blocked()
 def _is_correct(device: cl.Device, name: str) -> bool:
     try:
         context = cl.Context([device])

@@ -82,8 +82,11 @@ def _includes_vectors(name: str) -> bool:
 OF_QUANTIZED: dict[str, dict[str, object]] = {
     "matvec": {"ROWS": 2, "AHEAD": 4096},
     "matvec_several": {
-        **{"ROWS": 2, "AHEAD": 4096, "GATED": "SWIGLU"},
-        **{"QUANTIZE": 1, "BIASED": 1},
+        "ROWS": 2,
+        "AHEAD": 4096,
+        "GATED": "SWIGLU",
+        "QUANTIZE": 1,
+        "BIASED": 1,
     },
     "matmat": {"TILE": 8, "CHUNK": 4096},
     "experts_matvec": {"ROWS": 2, "AHEAD": 4096},
