@@ -23,7 +23,7 @@ class LaunchConfig(NamedTuple):
 
     Attributes:
         matvec_rows: on CPUs, the rows of a quantized matrix that a matrix-vector
-            product reads side by side. On some processors several halve the bandwidth.
+            product reads side by side, each from a part of its own.
         float_rows: the same for matrices of floats.
         prefetch: on CPUs, how many bytes ahead quantized matrices are prefetched.
         bands: on CPUs, the work-groups of a matrix-vector product per compute unit;
@@ -37,7 +37,7 @@ class LaunchConfig(NamedTuple):
         depth: on GPUs, the columns in a tile, divided by 16.
     """
 
-    matvec_rows: int = 1
+    matvec_rows: int = 2
     float_rows: int = 4
     prefetch: int = 4096
     bands: int = 8

@@ -127,10 +127,11 @@ INLINE void add_step(const Packed *w, long at, const global char *x,
     }
 }
 
-// Multiplies up to ROWS rows; `count` of them exist.
+// Multiplies up to ROWS rows, `stride` bytes apart, of which `count` exist. Their results
+// are `part` elements apart.
 INLINE void some_rows(Packed w, long stride, int count, const global char *x,
                       const global float *scales, const global float *sums, long k,
-                      global float *y) {
+                      long part, global float *y) {
     Packed row[ROWS];
     float16 acc[ROWS];
 #pragma unroll
@@ -154,16 +155,21 @@ INLINE void some_rows(Packed w, long stride, int count, const global char *x,
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
-        if (r < count) y[r] = total(acc[r]);
+        if (r < count) y[r * part] = total(acc[r]);
 }
 
-// Multiplies the rows `first` to `end` - 1.
+// Multiplies the rows `first` to `end` - 1. Those that are read side by side are far apart,
+// so that each is followed by the next row of its own: processors prefetch what is read in
+// order, but not rows that alternate within a page.
 OUTER void rows_times(Packed w, long stride, long first, long end, const global char *x,
                       const global float *scales, const global float *sums, long k,
                       global float *y) {
-    for (long i = first; i < end; i += ROWS)
-        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, scales, sums, k,
-                  y + i);
+    long n = end - first, part = (n + ROWS - 1) / ROWS;
+    w += first * stride;
+    y += first;
+    for (long i = 0; i < part; i++)
+        some_rows(w + i * stride, part * stride, (n - i + part - 1) / part, x, scales, sums,
+                  k, part, y + i);
 }
 
 kernel void matvec(Packed w, ulong w_at, long stride, const global char *x,

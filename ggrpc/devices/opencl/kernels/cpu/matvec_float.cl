@@ -2,8 +2,9 @@
 
 #include "load_float.h"
 
-// Multiplies up to ROWS rows; `count` of them exist.
-INLINE void some_rows(Packed w, long stride, int count, Packed x, long k,
+// Multiplies up to ROWS rows, `stride` bytes apart, of which `count` exist. Their results
+// are `part` elements apart.
+INLINE void some_rows(Packed w, long stride, int count, Packed x, long k, long part,
                       global float *y) {
     Packed row[ROWS];
     float16 acc[ROWS];
@@ -27,14 +28,20 @@ INLINE void some_rows(Packed w, long stride, int count, Packed x, long k,
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
-        if (r < count) y[r] = total(acc[r]);
+        if (r < count) y[r * part] = total(acc[r]);
 }
 
-// Multiplies the rows `first` to `end` - 1.
+// Multiplies the rows `first` to `end` - 1. Those that are read side by side are far apart,
+// so that each is followed by the next row of its own: processors prefetch what is read in
+// order, but not rows that alternate within a page.
 OUTER void rows_times(Packed w, long stride, long first, long end, Packed x, long k,
                       global float *y) {
-    for (long i = first; i < end; i += ROWS)
-        some_rows(w + i * stride, stride, min((long)ROWS, end - i), x, k, y + i);
+    long n = end - first, part = (n + ROWS - 1) / ROWS;
+    w += first * stride;
+    y += first;
+    for (long i = 0; i < part; i++)
+        some_rows(w + i * stride, part * stride, (n - i + part - 1) / part, x, k, part,
+                  y + i);
 }
 
 // Work-groups: bands of rows of a matrix; matrices of a.
