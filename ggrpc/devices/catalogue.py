@@ -197,9 +197,15 @@ def _open_opencl(name: str, choices: Choices) -> Device | None:
 
 
 def _tell_driver(choices: Choices) -> None:
-    """Limit the threads of PoCL, the OpenCL driver for CPUs, as well."""
+    """Limit the threads of PoCL, the OpenCL driver for CPUs, as well.
+
+    For one thread it has a device without threads of its own, which does not wait for
+    another thread at each launch.
+    """
     if choices.threads is not None:
         os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
+    if choices.threads == 1:
+        os.environ.setdefault("POCL_DEVICES", "basic")
 
 
 def _opencl_entries() -> list[DeviceListing]:

@@ -20,7 +20,7 @@ from ggrpc.devices.cpu.compiler import Compiler as CpuCompiler
 from ggrpc.devices.device import Placed, place_of
 from ggrpc.devices.opencl.kernel_table import CPU, GPU, KERNELS, is_supported
 from ggrpc.devices.opencl.predicates import is_aligned
-from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram, Step
+from ggrpc.devices.opencl.program import MOVE, WAIT, Fault, OpenClProgram, Step
 from ggrpc.devices.opencl.runtime.buffer import OpenClBuffer
 from ggrpc.devices.opencl.runtime.build import (
     Builder,
@@ -98,7 +98,7 @@ class Compiler:
         self._kernels: dict[tuple[KernelKey, object], Owned] = {}
         size = sum(placed.buffer.size for placed in buffers.values())
         self._memory = target.program_memory(size)
-        self._fault = self._copied(np.zeros(2, np.int32), cl.mem_flags.READ_WRITE)
+        self._fault: Fault | None = None  # made when a kernel needs it
         self._number = 0  # of the current node, counted from 1
         self._label = ""
         self._supported: set[int] = set()  # ids of nodes with an OpenCL kernel
@@ -194,7 +194,8 @@ class Compiler:
 
     def constant(self, values: Array) -> cl.Buffer:
         """A read-only buffer with a copy of an array."""
-        return self._copied(values, cl.mem_flags.READ_ONLY)
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+        return cl.Buffer(self._queue.context, flags, hostbuf=values)
 
     @property
     def fault(self) -> tuple[cl.Buffer, np.int32]:
@@ -202,7 +203,13 @@ class Compiler:
 
         The node is a number. `OpenClProgram` describes what a kernel writes.
         """
-        return self._fault, self.number_of(0)
+        return self._fault_buffer, self.number_of(0)
+
+    @property
+    def _fault_buffer(self) -> cl.Buffer:
+        if self._fault is None:
+            self._fault = Fault(self._queue, self.traits.shares_memory)
+        return self._fault.buffer
 
     def number_of(self, at: int) -> np.int32:
         """The number, for the fault buffer, of the node `at` places after this one."""
@@ -307,10 +314,6 @@ class Compiler:
         tensors = (node.tensor, *filter(None, node.src))
         return all(is_aligned(t, self._memory_of(t)[1]) for t in tensors)
 
-    def _copied(self, values: Array, flags: int) -> cl.Buffer:
-        flags |= cl.mem_flags.COPY_HOST_PTR
-        return cl.Buffer(self._queue.context, flags, hostbuf=values)
-
     def _arguments(self, arguments: Sequence[Argument]) -> Arguments:
         args = Arguments()
         for argument in arguments:
@@ -337,7 +340,7 @@ class Compiler:
     def _memory_of(self, tensor: Tensor) -> tuple[cl.Buffer, int]:
         """The OpenCL buffer that holds a tensor, and the tensor's offset in bytes."""
         if not tensor.buffer:
-            return self._fault, 0  # an empty tensor; no kernel reads it
+            return self._fault_buffer, 0  # an empty tensor; no kernel reads it
         buffer, offset = place_of(tensor, self._buffers)
         return cast(OpenClBuffer, buffer).memory, offset
 

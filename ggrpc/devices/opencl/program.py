@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,40 @@ BATCH = 128
 QUEUE, WAIT, MOVE = "queue kernels", "wait for the device", "move tensors"
 
 
+class Fault:
+    """Two int32: the number of a node, counted from 1, and an index out of range.
+
+    A kernel that reads such an index writes both.
+
+    Args:
+        queue: the queue that the kernels use.
+        is_shared: whether kernels write to the memory of this process.
+
+    Attributes:
+        buffer: the argument for kernels.
+    """
+
+    def __init__(self, queue: cl.CommandQueue, is_shared: bool) -> None:
+        self._queue = queue
+        self._is_shared = is_shared
+        self._values = np.zeros(2, np.int32)
+        where = cl.mem_flags.USE_HOST_PTR if is_shared else cl.mem_flags.COPY_HOST_PTR
+        flags = cl.mem_flags.READ_WRITE | where
+        self.buffer = cl.Buffer(queue.context, flags, hostbuf=self._values)
+
+    def take(self) -> tuple[int, int] | None:
+        """Clear and return the fault of kernels that have ended; None without one."""
+        if not self._is_shared:
+            cl.enqueue_copy(self._queue, self._values, self.buffer)
+        if not self._values[0]:
+            return None
+        number, index = map(int, self._values)
+        self._values[:] = 0
+        if not self._is_shared:
+            cl.enqueue_copy(self._queue, self.buffer, self._values)
+        return number, index
+
+
 class OpenClProgram(Program):
     """Steps that run one after the other: launches, and programs of the cpu device.
 
@@ -37,8 +72,7 @@ class OpenClProgram(Program):
         queue: the queue that the steps use.
         steps: the calls.
         nodes: the graph's nodes, to which the numbers in the fault buffer refer.
-        fault: two int32. A kernel that reads an index out of range writes the number
-            of its node, counted from 1, and the index.
+        fault: where kernels report an index out of range; None if no kernel does.
         memory: the program's memory and the buffers that kernel arguments refer to;
             it lives as long as the program.
         labels: for each step, its row in a profile.
@@ -50,7 +84,7 @@ class OpenClProgram(Program):
         queue: cl.CommandQueue,
         steps: Sequence[Step],
         nodes: Sequence[Node],
-        fault: cl.Buffer,
+        fault: Fault | None,
         memory: ProgramMemory | None = None,
         labels: Sequence[str] = (),
     ) -> None:
@@ -59,9 +93,9 @@ class OpenClProgram(Program):
         self._name = name
         self._queue = queue
         self._nodes = nodes
-        self._fault_buffer = fault
+        self._fault = fault
+        self._has_run = False
         self._memory = memory
-        self._fault = np.zeros(2, np.int32)
 
     def run(self, checkpoint: Callable[[], None] = no_checkpoint) -> None:
         self._run(self._run_batch, checkpoint)
@@ -99,26 +133,20 @@ class OpenClProgram(Program):
     def _run(
         self, run_batch: Callable[[int], None], checkpoint: Callable[[], None]
     ) -> None:
+        # The first launch of a kernel links it, with child processes.
+        quiet = nullcontext if self._has_run else signals_blocked
         with failures_named(self._name):
             try:
                 for at in range(0, len(self.steps), BATCH):
-                    with signals_blocked():  # the first launch of a kernel links it
+                    with quiet():
                         run_batch(at)
                     checkpoint()
-                cl.enqueue_copy(self._queue, self._fault, self._fault_buffer)
             finally:
                 self._queue.finish()  # the buffers may be freed after this
-        if self._fault[0]:
-            self._raise_fault()
-
-    def _raise_fault(self) -> None:
-        """Clear the fault buffer and raise the fault.
-
-        Raises:
-            GraphError: always; the message names the node and the index.
-        """
-        number, index = map(int, self._fault)
-        cl.enqueue_copy(self._queue, self._fault_buffer, np.zeros_like(self._fault))
-        raise GraphError(
-            f"{self._nodes[number - 1].tensor}: index {index} is out of range"
-        )
+            self._has_run = True
+            found = self._fault.take() if self._fault else None
+        if found:
+            number, index = found
+            raise GraphError(
+                f"{self._nodes[number - 1].tensor}: index {index} is out of range"
+            )

@@ -11,7 +11,7 @@ import pytest
 from ggrpc.devices.cpu import CpuDevice
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import OpenClDevice
-from ggrpc.devices.opencl.program import MOVE, WAIT, OpenClProgram
+from ggrpc.devices.opencl.program import MOVE, WAIT, Fault, OpenClProgram
 from ggrpc.devices.opencl.runtime import buffer as buffer_module
 from ggrpc.devices.opencl.runtime.build import Builder, KernelKey, Owned
 from ggrpc.errors import DeviceError, GraphError, OutOfMemory
@@ -158,14 +158,13 @@ def test_driver_failure_names_the_device(opencl: OpenClDevice) -> None:
     def fail() -> None:
         raise cl.RuntimeError("clEnqueueNDRangeKernel failed: DEVICE_NOT_AVAILABLE")
 
-    fault = cl.Buffer(opencl.queue.context, cl.mem_flags.READ_WRITE, 8)
-    program = OpenClProgram("opencl:9", opencl.queue, [fail], [], fault)
+    program = OpenClProgram("opencl:9", opencl.queue, [fail], [], None)
     with pytest.raises(DeviceError, match=r"opencl:9: .*DEVICE_NOT_AVAILABLE"):
         program.run()
 
 
 def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
-    fault = cl.Buffer(opencl.queue.context, cl.mem_flags.READ_WRITE, 8)
+    fault = Fault(opencl.queue, opencl.traits.shares_memory)
     left = np.array([2, -7], np.int32)
     case = Case()
     x = case.leaf((4, 1))
@@ -173,7 +172,7 @@ def test_index_out_of_range_names_the_node_once(opencl: OpenClDevice) -> None:
     case.node(Op.SQR, [x], x.ne, name="second")
     nodes = case.graph().nodes
     program = OpenClProgram("opencl:0", opencl.queue, [], nodes, fault)
-    cl.enqueue_copy(opencl.queue, fault, left)
+    cl.enqueue_copy(opencl.queue, fault.buffer, left)
     with pytest.raises(GraphError, match="'second': index -7 is out of range"):
         program.run()
     program.run()
@@ -277,6 +276,17 @@ def test_kernels_of_a_dropped_program_serve_the_next_one(
         assert (run_case(opencl, case)["y"] == factor**2).all()
     assert len(taken) == 2
     assert taken[0] is taken[1]
+
+
+def test_program_without_indices_has_no_fault_buffer(opencl: OpenClDevice) -> None:
+    case = Case()
+    x = case.leaf((4, 1))
+    case.node(Op.SQR, [x], x.ne, name="y")
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert program._fault is None
+    program.run()
+    buffer.free()
 
 
 def test_launches_of_a_program_share_kernel_objects(
