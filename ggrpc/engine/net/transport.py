@@ -6,6 +6,7 @@ Errors of the operating system become errors of ggrpc that name the endpoint.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import time
@@ -152,7 +153,7 @@ class Stream:
             try:
                 return self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                pass
+                os.sched_yield()
             except OSError:
                 break  # `receive` reports it
         return self.receive(view, limit)
