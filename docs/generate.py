@@ -128,11 +128,11 @@ PACKAGE = Path(__file__).parent.parent / "ggrpc"
 SPLIT = ("engine", "devices")  # folders whose folders are drawn one by one
 # Modules that have a box of their own, apart from the files beside them.
 SINGLE = {"ggrpc.graph": "graph.py", "ggrpc.devices.catalogue": "devices/catalogue.py"}
-API, GROUND = "ggrpc/__init__.py", "ground"
+API, GROUND, DEVICES = "ggrpc/__init__.py", "ggrpc/*.py", "devices/*.py"
 LAYERS = {
     "commands and the Python API": ("commands", API),
     "engine": ("engine/",),
-    "devices": ("devices",),
+    "devices": ("devices/",),
     "ground": ("building", "graph.py", "formats", "ops", GROUND),
 }
 
@@ -199,7 +199,9 @@ def _package(module: tuple[str, ...]) -> str:
     if not (PACKAGE / folder).is_dir():
         return "commands" if folder == "__main__" else GROUND
     is_inner = len(module) > 2 and (PACKAGE / folder / module[2]).is_dir()
-    return f"{folder}/{module[2]}" if folder in SPLIT and is_inner else folder
+    if folder in SPLIT and is_inner:
+        return f"{folder}/{module[2]}"
+    return DEVICES if folder == "devices" else folder
 
 
 def _reduced(imports: Mapping[str, set[str]]) -> dict[str, set[str]]:

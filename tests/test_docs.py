@@ -68,10 +68,12 @@ def test_links_and_files_exist(page: Path) -> None:
     assert [str(path) for path in named if not path.exists()] == []
 
 
-def test_names_on_the_architecture_page_exist() -> None:
+def test_names_on_the_pages_about_the_code_exist() -> None:
     """Checks words that look like names in the code: `Graph.validate`, `_HANDLERS`."""
-    text = (DOCS / "architecture.md").read_text()
-    sources = [*(ROOT / "ggrpc").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    pages = "architecture.md", "adding-a-version.md"
+    text = "".join((DOCS / page).read_text() for page in pages)
+    folders = "ggrpc", "tests", "docs"
+    sources = [path for name in folders for path in (ROOT / name).rglob("*.py")]
     words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sources)))
     names = re.findall(r"`@?([A-Za-z_][\w.]*)(?:\([^`]*\))?`", text)
     parts = {part for name in names for part in name.split(".")}

@@ -1,4 +1,4 @@
-"""The architecture page lists every lock and every thread that the code makes."""
+"""The architecture page lists every lock and thread that the code makes, by file."""
 
 from __future__ import annotations
 
@@ -68,23 +68,32 @@ def two():
 
 
 def test_architecture_page_lists_every_thread_and_every_lock() -> None:
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "ggrpc").rglob("*.py")]
+    named = {"thread runs": (THREADS, thread_name), "lock": (LOCKS, lock_name)}
+    package = ROOT / "ggrpc"
+    trees = {
+        str(path.relative_to(package)): ast.parse(path.read_text())
+        for path in package.rglob("*.py")
+    }
     found = {
-        "thread runs": {
-            thread_name(*f) for t in trees for f in source_calls(t, THREADS)
-        },
-        "lock": {lock_name(*f) for t in trees for f in source_calls(t, LOCKS)},
+        title: {
+            (name(*call), file)
+            for file, tree in trees.items()
+            for call in source_calls(tree, names)
+        }
+        for title, (names, name) in named.items()
     }
     assert all(found.values())
     assert {title: listed(title) for title in found} == found
 
 
-def listed(title: str) -> set[str]:
-    """The names in the first column of the table whose first column has this title."""
+def listed(title: str) -> set[tuple[str, str]]:
+    """The names and files in the table whose first column has this title."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = page.partition(f"| {title} |")[2].partition("\n\n")[0]
+    rows = page.partition(f"| {title} | file |")[2].partition("\n\n")[0]
     return {
-        name
-        for cell in re.findall(r"^\| (`[^|]*) \|", rows, re.MULTILINE)
+        (name, file)
+        for cell, file in re.findall(
+            r"^\| (`[^|]*) \| `([^`]*)` \|", rows, re.MULTILINE
+        )
         for name in re.findall(r"`([\w.]+)`", cell)
     }

@@ -44,7 +44,13 @@ COMMANDS = {
     "cache": "Manage the tensors that a worker keeps on its disk.",
 }
 TLS_FLAGS = tls_options.NAMES
-NO_CLIENTS = ("serve", "devices", "cache", "inspect")  # they connect to no server
+# The commands that connect to servers, and so have the TLS flags of a client.
+CLIENT_COMMANDS = frozenset(
+    {
+        *("probe", "mem", "tunnel", "bench", "check"),
+        *("shell", "pull", "push", "record", "replay"),
+    }
+)
 
 EXAMPLES = (
     "ggrpc serve",
@@ -122,7 +128,7 @@ def root() -> LazyGroup:
     def load(name: str) -> TyperCommand | TyperGroup:
         with interrupts_deadly():
             command = _command(name)
-        command.params += anywhere if name in NO_CLIENTS else [*clients, *anywhere]
+        command.params += [*clients, *anywhere] if name in CLIENT_COMMANDS else anywhere
         if isinstance(command, TyperGroup):
             for part in command.commands.values():
                 part.params += anywhere
@@ -209,7 +215,7 @@ def _ggrpc(
     are available in Python: import ggrpc, and help(ggrpc).
     """
     command = context.invoked_subcommand
-    if command in NO_CLIENTS:
+    if command not in CLIENT_COMMANDS:
         refuse_unused(context, TLS_FLAGS, f"before '{command}'")
 
 
