@@ -91,6 +91,11 @@ class Slice:
 
     def __enter__(self) -> Slice:
         self._begin()
+        try:
+            self._check_stopped()
+        except Cancelled:
+            self._semaphore.release()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -103,12 +108,16 @@ class Slice:
             Cancelled: the server is stopping.
         """
         semaphore = self._semaphore
-        if semaphore.stopped:
-            raise Cancelled("the server stops: the graph was cancelled")
+        self._check_stopped()
         if semaphore.waiting and time.monotonic() > self._until:
             semaphore.release()
             self._begin()
+            self._check_stopped()
 
     def _begin(self) -> None:
         self._semaphore.acquire()
         self._until = time.monotonic() + SLICE_SECONDS
+
+    def _check_stopped(self) -> None:
+        if self._semaphore.stopped:
+            raise Cancelled("the server stops: the graph was cancelled")

@@ -187,6 +187,6 @@ class ServerQuota:
         return any(s.is_in_use for s in self._device_semaphores.values())
 
     def stop(self) -> None:
-        """Make every graph that runs fail at its next checkpoint."""
-        for semaphore in self._device_semaphores.values():
+        """Make every graph fail at its next checkpoint, or when it gets its slot."""
+        for semaphore in (*self._device_semaphores.values(), self._compile_semaphore):
             semaphore.stop()

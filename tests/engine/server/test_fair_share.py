@@ -86,6 +86,14 @@ def test_slice_that_fails_releases_the_slot() -> None:
         pass
 
 
+def test_stop_cancels_who_waits_for_a_slot() -> None:
+    semaphore = FairSemaphore(1)
+    semaphore.stop()
+    for _ in range(2):  # the slot is free again
+        with pytest.raises(Cancelled), Slice(semaphore):
+            pytest.fail("it ran")
+
+
 def test_stop_cancels_a_slice_at_its_checkpoint() -> None:
     semaphore = FairSemaphore(slots=1)
     semaphore.stop()
