@@ -163,11 +163,11 @@ class Device(Closable):
         return tensor.nbytes
 
     def warm_up(self, stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:
-        """Prepare for the graphs of common models, while other threads may compute.
+        """Prepare for the graphs of common models, while there are no sessions.
 
         Args:
             stopped: whether to return soon.
-            busy: whether sessions compute, which would spoil a measurement.
+            busy: whether there are sessions.
 
         Raises:
             GgrpcError: the device failed.

@@ -14,11 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from typing import NamedTuple
 
 from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.device import Placed
 from ggrpc.devices.opencl import tuning
+from ggrpc.devices.opencl.runtime import disk_cache
+from ggrpc.devices.opencl.runtime.build import KERNELS
 from ggrpc.devices.opencl.tuning import Tunable
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
@@ -31,7 +34,7 @@ BASE, HANDLE = 1 << 40, 1
 LAYERS, HEADS, KV_HEADS, KEYS = 2, 8, 2, 256
 PROMPT = 32  # rows: enough for the largest tile
 NICENESS = 10  # of the thread, so that sessions go first
-NOTABLE_SECONDS = 1.0  # a warm-up that takes longer is logged
+PAUSE_SECONDS = 0.2  # between two looks whether there are sessions
 
 
 class Model(NamedTuple):
@@ -63,33 +66,46 @@ def warm_up(
 ) -> None:
     """Compile the kernels of common models, and measure launch sizes if none are known.
 
-    Other threads may use the device meanwhile.
+    It waits while there are sessions. Once all is compiled, later starts do nothing.
 
     Args:
         device: the device.
         stopped: whether to return soon.
-        busy: whether sessions compute, which would spoil a measurement.
+        busy: whether there are sessions. They would wait for the driver's compiler.
 
     Raises:
         GgrpcError: the device failed.
     """
     with suppress(AttributeError, OSError):  # other systems have no such threads
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-    start = time.monotonic()
-    for graph, size in _graphs():
-        if stopped():
-            return
-        _run(device, graph, size)
-    seconds = time.monotonic() - start
-    level = logging.INFO if seconds > NOTABLE_SECONDS else logging.DEBUG
-    log.log(
-        level,
-        "%s: the kernels of common models are ready (%.1f s)",
-        device.name,
-        seconds,
-    )
-    if not (stopped() or busy()) and tuning.measure_unless_known(device, busy):
+    stamp = _stamp(device)
+    if disk_cache.load(stamp) is None:
+        start = time.monotonic()
+        for graph, size in _graphs():
+            while busy() and not stopped():
+                time.sleep(PAUSE_SECONDS)
+            if stopped():
+                return
+            _run(device, graph, size)
+        seconds = time.monotonic() - start
+        log.info(
+            "%s: compiled the kernels of common models (%.1f s)", device.name, seconds
+        )
+        disk_cache.store(stamp, b"compiled")
+    if not stopped() and tuning.measure_unless_known(device, busy):
         log.info("%s: launch sizes measured", device.name)
+
+
+def _stamp(device: Tunable) -> str:
+    """The name of a file that says that the driver has the kernels on disk."""
+    parts = [
+        disk_cache.identity(device.queue.device),
+        repr(device.traits),
+        repr(MODELS),
+    ]
+    sources = sorted(path for path in KERNELS.rglob("*") if path.is_file())
+    parts += [path.read_text() for path in sources]
+    return sha256("\0".join(parts).encode()).hexdigest() + ".warm"
 
 
 def _run(device: Tunable, graph: Graph, size: int) -> None:

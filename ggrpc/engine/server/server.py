@@ -91,12 +91,15 @@ class Server:
         return len(self._connections.all())
 
     def _prepare(self) -> None:
-        """Let the devices prepare for common models, while clients may come."""
+        """Let the devices prepare for common models, as long as no client is there."""
         for device in self.settings.devices:
             try:
-                device.warm_up(lambda: self._closed, lambda: self._quotas.computes)
+                device.warm_up(lambda: self._closed, self._has_sessions)
             except Exception as error:  # clients learn of it, where it concerns them
                 log.warning("%s: the warm-up failed: %s", device.name, error)
+
+    def _has_sessions(self) -> bool:
+        return any(connection.thread for connection in self._connections.all())
 
     def _receive(self, stream: Stream) -> None:
         if self.settings.allowlist.allows(stream.endpoint.host):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,9 +28,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenClDe
     monkeypatch.setattr(warm_up, "MODELS", warm_up.MODELS[:1])
     monkeypatch.setattr(tuning, "COLUMNS", 64)
     monkeypatch.setattr(tuning, "ROWS", 96)
-    monkeypatch.setattr(
-        launch_config, "path_of", lambda device: tmp_path / "sizes.json"
-    )
+    monkeypatch.setattr(disk_cache, "folder", lambda: tmp_path)
     with open_opencl(shares_memory=True) as device:
         yield device
 
@@ -51,13 +50,29 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_kernels_of_a_common_model_are_built_once(
     device: OpenClDevice, built: list[str]
 ) -> None:
-    warm_up.warm_up(device, no, yes)
+    warm_up.warm_up(device, no, no)
     assert {"matvec_several", "matmat", "attention", "rope", "norms_quantize"} < {
         *built
     }
     built.clear()
-    warm_up.warm_up(device, no, yes)
+    with open_opencl(shares_memory=True) as another:
+        built.clear()
+        warm_up.warm_up(another, no, no)
     assert not built
+
+
+def test_warm_up_of_a_changed_kernel_starts_again(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = warm_up._stamp(device)
+    assert warm_up._stamp(device) == before
+    copies = tmp_path / "kernels"
+    shutil.copytree(warm_up.KERNELS, copies)
+    monkeypatch.setattr(warm_up, "KERNELS", copies)
+    assert warm_up._stamp(device) == before
+    with (copies / "common" / "norms.cl").open("a") as file:
+        file.write("\n")
+    assert warm_up._stamp(device) != before
 
 
 def test_every_common_model_can_be_computed(
@@ -74,6 +89,21 @@ def test_stopped_warm_up_compiles_nothing(
 ) -> None:
     warm_up.warm_up(device, yes, no)
     assert not built
+
+
+def test_warm_up_waits_while_sessions_compute(
+    device: OpenClDevice, built: list[str]
+) -> None:
+    looks = iter([True, True, False])
+    seen: list[int] = []
+
+    def busy() -> bool:
+        seen.append(len(built))
+        return next(looks, False)
+
+    warm_up.warm_up(device, no, busy)
+    assert seen[:3] == [0, 0, 0]
+    assert built
 
 
 def test_launch_sizes_are_measured_once(device: OpenClDevice) -> None:
@@ -101,4 +131,4 @@ def test_failing_device_says_so(
 
     monkeypatch.setattr(Builder, "_build", fail)
     with pytest.raises(DeviceError, match="cannot build"):
-        warm_up.warm_up(device, no, yes)
+        warm_up.warm_up(device, no, no)
