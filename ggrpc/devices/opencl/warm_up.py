@@ -34,6 +34,7 @@ BASE, HANDLE = 1 << 40, 1
 LAYERS, HEADS, KV_HEADS, KEYS = 2, 8, 2, 256
 PROMPT = 32  # rows: enough for the largest tile
 NICENESS = 10  # of the thread, so that sessions go first
+DELAY_SECONDS = 2.0  # a client that comes at once finds the driver's compiler free
 PAUSE_SECONDS = 0.2  # between two looks whether there are sessions
 
 
@@ -82,15 +83,14 @@ def warm_up(
     if disk_cache.load(stamp) is None:
         start = time.monotonic()
         for graph, size in _graphs():
-            while busy() and not stopped():
+            while (
+                busy() or time.monotonic() < start + DELAY_SECONDS
+            ) and not stopped():
                 time.sleep(PAUSE_SECONDS)
             if stopped():
                 return
             _run(device, graph, size)
-        seconds = time.monotonic() - start
-        log.info(
-            "%s: compiled the kernels of common models (%.1f s)", device.name, seconds
-        )
+        log.info("%s: compiled the kernels of common models", device.name)
         disk_cache.store(stamp, b"compiled")
     if not stopped() and tuning.measure_unless_known(device, busy):
         log.info("%s: launch sizes measured", device.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.devices.opencl import OpenClDevice, tuning, warm_up
-from ggrpc.devices.opencl.runtime import launch_config
+from ggrpc.devices.opencl.runtime import disk_cache, launch_config
 from ggrpc.devices.opencl.runtime.build import Builder
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
@@ -26,6 +26,7 @@ def yes() -> bool:
 @pytest.fixture
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenClDevice]:
     monkeypatch.setattr(warm_up, "MODELS", warm_up.MODELS[:1])
+    monkeypatch.setattr(warm_up, "DELAY_SECONDS", 0)
     monkeypatch.setattr(tuning, "COLUMNS", 64)
     monkeypatch.setattr(tuning, "ROWS", 96)
     monkeypatch.setattr(disk_cache, "folder", lambda: tmp_path)
