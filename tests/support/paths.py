@@ -24,7 +24,7 @@ ALWAYS = (NEWEST, DRIVER, "0.3.17")  # the versions that CI always installs
 
 def shared(name: str) -> Path:
     """A file or folder of ../shared."""
-    return _present(SHARED / name, "needs the project's shared folder beside it")
+    return present(SHARED / name, "needs the project's shared folder beside it")
 
 
 def peer_python(version: str) -> Path:
@@ -45,7 +45,7 @@ def peer_environment(version: str) -> dict[str, str]:
 def _home(version: str) -> Path:
     home = PEERS / version
     if version in ALWAYS:
-        _present(home / "ready", _how_to(version))
+        present(home / "ready", _how_to(version))
     elif not (home / "ready").exists():
         pytest.skip(_how_to(version))  # CI builds these only if there is time
     return home
@@ -55,7 +55,8 @@ def _how_to(version: str) -> str:
     return f"needs the real peer: .ci/install-peer {version}"
 
 
-def _present(path: Path, otherwise: str) -> Path:
+def present(path: Path, otherwise: str) -> Path:
+    """A path that exists; if not, the test fails in CI, and is skipped elsewhere."""
     if not path.exists():
         message = f"{path} does not exist: {otherwise}"
         if os.environ.get("CI"):

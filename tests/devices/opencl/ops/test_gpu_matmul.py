@@ -21,6 +21,11 @@ LIMIT = 1e-11  # float32, and nothing is rounded to fewer bits
 
 F32, F16 = GGMLType.F32, GGMLType.F16
 
+SHAPES = (
+    LaunchConfig(items=16, rows=1, tile_rows=8, tile_tokens=16, depth=1),
+    LaunchConfig(items=128, rows=4, tile_rows=128, tile_tokens=128, depth=4),
+)
+
 
 @pytest.fixture(scope="module")
 def gpu() -> Iterator[OpenClDevice]:
@@ -100,14 +105,7 @@ def test_mul_mat_of_numbers_that_are_none_stays_in_its_rows(gpu: OpenClDevice) -
     assert (np.delete(result, 7, 0) == 33).all()
 
 
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        LaunchConfig(items=16, rows=1, tile_rows=8, tile_tokens=16, depth=1),
-        LaunchConfig(items=128, rows=4, tile_rows=128, tile_tokens=128, depth=4),
-    ],
-    ids=["small", "large"],
-)
+@pytest.mark.parametrize("shapes", SHAPES, ids=["small", "large"])
 @pytest.mark.parametrize("rows", [1, 150])
 def test_mul_mat_in_other_shapes_is_right(
     gpu: OpenClDevice, monkeypatch: pytest.MonkeyPatch, shapes: LaunchConfig, rows: int
