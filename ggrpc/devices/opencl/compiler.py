@@ -32,7 +32,9 @@ from ggrpc.devices.opencl.runtime.build import (
 from ggrpc.devices.opencl.runtime.launch import Arguments, Scalar, launch
 from ggrpc.devices.opencl.runtime.program_memory import ProgramMemory
 from ggrpc.devices.opencl.runtime.traits import Traits
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 from ggrpc.devices.shared_results import SharedResults, disjoint
+from ggrpc.errors import DeviceError
 from ggrpc.formats.codecs import Array
 from ggrpc.graph import Graph
 from ggrpc.ops import Node, Op, contract_of
@@ -62,6 +64,8 @@ class Target:
         fusions: the fusions to try for each op, in order.
         program_memory: creates the memory of a program, given the total size of the
             buffers of the session in bytes.
+        exact: whether a work-group that the device does not allow is an error, to compare
+            sizes; otherwise kernels use a smaller one.
         cpu_compiler: creates a compiler of the cpu device, for nodes without an OpenCL
             kernel, given the buffers on the host by handle.
     """
@@ -73,6 +77,7 @@ class Target:
     fusions: Mapping[Op, Sequence[Fusion]]
     program_memory: Callable[[int], ProgramMemory]
     cpu_compiler: Callable[[Mapping[int, Placed]], CpuCompiler]
+    exact: bool = False
 
 
 class Compiler:
@@ -151,6 +156,25 @@ class Compiler:
         """
         return KernelKey(family, tuple(sorted(defines.items())), name)
 
+    def fits(self, kernel: KernelKey, group: WorkGroup) -> bool:
+        """Whether to launch a kernel with work-groups of a size.
+
+        Args:
+            kernel: the kernel, which is built if the size is within the device's limits.
+            group: the size that it is compiled for.
+
+        Returns:
+            Whether the device allows it; or True, to let `launch` fail, if the target's
+            sizes are `exact`.
+
+        Raises:
+            DeviceError: the driver cannot build the source.
+        """
+        return self._target.exact or (
+            group.fits(self.traits.max_group)
+            and group.items <= self._target.builder.group(kernel).items
+        )
+
     def launch(
         self,
         kernel: KernelKey,
@@ -167,16 +191,17 @@ class Compiler:
                 offset in bytes; an int becomes a long, a float a float, and four ints
                 a long4.
             local: the number of work-items of a group, in the first dimension; None
-                for the device's default.
+                for the device's default, or as many as the kernel allows.
 
         Raises:
-            DeviceError: the driver cannot build the source.
+            DeviceError: the driver cannot build the source, or the device does not
+                allow work-groups of this size.
         """
         args = self._arguments(arguments)
-        local = local or self.traits.local_size
+        local = local or self._default_items(kernel)
         global_size = (groups[0] * local, *groups[1:])
         local_size = (local, *(1 for _ in groups[1:]))
-        owned = self._kernel_object(kernel, args)
+        owned = self._kernel_object(kernel, args, local)
         step = launch(self._queue, owned, args, global_size, local_size)
         self._step(f"{self._label} {kernel.name}", step)
 
@@ -327,15 +352,39 @@ class Compiler:
                 args.add(argument)
         return args
 
-    def _kernel_object(self, key: KernelKey, args: Arguments) -> cl.Kernel:
-        """The program's kernel object for a kernel and sizes of local memory."""
-        owned = self._kernels.get((key, args.local_sizes))
+    def _default_items(self, kernel: KernelKey) -> int:
+        items = self.traits.local_size
+        return min(items, self._target.builder.group(kernel).items) if items > 1 else 1
+
+    def _kernel_object(self, key: KernelKey, args: Arguments, items: int) -> cl.Kernel:
+        """The program's kernel object for a kernel and a size of work-groups."""
+        size = items, args.local_sizes
+        owned = self._kernels.get((key, size))
         if owned is None:
+            self._check_group(key, items, sum(size for _, size in args.local_sizes))
             owned = self._target.builder.kernel(key)
-            self._kernels[key, args.local_sizes] = owned
+            self._kernels[key, size] = owned
             for number, memory in args.local:
                 owned.kernel.set_arg(number, memory)  # type: ignore[arg-type]
         return owned.kernel
+
+    def _check_group(self, key: KernelKey, items: int, local_memory: int) -> None:
+        """Refuse a launch that the driver might only refuse when the program runs.
+
+        Args:
+            key: the kernel.
+            items: the number of work-items of a work-group.
+            local_memory: the bytes of local memory among the kernel's arguments.
+        """
+        most, own = self.traits.max_group, self._target.builder.group(key)
+        most = most._replace(items=min(most.items, own.items))
+        group = WorkGroup(items, own.local_memory + local_memory)
+        if not group.fits(most):
+            raise DeviceError(
+                f"{self._target.name}: the kernel {key.name} needs work-groups of "
+                f"{group} of local memory, but the device allows {most}; use "
+                "'--device cpu'"
+            )
 
     def _memory_of(self, tensor: Tensor) -> tuple[cl.Buffer, int]:
         """The OpenCL buffer that holds a tensor, and the tensor's offset in bytes."""

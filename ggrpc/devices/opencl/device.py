@@ -105,12 +105,25 @@ class OpenClDevice(Device):
         warm_up(self, stopped, busy)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        return self.compile_for(self.traits, graph, buffers)
+        return self._compile(self.traits, graph, buffers, exact=False)
 
     def compile_for(
         self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
     ) -> OpenClProgram:
-        """Compile a graph as `compile` does, but for other traits, to compare them."""
+        """Compile a graph as `compile` does, but for other traits, to compare them.
+
+        Raises:
+            DeviceError: the device does not allow the work-groups of the traits.
+        """
+        return self._compile(traits, graph, buffers, exact=True)
+
+    def _compile(
+        self,
+        traits: Traits,
+        graph: Graph,
+        buffers: Mapping[int, Placed],
+        exact: bool,
+    ) -> OpenClProgram:
         target = Target(
             self.name,
             traits,
@@ -119,6 +132,7 @@ class OpenClDevice(Device):
             FUSIONS,
             self.program_memory,
             self.cpu.compiler,
+            exact,
         )
         return Compiler(target, buffers).program(graph)
 

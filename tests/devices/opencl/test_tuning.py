@@ -11,6 +11,7 @@ from ggrpc.devices.opencl import OpenClDevice, tuning
 from ggrpc.devices.opencl.runtime import launch_config
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
 from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
 
@@ -79,6 +80,32 @@ def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     choice = tuning._choice(device, LaunchConfig(), trial)
     assert choice.best == (64, 64)
     device.close()
+
+
+def test_candidates_beyond_what_the_device_says_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[set[tuple[int, ...]]] = []
+
+    def fastest(programs: dict[tuple[int, ...], object]) -> dict[tuple[int, ...], int]:
+        compared.append({*programs})
+        return dict.fromkeys(programs, 1)
+
+    monkeypatch.setattr(tuning, "_fastest", fastest)
+    monkeypatch.setattr(tuning, "COLUMNS", 32)
+    monkeypatch.setattr(tuning, "ROWS", 32)
+    deep = LaunchConfig(depth=4)
+    with open_opencl(shares_memory=False) as device:
+        device.traits = device.traits._replace(max_group=WorkGroup(128, 48 << 10))
+        for trial in tuning.GPU_TRIALS:
+            config = deep if "tile_rows" in trial.fields else LaunchConfig()
+            tuning._choice(device, config, trial)
+    items, rows, tiles, depths = compared
+    assert items == {(32,), (64,), (128,)}
+    assert rows == {(1,), (2,), (4,)}
+    # Tiles of 128 by 64 need 50 KiB, and those of 128 by 128 256 work-items.
+    assert tiles == {(32, 32), (64, 32), (64, 64)}
+    assert depths == {(1,), (2,), (4,)}
 
 
 def test_choice_that_cannot_be_kept_is_a_device_error(

@@ -94,13 +94,14 @@ def _multiply_groups(
     inputs: tuple[Argument, ...]
     if a.type in quantized.TYPES:
         x = _quantize_groups(c, b, ids.ne[0], a.ne[2], groups)
-        name, chunk, rows = "experts_matmat", quantized.CHUNK, quantized.PANEL
+        name, rows = "experts_matmat", quantized.PANEL
         inputs = *x.inputs(a), x.padded
-        panel = quantized.panel_of(a)
+        panel, chunk = quantized.panel_of(c, a)
     else:
-        name, chunk, rows = "experts_matmat_float", matmul.CHUNK, matmul.PANEL
+        name, rows = "experts_matmat_float", matmul.PANEL
         inputs = b, b.ne, b.nb
-        panel = (cl.LocalMemory(4 * rows * chunk),)
+        memory, chunk = matmul.panel_of(c)
+        panel = (memory,)
     defines = cpu_defines(c, a) | {"TILE": groups.tile, "CHUNK": chunk}
     kernel = c.kernel(name, name, **defines)
     outputs: tuple[Argument, ...]

@@ -6,19 +6,21 @@ memory.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pyopencl as cl
 
 from ggrpc.devices.opencl.compiler import Compiler
 from ggrpc.devices.opencl.kernel_table import GPU, kernel
 from ggrpc.devices.opencl.ops import experts, matmul
-from ggrpc.devices.opencl.runtime.build import Define
+from ggrpc.devices.opencl.runtime.build import KernelKey
+from ggrpc.devices.opencl.runtime.launch_config import MAX_MATVEC_TOKENS
 from ggrpc.ops import Node, Op
 from ggrpc.ops.experts import AS, IDS
 from ggrpc.ops.experts import B as ROWS
 from ggrpc.ops.matmul import A, B
 from ggrpc.tensor import Tensor
 
-MAX_MATVEC_ROWS = 8  # of b; one work-group multiplies all of them
 MAX_UNSORTED_ROWS = 4  # per expert, on average; sorting would take longer
 
 
@@ -29,16 +31,13 @@ def mul_mat(node: Node, c: Compiler) -> None:
     matrices = a.ne[2] * a.ne[3]
     tokens = b.nrows // matrices
     tensors = a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb
-    if tokens <= MAX_MATVEC_ROWS:
-        columns = 1 << (tokens - 1).bit_length()
-        kernel = c.kernel("gpu_matvec", "matvec", **_matvec_defines(c, a, columns))
-        groups = -(-a.ne[1] // c.traits.launch_config.rows), 1, matrices
-        c.launch(kernel, groups, *tensors, local=c.traits.launch_config.items)
+    if tokens <= MAX_MATVEC_TOKENS:
+        kernel, rows, items = _matvec(c, a, "matvec", 1 << (tokens - 1).bit_length())
+        c.launch(kernel, (-(-a.ne[1] // rows), 1, matrices), *tensors, local=items)
         return
-    columns = _tile_columns(c, tokens)
-    kernel = c.kernel("gpu_matmat", "matmat", **_matmat_defines(c, a, columns))
-    groups = _row_tiles(c, a), -(-tokens // columns), matrices
-    c.launch(kernel, groups, *tensors, local=_tile_items(c, columns))
+    kernel, rows, columns, items = _matmat(c, a, "matmat", tokens)
+    groups = -(-a.ne[1] // rows), -(-tokens // columns), matrices
+    c.launch(kernel, groups, *tensors, local=items)
 
 
 @kernel(Op.MUL_MAT_ID, accepts=experts.accepts, on=GPU)
@@ -48,19 +47,17 @@ def mul_mat_id(node: Node, c: Compiler) -> None:
     y = node.tensor
     used, tokens = ids.ne[:2]
     if used * tokens <= MAX_UNSORTED_ROWS * a.ne[2]:
-        kernel = c.kernel("gpu_matvec", "matvec_id", **_matvec_defines(c, a, 1))
-        groups = -(-a.ne[1] // c.traits.launch_config.rows), used * tokens
+        kernel, rows, items = _matvec(c, a, "matvec_id", 1)
+        groups = -(-a.ne[1] // rows), used * tokens
         tensors = a, a.ne, a.nb, b, b.ne, b.nb, ids, ids.ne, ids.nb, y, y.nb
-        local = c.traits.launch_config.items
-        c.launch(kernel, groups, *tensors, *c.fault, local=local)
+        c.launch(kernel, groups, *tensors, *c.fault, local=items)
         return
-    columns = _tile_columns(c, used * tokens // a.ne[2])
+    each = used * tokens // a.ne[2]
+    kernel, rows, columns, items = _matmat(c, a, "matmat_id", each)
     count = used * tokens // columns + a.ne[2]
     tiles, pairs = _sorted(c, ids, a.ne[2], columns, count)
-    kernel = c.kernel("gpu_matmat", "matmat_id", **_matmat_defines(c, a, columns))
     arguments = a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, used, tiles, pairs
-    groups = _row_tiles(c, a), count
-    c.launch(kernel, groups, *arguments, local=_tile_items(c, columns))
+    c.launch(kernel, (-(-a.ne[1] // rows), count), *arguments, local=items)
 
 
 def _sorted(
@@ -90,37 +87,56 @@ def _sorted(
     return c.shared(("experts", ids.id, experts, columns), [ids], make)
 
 
-def _matvec_defines(c: Compiler, a: Tensor, tokens: int) -> dict[str, Define]:
-    launch_config = c.traits.launch_config
-    return {
-        "TYPE": int(a.type),
-        "ROWS": launch_config.rows,
-        "TOKENS": tokens,
-        "LOCAL": launch_config.items,
-    }
+class MatVec(NamedTuple):
+    """A matrix-vector kernel, the rows of a work-group, and its work-items."""
+
+    kernel: KernelKey
+    rows: int
+    items: int
 
 
-def _matmat_defines(c: Compiler, a: Tensor, columns: int) -> dict[str, Define]:
-    launch_config = c.traits.launch_config
-    return {
-        "TYPE": int(a.type),
-        "ROWS": launch_config.tile_rows,
-        "TOKENS": columns,
-        "DEPTH": launch_config.depth,
-    }
+class MatMat(NamedTuple):
+    """A kernel, the rows and the rows of b of a tile, and its work-items."""
+
+    kernel: KernelKey
+    rows: int
+    tokens: int
+    items: int
 
 
-def _tile_columns(c: Compiler, tokens: int) -> int:
-    """The rows of b in a tile: the configured number, or half of it if enough."""
-    most = c.traits.launch_config.tile_tokens
-    return most if tokens > most // 2 else most // 2
+def _matvec(c: Compiler, a: Tensor, name: str, tokens: int) -> MatVec:
+    """A kernel of gpu_matvec.cl with work-groups that the device allows."""
+    for config in c.traits.launch_config.smaller_matvecs():
+        kernel = c.kernel(
+            "gpu_matvec",
+            name,
+            TYPE=int(a.type),
+            ROWS=config.rows,
+            TOKENS=tokens,
+            LOCAL=config.items,
+        )
+        if c.fits(kernel, config.matvec_group(tokens)):
+            break
+    return MatVec(kernel, config.rows, config.items)
 
 
-def _row_tiles(c: Compiler, a: Tensor) -> int:
-    """The number of tiles that cover the rows of a matrix."""
-    return -(-a.ne[1] // c.traits.launch_config.tile_rows)
+def _matmat(c: Compiler, a: Tensor, name: str, tokens: int) -> MatMat:
+    """A kernel of gpu_matmat.cl with work-groups that the device allows.
 
-
-def _tile_items(c: Compiler, columns: int) -> int:
-    """The work-items of a tile: each computes eight by eight elements."""
-    return c.traits.launch_config.tile_rows // 8 * (columns // 8)
+    Its tiles have the configured number of rows of b, or half of it if enough.
+    """
+    for config in c.traits.launch_config.smaller_tiles():
+        half = config.tile_tokens // 2
+        columns = half if tokens <= half else config.tile_tokens
+        kernel = c.kernel(
+            "gpu_matmat",
+            name,
+            TYPE=int(a.type),
+            ROWS=config.tile_rows,
+            TOKENS=columns,
+            DEPTH=config.depth,
+        )
+        group = config.tile_group(columns)
+        if c.fits(kernel, group):
+            break
+    return MatMat(kernel, config.tile_rows, columns, group.items)

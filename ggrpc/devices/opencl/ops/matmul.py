@@ -80,11 +80,17 @@ def _matmat_few(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None
 
 
 def _matmat(c: Compiler, a: Tensor, b: Tensor, y: Tensor, tile: int) -> None:
-    defines = quantized.cpu_defines(c, a) | {"TILE": tile, "CHUNK": CHUNK}
+    panel, chunk = panel_of(c)
+    defines = quantized.cpu_defines(c, a) | {"TILE": tile, "CHUNK": chunk}
     kernel = c.kernel("matmat_float", "matmat_float", **defines)
     groups = -(-a.ne[1] // PANEL), a.ne[2] * a.ne[3]
-    panel = cl.LocalMemory(4 * PANEL * CHUNK)
     c.launch(kernel, groups, a, a.ne, a.nb, b, b.ne, b.nb, y, y.nb, panel, local=1)
+
+
+def panel_of(c: Compiler) -> tuple[cl.LocalMemory, int]:
+    """Local memory for a panel, and the number of its columns."""
+    chunk = quantized.chunk_of(c, CHUNK, 4 * PANEL)
+    return cl.LocalMemory(4 * PANEL * chunk), chunk
 
 
 def _matrices(

@@ -137,11 +137,11 @@ def _matvec(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
 
 def _matmat(c: Compiler, a: Tensor, x: QuantizedRows, y: Tensor) -> None:
     k, n, _, _ = a.ne
-    defines = cpu_defines(c, a) | {"TILE": x.tile, "CHUNK": CHUNK}
+    panel, chunk = panel_of(c, a)
+    defines = cpu_defines(c, a) | {"TILE": x.tile, "CHUNK": chunk}
     kernel = c.kernel("matmat", "matmat", **defines)
     groups = (-(-n // PANEL),)
     shape = x.padded, k, n, y.nrows
-    panel = panel_of(a)
     c.launch(kernel, groups, a, a.nb[1], *x.inputs(a), *shape, y, n, *panel, local=1)
 
 
@@ -159,11 +159,25 @@ def rows_at_once(c: Compiler, a: Tensor) -> int:
     return config.matvec_rows if a.type in TYPES else config.float_rows
 
 
-def panel_of(a: Tensor) -> tuple[cl.LocalMemory, ...]:
-    """Local memory for the unpacked values, scales and minima of a panel."""
+def panel_of(c: Compiler, a: Tensor) -> tuple[tuple[cl.LocalMemory, ...], int]:
+    """Local memory for a panel's values, scales and minima, and its columns."""
     block = 16 if a.type in SCALE_PER_16 else 32
-    sizes = PANEL * CHUNK, 4 * PANEL * CHUNK // block, 4 * PANEL * CHUNK // block
-    return tuple(map(cl.LocalMemory, sizes))
+    chunk = chunk_of(c, CHUNK, PANEL + 2 * 4 * PANEL // block)
+    sizes = PANEL * chunk, 4 * PANEL * chunk // block, 4 * PANEL * chunk // block
+    return tuple(map(cl.LocalMemory, sizes)), chunk
+
+
+def chunk_of(c: Compiler, chunk: int, size: int) -> int:
+    """The columns of a panel: as many as the device's local memory allows.
+
+    Args:
+        c: the compiler.
+        chunk: the most columns, a power of two.
+        size: the bytes of a column.
+    """
+    while chunk > PADDED and chunk * size > c.traits.max_group.local_memory:
+        chunk //= 2
+    return chunk
 
 
 def cpu_defines(c: Compiler, a: Tensor) -> dict[str, int]:

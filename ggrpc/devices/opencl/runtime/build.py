@@ -20,6 +20,7 @@ import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime import disk_cache
 from ggrpc.devices.opencl.runtime.signals import signals_blocked
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup, group_of
 from ggrpc.errors import DeviceError
 
 KERNELS = Path(__file__).parents[1] / "kernels"
@@ -83,6 +84,7 @@ class Builder:
         self._driver_caches = self._device.platform.name == POCL
         self._built: dict[Key, cl.Program] = {}
         self._spare: dict[KernelKey, list[cl.Kernel]] = defaultdict(list)
+        self._groups: dict[KernelKey, WorkGroup] = {}
         self._lock = Lock()
 
     def program(self, family: str, **defines: Define) -> cl.Program:
@@ -117,6 +119,21 @@ class Builder:
         except IndexError:
             return Owned(cl.Kernel(self._program(key[:2]), key.name), key)
 
+    def group(self, key: KernelKey) -> WorkGroup:
+        """The work-items that a kernel allows, and the local memory that it declares.
+
+        Raises:
+            DeviceError: the driver cannot build the program.
+        """
+        group = self._groups.get(key)
+        if group is None:
+            # A new object: of one that was launched, the driver adds the local memory of
+            # its arguments.
+            kernel = cl.Kernel(self._program(key[:2]), key.name)
+            group = self._groups[key] = group_of(kernel, self._device)
+            self.give_back([Owned(kernel, key)])
+        return group
+
     def give_back(self, kernels: Iterable[Owned]) -> None:
         """Return kernel objects that their owner will not launch again, for reuse."""
         for kernel, key in kernels:
@@ -126,9 +143,11 @@ class Builder:
     def _drop(self, key: Key) -> None:
         """Forget a program and its unused kernel objects."""
         del self._built[key]
-        for spare in list(self._spare):  # a copy: other threads may give some back
-            if spare[:2] == key:
-                self._spare.pop(spare, None)
+        # Copies, because other threads may give some back.
+        for kernels in (self._spare, self._groups):
+            for kernel in list(kernels):
+                if kernel[:2] == key:
+                    kernels.pop(kernel, None)
 
     def _build(
         self, family: str, defines: tuple[tuple[str, Define], ...]

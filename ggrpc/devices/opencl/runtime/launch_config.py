@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,11 @@ from typing import NamedTuple
 import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime import disk_cache
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 
 VERSION = 2  # of the file format; raise it when the kernels change
 MAX = 8192  # the largest valid value, far more than is fast
+MAX_MATVEC_TOKENS = 8  # the rows of b that a work-group of gpu_matvec.cl multiplies
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,70 @@ class LaunchConfig(NamedTuple):
     tile_tokens: int = 64
     depth: int = 2
 
+    def matvec_group(self, tokens: int = MAX_MATVEC_TOKENS) -> WorkGroup:
+        """The work-group of gpu_matvec.cl: a sum for each product in each work-item."""
+        return WorkGroup(self.items, 4 * self.rows * tokens * self.items)
 
-def launch_config_of(device: cl.Device) -> LaunchConfig:
-    """The sizes measured for a device and its driver, or else the defaults."""
+    def tile_group(self, tokens: int) -> WorkGroup:
+        """The work-group of gpu_matmat.cl: both sides of a tile, and their addresses.
+
+        Args:
+            tokens: the rows of b in the tile: `tile_tokens`, or half of them.
+        """
+        columns = 16 * self.depth
+        tile = 4 * columns * (self.tile_rows + 1 + tokens + 1)
+        return WorkGroup(self.tile_rows // 8 * (tokens // 8), tile + 16 * tokens)
+
+    def excess(self, most: WorkGroup) -> str:
+        """What is larger than the device allows; empty if nothing is."""
+        for fields, group in (
+            ("items and rows", self.matvec_group()),
+            ("tiles", self.tile_group(self.tile_tokens)),
+        ):
+            if not group.fits(most):
+                return f"its {fields} take {group}, and the device allows {most}"
+        return ""
+
+    def smaller_matvecs(self) -> Iterator[LaunchConfig]:
+        """These sizes, then those of ever smaller work-groups of gpu_matvec.cl."""
+        config = self
+        yield config
+        while config.items > 1:
+            config = config._replace(items=config.items // 2)
+            yield config
+
+    def smaller_tiles(self) -> Iterator[LaunchConfig]:
+        """These sizes, then those of ever smaller work-groups of gpu_matmat.cl."""
+        config = self
+        yield config
+        while larger := config._larger_side():
+            config = config._replace(**{larger: getattr(config, larger) // 2})
+            yield config
+
+    def _larger_side(self) -> str:
+        """The side of a tile to halve; empty for the smallest tile."""
+        if self.depth > 1:
+            return "depth"
+        if self.tile_rows > max(8, self.tile_tokens // 2):
+            return "tile_rows"
+        return "tile_tokens" if self.tile_tokens > 16 else ""
+
+
+def launch_config_of(device: cl.Device, most: WorkGroup | None = None) -> LaunchConfig:
+    """The sizes measured for a device and its driver, or else the defaults.
+
+    Args:
+        device: the device.
+        most: the largest work-group that it allows; None if it does not matter, because
+            the kernels are those for CPUs. Measured sizes that need a larger one are
+            ignored.
+    """
     try:
         path = path_of(device)
     except FileNotFoundError:
         return LaunchConfig()
     try:
-        return _parsed(path.read_text())
+        return _parsed(path.read_text(), most)
     except FileNotFoundError:
         return LaunchConfig()
     except (OSError, ValueError) as error:
@@ -96,8 +154,8 @@ def path_of(device: cl.Device) -> Path:
     return disk_cache.folder() / f"shapes-{number}.json"
 
 
-def _parsed(text: str) -> LaunchConfig:
-    """Parse the contents of a file.
+def _parsed(text: str, most: WorkGroup | None) -> LaunchConfig:
+    """Parse the contents of a file, with sizes for work-groups up to a largest one.
 
     Raises:
         ValueError: the contents are invalid; the message says why.
@@ -115,4 +173,6 @@ def _parsed(text: str) -> LaunchConfig:
     config = LaunchConfig(**shapes)
     if min(config.tile_rows, config.tile_tokens // 2) < 8:
         raise ValueError("its tiles are too small")
+    if most and (excess := config.excess(most)):
+        raise ValueError(excess)
     return config

@@ -8,6 +8,7 @@ import pyopencl as cl
 
 from ggrpc.devices.opencl.runtime.int8_dot import int8_dot
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup, max_group_of
 
 
 class Traits(NamedTuple):
@@ -22,6 +23,7 @@ class Traits(NamedTuple):
             work-items use wide vectors instead.
         int8_dot: the define that selects a CPU's int8 dot product; "" for portable
             code.
+        max_group: the largest work-group that the device allows.
         launch_config: the tuned sizes of launches.
     """
 
@@ -30,6 +32,7 @@ class Traits(NamedTuple):
     units: int
     local_size: int
     int8_dot: str
+    max_group: WorkGroup
     launch_config: LaunchConfig = LaunchConfig()
 
     def groups(self, tasks: int) -> int:
@@ -40,11 +43,13 @@ class Traits(NamedTuple):
 def traits_of(device: cl.Device) -> Traits:
     """The properties of a device, from its driver and from the tuning."""
     is_cpu = bool(device.type & cl.device_type.CPU)
+    max_group = max_group_of(device)
     return Traits(
         is_cpu,
         is_cpu,
         device.max_compute_units,
-        1 if is_cpu else min(64, device.max_work_group_size),
+        1 if is_cpu else min(64, max_group.items),
         int8_dot(device) if is_cpu else "",
-        launch_config_of(device),
+        max_group,
+        launch_config_of(device, None if is_cpu else max_group),
     )

@@ -15,6 +15,7 @@ from ggrpc.devices.opencl.runtime.launch_config import (
     path_of,
     store,
 )
+from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 from tests.support.drivers import usable_device
 
 
@@ -60,6 +61,52 @@ def test_bad_file_is_ignored_with_one_line(  # type: ignore[no-untyped-def]
     assert str(path) in record.getMessage()
     assert reason in record.getMessage()
     assert "ggrpc devices --tune" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("measured", "most", "reason"),
+    [
+        (
+            LaunchConfig(tile_rows=128, tile_tokens=128, depth=4),
+            WorkGroup(1024, 48 << 10),
+            "its tiles take 256 work-items and 66.5 KiB, and the device allows 1024",
+        ),
+        (
+            LaunchConfig(items=256, rows=4),
+            WorkGroup(128, 48 << 10),
+            "its items and rows take 256 work-items and 32 KiB, and the device allows",
+        ),
+    ],
+)
+def test_file_with_more_than_the_device_allows_is_ignored_with_one_line(
+    device: cl.Device,
+    caplog: pytest.LogCaptureFixture,
+    measured: LaunchConfig,
+    most: WorkGroup,
+    reason: str,
+) -> None:
+    path = store(device, measured)
+    assert launch_config_of(device, WorkGroup(1024, 128 << 10)) == measured
+    assert launch_config_of(device) == measured  # a processor's kernels ignore them
+    assert not caplog.records
+    assert launch_config_of(device, most) == LaunchConfig()
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert reason in record.getMessage()
+    assert "ggrpc devices --tune" in record.getMessage()
+
+
+@pytest.mark.parametrize("most", [WorkGroup(64, 32 << 10), WorkGroup(16, 4 << 10)])
+@pytest.mark.parametrize("large", [LaunchConfig(), LaunchConfig(4, 4, 0, 8, 8, 256, 4)])
+def test_smaller_work_groups_end_with_one_that_fits(
+    large: LaunchConfig, most: WorkGroup
+) -> None:
+    matvecs, tiles = [*large.smaller_matvecs()], [*large.smaller_tiles()]
+    assert matvecs[0] == tiles[0] == large
+    assert matvecs[-1].matvec_group().fits(most)
+    assert tiles[-1].tile_group(tiles[-1].tile_tokens).fits(most)
+    for config in matvecs + tiles:
+        assert min(config.tile_rows, config.tile_tokens // 2) >= 8
 
 
 def _with(file: dict[str, dict[str, object]], name: str, value: object) -> object:
