@@ -64,8 +64,8 @@ class Target:
         fusions: the fusions to try for each op, in order.
         program_memory: creates the memory of a program, given the total size of the
             buffers of the session in bytes.
-        exact: whether a work-group that the device does not allow is an error, to compare
-            sizes; otherwise kernels use a smaller one.
+        exact: whether a work-group that the device does not allow is an error, which
+            is for comparing sizes; otherwise kernels use a smaller one.
         cpu_compiler: creates a compiler of the cpu device, for nodes without an OpenCL
             kernel, given the buffers on the host by handle.
     """
@@ -160,7 +160,7 @@ class Compiler:
         """Whether to launch a kernel with work-groups of a size.
 
         Args:
-            kernel: the kernel, which is built if the size is within the device's limits.
+            kernel: the kernel. It is built if the device's limits allow the size.
             group: the size that it is compiled for.
 
         Returns:

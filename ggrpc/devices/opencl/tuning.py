@@ -128,7 +128,7 @@ def tune(device: Tunable) -> Iterator[Choice]:
         DeviceError: the device fails with the default sizes, or the sizes cannot be
             stored.
     """
-    config = LaunchConfig()
+    config = _defaults(device)
     for trial in trials_of(device):
         choice = _choice(device, config, trial)
         config = _with(config, trial.fields, choice.best)
@@ -157,7 +157,7 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
     """
     if not device.traits.is_cpu or is_stored(device.queue.device):
         return False
-    config = LaunchConfig()
+    config = _defaults(device)
     for trial in QUICK_TRIALS:
         config = _with(config, trial.fields, _choice(device, config, trial).best)
         if busy():
@@ -173,21 +173,32 @@ def _use(device: Tunable, config: LaunchConfig) -> None:
 
 
 def _choice(device: Tunable, config: LaunchConfig, trial: Trial) -> Choice:
-    default = tuple(getattr(LaunchConfig(), field) for field in trial.fields)
+    default = tuple(getattr(config, field) for field in trial.fields)
     with _product(device, trial) as compile_with:
         programs = {default: compile_with(config)}
         for values in trial.candidates:
-            if values != default:
+            changed = _with(config, trial.fields, values)
+            if values != default and _is_allowed(device, changed):
                 try:
-                    programs[values] = compile_with(_with(config, trial.fields, values))
+                    programs[values] = compile_with(changed)
                     programs[values].run()
-                except DeviceError:  # the work-group is too large for the device
+                except DeviceError:  # the kernel needs too many registers for it
                     programs.pop(values, None)
         times = _fastest(programs)
     best = min(times, key=times.__getitem__)
     if times[best] * MIN_GAIN > times[default]:
         best = default
     return Choice(trial.fields, default, best, times[default], times[best])
+
+
+def _defaults(device: Tunable) -> LaunchConfig:
+    config = LaunchConfig()
+    return config if device.traits.is_cpu else config.within(device.traits.max_group)
+
+
+def _is_allowed(device: Tunable, config: LaunchConfig) -> bool:
+    """Whether the sizes would be accepted from a file, at the next start."""
+    return device.traits.is_cpu or not config.excess(device.traits.max_group)
 
 
 def _with(

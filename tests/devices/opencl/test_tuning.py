@@ -14,6 +14,7 @@ from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
 from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
+from tests.devices.opencl.test_work_groups import allow_items
 
 
 @pytest.fixture(params=["processor", "gpu"])
@@ -82,9 +83,9 @@ def test_what_the_device_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     device.close()
 
 
-def test_candidates_beyond_what_the_device_says_are_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[set[tuple[int, ...]]]:
+    """The values that each trial compares, none of which is faster."""
     compared: list[set[tuple[int, ...]]] = []
 
     def fastest(programs: dict[tuple[int, ...], object]) -> dict[tuple[int, ...], int]:
@@ -94,18 +95,59 @@ def test_candidates_beyond_what_the_device_says_are_left_out(
     monkeypatch.setattr(tuning, "_fastest", fastest)
     monkeypatch.setattr(tuning, "COLUMNS", 32)
     monkeypatch.setattr(tuning, "ROWS", 32)
-    deep = LaunchConfig(depth=4)
+    return compared
+
+
+@pytest.mark.parametrize(
+    ("most", "items", "rows", "tiles", "depths"),
+    [
+        (
+            # Tiles of 128 by 64 in depth 4 need 50 KiB; all others need less.
+            WorkGroup(128, 48 << 10),
+            {32, 64, 128},
+            {1, 2, 4},
+            {(32, 32), (64, 32), (64, 64), (128, 64)},
+            {1, 2, 4},
+        ),
+        (
+            # The defaults need 17.25 KiB.
+            WorkGroup(64, 16 << 10),
+            {32, 64},
+            {1, 2, 4},
+            {(32, 32), (64, 32), (64, 64)},
+            {1},
+        ),
+    ],
+    ids=["48_kib", "16_kib"],
+)
+def test_candidates_beyond_what_the_device_says_are_left_out(
+    compared: list[set[tuple[int, ...]]],
+    monkeypatch: pytest.MonkeyPatch,
+    most: WorkGroup,
+    items: set[int],
+    rows: set[int],
+    tiles: set[tuple[int, int]],
+    depths: set[int],
+) -> None:
+    monkeypatch.setattr(tuning, "store", lambda device, config: None)
     with open_opencl(shares_memory=False) as device:
-        device.traits = device.traits._replace(max_group=WorkGroup(128, 48 << 10))
-        for trial in tuning.GPU_TRIALS:
-            config = deep if "tile_rows" in trial.fields else LaunchConfig()
-            tuning._choice(device, config, trial)
-    items, rows, tiles, depths = compared
-    assert items == {(32,), (64,), (128,)}
-    assert rows == {(1,), (2,), (4,)}
-    # Tiles of 128 by 64 need 50 KiB, and those of 128 by 128 256 work-items.
-    assert tiles == {(32, 32), (64, 32), (64, 64)}
-    assert depths == {(1,), (2,), (4,)}
+        device.traits = device.traits._replace(max_group=most)
+        list(tune(device))
+        assert not device.traits.launch_config.excess(most)
+    found_items, found_rows, found_tiles, found_depths = compared
+    assert found_items == {(n,) for n in items}
+    assert found_rows == {(n,) for n in rows}
+    assert found_tiles == tiles
+    assert found_depths == {(n,) for n in depths}
+
+
+def test_candidates_beyond_what_a_kernel_allows_are_left_out(
+    compared: list[set[tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_items(monkeypatch, 64)
+    with open_opencl(shares_memory=False) as device:
+        tuning._choice(device, LaunchConfig(), tuning.GPU_TRIALS[0])
+    assert compared == [{(32,), (64,)}]
 
 
 def test_choice_that_cannot_be_kept_is_a_device_error(

@@ -121,7 +121,7 @@ def test_traits_have_what_the_device_says() -> None:
 def test_kernel_with_many_registers_gets_fewer_work_items(
     monkeypatch: pytest.MonkeyPatch, launched: dict[str, WorkGroup], rows: int
 ) -> None:
-    few(monkeypatch, 8)
+    allow_items(monkeypatch, 8)
     with open_opencl(shares_memory=False) as device:
         check(device, product(Q6_K, 512, rows))
     assert {group.items for group in launched.values()} == {8}
@@ -130,7 +130,7 @@ def test_kernel_with_many_registers_gets_fewer_work_items(
 def test_rows_are_shared_by_as_many_work_items_as_the_kernel_allows(
     monkeypatch: pytest.MonkeyPatch, launched: dict[str, WorkGroup]
 ) -> None:
-    few(monkeypatch, 5)
+    allow_items(monkeypatch, 5)
     with open_opencl(shares_memory=False) as device:
         check(device, CASES["norms-RMS_NORM-heads"])
     assert {group.items for group in launched.values()} == {5}
@@ -139,7 +139,7 @@ def test_rows_are_shared_by_as_many_work_items_as_the_kernel_allows(
 def test_work_group_that_cannot_be_smaller_is_a_device_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    few(monkeypatch, 1)
+    allow_items(monkeypatch, 1)
     with open_opencl(shares_memory=False) as device:
         case = product(Q6_K, 512, 150)
         buffer = device.allocate(case.size)
@@ -147,7 +147,7 @@ def test_work_group_that_cannot_be_smaller_is_a_device_error(
             device.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
 
 
-def few(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
+def allow_items(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
     """Let kernels have so many registers that they allow few work-items."""
     group = Builder.group
 

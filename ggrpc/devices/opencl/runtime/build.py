@@ -127,8 +127,8 @@ class Builder:
         """
         group = self._groups.get(key)
         if group is None:
-            # A new object: of one that was launched, the driver adds the local memory of
-            # its arguments.
+            # A new object, because the local memory of arguments counts once they are
+            # set.
             kernel = cl.Kernel(self._program(key[:2]), key.name)
             group = self._groups[key] = group_of(kernel, self._device)
             self.give_back([Owned(kernel, key)])

@@ -75,6 +75,17 @@ class LaunchConfig(NamedTuple):
                 return f"its {fields} take {group}, and the device allows {most}"
         return ""
 
+    def within(self, most: WorkGroup) -> LaunchConfig:
+        """These sizes, or the largest smaller ones that the device allows."""
+        matvec, tiles = self, self
+        for matvec in self.smaller_matvecs():
+            if matvec.matvec_group().fits(most):
+                break
+        for tiles in matvec.smaller_tiles():
+            if tiles.tile_group(tiles.tile_tokens).fits(most):
+                break
+        return tiles
+
     def smaller_matvecs(self) -> Iterator[LaunchConfig]:
         """These sizes, then those of ever smaller work-groups of gpu_matvec.cl."""
         config = self
