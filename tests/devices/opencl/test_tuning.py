@@ -10,8 +10,8 @@ import pytest
 from ggrpc.devices.opencl import OpenClDevice, tuning
 from ggrpc.devices.opencl.runtime import launch_config
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
-from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
 from ggrpc.devices.opencl.runtime.work_group import WorkGroup
+from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
 from ggrpc.errors import DeviceError
 from tests.devices.conftest import open_opencl
 from tests.devices.opencl.test_work_groups import allow_items
