@@ -74,7 +74,7 @@ PLANTS = {
         "Write-write data race",
     ),
     "read_past_the_end": Plant(
-        "gpu/gpu_matvec.cl", "(k + 15) / 16", "(k + 15) / 16 + 4096", "Invalid read"
+        "gpu/gpu_matvec.cl", "(k + 15) / 16", "(k + 15) / 16 + 512", "Invalid read"
     ),
     "write_past_the_end": Plant(
         "gpu/gpu_matvec.cl", "to[t][r] =", "to[t][r + (1 << 20)] =", "Invalid write"
@@ -94,7 +94,7 @@ def test_kernels_for_gpus_have_no_races_and_stay_in_bounds(
 
 
 def test_every_kernel_for_gpus_is_among_the_simulated() -> None:
-    graphs = [case for _, case in cases.every() if runs(case)]
+    graphs = [case for case in cases.all_cases().values() if runs(case)]
     graphs += map(case_of, PATTERNS)
     with open_opencl(shares_memory=False) as device:
         families = {"fnv1a", "proof"}  # of hashes, and of the search for devices

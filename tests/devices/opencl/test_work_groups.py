@@ -28,7 +28,7 @@ from tests.support.drivers import usable_device
 LIMIT = 5e-4  # processors round the other operand to 8 bits
 KIB = 1024
 Q4_0, Q6_K, F16 = GGMLType.Q4_0, GGMLType.Q6_K, GGMLType.F16
-CASES = dict(cases.every())
+CASES = cases.all_cases()
 ATTENTIONS = "long", "mask_of_heads", "widths_(576, 512)"
 LARGE = LaunchConfig(items=256, rows=4, tile_rows=128, tile_tokens=128, depth=4)
 

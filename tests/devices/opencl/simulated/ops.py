@@ -34,8 +34,11 @@ def _bug(node: Node) -> bool:
     return node.tensor.op in SORTS and node.source(0).ne[0] >= SIXTEEN
 
 
+ALL = cases.all_cases().items()
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name) for name, case in cases.every() if runs(case)]
+    "case", [pytest.param(case, id=name) for name, case in ALL if runs(case)]
 )
 def test_ops(gpu: OpenClDevice, case: Case) -> None:
     with CpuDevice(threads=1) as cpu:
