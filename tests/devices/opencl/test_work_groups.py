@@ -48,8 +48,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> dict[str, WorkGroup]:
     return groups
 
 
-# Whether its kernels are those for processors, and what the device claims. OpenCL's full
-# profile has 32 KiB at least.
+# Whether the kernels are those for processors, and what the device claims. OpenCL's
+# full profile has at least 32 KiB.
 CLAIMS = {
     "gpu_48_kib": (False, WorkGroup(1024, 48 * KIB)),
     "gpu_32_kib": (False, WorkGroup(256, 32 * KIB)),
