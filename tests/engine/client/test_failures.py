@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,46 +21,16 @@ from ggrpc.errors import (
 from tests.support.certificates import make_certificates
 from tests.support.clients import computes
 from tests.support.paths import NEWEST, peer_python
+from tests.support.peers import (
+    WELCOME,
+    Talk,
+    drip,
+    http_server,
+    peer,
+    until_closed,
+)
 from tests.support.processes import native_serving
 from tests.support.servers import running
-
-Talk = Callable[[socket.socket], object]
-WELCOME = (28).to_bytes(8, "little") + bytes([8, 0, 0]) + bytes(25)
-
-
-@contextlib.contextmanager
-def peer(talk: Talk) -> Iterator[Endpoint]:
-    """A peer that handles one connection after the other."""
-
-    def work() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(20)
-                    talk(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield Endpoint(*listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(20)
-            assert not thread.is_alive()
-
-
-def until_closed(connection: socket.socket) -> None:
-    while connection.recv(1 << 16):
-        pass
-
-
-def drip(connection: socket.socket) -> None:
-    """Send a reply slowly, but with no byte later than the timeout."""
-    for byte in WELCOME * 100:
-        connection.sendall(bytes([byte]))
-        time.sleep(0.1)
 
 
 def greet_and_fall_silent(connection: socket.socket) -> None:
@@ -105,25 +72,13 @@ def test_listener_that_never_accepts_is_busy_or_hung() -> None:
         connect(Endpoint(*listener.getsockname()), timeout=0.3)
 
 
-@pytest.mark.parametrize(
-    "version", [None, "HTTP/1.1"], ids=["simple", "with a status line"]
-)
-def test_http_server_that_waits_for_a_line_is_recognized(version: str | None) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    if version:
-        Handler.default_request_version = version
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(RemoteProtocolError, match="speaks HTTP, so it is not"):
-                connect(Endpoint("127.0.0.1", server.server_port), timeout=1)
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.mark.parametrize("version", ["HTTP/0.9", "HTTP/1.1"])
+def test_http_server_that_waits_for_a_line_is_recognized(version: str) -> None:
+    with (
+        http_server(version) as endpoint,
+        pytest.raises(RemoteProtocolError, match="speaks HTTP, so it is not"),
+    ):
+        connect(endpoint, timeout=1)
 
 
 @pytest.mark.parametrize(
