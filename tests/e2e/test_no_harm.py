@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
-from ggrpc.engine.net.tls import client_context
-from tests.support.certificates import make_certificates
-from tests.support.clients import computes, serves
-from tests.support.command_lines import (
-    FORWARDING,
-    LINES,
-    UNTIL_STOPPED,
-    Files,
-    files_in,
-)
-from tests.support.command_processes import NO_VARIABLES, RunningCommand
+from tests.support.command_lines import LINES, Files, files_in
+from tests.support.command_processes import RunningCommand
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import generate, native_serving, serving
 from tests.support.recordings import recording
 
 # Releases of llama.cpp's own server; "" is ggrpc's.
 SERVERS = (NEWEST, "0.3.36", "0.3.17", "0.3.16", "0.3.35", "")
+SIGNALS = ("SIGINT", "SIGKILL")
 TO_THE_END = 30.0  # seconds of --timeout
 TOO_SHORT = 0.4
-
-ENDING = [name for name in LINES if name != "push --hold"]  # only a signal ends it
-LIMITED = [name for name in ENDING if "{timeout" in LINES[name] or name in FORWARDING]
 
 
 @pytest.fixture(params=SERVERS, ids=lambda release: release or "ggrpc")
@@ -71,46 +58,40 @@ def model() -> Path:
     return shared("peer/models/micro_f16.gguf")
 
 
-def end_all(server: Endpoint, files: Files, number: signal.Signals) -> None:
-    """Run all commands at once, and send each of them a signal while it is at work."""
-    commands = [RunningCommand(name, server, files, TO_THE_END) for name in LINES]
-    for command in commands:
-        command.interrupt(number)
-    for command in commands:
-        command.end()
-
-
 def assert_serves(release: str, server: Endpoint, folder: Path) -> None:
     """A stock client generates at its first try."""
     tokens, _ = generate(release or NEWEST, model(), folder / "out.npy", 1, server)
     assert len(tokens) > 1
 
 
-def test_idle_server_serves_after_commands(
-    release: str, files: Files, tmp_path: Path
+def run(command: str, end: str, server: Endpoint, files: Files) -> None:
+    """Run a command until it ends, its time is over, or a signal interrupts it."""
+    timeout = TOO_SHORT if end == "timeout" else TO_THE_END
+    running = RunningCommand(command, server, files, timeout)
+    if end in SIGNALS or command == "push --hold":  # only a signal ends that one
+        running.interrupt(signal.Signals[end if end in SIGNALS else "SIGINT"])
+    running.end()
+
+
+@pytest.mark.parametrize("command", LINES)
+@pytest.mark.parametrize("end", ["by itself", *SIGNALS])
+def test_idle_server_serves_after_a_command(
+    release: str, end: str, command: str, files: Files, tmp_path: Path
 ) -> None:
     with server_of(release) as server:
-        assert_serves(release, server, tmp_path)
-        for name in ENDING:
-            RunningCommand(name, server, files, TO_THE_END).end()
-        for number in (signal.SIGINT, signal.SIGKILL):
-            end_all(server, files, number)
+        run(command, end, server, files)
         assert_serves(release, server, tmp_path)
 
 
-@pytest.mark.parametrize("end", ["timeout", "SIGINT", "SIGKILL"])
-def test_busy_server_serves_after_commands_gave_up(
-    release: str, end: str, files: Files, tmp_path: Path
+@pytest.mark.parametrize("command", LINES)
+@pytest.mark.parametrize("end", ["timeout", *SIGNALS])
+def test_busy_server_serves_after_a_command_gave_up(
+    release: str, end: str, command: str, files: Files, tmp_path: Path
 ) -> None:
+    """One command at a time: llama.cpp's server has a backlog of two connections."""
     with server_of(release) as server:
         with connect(server, timeout=60) as busy:
             busy.alignment()
-            if end == "timeout":
-                for command in [
-                    RunningCommand(name, server, files, TOO_SHORT) for name in LIMITED
-                ]:
-                    command.end()
-            else:
-                end_all(server, files, signal.Signals[end])
+            run(command, end, server, files)
             busy.alignment()
         assert_serves(release, server, tmp_path)

@@ -137,7 +137,8 @@ def _is_connected(process: subprocess.Popen[str], to: Endpoint) -> bool:
     """Whether a process has a connection, or is over already."""
     with contextlib.suppress(psutil.NoSuchProcess):
         connections = psutil.Process(process.pid).net_connections("tcp")
-        if not any(c.raddr and c.raddr.port == to.port for c in connections):
+        established = (c for c in connections if c.status == psutil.CONN_ESTABLISHED)
+        if not any(c.raddr.port == to.port for c in established):
             return process.poll() is not None
     return True
 
