@@ -19,7 +19,7 @@ from tests.support.clients import computes
 from tests.support.command_lines import LINES, Files, files_in
 from tests.support.command_processes import Ended, RunningCommand
 from tests.support.paths import NEWEST, has_peer, shared
-from tests.support.processes import generate, serving, tunnel_to
+from tests.support.processes import Served, generate, serving, tunnel_to
 from tests.support.recordings import recorded_here
 
 CLIENTS = 4
@@ -79,10 +79,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 @pytest.fixture(scope="module")
-def full_servers() -> Iterator[dict[str, Endpoint]]:
+def full_servers() -> Iterator[dict[str, Served]]:
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(serving(*full.flags)).endpoint
+            name: stack.enter_context(serving(*full.flags))
             for name, full in FULL.items()
         }
 
@@ -95,11 +95,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def tls_server(
     certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Endpoint]:
+) -> Iterator[Served]:
     flags = ("--tls-cert", certificates.server, "--tls-client-ca", certificates.ca)
     cache = str(tmp_path_factory.mktemp("cache"))
     with serving("-c", "--cache-dir", cache, *flags) as served:
-        yield served.endpoint
+        yield served
 
 
 def finish(running: RunningCommand, command: str, end: str) -> Ended:
@@ -109,8 +109,15 @@ def finish(running: RunningCommand, command: str, end: str) -> Ended:
     return running.end()
 
 
-def assert_serves(server: Endpoint, folder: Path) -> None:
-    """A client is served at its first try: a stock one, where it is installed."""
+def assert_serves(served: Served, server: Endpoint, folder: Path) -> None:
+    """A client is served at its first try: a stock one, where it is installed.
+
+    Args:
+        served: the server.
+        server: where it, or a tunnel to it, listens.
+        folder: for a file.
+    """
+    print(served.log)  # shown if the client fails
     if has_peer(NEWEST):
         model, out = shared("peer/models/micro_f16.gguf"), folder / "out.npy"
         assert len(generate(NEWEST, model, out, 1, server)[0]) > 1
@@ -126,18 +133,19 @@ def test_full_server_serves_later(
     full: str,
     end: str,
     command: str,
-    full_servers: dict[str, Endpoint],
+    full_servers: dict[str, Served],
     files: Files,
     tmp_path: Path,
 ) -> None:
-    server = full_servers[full]
+    served = full_servers[full]
+    server = served.endpoint
     with FULL[full].occupied(server):
         timeout = TIMEOUTS.get(end, TO_THE_END)
         ended = finish(RunningCommand(command, server, files, timeout), command, end)
     assert ended.err.count("\n") <= 1, ended.err
     if end == "by itself":
         assert ended.code in {*FULL[full].codes, *interrupted(command)}, ended.err
-    assert_serves(server, tmp_path)
+    assert_serves(served, server, tmp_path)
 
 
 @pytest.mark.parametrize("command", LINES)
@@ -145,7 +153,7 @@ def test_full_server_serves_later(
 def test_server_behind_tls_serves_later(
     end: str,
     command: str,
-    tls_server: Endpoint,
+    tls_server: Served,
     certificates: Certificates,
     files: Files,
     tmp_path: Path,
@@ -155,12 +163,12 @@ def test_server_behind_tls_serves_later(
         "GGRPC_TLS_CERT": certificates.client,
     }
     timeout = TIMEOUTS.get(end, TO_THE_END)
-    running = RunningCommand(command, tls_server, files, timeout, variables)
+    running = RunningCommand(command, tls_server.endpoint, files, timeout, variables)
     ended = finish(running, command, end)
     if end == "by itself" and command != "pull":  # of which no process holds tensors
         assert ended.code in {ExitCode.OK, *interrupted(command)}, ended.err
-    with tunnel_to(tls_server, certificates) as (_, plain):
-        assert_serves(plain, tmp_path)
+    with tunnel_to(tls_server.endpoint, certificates) as (_, plain):
+        assert_serves(tls_server, plain, tmp_path)
 
 
 def interrupted(command: str) -> Collection[int]:
