@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.net.tls import TlsStream, server_context
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.errors import (
     ConnectionLost,
     RemoteProtocolError,
@@ -31,6 +33,7 @@ from tests.support.peers import (
 )
 from tests.support.processes import native_serving
 from tests.support.servers import running
+from tests.support.waiting import wait_until
 
 
 def greet_and_fall_silent(connection: socket.socket) -> None:
@@ -161,3 +164,18 @@ def test_client_that_is_lost_tells_of_its_loss_again() -> None:
         for _ in range(2):
             with pytest.raises(ConnectionLost, match="of answering GET_ALIGNMENT"):
                 client.alignment()
+
+
+def test_interrupt_between_two_hellos_rejects_no_version(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("ggrpc.engine.client.client.introduction", interrupted)
+    with running(negotiator=AdaptiveNegotiator()) as endpoint:
+        with pytest.raises(KeyboardInterrupt):
+            connect(endpoint, timeout=20)
+        wait_until(lambda: "Connection reset by peer" in caplog.text)
+    assert "hung up" not in caplog.text
