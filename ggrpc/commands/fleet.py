@@ -7,7 +7,6 @@ there are several servers, the failed one also has a row with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -241,6 +240,9 @@ def all_at_once(
 
     Returns:
         The answers in the order of the endpoints; after Ctrl-C, those received so far.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came after the last answer.
     """
     done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
     todo = iter(enumerate(endpoints))
@@ -253,7 +255,7 @@ def all_at_once(
                 done.put((at, error))
 
     answers: dict[int, T] = {}
-    with suppress(KeyboardInterrupt):
+    try:
         for _ in endpoints[:MAX_THREADS]:
             # Daemon threads, so that Ctrl-C does not wait for a slow server.
             Thread(target=work, daemon=True).start()
@@ -263,6 +265,9 @@ def all_at_once(
                 raise answer
             answers[at] = answer
             answered(1)
+    except KeyboardInterrupt:
+        if len(answers) == len(endpoints):
+            raise  # the caller would continue as after a success
     for _ in todo:  # so that the threads start no further queries
         pass
     return [answers[at] for at in sorted(answers)]

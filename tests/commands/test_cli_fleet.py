@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from ggrpc.commands.environment import Environment
+from ggrpc.commands.fleet import all_at_once
 from ggrpc.commands.main import run
+from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import Client
 from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.engine.server.session import Session
@@ -480,3 +482,15 @@ def test_native_servers_are_probed(piped, version: str, protocol: str) -> None: 
     assert row["protocol"] == protocol
     assert row["memory_total_bytes"] > GIB
     assert "  no limit  " in text
+
+
+def test_interrupt_beside_the_last_answer_is_not_lost() -> None:
+    """Else 'push --hold' would go on and wait for the next Ctrl-C."""
+
+    def interrupted(count: int) -> None:
+        raise KeyboardInterrupt
+
+    servers = [Endpoint("a", 1), Endpoint("b", 1)]
+    assert len(all_at_once(str, servers, interrupted)) == 1
+    with pytest.raises(KeyboardInterrupt):
+        all_at_once(str, servers[:1], interrupted)

@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from ggrpc.commands.environment import Environment
@@ -36,8 +35,17 @@ from ggrpc.engine.sharing.upload import UploadedTensors
 from ggrpc.engine.wire.commands import Command
 from ggrpc.engine.wire.dialects import V7_0_1, V8_0_0, Dialect
 from ggrpc.errors import GgrpcError, VersionMismatch
-from tests.support.caches import write_gguf
 from tests.support.certificates import make_certificates
+from tests.support.command_lines import (
+    ASKS,
+    MEMORY,
+    OPENING,
+    SHELL,
+    Files,
+    arguments,
+    dialect_of,
+    files_in,
+)
 from tests.support.lying_server import (
     GONE,
     SLOW,
@@ -53,36 +61,6 @@ from tests.support.runtime_dir import xdg_runtime_dir  # noqa: F401  a fixture
 from tests.support.servers import running
 
 C = Command
-OPENING = (C.HELLO, C.DEVICE_COUNT)
-MEMORY = (C.ALLOC_BUFFER, C.BUFFER_GET_BASE)
-SHELL = """
-alloc q q4_0 32 2
-set x '[[1, 2], [3, 4]]'
-set y '[[1, 2], [3, 4]]'
-node z mul_mat x y
-compute
-get z
-mem
-"""
-# The protocol commands that each command of ggrpc sends.
-ASKS: dict[str, tuple[Command, ...]] = {
-    "probe": (*OPENING, C.GET_ALIGNMENT, C.GET_MAX_SIZE, C.GET_DEVICE_MEMORY),
-    "mem": (*OPENING, C.GET_DEVICE_MEMORY),
-    "check": (
-        *(*OPENING, *MEMORY, C.GET_ALIGNMENT, C.GET_MAX_SIZE, C.GET_DEVICE_MEMORY),
-        *(C.SET_TENSOR_HASH, C.GET_TENSOR, C.COPY_TENSOR, C.GET_ALLOC_SIZE),
-        C.GET_DEVICE_SUPPORTS_OP,
-    ),
-    "bench": (*OPENING, *MEMORY, C.GET_ALIGNMENT, C.GET_TENSOR, C.COPY_TENSOR),
-    "bench 8": (C.GET_TENSOR_2D,),
-    "push": (*OPENING, *MEMORY, C.GET_TENSOR),
-    "push model": (*OPENING, *MEMORY, C.SET_TENSOR_HASH),
-    "shell": (
-        *(*OPENING, *MEMORY, C.GET_ALLOC_SIZE, C.GET_TENSOR, C.GET_DEVICE_MEMORY),
-        C.GET_DEVICE_SUPPORTS_OP,
-    ),
-    "replay": (*OPENING, *MEMORY, C.GET_TENSOR, C.GET_DEVICE_SUPPORTS_OP),
-}
 PAIRS = [
     pytest.param(command, about, id=f"{command}-{about.name}")
     for command, asked in ASKS.items()
@@ -99,38 +77,17 @@ class Setting(NamedTuple):
 
     Attributes:
         honest: a server of each dialect.
-        files: the arguments that stand for files.
+        files: the files in the command lines.
     """
 
     honest: dict[Dialect, Endpoint]
-    files: dict[str, str]
-
-    def arguments(self, command: str, server: Endpoint, timeout: float) -> list[str]:
-        """The command line for a server."""
-        line = {
-            "bench": "bench SERVER --sizes 4K --rounds 1",
-            "bench 8": "bench SERVER --sizes 4K --rounds 1",
-            "push": "push ARRAY SERVER",
-            "push many": "push ARRAYS SERVER",
-            "push model": "push MODEL SERVER",
-            "replay": "replay RECORDING SERVER",
-        }.get(command, f"{command} SERVER")
-        words = {**self.files, "SERVER": str(server)}
-        limit = ["--timeout", f"{timeout:g}"]
-        return [*(words.get(word, word) for word in line.split()), *limit]
+    files: Files
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("lies")
-    np.save(folder / "x.npy", np.arange(1000, dtype=np.float32))
-    np.savez(folder / "x.npz", a=np.zeros(4), b=np.zeros(4))
-    files = {
-        "ARRAYS": str(folder / "x.npz"),
-        "ARRAY": str(folder / "x.npy"),
-        "MODEL": str(write_gguf(folder / "x.gguf", bytes(11 << 20))),
-        "RECORDING": str(recorded_here(folder / "x.bin")),
-    }
+    files = files_in(folder, recorded_here(folder / "x.bin"))
     with ExitStack() as stack:
         honest = {
             dialect: stack.enter_context(running(dialects=(dialect,), host="127.0.0.1"))
@@ -156,14 +113,14 @@ def tell(
     setting: Setting, command: str, about: Command, lie: Lie | None, timeout: float = 20
 ) -> Told:
     """Run a command on a lying server, and check its time, memory and message."""
-    dialect = V8_0_0 if command.endswith("8") else V7_0_1
+    dialect = dialect_of(about)
     stdout, stderr = io.StringIO(), io.StringIO()
     environment = Environment(stdout, stderr, stdin=io.StringIO(SHELL))
     with lying(setting.honest[dialect], dialect, about, lie) as server:
-        arguments = setting.arguments(command, server.endpoint, timeout)
+        line = arguments(command, server.endpoint, setting.files, timeout)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.monotonic()
-        code = run(arguments, environment)
+        code = run(line, environment)
         seconds = time.monotonic() - start
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     err = stderr.getvalue()
@@ -233,7 +190,7 @@ def test_gone(setting: Setting, command: str, about: Command, lie: Lie) -> None:
     [
         ("bench", C.GET_ALIGNMENT),
         ("bench", C.GET_TENSOR),
-        ("bench 8", C.GET_TENSOR_2D),
+        ("bench", C.GET_TENSOR_2D),
         ("push many", C.GET_TENSOR),
         ("push many", C.ALLOC_BUFFER),
         ("replay", C.GET_DEVICE_SUPPORTS_OP),
@@ -311,11 +268,11 @@ def test_pull(  # type: ignore[no-untyped-def]
         where = server.endpoint
         with connect(where, timeout=1) as session:
             uploaded = UploadedTensors(session.device())
-            uploaded.push(Path(setting.files["ARRAY"]), lambda count: None)
+            uploaded.push(setting.files.array, lambda count: None)
             with SharingServer(where, uploaded):
                 server.lie = lie
                 start = time.monotonic()
-                outcome = piped("pull", str(where), "x", "-o", str(out))
+                outcome = piped("pull", str(where), "array", "-o", str(out))
                 assert time.monotonic() - start < SECONDS
                 assert server.lies
     assert "unexpected" not in outcome.err

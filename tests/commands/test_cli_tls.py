@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trustme
 
-from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.net.tls import client_context
 from ggrpc.engine.wire.dialects import NEWEST
 from tests.support.certificates import Certificates, issue, make_certificates
-from tests.support.processes import Served, serving
+from tests.support.processes import Served, serving, tunnel_to
 from tests.support.waiting import wait_until
 
 
@@ -34,35 +29,6 @@ def served(files: Certificates) -> Iterator[Served]:
     flags = ["--tls-cert", files.server, "--tls-client-ca", files.ca]
     with serving("-d", "cpu", "-t", "1", *flags) as served:
         yield served
-
-
-@contextmanager
-def tunnel_to(served: Served, files: Certificates) -> Iterator[Endpoint]:
-    """The plain port of a `ggrpc tunnel`."""
-    with tunnel_process(served, files) as (_, endpoint):
-        yield endpoint
-
-
-@contextmanager
-def tunnel_process(
-    served: Served, files: Certificates
-) -> Iterator[tuple[subprocess.Popen[str], Endpoint]]:
-    """A `ggrpc tunnel` process, and its plain port."""
-    flags = ["--tls-ca", files.ca, "--tls-cert", files.client]
-    with subprocess.Popen(
-        [sys.executable, "-m", "ggrpc", "tunnel", "0", str(served.endpoint), *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        found = re.search(r"listening on (\S+), for ", process.stderr.readline())
-        assert found
-        try:
-            yield process, Endpoint.parse(found[1])
-        finally:
-            process.terminate()
-        assert process.stderr.read().endswith(" INFO stopped\n")
-        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("command", ["probe", "mem"])
@@ -109,7 +75,7 @@ def test_file_that_is_not_there_exits_9(piped, served: Served) -> None:  # type:
 def test_plain_client_works_through_a_tunnel(  # type: ignore[no-untyped-def]
     piped, served: Served, files: Certificates
 ) -> None:
-    with tunnel_to(served, files) as endpoint:
+    with tunnel_to(served.endpoint, files) as (_, endpoint):
         (row,) = piped("probe", str(endpoint), "--json").rows
         assert row["protocol"] == str(NEWEST.version)
 
@@ -237,7 +203,7 @@ def test_hangup_reads_the_certificates_of_a_tunnel_again(  # type: ignore[no-unt
     flags = ["--tls-cert", server, "--tls-client-ca", str(tmp_path / "ca.pem")]
     with serving("-t", "1", *flags) as served:
         files = Certificates(str(tmp_path / "ca.pem"), server, expired, "")
-        with tunnel_process(served, files) as (process, endpoint):
+        with tunnel_to(served.endpoint, files) as (process, endpoint):
             assert piped("mem", str(endpoint)).code != 0
             issue(ca, own, "me@example.org")
             process.send_signal(signal.SIGHUP)

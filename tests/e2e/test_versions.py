@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from ggrpc.engine.client.client import connect
 from ggrpc.formats.nmse import nmse
+from tests.conftest import runs_all
 from tests.support.case import run_case
 from tests.support.cases.arithmetic import cases
 from tests.support.clients import hello
+from tests.support.command_lines import LINES, Files, files_in
+from tests.support.command_processes import RunningCommand
 from tests.support.oracle import run_case_on
 from tests.support.paths import NEWEST, peer_python, shared
 from tests.support.processes import (
@@ -29,6 +33,7 @@ from tests.support.processes import (
     serving,
     start_client,
 )
+from tests.support.recordings import recorded_here
 
 # The protocol of each release. CI always has the first three.
 PEERS = {
@@ -154,19 +159,51 @@ def test_commands_and_health_checks_take_no_version_away(tmp_path: Path) -> None
 
 
 CLIENTS = st.sampled_from((NEWEST, "0.3.36", "0.3.17"))
-LOOKS = st.sampled_from(("probe", "mem", "bench --rounds 1 --sizes 4K", "check"))
+COMMANDS = st.tuples(
+    st.sampled_from(sorted(LINES)),
+    st.sampled_from((0.3, 30.0)),  # seconds of --timeout
+    st.sampled_from((None, signal.SIGINT, signal.SIGKILL)),
+)
+STEPS = st.lists(st.one_of(CLIENTS, COMMANDS), min_size=6, max_size=10)
+Step = str | tuple[str, float, signal.Signals | None]
 
 
-@settings(max_examples=3, deadline=None, phases=[Phase.generate], derandomize=True)
-@given(st.lists(st.tuples(CLIENTS, LOOKS), min_size=3, max_size=5))
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("files")
+    return files_in(folder, recorded_here(folder / "graph.bin"))
+
+
+@pytest.mark.timeout(1200)
 def test_no_client_of_an_address_is_rejected_twice(
-    steps: list[tuple[str, str]],
+    request: pytest.FixtureRequest, files: Files
 ) -> None:
-    """Clients of three versions in any order, with ggrpc's commands in between."""
-    with tempfile.TemporaryDirectory() as name, serving(state=Path(name)) as served:
-        for release, look in steps:
-            assert tries(served, release, Path(name)) <= 2
-            command = [sys.executable, "-m", "ggrpc", *look.split()]
-            subprocess.run(
-                [*command, str(served.endpoint)], check=True, capture_output=True
-            )
+    """Clients of three versions, and commands that end in three ways, in any order."""
+    everything = runs_all(request.config)
+    phases = [Phase.explicit, Phase.generate]  # to shrink would take too long
+
+    @settings(
+        max_examples=20 if everything else 3,
+        derandomize=not everything,
+        deadline=None,
+        phases=phases,
+    )
+    @given(STEPS)
+    @example([NEWEST, ("probe", 30.0, None), "0.3.36", ("bench", 30.0, None), NEWEST])
+    def none_is_rejected_twice(steps: list[Step]) -> None:
+        with tempfile.TemporaryDirectory() as name, serving(state=Path(name)) as served:
+            for step in steps:
+                if isinstance(step, str):
+                    assert tries(served, step, Path(name)) <= 2
+                else:
+                    run_command(step, served, files)
+
+    none_is_rejected_twice()
+
+
+def run_command(step: tuple, served: Served, files: Files) -> None:  # type: ignore[type-arg]
+    name, timeout, number = step
+    command = RunningCommand(name, served.endpoint, files, timeout)
+    if number or name == "push --hold":  # only a signal ends that one
+        command.interrupt(number or signal.SIGINT)
+    command.end()

@@ -32,6 +32,12 @@ def peer_python(version: str) -> Path:
     return _home(DRIVER if version.startswith("20") else version) / "venv/bin/python"
 
 
+def has_peer(version: str) -> bool:
+    """Whether a version of the peer is here; CI must have it."""
+    ready = all((PEERS / each / "ready").exists() for each in (version, DRIVER))
+    return ready or bool(os.environ.get("CI"))
+
+
 def peer_environment(version: str) -> dict[str, str]:
     """The variables that `peer_python` needs."""
     if version.startswith("20"):

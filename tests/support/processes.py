@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ggrpc.endpoint import Endpoint
+from tests.support.certificates import Certificates
 from tests.support.paths import SHARED, peer_environment, peer_python, shared
 
 START_SECONDS = 30
@@ -139,6 +140,28 @@ def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def tunnel_to(
+    server: Endpoint, files: Certificates
+) -> Iterator[tuple[subprocess.Popen[str], Endpoint]]:
+    """A `ggrpc tunnel` process, and its plain port."""
+    flags = ["--tls-ca", files.ca, "--tls-cert", files.client]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ggrpc", "tunnel", "0", str(server), *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        found = re.search(r"listening on (\S+), for ", process.stderr.readline())
+        assert found
+        try:
+            yield process, Endpoint.parse(found[1])
+        finally:
+            process.terminate()
+        assert process.stderr.read().endswith(" INFO stopped\n")
+        assert process.wait(20) == 0
 
 
 def start_client(

@@ -132,10 +132,10 @@ class Channel(Closable):
                     self.unanswered.add(request.command, self._last_silent)
                     if not self._answers:
                         self._send_line_end()
-                self._abort()
+                self.abort()
                 raise self._failed(request).explained(error) from error
             except BaseException:
-                self._abort()
+                self.abort()
                 raise
 
     def _failed(self, request: m.Request) -> failures.FailedRequest:
@@ -161,7 +161,8 @@ class Channel(Closable):
             count = self._stream.receive(self._connection.space(), limit)
             self._connection.filled(count)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End the connection with a reset; only for the thread that uses it."""
         self._cancelled = True
         self._stream.reset()
 

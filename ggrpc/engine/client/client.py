@@ -511,7 +511,7 @@ def _greet(
             )
         return client
     except BaseException:
-        client.close()
+        client.abort()  # a close after one HELLO would reject the version
         raise
 
 

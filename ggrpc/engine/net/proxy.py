@@ -55,7 +55,8 @@ class Proxy:
         self._forward = forward
         self._ended = ended
         self._listener = Listener(listen)
-        self._lock = Lock()  # guards _open
+        self._lock = Lock()  # guards the two below
+        self._stopped = False
         self._open: dict[Thread, list[Stream]] = {}
 
     @property
@@ -69,17 +70,23 @@ class Proxy:
         return self._listener.endpoints
 
     def run(self) -> None:
-        """Accept connections until `stop` is called; then end them."""
+        """Accept connections until `stop` is called; then reset them.
+
+        A thread that still waits for the server to accept or to shake hands resets its
+        connection later.
+        """
         Thread(target=self._check_server, daemon=True).start()
         self._listener.run(self._take)
         self._listener.close()
         with self._lock:
+            self._stopped = True
             still_open = dict(self._open)
         for streams in still_open.values():
             for stream in streams:
-                stream.shut()
-        for thread in still_open:
-            thread.join()
+                stream.interrupt()
+        for thread, (_, *far) in still_open.items():
+            if far:
+                thread.join()
 
     def close(self) -> None:
         """Close the listening sockets of a proxy that never ran."""
@@ -99,7 +106,10 @@ class Proxy:
             log.info("%s can be reached", self._server)
 
     def _take(self, stream: Stream) -> None:
-        thread = Thread(target=self._serve, args=(stream,), name=str(stream.endpoint))
+        # A daemon: the process does not wait for a server that never shakes hands.
+        thread = Thread(
+            target=self._serve, args=(stream,), name=str(stream.endpoint), daemon=True
+        )
         with self._lock:
             self._open[thread] = [stream]
         try:
@@ -110,14 +120,20 @@ class Proxy:
 
     def _serve(self, stream: Stream) -> None:
         log.debug("%s is forwarded to %s", stream.endpoint, self._server)
+        far = None
         try:
             far = self._connect()
             with self._lock:
                 self._open[current_thread()].append(far)
+                if self._stopped:
+                    far.interrupt()
             self._forward(stream, far, partial(self._log_end, stream, far))
         except (GgrpcError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            log.warning("%s: %s", stream.endpoint, reason)
+            if far:
+                far.reset()
+            if not self._stopped:
+                reason = getattr(error, "strerror", None) or error
+                log.warning("%s: %s", stream.endpoint, reason)
         finally:
             self._forget(current_thread())
 

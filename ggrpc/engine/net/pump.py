@@ -37,7 +37,8 @@ def pump(
     """Forward everything that each connection sends to the other.
 
     If one side closes its half, the other side's bytes still arrive. If one side resets
-    its connection, the other one is reset too.
+    its connection, or a stream was shut in this process, both are reset: a server may
+    still owe an answer (see `Stream.reset`).
 
     Args:
         one: a connection.
@@ -51,15 +52,14 @@ def pump(
     Raises:
         OSError: a connection failed.
     """
-    near, far = one.nonblocking_socket(), other.nonblocking_socket()
-    flows = _Flow(near, far, watch_one), _Flow(far, near, watch_other)
+    flows = _Flow(one, other, watch_one), _Flow(other, one, watch_other)
     has_ended = False
     while not all(flow.ended for flow in flows):
         moved = [flow.move() for flow in flows]
         ended_by = flows[0].ended_by or flows[1].ended_by
         if ended_by and not has_ended:
             has_ended = True
-            on_end(ended_by is far)
+            on_end(ended_by is other)
         if any(flow.was_reset for flow in flows):
             one.reset()
             other.reset()
@@ -73,22 +73,23 @@ class _Flow:
 
     Attributes:
         ended: whether the source has ended and the sink's half is closed.
-        was_reset: whether the source or the sink was reset by its peer.
-        ended_by: the socket that its peer closed or reset, None if both are open.
+        was_reset: whether a peer has reset the source or the sink, or this process has
+            shut the source.
+        ended_by: the stream that its peer closed or reset, None if both are open.
         waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 
-    def __init__(
-        self, source: socket.socket, sink: socket.socket, watch: Watch
-    ) -> None:
-        self._source = source
-        self._sink = sink
+    def __init__(self, source: Stream, sink: Stream, watch: Watch) -> None:
+        self._from = source
+        self._to = sink
+        self._source = source.nonblocking_socket()
+        self._sink = sink.nonblocking_socket()
         self._watch = watch
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
         self.ended = False
         self.was_reset = False
-        self.ended_by: socket.socket | None = None
+        self.ended_by: Stream | None = None
         self.waits_for: tuple[socket.socket, int] | None = None
 
     def move(self) -> bool:
@@ -112,10 +113,12 @@ class _Flow:
         except ConnectionError:
             self.was_reset = True
             count = 0
+        if not count and self._from.was_shut:
+            self.was_reset = True
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
-            self.ended_by = self._source
+            self.ended_by = self._from
             self._end_sink()
         return True
 
@@ -130,7 +133,7 @@ class _Flow:
             return False
         except ConnectionError:
             self.was_reset = True
-            self.ended_by = self._sink
+            self.ended_by = self._to
             self._watch(self._view[:0])
         return True
 

@@ -5,6 +5,8 @@ llama.cpp has no TLS: `ggrpc tunnel` connects it to a server that requires TLS.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -177,6 +179,26 @@ class TlsStream(Stream):
                 peer = secure.getpeercert()
                 return certificate_of(peer) if peer else None
         return None
+
+    def receive(self, view: memoryview, limit: TimeLimit = NEVER) -> int:
+        """Receive like `Stream.receive`.
+
+        OpenSSL may report a reset as the end of the stream.
+        """
+        count = super().receive(view, limit)
+        if not count and not self.was_shut and self._was_reset:
+            reset = errno.ECONNRESET
+            raise super()._broken(ConnectionResetError(reset, os.strerror(reset)))
+        return count
+
+    @property
+    def _was_reset(self) -> bool:
+        """Whether the socket has lost its peer: one that was closed still has it."""
+        try:
+            self._socket.getpeername()
+        except OSError:
+            return True
+        return False
 
     @property
     def has_input(self) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
+import logging
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from ggrpc.endpoint import Endpoint
 from ggrpc.engine.client.client import connect
 from ggrpc.engine.net.tls import TlsStream, server_context
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.errors import (
     ConnectionLost,
     RemoteProtocolError,
@@ -24,46 +23,17 @@ from ggrpc.errors import (
 from tests.support.certificates import make_certificates
 from tests.support.clients import computes
 from tests.support.paths import NEWEST, peer_python
+from tests.support.peers import (
+    WELCOME,
+    Talk,
+    drip,
+    http_server,
+    peer,
+    until_closed,
+)
 from tests.support.processes import native_serving
 from tests.support.servers import running
-
-Talk = Callable[[socket.socket], object]
-WELCOME = (28).to_bytes(8, "little") + bytes([8, 0, 0]) + bytes(25)
-
-
-@contextlib.contextmanager
-def peer(talk: Talk) -> Iterator[Endpoint]:
-    """A peer that handles one connection after the other."""
-
-    def work() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(20)
-                    talk(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield Endpoint(*listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(20)
-            assert not thread.is_alive()
-
-
-def until_closed(connection: socket.socket) -> None:
-    while connection.recv(1 << 16):
-        pass
-
-
-def drip(connection: socket.socket) -> None:
-    """Send a reply slowly, but with no byte later than the timeout."""
-    for byte in WELCOME * 100:
-        connection.sendall(bytes([byte]))
-        time.sleep(0.1)
+from tests.support.waiting import wait_until
 
 
 def greet_and_fall_silent(connection: socket.socket) -> None:
@@ -105,25 +75,13 @@ def test_listener_that_never_accepts_is_busy_or_hung() -> None:
         connect(Endpoint(*listener.getsockname()), timeout=0.3)
 
 
-@pytest.mark.parametrize(
-    "version", [None, "HTTP/1.1"], ids=["simple", "with a status line"]
-)
-def test_http_server_that_waits_for_a_line_is_recognized(version: str | None) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    if version:
-        Handler.default_request_version = version
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(RemoteProtocolError, match="speaks HTTP, so it is not"):
-                connect(Endpoint("127.0.0.1", server.server_port), timeout=1)
-        finally:
-            server.shutdown()
-            thread.join()
+@pytest.mark.parametrize("version", ["HTTP/0.9", "HTTP/1.1"])
+def test_http_server_that_waits_for_a_line_is_recognized(version: str) -> None:
+    with (
+        http_server(version) as endpoint,
+        pytest.raises(RemoteProtocolError, match="speaks HTTP, so it is not"),
+    ):
+        connect(endpoint, timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +164,18 @@ def test_client_that_is_lost_tells_of_its_loss_again() -> None:
         for _ in range(2):
             with pytest.raises(ConnectionLost, match="of answering GET_ALIGNMENT"):
                 client.alignment()
+
+
+def test_interrupt_between_two_hellos_rejects_no_version(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("ggrpc.engine.client.client.introduction", interrupted)
+    with running(negotiator=AdaptiveNegotiator()) as endpoint:
+        with pytest.raises(KeyboardInterrupt):
+            connect(endpoint, timeout=20)
+        wait_until(lambda: "Connection reset by peer" in caplog.text)
+    assert "hung up" not in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -110,3 +111,31 @@ def test_proxy_that_stops_does_not_blame_the_server(
         with connected(listener, proxying.__enter__()):
             proxying.__exit__(None, None, None)
     assert "closed the connection" not in caplog.text
+
+
+def test_proxy_that_stops_resets_the_server() -> None:
+    """It may owe an answer, and llama.cpp's dies if it answers to a closed stream."""
+    with listening() as (listener, endpoint):
+        proxying = proxy_to(endpoint)
+        with connected(listener, proxying.__enter__()) as (_, server):
+            proxying.__exit__(None, None, None)
+            with pytest.raises(ConnectionResetError):
+                server.recv(1)
+
+
+def test_proxy_stops_while_it_connects() -> None:
+    """A TLS server that never shakes hands does not hold it up."""
+    with listening() as (_, endpoint):
+        connecting, given_up = threading.Event(), threading.Event()
+
+        def connect() -> Stream:
+            connecting.set()
+            assert given_up.wait(60)
+            return Stream.connect(endpoint)
+
+        proxy = Proxy(LOCAL, endpoint, connect)
+        with in_background(proxy) as near, socket.create_connection(near):
+            assert connecting.wait(20)
+            wait_until(lambda: proxy.connections)
+        given_up.set()
+        wait_until(lambda: not proxy.connections)

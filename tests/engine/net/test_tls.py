@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from ggrpc.engine.net.tls import (
     client_context,
     server_context,
 )
+from ggrpc.engine.net.transport import Stream
 from ggrpc.engine.server.limits import Limits
+from ggrpc.engine.server.negotiation import AdaptiveNegotiator
 from ggrpc.errors import (
     ConfigError,
     ConnectError,
@@ -28,9 +31,16 @@ from ggrpc.errors import (
     RemoteProtocolError,
 )
 from tests.support.certificates import Certificates, make_certificates
-from tests.support.clients import byte_vector, closed_within, computes
+from tests.support.clients import (
+    HELLO,
+    WELCOME_BYTES,
+    byte_vector,
+    closed_within,
+    computes,
+)
 from tests.support.processes import free_port
 from tests.support.servers import running
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -247,3 +257,23 @@ def test_server_that_is_gone_ends_one_connection_of_a_tunnel(
         connect(endpoint, timeout=20)
     next(tunnels, None)
     assert "cannot connect to" in caplog.text
+
+
+@pytest.mark.parametrize("end", [TlsStream.close, TlsStream.reset])
+def test_only_a_client_that_closes_in_order_rejects_the_version(
+    files: Certificates, caplog: pytest.LogCaptureFixture, end: Callable[[Stream], None]
+) -> None:
+    """A reset means that the client gave up; OpenSSL shows it as an end."""
+    caplog.set_level(logging.INFO)
+    tls, trust = server_context(files.server, None, None), client_context(files.ca)
+    with running(tls=tls, negotiator=AdaptiveNegotiator()) as endpoint:
+        stream = TlsStream.connect_with(trust, endpoint, Deadline(20, None))
+        stream.send([HELLO])
+        stream.receive_exactly(memoryview(bytearray(WELCOME_BYTES)))
+        end(stream)
+        expected = {
+            TlsStream.close: "hung up on protocol",
+            TlsStream.reset: "broke: Connection reset by peer",
+        }
+        wait_until(lambda: expected[end] in caplog.text)
+    assert ("hung up" in caplog.text) == (end is TlsStream.close)
