@@ -91,7 +91,9 @@ def test_replays_on_native_servers_of_other_versions(
     assert all_equal(rows)
 
 
-@pytest.mark.parametrize("version", [OLDEST, MIDDLE])
+@pytest.mark.parametrize(
+    "version", [OLDEST, MIDDLE, BETWEEN["5.1.0"], BETWEEN["6.0.0"]]
+)
 def test_session_of_an_older_client_replays_on_the_newest_server(
     tmp_path: Path, version: str
 ) -> None:

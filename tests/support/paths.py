@@ -18,8 +18,8 @@ PEERS = Path(os.environ.get("GGRPC_PEERS") or CACHE / "ggrpc" / "peers")
 # A version is a release of llama-cpp-python, or one of xllamacpp, which begins with 20.
 NEWEST = "2026.10.11549"
 ALWAYS = (NEWEST, "0.3.36", "0.3.17")  # the versions that CI always installs
-# For each release of xllamacpp, the release of llama-cpp-python whose Python package loads
-# its libraries. They must have all functions that the package asks for.
+# For each release of xllamacpp, the release of llama-cpp-python whose Python package
+# loads its libraries. They must have all functions that the package asks for.
 DRIVERS = {NEWEST: "0.3.36", "2026.8.10566": "0.3.35", "2026.9.10809": "0.3.35"}
 
 
