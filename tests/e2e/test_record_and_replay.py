@@ -19,7 +19,13 @@ from tests.support.processes import generate, native_serving, serving, start_cli
 from tests.support.recordings import Recorder, recording
 
 MIDDLE, OLDEST = "0.3.17", "0.3.16"
-BETWEEN = {"4.0.0": "0.3.24", "5.0.0": "0.3.35", "7.0.0": "0.3.36"}
+BETWEEN = {
+    "4.0.0": "0.3.24",
+    "5.0.0": "0.3.35",
+    "5.1.0": "2026.8.10566",
+    "6.0.0": "2026.9.10809",
+    "7.0.0": "0.3.36",
+}
 TOKENS = 4
 
 
@@ -85,7 +91,9 @@ def test_replays_on_native_servers_of_other_versions(
     assert all_equal(rows)
 
 
-@pytest.mark.parametrize("version", [OLDEST, MIDDLE])
+@pytest.mark.parametrize(
+    "version", [OLDEST, MIDDLE, BETWEEN["5.1.0"], BETWEEN["6.0.0"]]
+)
 def test_session_of_an_older_client_replays_on_the_newest_server(
     tmp_path: Path, version: str
 ) -> None:

@@ -65,7 +65,7 @@ def tries(served: Served, release: str, folder: Path) -> int:
         client = start_client(release, model, out, PREDICT, served.endpoint)
         if client.wait(60) == 0:
             tokens, logits = finish_client(client, out)
-            captured = np.load(shared(f"traces/{PEERS[release]}/logits.npy"))
+            captured = np.load(shared("traces/8.0.0/logits.npy"))  # as in all
             assert tokens == TOKENS
             assert nmse(logits, captured) < 1e-6
             return count

@@ -16,10 +16,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 PEERS = Path(os.environ.get("GGRPC_PEERS") or CACHE / "ggrpc" / "peers")
 
 # A version is a release of llama-cpp-python, or one of xllamacpp, which begins with 20.
-# The Python package of DRIVER loads the libraries of xllamacpp.
 NEWEST = "2026.10.11549"
-DRIVER = "0.3.36"
-ALWAYS = (NEWEST, DRIVER, "0.3.17")  # the versions that CI always installs
+ALWAYS = (NEWEST, "0.3.36", "0.3.17")  # the versions that CI always installs
+# For each release of xllamacpp, the release of llama-cpp-python whose Python package
+# loads its libraries. They must have all functions that the package asks for.
+DRIVERS = {NEWEST: "0.3.36", "2026.8.10566": "0.3.35", "2026.9.10809": "0.3.35"}
 
 
 def shared(name: str) -> Path:
@@ -29,7 +30,15 @@ def shared(name: str) -> Path:
 
 def peer_python(version: str) -> Path:
     """The Python interpreter for a version of the peer; needs `peer_environment`."""
-    return _home(DRIVER if version.startswith("20") else version) / "venv/bin/python"
+    home = _home(version)
+    return (_home(DRIVERS[version]) if version in DRIVERS else home) / "venv/bin/python"
+
+
+def peer_client(version: str) -> Path:
+    """The client's script for `peer_python`."""
+    if version == NEWEST or version not in DRIVERS:
+        return shared("peer/llama_client.py")
+    return Path(__file__).with_name("llama_older_tree.py")
 
 
 def has_peer(version: str) -> bool:
@@ -40,7 +49,7 @@ def has_peer(version: str) -> bool:
 
 def peer_environment(version: str) -> dict[str, str]:
     """The variables that `peer_python` needs."""
-    if version.startswith("20"):
+    if version in DRIVERS:
         libraries = str(_home(version) / "bin")
         # The second variable keeps the package from loading its own libraries too.
         both = {"LLAMA_LIB": libraries, "LLAMA_CPP_LIB_PATH": libraries}

@@ -20,7 +20,13 @@ import numpy as np
 
 from ggrpc.endpoint import Endpoint
 from tests.support.certificates import Certificates
-from tests.support.paths import SHARED, peer_environment, peer_python, shared
+from tests.support.paths import (
+    SHARED,
+    peer_client,
+    peer_environment,
+    peer_python,
+    shared,
+)
 
 START_SECONDS = 30
 GENERATE_SECONDS = 120
@@ -125,7 +131,7 @@ def serving(
 
 @contextlib.contextmanager
 def native_serving(version: str, *arguments: str) -> Iterator[Endpoint]:
-    """Run llama.cpp's own server, of a llama-cpp-python version."""
+    """Run llama.cpp's own server, of a version of the peer."""
     endpoint = Endpoint("127.0.0.1", free_port())
     script = shared("peer/native_server.py")
     process = subprocess.Popen(
@@ -176,7 +182,7 @@ def start_client(
     return subprocess.Popen(
         [
             peer_python(version),
-            script or shared("peer/llama_client.py"),
+            script or peer_client(version),
             model,
             out,
             str(predict),

@@ -46,20 +46,23 @@ def pump(
         watch_one: called with each piece from `one` before it is forwarded, and with an
             empty view at the end of `one`, even after an error.
         watch_other: the same for `other`.
-        on_end: called once, when a side has closed or reset its connection. The
-            argument is True if that was `other`.
+        on_end: called once, when a side has closed or reset its connection, before the
+            opposite side can notice. The argument is True if that was `other`.
 
     Raises:
         OSError: a connection failed.
     """
-    flows = _Flow(one, other, watch_one), _Flow(other, one, watch_other)
     has_ended = False
+
+    def end(by: Stream) -> None:
+        nonlocal has_ended
+        if not has_ended:
+            has_ended = True
+            on_end(by is other)
+
+    flows = _Flow(one, other, watch_one, end), _Flow(other, one, watch_other, end)
     while not all(flow.ended for flow in flows):
         moved = [flow.move() for flow in flows]
-        ended_by = flows[0].ended_by or flows[1].ended_by
-        if ended_by and not has_ended:
-            has_ended = True
-            on_end(ended_by is other)
         if any(flow.was_reset for flow in flows):
             one.reset()
             other.reset()
@@ -75,21 +78,26 @@ class _Flow:
         ended: whether the source has ended and the sink's half is closed.
         was_reset: whether a peer has reset the source or the sink, or this process has
             shut the source.
-        ended_by: the stream that its peer closed or reset, None if both are open.
         waits_for: the socket and the poll event that `move` needs, None if ready.
     """
 
-    def __init__(self, source: Stream, sink: Stream, watch: Watch) -> None:
+    def __init__(
+        self,
+        source: Stream,
+        sink: Stream,
+        watch: Watch,
+        on_end: Callable[[Stream], object],
+    ) -> None:
         self._from = source
         self._to = sink
         self._source = source.nonblocking_socket()
         self._sink = sink.nonblocking_socket()
         self._watch = watch
+        self._on_end = on_end  # called with a stream that its peer closed or reset
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
         self.ended = False
         self.was_reset = False
-        self.ended_by: Stream | None = None
         self.waits_for: tuple[socket.socket, int] | None = None
 
     def move(self) -> bool:
@@ -118,7 +126,9 @@ class _Flow:
         self._start, self._end = 0, count
         self._watch(self._view[:count])
         if not count:
-            self.ended_by = self._from
+            # First, because the sink's peer may act on the end as soon as it sees it:
+            # a client that leaves may stop the proxy, which would seem to be the cause.
+            self._on_end(self._from)
             self._end_sink()
         return True
 
@@ -133,8 +143,8 @@ class _Flow:
             return False
         except ConnectionError:
             self.was_reset = True
-            self.ended_by = self._to
             self._watch(self._view[:0])
+            self._on_end(self._to)
         return True
 
     def _end_sink(self) -> None:
