@@ -43,7 +43,8 @@ def peer_client(version: str) -> Path:
 
 def has_peer(version: str) -> bool:
     """Whether a version of the peer is here; CI must have it."""
-    ready = all((PEERS / each / "ready").exists() for each in (version, DRIVER))
+    needed = version, DRIVERS.get(version, version)
+    ready = all((PEERS / each / "ready").exists() for each in needed)
     return ready or bool(os.environ.get("CI"))
 
 
