@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyopencl as cl
 
+from ggrpc.devices.opencl.runtime import packaged_driver
 from ggrpc.devices.opencl.runtime.build import Builder, first_line
 from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
@@ -81,7 +82,8 @@ def unusable_reason(found: Found) -> str | None:
 
 def _devices() -> list[cl.Device]:
     try:
-        with signals_blocked():  # drivers start their threads here
+        # Drivers start their threads here.
+        with signals_blocked(), packaged_driver.visible():
             platforms = cl.get_platforms()
             return [device for each in platforms for device in each.get_devices()]
     except cl.LogicError as error:
