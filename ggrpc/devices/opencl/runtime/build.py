@@ -191,7 +191,7 @@ class Builder:
         return program
 
     def _file_name(self, family: str, options: Sequence[str]) -> str:
-        parts = disk_cache.identity(self._device), _source(f"{family}.cl"), *options
+        parts = disk_cache.identity(self._device), source_text(f"{family}.cl"), *options
         return sha256("\0".join(parts).encode()).hexdigest() + ".bin"
 
 
@@ -221,8 +221,8 @@ def source_path(name: str) -> Path:
     return next(p for f in FOLDERS if (p := KERNELS / f / name).exists())
 
 
-def _source(name: str) -> str:
+def source_text(name: str) -> str:
     """The text of a file and of all files that it includes."""
     text = source_path(name).read_text()
     included = re.findall(r'^ *#include "(.+)"', text, re.MULTILINE)
-    return "\0".join([text, *map(_source, included)])
+    return "\0".join([text, *map(source_text, included)])

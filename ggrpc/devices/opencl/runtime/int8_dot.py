@@ -1,21 +1,35 @@
 """Finds out which int8 dot product instructions the kernels may use on a CPU.
 
 The driver does not report them: PoCL, for example, compiles for a family of processors,
-and not all of these have the instructions.
+and not all of these have the instructions. So a small kernel tries them. Intel's
+compiler aborts the process if it cannot compile that kernel: another process tries it.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pyopencl as cl
 
-from ggrpc.devices.opencl.runtime.build import Builder
+from ggrpc.devices.opencl.runtime import discovery, disk_cache
+from ggrpc.devices.opencl.runtime.build import POCL, Builder, source_text
 from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
 
 CPUINFO = Path("/proc/cpuinfo")
+PROGRAM = "int8_dot"
+SECONDS = 60.0  # after which the other process counts as failed
+CORRECT, WRONG = 0, 3  # its exit codes
+CODE = """
+import sys
+sys.path[:] = {path!r}
+from ggrpc.devices.opencl.runtime import int8_dot
+sys.exit(int8_dot.main(*sys.argv[1:]))
+"""
 
 # The flags that a processor must have for each define of kernels/cpu/simd.h, fastest
 # first.
@@ -43,27 +57,67 @@ def int8_dot(device: cl.Device, cpuinfo: Path = CPUINFO) -> str:
     """
     try:
         lines = [set(line.split()) for line in cpuinfo.read_text().splitlines()]
-        for name, flags in REQUIRED_FLAGS.items():
-            if any(flags <= line for line in lines) and _is_correct(device, name):
-                return name
     except OSError:
-        pass
+        return ""
+    try_out = _is_correct if device.platform.name == POCL else _is_correct_elsewhere
+    for name, flags in REQUIRED_FLAGS.items():
+        if any(flags <= line for line in lines) and try_out(device, name):
+            return name
     return ""
 
 
 @signals_blocked()
 def _is_correct(device: cl.Device, name: str) -> bool:
+    """Whether the driver builds the kernel for a define, and computes it correctly."""
     try:
         context = cl.Context([device])
         queue = cl.CommandQueue(context)
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
         w, x = (cl.Buffer(context, flags, hostbuf=b) for b in (UNSIGNED, SIGNED))
-        dots = np.zeros(16, np.int32)
-        result = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, dots.nbytes)
-        program = Builder(context).program("int8_dot", **{name: 1})
-        cl.Kernel(program, "dots")(queue, (1,), (1,), w, x, result)
-        cl.enqueue_copy(queue, dots, result)
+        expected = _expected()
+        results = np.zeros_like(expected)
+        y = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, results.nbytes)
+        program = Builder(context).program(PROGRAM, **{name: 1})
+        cl.Kernel(program, "dots")(queue, (1,), (1,), w, x, y)
+        cl.enqueue_copy(queue, results, y)
     except (cl.Error, DeviceError):
         return False
-    expected = (UNSIGNED.astype(np.int32) * SIGNED).reshape(16, 4).sum(-1)
-    return np.array_equal(dots, expected)
+    return np.array_equal(results, expected)
+
+
+def _expected() -> np.ndarray:
+    dots = (UNSIGNED.astype(np.int32) * SIGNED).reshape(16, 4).sum(-1, dtype=np.int32)
+    squares = ((UNSIGNED & 15) ** 2).view(np.int32)
+    floats = SIGNED.view(np.float16)[:16].astype(np.float32).view(np.int32)
+    return np.stack([dots, dots, squares, floats])
+
+
+def _is_correct_elsewhere(device: cl.Device, name: str) -> bool:
+    """The same, found out by another process, once for each driver and kernel."""
+    parts = disk_cache.identity(device), source_text(f"{PROGRAM}.cl"), name
+    file = f"dots-{sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+    known = disk_cache.load(file)
+    if known is None:
+        known = b"1" if _try_elsewhere(device, name) else b"0"
+        disk_cache.store(file, known)
+    return known == b"1"
+
+
+def _try_elsewhere(device: cl.Device, name: str) -> bool:
+    command = [sys.executable, "-c", CODE.format(path=sys.path)]
+    arguments = [device.platform.name, device.name, name]
+    try:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == CORRECT
+
+
+def main(platform: str, device: str, name: str) -> int:
+    """Try a define on the device of a driver, and return the exit code."""
+    for found in discovery.discover():
+        if (found.device.platform.name, found.device.name) == (platform, device):
+            return CORRECT if _is_correct(found.device, name) else WRONG
+    return WRONG

@@ -27,8 +27,15 @@ STRICT = (
 )
 TARGETS = ("spir64", "nvptx64", "amdgcn")
 
-# Sources for processors, which use extensions of PoCL's compiler.
-FOR_PROCESSORS = {"simd.h", "avx2.h", "vnni.h", "portable.h", "attention.cl"}
+# Sources for processors, which use extensions of clang.
+FOR_PROCESSORS = {
+    "simd.h",
+    "avx2.h",
+    "vnni.h",
+    "portable.h",
+    "intrinsics.h",
+    "attention.cl",
+}
 
 WIDTHS = {"WIDTH_K": 64, "WIDTH_V": 80, "KEYS": "Q5_1", "VALUES": "IQ4_NL"}
 SETS = {"FROM": "F32", "TO": "BF16", "INDEX": "I64"}
@@ -160,16 +167,32 @@ def test_kernels_build_where_the_driver_takes_a_processor_for_less(
     family: str, defines: dict[str, object], dots: str
 ) -> None:
     """A kernel that gets a function inlined which is for more does not."""
+    _compile(family, defines, dots, "x86_64-linux-gnu", f"-march={LEAST[dots]}")
+
+
+@pytest.mark.skipif(CLANG is None, reason="needs clang: apt-get install clang")
+@pytest.mark.parametrize(
+    ("family", "defines", "dots"), [*processor_programs()], ids=_name
+)
+def test_kernels_build_by_way_of_spir(
+    family: str, defines: dict[str, object], dots: str
+) -> None:
+    """As Intel's driver builds them, whose front end lacks the builtins for x86."""
+    _compile(family, defines, dots, "spir64", "-Xclang", "-cl-ext=+cl_khr_fp16")
+
+
+def _compile(
+    family: str, defines: dict[str, object], dots: str, target: str, *options: str
+) -> None:
     assert CLANG
     given = [f"-D{name}={value}" for name, value in defines.items()]
     given += [f"-D{dots}"] if dots else []
-    target = "-target", "x86_64-linux-gnu", f"-march={LEAST[dots]}"
     made = "-w", "-S", "-emit-llvm", "-o", os.devnull
     command = [
         CLANG,
         *STRICT[:5],
         *INCLUDES,
-        *target,
+        *("-target", target, *options),
         *given,
         *made,
         str(source_path(f"{family}.cl")),

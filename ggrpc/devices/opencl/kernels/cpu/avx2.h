@@ -1,12 +1,14 @@
 // For CPUs with AVX2, FMA and F16C. Products of bytes are added in pairs, as shorts, which
 // would overflow for unsigned bytes above 128.
 
+#ifdef __SPIR__
+#define OUTER static inline __attribute__((always_inline))
+#define INLINE static inline __attribute__((always_inline))
+#else
 #define TARGET target("avx2,fma,f16c")
 #define OUTER static __attribute__((noinline, TARGET))
 #define INLINE static inline __attribute__((always_inline, TARGET))
-
-typedef char char32 __attribute__((ext_vector_type(32)));
-typedef short short32 __attribute__((ext_vector_type(32)));
+#endif
 
 typedef short32 Dots;
 #define DOTS_HOLD 0x7fff
@@ -32,9 +34,11 @@ INLINE Dots SIGNED_DOT(Dots acc, uchar64 w, char64 x) {
     return DOT(acc, AS(uchar64, sizes), turned);
 }
 
+#ifndef HALVES
 INLINE float16 HALVES(short16 h) {
     return (float16)(__builtin_ia32_vcvtph2ps256(h.lo), __builtin_ia32_vcvtph2ps256(h.hi));
 }
+#endif
 
 INLINE uchar64 look_up(constant uchar *table, uchar64 nibbles) {
     ulong2 t = *(constant ulong2 *)table;

@@ -3,13 +3,16 @@
 //
 // With VNNI or AVX2, OUTER functions, and the functions inlined into them, are compiled for
 // CPUs with these instructions. Kernels are not, so these functions must not be inlined
-// into kernels. Otherwise the same code computes the same numbers on any CPU.
+// into kernels, unless the compiler goes by way of SPIR: then all is compiled for the CPU of
+// this machine. Otherwise the same code computes the same numbers on any CPU.
 
 #pragma once
 
 typedef uchar uchar32 __attribute__((ext_vector_type(32)));
 typedef uchar uchar64 __attribute__((ext_vector_type(64)));
+typedef char char32 __attribute__((ext_vector_type(32)));
 typedef char char64 __attribute__((ext_vector_type(64)));
+typedef short short32 __attribute__((ext_vector_type(32)));
 typedef short short64 __attribute__((ext_vector_type(64)));
 typedef ushort ushort32 __attribute__((ext_vector_type(32)));
 typedef int int32 __attribute__((ext_vector_type(32)));
@@ -40,6 +43,9 @@ typedef const global uchar *Packed;
 // FLOAT_SUMS: the number of float16 sums that fit the registers during a product.
 // HALVES(h): converts half floats to float.
 // look_up(table, nibbles): the value of each nibble in a table of 16.
+#if defined(__SPIR__) && (defined(VNNI) || defined(AVX2))
+#include "intrinsics.h"
+#endif
 #if defined(VNNI)
 #include "vnni.h"
 #elif defined(AVX2)
