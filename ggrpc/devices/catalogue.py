@@ -122,7 +122,11 @@ def _best(choices: Choices) -> list[str]:
     except (ImportError, DeviceError):
         usable = []
     gpus = [found for found in usable if not found.is_cpu]
-    return [found.name for found in gpus or usable[:1]] or ["cpu"]
+    if usable and not gpus:
+        from ggrpc.devices.opencl.rivals import fastest
+
+        return [fastest(usable).name]
+    return [found.name for found in gpus] or ["cpu"]
 
 
 def _open(name: str, choices: Choices) -> Device:
@@ -197,13 +201,14 @@ def _open_opencl(name: str, choices: Choices) -> Device | None:
 
 
 def _tell_driver(choices: Choices) -> None:
-    """Limit the threads of PoCL, the OpenCL driver for CPUs, as well.
+    """Limit the threads of the OpenCL drivers for CPUs as well: PoCL's and Intel's.
 
-    For one thread it has a device without threads of its own, which does not wait for
+    For one thread PoCL has a device without threads of its own, which does not wait for
     another thread at each launch.
     """
     if choices.threads is not None:
-        os.environ.setdefault("POCL_MAX_PTHREAD_COUNT", str(choices.threads))
+        for name in ("POCL_MAX_PTHREAD_COUNT", "DPCPP_CPU_NUM_CUS"):
+            os.environ.setdefault(name, str(choices.threads))
     if choices.threads == 1:
         os.environ.setdefault("POCL_DEVICES", "basic")
 

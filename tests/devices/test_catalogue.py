@@ -82,11 +82,14 @@ def test_best_without_any_driver_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
 def test_opencl_cpu_uses_the_chosen_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("POCL_MAX_PTHREAD_COUNT", raising=False)
+    for name in ("POCL_MAX_PTHREAD_COUNT", "DPCPP_CPU_NUM_CUS"):
+        monkeypatch.setenv(name, "")  # so that it is removed afterwards
+        monkeypatch.delenv(name)
     (device,) = catalogue.open_devices("opencl:1", Choices(threads=3))
     assert isinstance(device, Opened)
     assert device.cpu.workers.threads == 3
     assert os.environ["POCL_MAX_PTHREAD_COUNT"] == "3"
+    assert os.environ["DPCPP_CPU_NUM_CUS"] == "3"
 
 
 def test_cpu_opens_with_its_options() -> None:

@@ -12,6 +12,7 @@ import pyopencl as cl
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
 from ggrpc.devices.device import Device, Memory, Placed
+from ggrpc.devices.opencl import rivals
 from ggrpc.devices.opencl.compiler import Compiler, Target
 from ggrpc.devices.opencl.fusions import FUSIONS
 from ggrpc.devices.opencl.program import OpenClProgram
@@ -103,6 +104,8 @@ class OpenClDevice(Device):
 
     def warm_up(self, stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:
         warm_up(self, stopped, busy)
+        if self.traits.is_cpu:
+            rivals.measure(self.queue.device, stopped, busy)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
         return self._compile(self.traits, graph, buffers, exact=False)

@@ -12,6 +12,7 @@ import pyopencl as cl
 from ggrpc.building.builder import GraphBuilder
 from ggrpc.devices.device import Buffer, Placed, Program
 from ggrpc.devices.opencl.program import OpenClProgram
+from ggrpc.devices.opencl.runtime import speed
 from ggrpc.devices.opencl.runtime.launch_config import (
     LaunchConfig,
     is_stored,
@@ -28,6 +29,9 @@ MIN_GAIN = 1.03  # speedup over the default; a smaller one may be noise
 
 # The weight of a large model, which exceeds the caches of a processor.
 COLUMNS, ROWS = 4096, 32768
+
+# A prompt and an answer: their time decides among the drivers of a processor.
+PROMPT, ANSWER = 64, 64  # tokens
 
 Values = tuple[int, ...]
 
@@ -140,6 +144,8 @@ def tune(device: Tunable) -> Iterator[Choice]:
             f"{device.name}: the measured launch sizes cannot be stored: "
             f"{error.strerror or error}"
         ) from error
+    if device.traits.is_cpu:
+        measure_speed(device)
 
 
 def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
@@ -170,6 +176,24 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
 def _use(device: Tunable, config: LaunchConfig) -> None:
     device.traits = device.traits._replace(launch_config=config)
     store(device.queue.device, config)
+
+
+def measure_speed(device: Tunable) -> None:
+    """Measure how fast a device computes, and store the time for `rivals.py`.
+
+    Raises:
+        DeviceError: the device fails.
+    """
+    token, prompt = (
+        _milliseconds(device, Trial((), (), tokens)) for tokens in (1, PROMPT)
+    )
+    speed.store(device.queue.device, ANSWER * token + prompt)
+
+
+def _milliseconds(device: Tunable, trial: Trial) -> float:
+    """The time of a product with the sizes that the device uses."""
+    with _product(device, trial) as compile_with:
+        return _fastest({(): compile_with(device.traits.launch_config)})[()]
 
 
 def _choice(device: Tunable, config: LaunchConfig, trial: Trial) -> Choice:

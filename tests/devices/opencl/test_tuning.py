@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ggrpc.devices.opencl import OpenClDevice, tuning
-from ggrpc.devices.opencl.runtime import launch_config
+from ggrpc.devices.opencl.runtime import launch_config, speed
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig, launch_config_of
 from ggrpc.devices.opencl.runtime.work_group import WorkGroup
 from ggrpc.devices.opencl.tuning import Trial, trials_of, tune
@@ -34,6 +34,7 @@ def device(
     monkeypatch.setattr(
         launch_config, "path_of", lambda device: tmp_path / "shapes.json"
     )
+    monkeypatch.setattr(speed, "_name", lambda device: str(tmp_path / "speed"))
     yield device
     device.close()
 
@@ -41,7 +42,9 @@ def device(
 def seconds(monkeypatch: pytest.MonkeyPatch, of: dict[int, float]) -> None:
     """Replace the duration of programs by the first value of their shapes."""
     monkeypatch.setattr(
-        tuning, "_fastest", lambda programs: {each: of[each[0]] for each in programs}
+        tuning,
+        "_fastest",
+        lambda programs: {each: of[each[0]] if each else 1.0 for each in programs},
     )
 
 

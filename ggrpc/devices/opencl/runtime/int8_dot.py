@@ -7,15 +7,13 @@ compiler aborts the process if it cannot compile that kernel: another process tr
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pyopencl as cl
 
-from ggrpc.devices.opencl.runtime import discovery, disk_cache
+from ggrpc.devices.opencl.runtime import discovery, disk_cache, other_process
 from ggrpc.devices.opencl.runtime.build import POCL, Builder, source_text
 from ggrpc.devices.opencl.runtime.signals import signals_blocked
 from ggrpc.errors import DeviceError
@@ -24,12 +22,6 @@ CPUINFO = Path("/proc/cpuinfo")
 PROGRAM = "int8_dot"
 SECONDS = 60.0  # after which the other process counts as failed
 CORRECT, WRONG = 0, 3  # its exit codes
-CODE = """
-import sys
-sys.path[:] = {path!r}
-from ggrpc.devices.opencl.runtime import int8_dot
-sys.exit(int8_dot.main(*sys.argv[1:]))
-"""
 
 # The flags that a processor must have for each define of kernels/cpu/simd.h, fastest
 # first.
@@ -104,15 +96,12 @@ def _is_correct_elsewhere(device: cl.Device, name: str) -> bool:
 
 
 def _try_elsewhere(device: cl.Device, name: str) -> bool:
-    command = [sys.executable, "-c", CODE.format(path=sys.path)]
-    arguments = [device.platform.name, device.name, name]
+    arguments = device.platform.name, device.name, name
     try:
-        done = subprocess.run(
-            [*command, *arguments], capture_output=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        process = other_process.start(__name__, *arguments)
+    except OSError:
         return False
-    return done.returncode == CORRECT
+    return other_process.exit_code(process, SECONDS) == CORRECT
 
 
 def main(platform: str, device: str, name: str) -> int:

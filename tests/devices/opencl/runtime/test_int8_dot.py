@@ -6,6 +6,7 @@ import pyopencl as cl
 import pytest
 
 from ggrpc.devices.opencl.runtime import int8_dot as module
+from ggrpc.devices.opencl.runtime import other_process
 from ggrpc.devices.opencl.runtime.int8_dot import CORRECT, REQUIRED_FLAGS, int8_dot
 from tests.support.drivers import usable_device
 
@@ -27,10 +28,12 @@ def everything(tmp_path: Path) -> Path:
     return path
 
 
-def try_elsewhere(monkeypatch: pytest.MonkeyPatch, code: str = module.CODE) -> None:
+def try_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, code: str = other_process.CODE
+) -> None:
     """Let another process run a piece of code, whichever the driver is."""
     monkeypatch.setattr(module, "POCL", "another driver")
-    monkeypatch.setattr(module, "CODE", code)
+    monkeypatch.setattr(other_process, "CODE", code)
 
 
 def test_another_process_finds_the_same(
