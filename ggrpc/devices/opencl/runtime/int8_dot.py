@@ -90,23 +90,28 @@ def _is_correct_elsewhere(device: cl.Device, name: str) -> bool:
     file = f"dots-{sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     known = disk_cache.load(file)
     if known is None:
-        known = b"1" if _try_elsewhere(device, name) else b"0"
-        disk_cache.store(file, known)
+        code = _try_elsewhere(device, name)
+        known = b"1" if code == CORRECT else b"0"
+        if code is not None:  # a busy machine may have more time at the next start
+            disk_cache.store(file, known)
     return known == b"1"
 
 
-def _try_elsewhere(device: cl.Device, name: str) -> bool:
-    arguments = device.platform.name, device.name, name
+def _try_elsewhere(device: cl.Device, name: str) -> int | None:
+    """The exit code of the other process; None if it did not come to an end."""
     try:
-        process = other_process.start(__name__, *arguments)
+        process = other_process.start(__name__, device.platform.name, name)
     except OSError:
-        return False
-    return other_process.exit_code(process, SECONDS) == CORRECT
+        return None
+    return other_process.exit_code(process, SECONDS)
 
 
-def main(platform: str, device: str, name: str) -> int:
-    """Try a define on the device of a driver, and return the exit code."""
+def main(platform: str, name: str) -> int:
+    """Try a define on the processor of a driver, and return the exit code.
+
+    The name of the device may differ here: PoCL has another one for a single thread.
+    """
     for found in discovery.discover():
-        if (found.device.platform.name, found.device.name) == (platform, device):
+        if found.is_cpu and found.device.platform.name == platform:
             return CORRECT if _is_correct(found.device, name) else WRONG
     return WRONG

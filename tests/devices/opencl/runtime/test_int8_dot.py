@@ -53,6 +53,17 @@ def test_result_of_another_process_is_kept(
     assert int8_dot(device, everything) == "VNNI"
 
 
+def test_process_that_takes_too_long_is_tried_again(
+    device: cl.Device, everything: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.1)
+    try_elsewhere(monkeypatch, "while True: pass")
+    assert int8_dot(device, everything) == ""
+    monkeypatch.setattr(module, "SECONDS", 60.0)
+    try_elsewhere(monkeypatch, f"raise SystemExit({CORRECT})")
+    assert int8_dot(device, everything) == "VNNI"
+
+
 @pytest.mark.parametrize("code", ["import os; os.abort()", "while True: pass"])
 def test_driver_that_aborts_or_hangs_gets_portable_code(
     device: cl.Device, everything: Path, monkeypatch: pytest.MonkeyPatch, code: str
