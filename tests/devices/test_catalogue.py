@@ -35,6 +35,9 @@ class Opened(Closable):
 @pytest.fixture(autouse=True)
 def drivers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """Fake a GPU and a processor; returns the reasons against them, by name."""
+    for name in ("POCL_MAX_PTHREAD_COUNT", "POCL_DEVICES", "DPCPP_CPU_NUM_CUS"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
     reasons: dict[str, str | None] = {"opencl:0": BROKEN, "opencl:1": None}
     monkeypatch.setattr(discovery, "discover", lambda: [GPU, PROCESSOR])
     monkeypatch.setattr(discovery, "unusable_reason", lambda found: reasons[found.name])
@@ -79,12 +82,7 @@ def test_best_without_any_driver_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert device.name == "cpu"
 
 
-def test_opencl_cpu_uses_the_chosen_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("POCL_MAX_PTHREAD_COUNT", "DPCPP_CPU_NUM_CUS"):
-        monkeypatch.setenv(name, "")  # so that it is removed afterwards
-        monkeypatch.delenv(name)
+def test_opencl_cpu_uses_the_chosen_threads() -> None:
     (device,) = catalogue.open_devices("opencl:1", Choices(threads=3))
     assert isinstance(device, Opened)
     assert device.cpu.workers.threads == 3
