@@ -17,7 +17,7 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.cpu.compiler import Compiler as CpuCompiler
-from ggrpc.devices.device import Placed, place_of
+from ggrpc.devices.device import Placed, no_checkpoint, place_of
 from ggrpc.devices.opencl.kernel_table import CPU, GPU, KERNELS, is_supported
 from ggrpc.devices.opencl.predicates import is_aligned
 from ggrpc.devices.opencl.program import MOVE, WAIT, Fault, OpenClProgram, Step
@@ -64,6 +64,7 @@ class Target:
             buffers of the session in bytes.
         cpu_compiler: creates a compiler of the cpu device, for nodes without an OpenCL
             kernel, given the buffers on the host by handle.
+        checkpoint: called before each launch is compiled; it may raise to cancel.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Target:
     fusions: Mapping[Op, Sequence[Fusion]]
     program_memory: Callable[[int], ProgramMemory]
     cpu_compiler: Callable[[Mapping[int, Placed]], CpuCompiler]
+    checkpoint: Callable[[], None] = no_checkpoint
 
 
 class Compiler:
@@ -172,6 +174,7 @@ class Compiler:
         Raises:
             DeviceError: the driver cannot build the source.
         """
+        self._target.checkpoint()
         args = self._arguments(arguments)
         local = local or self.traits.local_size
         global_size = (groups[0] * local, *groups[1:])

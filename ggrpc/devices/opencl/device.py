@@ -11,7 +11,7 @@ import pyopencl as cl
 
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
-from ggrpc.devices.device import Device, Memory, Placed
+from ggrpc.devices.device import Device, Memory, Placed, no_checkpoint
 from ggrpc.devices.opencl.compiler import Compiler, Target
 from ggrpc.devices.opencl.fusions import FUSIONS
 from ggrpc.devices.opencl.program import OpenClProgram
@@ -108,9 +108,20 @@ class OpenClDevice(Device):
         return self.compile_for(self.traits, graph, buffers)
 
     def compile_for(
-        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
+        self,
+        traits: Traits,
+        graph: Graph,
+        buffers: Mapping[int, Placed],
+        checkpoint: Callable[[], None] = no_checkpoint,
     ) -> OpenClProgram:
-        """Compile a graph as `compile` does, but for other traits, to compare them."""
+        """Compile a graph as `compile` does, with more choices.
+
+        Args:
+            traits: the traits to compile for, to compare them.
+            graph: the graph to compile.
+            buffers: the buffers, by handle.
+            checkpoint: called before each launch is compiled; it may raise to cancel.
+        """
         target = Target(
             self.name,
             traits,
@@ -119,6 +130,7 @@ class OpenClDevice(Device):
             FUSIONS,
             self.program_memory,
             self.cpu.compiler,
+            checkpoint,
         )
         return Compiler(target, buffers).program(graph)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import pyopencl as cl
 
 from ggrpc.building.builder import GraphBuilder
-from ggrpc.devices.device import Buffer, Placed, Program
+from ggrpc.devices.device import Buffer, Placed, no_checkpoint
 from ggrpc.devices.opencl.program import OpenClProgram
 from ggrpc.devices.opencl.runtime.launch_config import (
     LaunchConfig,
@@ -18,7 +18,7 @@ from ggrpc.devices.opencl.runtime.launch_config import (
     store,
 )
 from ggrpc.devices.opencl.runtime.traits import Traits
-from ggrpc.errors import DeviceError
+from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType
 
@@ -42,13 +42,14 @@ class Tunable(Protocol):
     def allocate(self, size: int) -> Buffer:
         """See `Device.allocate`."""
 
-    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:
-        """See `Device.compile`."""
-
     def compile_for(
-        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
+        self,
+        traits: Traits,
+        graph: Graph,
+        buffers: Mapping[int, Placed],
+        checkpoint: Callable[[], None] = no_checkpoint,
     ) -> OpenClProgram:
-        """Compile a graph as for a device with other traits."""
+        """See `OpenClDevice.compile_for`."""
 
 
 class Trial(NamedTuple):
@@ -147,7 +148,8 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
 
     Args:
         device: the device; other threads may use it.
-        busy: whether they do, which spoils a measurement. It is then left for later.
+        busy: whether they do, which spoils a measurement. It is then left for later,
+            and so it is if the device has too little memory.
 
     Returns:
         Whether the device uses new sizes.
@@ -159,9 +161,15 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
         return False
     config = LaunchConfig()
     for trial in QUICK_TRIALS:
-        config = _with(config, trial.fields, _choice(device, config, trial).best)
         if busy():
             return False
+        try:
+            config = _with(config, trial.fields, _choice(device, config, trial).best)
+        except OutOfMemory:
+            return False
+    # 'ggrpc devices --tune' may have measured more meanwhile.
+    if busy() or is_stored(device.queue.device):
+        return False
     with suppress(OSError):  # it is measured again at the next start
         _use(device, config)
     return True
