@@ -24,7 +24,7 @@ from ggrpc.devices.opencl import tuning
 from ggrpc.devices.opencl.runtime import disk_cache
 from ggrpc.devices.opencl.runtime.build import KERNELS
 from ggrpc.devices.opencl.tuning import Tunable
-from ggrpc.errors import Cancelled
+from ggrpc.errors import Cancelled, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -38,6 +38,7 @@ PROMPT = 32  # rows: enough for the largest tile
 NICENESS = 10  # of the thread, so that sessions go first
 DELAY_SECONDS = 2.0  # a client that comes at once finds the driver's compiler free
 PAUSE_SECONDS = 0.2  # between two looks whether there are sessions
+MIN_DISK = 64 << 20  # free bytes; what is compiled takes 5 MiB
 
 
 class Model(NamedTuple):
@@ -86,20 +87,39 @@ def warm_up(
     while time.monotonic() < start + DELAY_SECONDS and not stopped():
         time.sleep(PAUSE_SECONDS)
     _wait(stopped, busy)
+    if disk_cache.free_bytes() < MIN_DISK:
+        # PoCL ends the process if it cannot write.
+        log.warning(
+            "%s: too little disk space to compile kernels beforehand", device.name
+        )
+        return
     # First, because kernels are compiled for the sizes.
     if tuning.measure_unless_known(device, lambda: stopped() or busy()):
         log.info("%s: launch sizes measured", device.name)
     stamp = _stamp(device)
     if disk_cache.load(stamp) is not None:
         return
+    try:
+        is_complete = _compile(device, stopped, busy)
+    except OutOfMemory:
+        log.info("%s: too little memory to compile kernels beforehand", device.name)
+        return
+    if is_complete:
+        log.info("%s: compiled the kernels of common models", device.name)
+        disk_cache.store(stamp, b"compiled")
+
+
+def _compile(
+    device: Tunable, stopped: Callable[[], bool], busy: Callable[[], bool]
+) -> bool:
+    """Compile the kernels of all models; returns whether it was not stopped."""
     for graph, size in _graphs():
         _wait(stopped, busy)
         while not _run(device, graph, size, lambda: stopped() or busy()):
             if stopped():
-                return
+                return False
             _wait(stopped, busy)
-    log.info("%s: compiled the kernels of common models", device.name)
-    disk_cache.store(stamp, b"compiled")
+    return True
 
 
 def _wait(stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import pyopencl as cl
 import pytest
 
+from ggrpc.devices.device import Buffer
 from ggrpc.devices.opencl import OpenClDevice, tuning, warm_up
 from ggrpc.devices.opencl.runtime import disk_cache, launch_config
 from ggrpc.devices.opencl.runtime.build import Builder
 from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig
-from ggrpc.errors import DeviceError
+from ggrpc.errors import DeviceError, OutOfMemory
 from tests.devices.conftest import open_opencl
 
 
@@ -159,6 +161,38 @@ def test_sessions_interrupt_a_warm_up_that_goes_on_later(
     assert len(set(seen[5:9])) == 1
     assert len(built) > seen[8]
     assert disk_cache.load(warm_up._stamp(device)) is not None
+
+
+def test_full_disk_is_left_alone(
+    device: OpenClDevice,
+    built: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """PoCL would end the process, although sessions may need no new kernel."""
+    monkeypatch.setattr(warm_up, "MIN_DISK", 1 << 62)
+    warm_up.warm_up(device, no, no)
+    assert not built
+    assert "too little disk space" in caplog.text
+
+
+def test_warm_up_without_memory_gives_no_advice_for_clients(
+    device: OpenClDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    launch_config.store(device.queue.device, LaunchConfig())  # measure nothing
+
+    def fail(size: int) -> Buffer:
+        raise OutOfMemory("place fewer layers on this server")
+
+    monkeypatch.setattr(device, "allocate", fail)
+    with caplog.at_level(logging.INFO):
+        warm_up.warm_up(device, no, no)
+    assert caplog.messages == [
+        f"{device.name}: too little memory to compile kernels beforehand"
+    ]
+    assert disk_cache.load(warm_up._stamp(device)) is None
 
 
 def test_launch_sizes_are_measured_once(device: OpenClDevice) -> None:
