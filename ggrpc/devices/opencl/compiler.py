@@ -17,7 +17,7 @@ import numpy as np
 import pyopencl as cl
 
 from ggrpc.devices.cpu.compiler import Compiler as CpuCompiler
-from ggrpc.devices.device import Placed, place_of
+from ggrpc.devices.device import Placed, no_checkpoint, place_of
 from ggrpc.devices.opencl.kernel_table import CPU, GPU, KERNELS, is_supported
 from ggrpc.devices.opencl.predicates import is_aligned
 from ggrpc.devices.opencl.program import MOVE, WAIT, Fault, OpenClProgram, Step
@@ -68,6 +68,7 @@ class Target:
             is for comparing sizes; otherwise kernels use a smaller one.
         cpu_compiler: creates a compiler of the cpu device, for nodes without an OpenCL
             kernel, given the buffers on the host by handle.
+        checkpoint: called before each launch is compiled; it may raise to cancel.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Target:
     program_memory: Callable[[int], ProgramMemory]
     cpu_compiler: Callable[[Mapping[int, Placed]], CpuCompiler]
     exact: bool = False
+    checkpoint: Callable[[], None] = no_checkpoint
 
 
 class Compiler:
@@ -197,6 +199,7 @@ class Compiler:
             DeviceError: the driver cannot build the source, or the device does not
                 allow work-groups of this size.
         """
+        self._target.checkpoint()
         args = self._arguments(arguments)
         local = local or self._default_items(kernel)
         global_size = (groups[0] * local, *groups[1:])

@@ -11,7 +11,7 @@ import pyopencl as cl
 
 from ggrpc.devices.block_hash import BlockHash
 from ggrpc.devices.cpu import CpuBuffer, CpuDevice
-from ggrpc.devices.device import Device, Memory, Placed
+from ggrpc.devices.device import Device, Memory, Placed, no_checkpoint
 from ggrpc.devices.opencl import rivals
 from ggrpc.devices.opencl.compiler import Compiler, Target
 from ggrpc.devices.opencl.fusions import FUSIONS
@@ -108,25 +108,28 @@ class OpenClDevice(Device):
             rivals.measure(self.queue.device, stopped, busy)
 
     def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> OpenClProgram:
-        return self._compile(self.traits, graph, buffers, exact=False)
+        return self.compile_for(self.traits, graph, buffers)
 
     def compile_for(
-        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
-    ) -> OpenClProgram:
-        """Compile a graph as `compile` does, but for other traits, to compare them.
-
-        Raises:
-            DeviceError: the device does not allow the work-groups of the traits.
-        """
-        return self._compile(traits, graph, buffers, exact=True)
-
-    def _compile(
         self,
         traits: Traits,
         graph: Graph,
         buffers: Mapping[int, Placed],
-        exact: bool,
+        exact: bool = False,
+        checkpoint: Callable[[], None] = no_checkpoint,
     ) -> OpenClProgram:
+        """Compile a graph as `compile` does, with more choices.
+
+        Args:
+            traits: the traits to compile for, to compare them.
+            graph: the graph to compile.
+            buffers: the buffers, by handle.
+            exact: whether a work-group that the device does not allow is an error.
+            checkpoint: called before each launch is compiled; it may raise to cancel.
+
+        Raises:
+            DeviceError: the device does not allow the work-groups of the traits.
+        """
         target = Target(
             self.name,
             traits,
@@ -136,6 +139,7 @@ class OpenClDevice(Device):
             self.program_memory,
             self.cpu.compiler,
             exact,
+            checkpoint,
         )
         return Compiler(target, buffers).program(graph)
 

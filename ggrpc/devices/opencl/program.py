@@ -22,7 +22,7 @@ from ggrpc.ops import Node
 # host.
 Step = Callable[[], object]
 
-# Steps between two checkpoints. The queue must be empty at a checkpoint, because
+# Steps between two checkpoints, by default. The queue must be empty at each, because
 # another program may use the device then. Waiting for it takes as long as ten launches.
 BATCH = 128
 
@@ -76,6 +76,9 @@ class OpenClProgram(Program):
         memory: the program's memory and the buffers that kernel arguments refer to;
             it lives as long as the program.
         labels: for each step, its row in a profile.
+
+    Attributes:
+        batch: the number of steps between two checkpoints.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class OpenClProgram(Program):
     ) -> None:
         self.steps = tuple(steps)
         self.labels = tuple(labels)
+        self.batch = BATCH
         self._name = name
         self._queue = queue
         self._nodes = nodes
@@ -109,13 +113,13 @@ class OpenClProgram(Program):
 
     def _run_batch(self, at: int) -> None:
         """Run one batch of steps, starting with the step at an index."""
-        for step in self.steps[at : at + BATCH]:
+        for step in self.steps[at : at + self.batch]:
             step()
         self._queue.finish()
 
     def _run_timed_batch(self, profile: Profile, at: int) -> None:
         launched = []
-        batch = slice(at, at + BATCH)
+        batch = slice(at, at + self.batch)
         for label, step in zip(self.labels[batch], self.steps[batch], strict=True):
             start = time.perf_counter()
             event = step()
@@ -137,7 +141,7 @@ class OpenClProgram(Program):
         quiet = nullcontext if self._has_run else signals_blocked
         with failures_named(self._name):
             try:
-                for at in range(0, len(self.steps), BATCH):
+                for at in range(0, len(self.steps), self.batch):
                     with quiet():
                         run_batch(at)
                     checkpoint()

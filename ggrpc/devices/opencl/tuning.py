@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import pyopencl as cl
 
 from ggrpc.building.builder import GraphBuilder
-from ggrpc.devices.device import Buffer, Placed, Program
+from ggrpc.devices.device import Buffer, Placed, no_checkpoint
 from ggrpc.devices.opencl.program import OpenClProgram
 from ggrpc.devices.opencl.runtime import speed
 from ggrpc.devices.opencl.runtime.launch_config import (
@@ -19,7 +19,7 @@ from ggrpc.devices.opencl.runtime.launch_config import (
     store,
 )
 from ggrpc.devices.opencl.runtime.traits import Traits
-from ggrpc.errors import DeviceError
+from ggrpc.errors import DeviceError, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.types import GGMLType
 
@@ -46,13 +46,15 @@ class Tunable(Protocol):
     def allocate(self, size: int) -> Buffer:
         """See `Device.allocate`."""
 
-    def compile(self, graph: Graph, buffers: Mapping[int, Placed]) -> Program:
-        """See `Device.compile`."""
-
     def compile_for(
-        self, traits: Traits, graph: Graph, buffers: Mapping[int, Placed]
+        self,
+        traits: Traits,
+        graph: Graph,
+        buffers: Mapping[int, Placed],
+        exact: bool = False,
+        checkpoint: Callable[[], None] = no_checkpoint,
     ) -> OpenClProgram:
-        """Compile a graph as for a device with other traits."""
+        """See `OpenClDevice.compile_for`."""
 
 
 class Trial(NamedTuple):
@@ -153,7 +155,8 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
 
     Args:
         device: the device; other threads may use it.
-        busy: whether they do, which spoils a measurement. It is then left for later.
+        busy: whether they do, which spoils a measurement. It is then left for later,
+            and so it is if the device has too little memory.
 
     Returns:
         Whether the device uses new sizes.
@@ -165,9 +168,15 @@ def measure_unless_known(device: Tunable, busy: Callable[[], bool]) -> bool:
         return False
     config = _defaults(device)
     for trial in QUICK_TRIALS:
-        config = _with(config, trial.fields, _choice(device, config, trial).best)
         if busy():
             return False
+        try:
+            config = _with(config, trial.fields, _choice(device, config, trial).best)
+        except OutOfMemory:
+            return False
+    # 'ggrpc devices --tune' may have measured more meanwhile.
+    if busy() or is_stored(device.queue.device):
+        return False
     with suppress(OSError):  # it is measured again at the next start
         _use(device, config)
     return True
@@ -255,7 +264,8 @@ def _product(
 
     def compile_with(config: LaunchConfig) -> OpenClProgram:
         traits = device.traits._replace(launch_config=config)
-        return device.compile_for(traits, graph, {HANDLE: Placed(BASE, buffer)})
+        buffers = {HANDLE: Placed(BASE, buffer)}
+        return device.compile_for(traits, graph, buffers, exact=True)
 
     try:
         yield compile_with

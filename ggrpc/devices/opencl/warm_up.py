@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from ggrpc.devices.opencl import tuning
 from ggrpc.devices.opencl.runtime import disk_cache
 from ggrpc.devices.opencl.runtime.build import KERNELS
 from ggrpc.devices.opencl.tuning import Tunable
+from ggrpc.errors import Cancelled, OutOfMemory
 from ggrpc.graph import Graph
 from ggrpc.tensor import Tensor
 from ggrpc.types import GGMLType
@@ -36,6 +38,7 @@ PROMPT = 32  # rows: enough for the largest tile
 NICENESS = 10  # of the thread, so that sessions go first
 DELAY_SECONDS = 2.0  # a client that comes at once finds the driver's compiler free
 PAUSE_SECONDS = 0.2  # between two looks whether there are sessions
+MIN_DISK = 64 << 20  # free bytes; what is compiled takes 5 MiB
 
 
 class Model(NamedTuple):
@@ -65,9 +68,9 @@ MODELS = (  # the most likely ones first
 def warm_up(
     device: Tunable, stopped: Callable[[], bool], busy: Callable[[], bool]
 ) -> None:
-    """Compile the kernels of common models, and measure launch sizes if none are known.
+    """Measure launch sizes if none are known, and compile kernels of common models.
 
-    It waits while there are sessions. Once all is compiled, later starts do nothing.
+    It pauses while there are sessions. Once all is compiled, later starts do nothing.
 
     Args:
         device: the device.
@@ -77,23 +80,52 @@ def warm_up(
     Raises:
         GgrpcError: the device failed.
     """
-    with suppress(AttributeError, OSError):  # other systems have no such threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    with suppress(OSError):
+        if sys.platform == "linux":  # elsewhere, its id may be that of a process
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    start = time.monotonic()
+    while time.monotonic() < start + DELAY_SECONDS and not stopped():
+        time.sleep(PAUSE_SECONDS)
+    _wait(stopped, busy)
+    if disk_cache.free_bytes() < MIN_DISK:
+        # PoCL ends the process if it cannot write.
+        log.warning(
+            "%s: too little disk space to compile kernels beforehand", device.name
+        )
+        return
+    # First, because kernels are compiled for the sizes.
+    if tuning.measure_unless_known(device, lambda: stopped() or busy()):
+        log.info("%s: launch sizes measured", device.name)
     stamp = _stamp(device)
-    if disk_cache.load(stamp) is None:
-        start = time.monotonic()
-        for graph, size in _graphs():
-            while (
-                busy() or time.monotonic() < start + DELAY_SECONDS
-            ) and not stopped():
-                time.sleep(PAUSE_SECONDS)
-            if stopped():
-                return
-            _run(device, graph, size)
+    if disk_cache.load(stamp) is not None:
+        return
+    try:
+        is_complete = _compile(device, stopped, busy)
+    except OutOfMemory:
+        log.info("%s: too little memory to compile kernels beforehand", device.name)
+        return
+    if is_complete:
         log.info("%s: compiled the kernels of common models", device.name)
         disk_cache.store(stamp, b"compiled")
-    if not stopped() and tuning.measure_unless_known(device, busy):
-        log.info("%s: launch sizes measured", device.name)
+
+
+def _compile(
+    device: Tunable, stopped: Callable[[], bool], busy: Callable[[], bool]
+) -> bool:
+    """Compile the kernels of all models; returns whether it was not stopped."""
+    for graph, size in _graphs():
+        _wait(stopped, busy)
+        while not _run(device, graph, size, lambda: stopped() or busy()):
+            if stopped():
+                return False
+            _wait(stopped, busy)
+    return True
+
+
+def _wait(stopped: Callable[[], bool], busy: Callable[[], bool]) -> None:
+    """Wait until there are no sessions, or until the warm-up is stopped."""
+    while busy() and not stopped():
+        time.sleep(PAUSE_SECONDS)
 
 
 def _stamp(device: Tunable) -> str:
@@ -108,14 +140,36 @@ def _stamp(device: Tunable) -> str:
     return sha256("\0".join(parts).encode()).hexdigest() + ".warm"
 
 
-def _run(device: Tunable, graph: Graph, size: int) -> None:
-    """Run a graph once, with zeros as input."""
+def _run(
+    device: Tunable, graph: Graph, size: int, interrupted: Callable[[], bool]
+) -> bool:
+    """Compile a graph and run it once, with zeros as input.
+
+    The driver compiles a kernel at its first launch. Until then sessions wait, and so
+    does the stop of the server. So it can be interrupted after each kernel.
+
+    Returns:
+        Whether it was not interrupted.
+    """
+
+    def checkpoint() -> None:
+        if interrupted():
+            raise Cancelled("the warm-up was interrupted")
+
     buffer = device.allocate(size)
     try:
         buffer.fill(0, size, 0)
-        device.compile(graph, {HANDLE: Placed(BASE, buffer)}).run()
+        buffers = {HANDLE: Placed(BASE, buffer)}
+        program = device.compile_for(
+            device.traits, graph, buffers, checkpoint=checkpoint
+        )
+        program.batch = 1
+        program.run(checkpoint)
+    except Cancelled:
+        return False
     finally:
         buffer.free()
+    return True
 
 
 def _graphs() -> Iterator[tuple[Graph, int]]:

@@ -198,7 +198,7 @@ class Server:
                 connection.handler.cut_off()
             self._wait(CUT_OFF_SECONDS)
         if self._warm_up:
-            self._warm_up.join()  # it ends after the graph that it compiles
+            self._warm_up.join()  # it ends after the kernel that it compiles
 
     def _wait(self, seconds: float) -> None:
         """Wait for the sessions to end, at most `seconds` together."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyopencl as cl
 import pytest
 
+from ggrpc.devices.device import Buffer
 from ggrpc.devices.opencl import OpenClDevice, tuning, warm_up
 from ggrpc.devices.opencl.runtime import disk_cache, launch_config
 from ggrpc.devices.opencl.runtime.build import Builder
-from ggrpc.errors import DeviceError
+from ggrpc.devices.opencl.runtime.launch_config import LaunchConfig
+from ggrpc.errors import DeviceError, OutOfMemory
 from tests.devices.conftest import open_opencl
 
 
@@ -92,6 +97,25 @@ def test_stopped_warm_up_compiles_nothing(
     assert not built
 
 
+def test_warm_up_stops_between_two_kernels(
+    device: OpenClDevice, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop of a server waits for one kernel, not for all of a graph."""
+    launch_config.store(device.queue.device, LaunchConfig())  # measure nothing
+    warm_up.warm_up(device, lambda: len(built) == 2, no)
+    assert len(built) == 2
+    launched: list[object] = []
+    launch = cl.enqueue_nd_range_kernel
+
+    def spy(*arguments: Any) -> cl.Event:
+        launched.append(arguments)
+        return launch(*arguments)
+
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", spy)
+    warm_up.warm_up(device, lambda: bool(launched), no)
+    assert len(launched) == 1
+
+
 def test_warm_up_waits_while_sessions_compute(
     device: OpenClDevice, built: list[str]
 ) -> None:
@@ -105,6 +129,70 @@ def test_warm_up_waits_while_sessions_compute(
     warm_up.warm_up(device, no, busy)
     assert seen[:3] == [0, 0, 0]
     assert built
+
+
+def test_kernels_are_compiled_for_the_measured_sizes(
+    device: OpenClDevice, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(programs):  # type: ignore[no-untyped-def]
+        return {values: 1.0 if values == (4,) else 9.0 for values in programs}
+
+    monkeypatch.setattr(tuning, "_fastest", first)
+    warm_up.warm_up(device, no, no)
+    assert device.traits.launch_config.matvec_rows == 4
+    built.clear()
+    graph, size = next(warm_up._graphs())
+    assert warm_up._run(device, graph, size, no)
+    assert not built
+
+
+def test_sessions_interrupt_a_warm_up_that_goes_on_later(
+    device: OpenClDevice, built: list[str]
+) -> None:
+    launch_config.store(device.queue.device, LaunchConfig())  # measure nothing
+    looks = iter([False] * 5 + [True] * 3)
+    seen: list[int] = []
+
+    def busy() -> bool:
+        seen.append(len(built))
+        return next(looks, False)
+
+    warm_up.warm_up(device, no, busy)
+    assert len(set(seen[5:9])) == 1
+    assert len(built) > seen[8]
+    assert disk_cache.load(warm_up._stamp(device)) is not None
+
+
+def test_full_disk_is_left_alone(
+    device: OpenClDevice,
+    built: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """PoCL would end the process, although sessions may need no new kernel."""
+    monkeypatch.setattr(warm_up, "MIN_DISK", 1 << 62)
+    warm_up.warm_up(device, no, no)
+    assert not built
+    assert "too little disk space" in caplog.text
+
+
+def test_warm_up_without_memory_gives_no_advice_for_clients(
+    device: OpenClDevice,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    launch_config.store(device.queue.device, LaunchConfig())  # measure nothing
+
+    def fail(size: int) -> Buffer:
+        raise OutOfMemory("place fewer layers on this server")
+
+    monkeypatch.setattr(device, "allocate", fail)
+    with caplog.at_level(logging.INFO):
+        warm_up.warm_up(device, no, no)
+    assert caplog.messages == [
+        f"{device.name}: too little memory to compile kernels beforehand"
+    ]
+    assert disk_cache.load(warm_up._stamp(device)) is None
 
 
 def test_launch_sizes_are_measured_once(device: OpenClDevice) -> None:
@@ -122,6 +210,44 @@ def test_launch_sizes_are_not_measured_while_sessions_compute(
     assert not tuning.measure_unless_known(device, yes)
     assert device.traits == before
     assert not launch_config.is_stored(device.queue.device)
+
+
+def test_stopped_server_measures_nothing(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[object] = []
+    choose = tuning._choice
+
+    def spy(device, config, trial):  # type: ignore[no-untyped-def]
+        measured.append(trial)
+        return choose(device, config, trial)
+
+    monkeypatch.setattr(tuning, "_choice", spy)
+    warm_up.warm_up(device, lambda: bool(measured), no)
+    assert len(measured) == 1
+    assert not launch_config.is_stored(device.queue.device)
+
+
+def test_launch_sizes_are_not_measured_without_memory_for_the_matrix(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "ROWS", 1 << 50)
+    assert not tuning.measure_unless_known(device, no)
+
+
+def test_launch_sizes_that_another_process_measured_meanwhile_stay(
+    device: OpenClDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = LaunchConfig(bands=4)
+    choose = tuning._choice
+
+    def tune_elsewhere(device, config, trial):  # type: ignore[no-untyped-def]
+        launch_config.store(device.queue.device, tuned)
+        return choose(device, config, trial)
+
+    monkeypatch.setattr(tuning, "_choice", tune_elsewhere)
+    assert not tuning.measure_unless_known(device, no)
+    assert launch_config.launch_config_of(device.queue.device) == tuned
 
 
 def test_failing_device_says_so(

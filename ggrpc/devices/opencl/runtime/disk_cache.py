@@ -7,6 +7,7 @@ last writer wins. A file that cannot be read or written is treated as missing.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,16 @@ def folder() -> Path:
     except RuntimeError as error:
         raise FileNotFoundError(str(error)) from error
     return Path(home) / "ggrpc" / "opencl"
+
+
+def free_bytes() -> int:
+    """The free space of the folder's disk; 0 if that is unknown."""
+    try:
+        path = folder()
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        return shutil.disk_usage(existing).free
+    except OSError:
+        return 0
 
 
 def identity(device: cl.Device) -> str:

@@ -137,11 +137,12 @@ def launch_config_of(device: cl.Device, most: WorkGroup | None = None) -> Launch
 
 
 def is_stored(device: cl.Device) -> bool:
-    """Whether there are measured sizes for a device and its driver."""
+    """Whether there are valid measured sizes for a device and its driver."""
     try:
-        return path_of(device).exists()
-    except FileNotFoundError:
+        _parsed(path_of(device).read_text())
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def store(device: cl.Device, config: LaunchConfig) -> Path:

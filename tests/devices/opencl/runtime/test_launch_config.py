@@ -11,6 +11,7 @@ import pytest
 
 from ggrpc.devices.opencl.runtime.launch_config import (
     LaunchConfig,
+    is_stored,
     launch_config_of,
     path_of,
     store,
@@ -27,9 +28,11 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cl.Device:
 
 def test_kept_shapes_are_found_again(device: cl.Device) -> None:
     assert launch_config_of(device) == LaunchConfig()
+    assert not is_stored(device)
     measured = LaunchConfig(bands=4, tile_rows=128)
     assert store(device, measured) == path_of(device)
     assert launch_config_of(device) == measured
+    assert is_stored(device)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,7 @@ def test_bad_file_is_ignored_with_one_line(  # type: ignore[no-untyped-def]
     assert str(path) in record.getMessage()
     assert reason in record.getMessage()
     assert "ggrpc devices --tune" in record.getMessage()
+    assert not is_stored(device)
 
 
 @pytest.mark.parametrize(
