@@ -166,7 +166,7 @@ def path_of(device: cl.Device) -> Path:
     return disk_cache.folder() / f"shapes-{number}.json"
 
 
-def _parsed(text: str, most: WorkGroup | None) -> LaunchConfig:
+def _parsed(text: str, most: WorkGroup | None = None) -> LaunchConfig:
     """Parse the contents of a file, with sizes for work-groups up to a largest one.
 
     Raises:
