@@ -169,7 +169,7 @@ def test_missing_weights_come_from_the_model_or_are_random(
     assert stderr == ""
     code, rows, stderr = replay(path, "-d", "cpu")
     assert code == 1
-    assert "replaced by random data" in stderr
+    assert "replaced with random data" in stderr
     assert any(row["result"] == "differs" and row["first"] for row in rows)
 
 

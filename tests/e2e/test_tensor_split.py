@@ -13,11 +13,16 @@ import pytest
 from benchmarks.random_model import SMALL, write_model
 from ggrpc.endpoint import Endpoint
 from ggrpc.types import GGMLType
-from tests.commands.test_cli_tls import tunnel_to
 from tests.support.certificates import make_certificates
 from tests.support.generations import assert_same_generation
 from tests.support.paths import NEWEST
-from tests.support.processes import Served, generate, native_serving, serving
+from tests.support.processes import (
+    Served,
+    generate,
+    native_serving,
+    serving,
+    tunnel_to,
+)
 from tests.support.recordings import recording
 
 SCRIPT = Path(__file__).parents[1] / "support" / "llama_tensor_split.py"
@@ -90,7 +95,8 @@ def test_servers_behind_tunnels_link_over_tls(model: Model, tmp_path: Path) -> N
     files = make_certificates(tmp_path)
     flags = ["--tls-cert", files.server, "--tls-client-ca", files.ca]
     with two_serving(*flags) as servers, ExitStack() as stack:
-        plain = [stack.enter_context(tunnel_to(s, files)) for s in servers]
+        tunnels = [tunnel_to(s.endpoint, files) for s in servers]
+        plain = [stack.enter_context(tunnel)[1] for tunnel in tunnels]
         model.check(*plain)
         assert all(map(is_linked, servers))
 
@@ -113,5 +119,5 @@ def test_recorders_do_not_keep_servers_from_linking(
             text=True,
             timeout=120,
         )
-        assert "COMM_ALLREDUCE adds what another server sent" in replayed.stderr
+        assert "COMM_ALLREDUCE adds data of another server" in replayed.stderr
         assert "set GGML_RPC_NO_COMM=1" in replayed.stderr

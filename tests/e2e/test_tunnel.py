@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ggrpc.types import GGMLType
-from tests.commands.test_cli_tls import tunnel_to
 from tests.support.certificates import make_certificates
 from tests.support.models import write_architecture
 from tests.support.paths import NEWEST
-from tests.support.processes import generate, serving
+from tests.support.processes import generate, serving, tunnel_to
 
 
 def test_native_client_generates_through_a_tunnel(tmp_path: Path) -> None:
@@ -21,7 +20,7 @@ def test_native_client_generates_through_a_tunnel(tmp_path: Path) -> None:
     flags = ["--tls-cert", files.server, "--tls-client-ca", files.ca]
     with (
         serving("-d", "cpu", "-t", "1", *flags) as served,
-        tunnel_to(served, files) as plain,
+        tunnel_to(served.endpoint, files) as (_, plain),
     ):
         tokens, logits = generate(NEWEST, model, tmp_path / "far.npy", 8, plain)
     with serving("-d", "cpu", "-t", "1") as served:
