@@ -129,7 +129,7 @@ class Compiler:
             OutOfMemory: the program needs too much memory.
         """
         nodes = [n for n in graph.nodes if contract_of(n.tensor.op).computes]
-        self._supported = self._nodes_with_kernel(graph, nodes)
+        self._supported = {n.tensor.id for n in nodes if self._has_kernel(n)}
         self._cpu.expect(nodes)
         with failures_named(self._target.name):
             at = 0
@@ -318,27 +318,14 @@ class Compiler:
         self._shared.overwritten(node.tensor)
         self._cpu.overwritten(node.tensor)
 
-    def _nodes_with_kernel(self, graph: Graph, nodes: Sequence[Node]) -> set[int]:
-        """The ids of the nodes that an OpenCL kernel can compute.
-
-        The kernel table is asked once for all nodes with tensors of the same kinds.
-        """
-        kind_of, known = graph.kinds.__getitem__, dict[tuple[int, ...], bool]()
-        found = set()
-        for node in nodes:
-            kinds = kind_of(node.tensor.id), *map(kind_of, node.tensor.src)
-            if kinds not in known:
-                known[kinds] = is_supported(node, self._kind)
-            if known[kinds] and self._is_aligned(node):
-                found.add(node.tensor.id)
-        return found
-
-    def _is_aligned(self, node: Node) -> bool:
-        """Whether all elements are aligned.
+    def _has_kernel(self, node: Node) -> bool:
+        """Whether there is a kernel, and all elements are aligned.
 
         A GPU can lose its context on an unaligned access, and all sessions would lose
         their memory with it.
         """
+        if not is_supported(node, self._kind):
+            return False
         tensors = (node.tensor, *filter(None, node.src))
         return all(is_aligned(t, self._memory_of(t)[1]) for t in tensors)
 

@@ -18,6 +18,7 @@ from ggrpc.errors import DeviceError, GraphError, OutOfMemory
 from ggrpc.op import Op
 from ggrpc.ops.copies import RollParams
 from ggrpc.ops.norms import NormParams
+from ggrpc.ops.reductions import ArgsortParams
 from ggrpc.types import GGMLType
 from tests.devices.conftest import open_opencl
 from tests.support.case import BASE, HANDLE, Case, run_case
@@ -286,6 +287,26 @@ def test_program_without_indices_has_no_fault_buffer(opencl: OpenClDevice) -> No
     program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
     assert program._fault is None
     program.run()
+    buffer.free()
+
+
+def test_kernel_is_refused_to_a_node_in_place_after_an_equal_one_that_is_not(
+    opencl: OpenClDevice,
+) -> None:
+    case = Case()
+    params = ArgsortParams(0)
+    for name in ("apart", "in_place"):
+        x = case.leaf(np.arange(32, 0, -1, dtype=np.float32).reshape(1, 32))
+        over = x if name == "in_place" else None
+        case.node(Op.ARGSORT, [x], x.ne, GGMLType.I32, params, over, name)
+    results = run_case(opencl, case)
+    for name in ("apart", "in_place"):
+        assert list(results[name].ravel()) == list(range(31, -1, -1))
+    buffer = opencl.allocate(case.size)
+    program = opencl.compile(case.graph(), {HANDLE: Placed(BASE, buffer)})
+    assert [label for label in program.labels if label.startswith("cpu")] == [
+        "cpu: ARGSORT"
+    ]
     buffer.free()
 
 
