@@ -29,7 +29,7 @@ class KernelEntry(NamedTuple):
 
     Attributes:
         compile: appends the launches that compute a node.
-        accepts: whether the kernel computes a node with these types, layouts and places.
+        accepts: whether the kernel computes a node with such types, layouts and places.
     """
 
     compile: Kernel
@@ -48,8 +48,8 @@ def kernel(
 
     Args:
         ops: the ops that the function compiles.
-        accepts: whether the function computes a node with these types, layouts and places.
-            Nodes that it rejects are computed by the cpu device.
+        accepts: whether the function computes a node with such types, layouts and
+            places. Nodes that it rejects are computed by the cpu device.
         on: the kind of device that the kernel is for; None for all kinds.
     """
     kinds = DeviceKind if on is None else [on]
